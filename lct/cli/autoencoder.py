@@ -1,0 +1,60 @@
+"""autoencoder: the VAE of a dataset, trained here or checked and taken over, as a diffusers folder."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from lct.cli import job
+from lct.config.paths import AUTOENCODER_FILES
+from lct.config.schema import build
+from lct.data import autoencoder as vae
+from lct.data import imageset
+from lct.data.settings import Autoencoder, PretrainedAutoencoder, TrainedAutoencoder
+from lct.files.atomic import copy
+from lct.files.records import Job
+
+def main() -> int:
+    parser = job.parser(__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="manifest of the training images")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    arguments = parser.parse_args()
+    return job.run(lambda: autoencoder(arguments))
+
+
+def settings_of(values: dict) -> Autoencoder:
+    kinds = {"trained": TrainedAutoencoder, "pretrained": PretrainedAutoencoder}
+    return build(kinds[values["kind"]], values, "--settings: autoencoder")
+
+
+def autoencoder(arguments) -> str:
+    settings = settings_of(arguments.settings["autoencoder"])
+    device = job.device(arguments.device, threads=1)
+    record = Job("autoencoder", arguments.settings, inputs={"images": arguments.images}, device=device.type)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".autoencoder-") as made:
+        if isinstance(settings, TrainedAutoencoder):
+            loss = _train(settings, arguments.images, device, Path(made))
+            line = f"trained {settings.steps} steps, loss {loss:.4f}"
+        else:
+            for name in AUTOENCODER_FILES:
+                shutil.copyfile(Path(settings.folder) / name, Path(made) / name)
+            line = f"taken over from {settings.folder}"
+        vae.load(Path(made))  # complete and loadable, or one clear error
+        for name in AUTOENCODER_FILES:
+            copy(Path(made) / name, arguments.out / name)
+    record.record([arguments.out / name for name in AUTOENCODER_FILES])
+    return f"autoencoder {arguments.out.name}: {line}"
+
+
+def _train(settings: TrainedAutoencoder, images: Path, device, folder: Path) -> float:
+    model = vae.create(settings)
+    with imageset.open_checked(images, deep=True) as opened:
+        steps = job.progress(vae.train(model, settings, opened, device=device), settings.steps, "autoencoder")
+        for progress in steps:
+            loss = progress.loss
+    vae.save(model, folder)
+    return loss
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

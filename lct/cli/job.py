@@ -1,0 +1,106 @@
+"""What every job of the graph shares: arguments, logging, one-line errors, exit codes, progress.
+
+Standard error is the log (`2> {log}` in the rules); standard output is the terminal: one line per finished job.
+Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 interrupted with its state saved.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from lct.files.lock import Busy
+
+FAILED, INTERRUPTED = 1, 75  # 75: EX_TEMPFAIL, "try again"
+log = logging.getLogger("lct")
+T = TypeVar("T")
+
+
+class Interrupted(Exception):
+    """A signal asked the job to end; its state is saved."""
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that every job has."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--settings", type=_settings, required=True, help="the stage's resolved settings, as JSON")
+    made.add_argument("--device", default="auto", help="torch device; auto takes a GPU when there is one (default: auto)")
+    return made
+
+
+def _settings(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"expected JSON, found damage at character {error.pos}") from error
+    if not isinstance(values, dict) or "recipe" not in values:
+        raise argparse.ArgumentTypeError("expected an object with the key `recipe`; snakemake -n --printshellcmds shows one")
+    return values
+
+
+def run(body: Callable[[], str]) -> int:
+    """Run a job's body; it returns the line for the terminal. Known failures end in one line, not in a traceback."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    started = time.monotonic()
+    try:
+        line = body()
+    except (ValueError, OSError, ArithmeticError, Busy) as error:
+        log.debug("where it happened", exc_info=True)
+        return _fail(f"error: {' '.join(str(error).split())}", FAILED)
+    except MemoryError:
+        return _fail("error: expected enough memory, found none left; lower the batch or free memory", FAILED)
+    except Interrupted as error:
+        return _fail(f"interrupted: {error}; run the same command again to go on", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _fail("interrupted: nothing was left half-made; run the same command again", 130)
+    print(f"{line} ({time.monotonic() - started:.1f} s)", flush=True)
+    return 0
+
+
+def _fail(line: str, code: int) -> int:
+    log.error(line)
+    print(line, flush=True)
+    return code
+
+
+def device(name: str, threads: int) -> Any:
+    """The torch device, set up for deterministic results: fixed threads, deterministic algorithms."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name}: expected a usable torch device, found: {error}; try --device cpu") from error
+    return chosen
+
+
+def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 5.0) -> Iterator[T]:
+    """Pass `items` through, logging how many are done and the time that remains."""
+    started = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= every_seconds or done == total:
+            last = now
+            log.info("%s", progress_line(what, done, total, now - started))
+
+
+def progress_line(what: str, done: int, total: int, seconds: float) -> str:
+    rate = done / seconds if seconds > 0 else float("inf")
+    return f"{what} done={done} total={total} rate={rate:.1f}/s eta={duration((total - done) / rate if rate else 0)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
+    hours, rest = divmod(int(round(seconds)), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,1 @@
+"""Cluster: what a job needs, and how far running jobs are."""

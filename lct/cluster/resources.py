@@ -1,0 +1,16 @@
+"""What each kind of job asks for, by class; profiles map a class to partition, account and GPU type."""
+
+from typing import Any
+
+# class -> memory [MB] and run time [minutes] asked for; sized for the mini scale
+_CLASSES: dict[str, dict[str, int]] = {
+    "local": {"mem_mb": 1000, "runtime": 10},
+    "cpu": {"mem_mb": 2500, "runtime": 60},
+    "gpu_small": {"mem_mb": 2500, "runtime": 60},
+    "gpu_train": {"mem_mb": 2500, "runtime": 240},
+}
+
+
+def resource_class(name: str) -> dict[str, Any]:
+    """Snakemake resources of a class."""
+    return dict(_CLASSES[name])

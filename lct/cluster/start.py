@@ -1,0 +1,28 @@
+"""Checks when a run of the graph starts: the settings it cannot do without, and that it is alone."""
+
+from pathlib import Path
+from typing import IO, Any
+
+from lct.files.lock import take
+
+_ADVICE = "start with profiles/default (a bare `snakemake` does, and `--profile profiles/default` beside another one)"
+
+
+def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: bool, rerun_incomplete: bool) -> None:
+    """Raise ValueError when Snakemake was started without the keys of profiles/default that results rest on."""
+    wrong = []
+    if triggers != {"mtime", "params", "input"}:
+        wrong.append(f"rerun-triggers: [mtime, params, input] (found {sorted(triggers)})")
+    if max_checksum_bytes < 100_000_000_000:
+        wrong.append(f"max-checksum-file-size: 100GB (found {max_checksum_bytes} bytes)")
+    if not rerun_incomplete:
+        wrong.append("rerun-incomplete: true (found false)")
+    if snakemake_lock:
+        wrong.append("nolock: true (found false)")
+    if wrong:
+        raise ValueError(f"snakemake: expected {'; '.join(wrong)}; {_ADVICE}")
+
+
+def take_lock(root: Path) -> IO[Any]:
+    """The lock of the project's one running graph, held until this process ends, however it ends."""
+    return take(root / ".snakemake" / "lct.lock", "running snakemake")

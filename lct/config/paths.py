@@ -1,0 +1,77 @@
+"""The path grammar: every path of the project is made here, relative to its root. A setting that changes a file is in its path."""
+
+from dataclasses import dataclass
+
+IMAGE_SPLITS = ("train", "heldout")
+FLOORS = ("heldout", "reconstruction")  # rows that bound what any generator can reach
+AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")  # a diffusers folder
+LATENT_FILES = ("latents.safetensors", "statistics.safetensors", "summary.json")
+RECONSTRUCTIONS = tuple(f"reconstructed-{split}" for split in IMAGE_SPLITS)
+
+
+def manifest(image_set: str) -> str:
+    """The manifest that stands for an image set in the graph."""
+    return image_set.removesuffix(".zip") + ".manifest.json"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Paths of one scale."""
+
+    scale: str
+
+    def images(self, dataset: str, split: str) -> str:
+        return f"results/{self.scale}/images/{dataset}/{split}.zip"
+
+    def autoencoder(self, dataset: str) -> str:
+        """A diffusers folder: config.json beside diffusion_pytorch_model.safetensors."""
+        return f"results/{self.scale}/autoencoder/{dataset}"
+
+    def extractor(self, dataset: str, extractor: str) -> str:
+        return f"results/{self.scale}/extractor/{dataset}/{extractor}.safetensors"
+
+    def latents(self, dataset: str, encoding: str) -> str:
+        """Folder of latents.safetensors, statistics.safetensors and the reconstructions."""
+        return f"results/{self.scale}/latents/{dataset}/{encoding}"
+
+    def train(self, run: str, seed: int | str) -> str:
+        return f"results/{self.scale}/train/{run}/s{seed}"
+
+    def weights(self, run: str, seed: int | str, name: str) -> str:
+        return f"{self.train(run, seed)}/{name}.safetensors"
+
+    def samples(self, run: str, seed: int | str, weights: str, sampler: str, draw: int) -> str:
+        return f"{self.samples_folder(run, seed)}/{weights}/{sampler}/d{draw}.zip"
+
+    def features(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, extractor: str) -> str:
+        return f"results/{self.scale}/features/{run}/s{seed}/{weights}/{sampler}/d{draw}/{extractor}.safetensors"
+
+    def metrics(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, protocol: str) -> str:
+        return f"results/{self.scale}/metrics/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
+
+    def reference_features(self, dataset: str, extractor: str) -> str:
+        return f"results/{self.scale}/features/reference/{dataset}/{extractor}.safetensors"
+
+    def floor_metrics(self, dataset: str, floor: str, protocol: str) -> str:
+        return f"results/{self.scale}/metrics/reference/{dataset}/{floor}/{protocol}.json"
+
+    def tables(self) -> str:
+        return f"results/{self.scale}/tables/tables.json"
+
+    def report(self, name: str) -> str:
+        return f"reports/{self.scale}/{name}"
+
+    def samples_folder(self, run: str, seed: int | str) -> str:
+        return f"results/{self.scale}/sample/{run}/s{seed}"
+
+    def work(self, run: str, seed: int | str) -> str:
+        """Undeclared: resume state and progress, in a folder per hash of the settings."""
+        return f"work/{self.scale}/{run}/s{seed}"
+
+    def log(self, *parts: str) -> str:
+        return f"logs/{self.scale}/{'/'.join(parts)}"
+
+
+def grid(image_set: str) -> str:
+    """The preview picture of an image set."""
+    return image_set.removesuffix(".zip") + ".grid.png"

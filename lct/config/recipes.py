@@ -1,0 +1,16 @@
+"""The recipe number of each stage: raised, on purpose, when a change of its code changes what the same settings mean.
+
+The graph reruns a stage when its recipe changes; it does not look at code, so that a comment never costs a training.
+"""
+
+RECIPES = {
+    "images": 1,
+    "autoencoder": 1,
+    "encode": 1,
+    "extractor": 1,
+    "train": 1,
+    "sample": 1,
+    "score": 1,
+    "tables": 1,
+    "report": 1,
+}

@@ -1,0 +1,237 @@
+"""The autoencoder: a diffusers AutoencoderKL, trained here at small scales and loaded from a folder at all of them.
+
+A trained one is stored in diffusers' own layout (config.json + diffusion_pytorch_model.safetensors), so the paper's
+pretrained one takes its place without a second path. Images are (B, H, W, 3) uint8, latents (B, C, h, w) float32 in
+the decoder's own units (see lct/data/latents.py for why there is no scale factor).
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from lct.data.imageset import ImageSet
+from lct.data.latents import check_finite
+from lct.data.settings import Encoding, TrainedAutoencoder
+from lct.streams import generator
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One training step: losses are means over the batch's images and pixels."""
+
+    step: int  # steps done, counted from 1
+    steps: int
+    loss: float
+    l1: float
+    mse: float
+    kl: float  # per pixel, before its weight
+    lr: float
+
+
+def create(settings: TrainedAutoencoder) -> AutoencoderKL:
+    """A fresh model; its weights are a function of settings.seed and leave torch's global generator alone."""
+    levels = len(settings.block_out_channels)
+    with torch.device("meta"):  # no numbers are drawn here
+        model = AutoencoderKL(
+            block_out_channels=settings.block_out_channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            layers_per_block=settings.layers_per_block,
+            latent_channels=settings.latent_channels,
+            norm_num_groups=settings.norm_groups,
+            mid_block_add_attention=settings.middle_attention,
+        )
+    initialise(model.to_empty(device="cpu"), generator(settings.seed, "autoencoder/init"))
+    return model
+
+
+def initialise(model: nn.Module, draws: torch.Generator) -> None:
+    """Torch's default initial values, drawn from `draws` in the order of the modules."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            nn.init.uniform_(module.weight, -(fan_in**-0.5), fan_in**-0.5, generator=draws)
+            if module.bias is not None:
+                nn.init.uniform_(module.bias, -(fan_in**-0.5), fan_in**-0.5, generator=draws)
+        elif isinstance(module, nn.GroupNorm | nn.BatchNorm2d | nn.LayerNorm):
+            module.reset_parameters()
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise TypeError(f"no initial values known for {type(module).__name__}")
+
+
+def train(
+    model: AutoencoderKL, settings: TrainedAutoencoder, images: ImageSet, device: str = "cpu"
+) -> Iterator[Progress]:
+    """Train `model` in place, one step per item taken from the iterator; leaves it frozen, in eval mode, on the CPU.
+
+    Loss per image: mean |e| + mean e^2 + kl_weight * KL / pixels, e = decoded - image in [-1, 1]; the KL divergence
+    is summed over the latent (in nats), from the posterior to a standard normal.
+    """
+    pixels = torch.from_numpy(images.array())  # the mini sets are megabytes
+    model.to(device).train().requires_grad_(True)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.0, fused=True)
+    for step in range(settings.steps):
+        warm = min(1.0, (step + 1) / max(1, min(settings.warmup_steps, settings.steps // 2)))
+        lr = settings.lr * warm * (1 - step / settings.steps)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+        draws = generator(settings.seed, "autoencoder/step", step)
+        batch = to_network(pixels[torch.randint(len(pixels), (settings.batch,), generator=draws)], device)
+        posterior = model.encode(batch).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=draws).to(device)
+        error = model.decode(posterior.mean + posterior.std * noise).sample - batch
+        l1, mse = error.abs().mean(), error.square().mean()
+        kl = posterior.kl().mean() / (batch.shape[2] * batch.shape[3])
+        loss = l1 + mse + settings.kl_weight * kl
+        values = torch.stack([loss, l1, mse, kl]).tolist()
+        if not math.isfinite(values[0]):
+            raise ValueError(
+                f"autoencoder: step {step + 1}: expected a finite loss, found {values[0]}; lower autoencoder.lr"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        yield Progress(step + 1, settings.steps, *values, lr)
+    model.to("cpu").eval().requires_grad_(False)
+
+
+def save(model: AutoencoderKL, folder: Path | str) -> None:
+    """Write config.json and the weights into `folder`. Equal models give equal bytes."""
+    model.save_pretrained(folder, safe_serialization=True)
+
+
+def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
+    """The model stored in `folder`, frozen, in eval mode; refuses anything but exactly the tensors it needs."""
+    folder = Path(folder)
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"{folder / name}: expected a file of an AutoencoderKL folder, found nothing; make or download it again"
+            )
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text())
+        if (found := config.get("_class_name")) != "AutoencoderKL":
+            raise ValueError(f"class {found}")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / CONFIG_NAME}: expected the configuration of an AutoencoderKL, found {error}; "
+            "make or download it again"
+        ) from error
+    try:
+        with safe_open(folder / WEIGHTS_NAME, framework="pt") as handle:
+            handle.keys()
+    except SafetensorError as error:
+        raise ValueError(
+            f"{folder / WEIGHTS_NAME}: expected a whole safetensors file, found damage ({error}); "
+            "make or download it again"
+        ) from error
+    # from_pretrained knows the older names of attention weights, draws initial values it then overwrites, and by
+    # itself only warns of a missing tensor.
+    with torch.random.fork_rng(devices=[]):
+        try:
+            model, report = AutoencoderKL.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                low_cpu_mem_usage=False,
+                output_loading_info=True,
+            )
+        except (RuntimeError, ValueError) as error:  # raised for tensors of another shape
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{folder}: expected weights that fit {CONFIG_NAME}, found: {reason}") from error
+    faults = [
+        f"{len(report[key])} {word} ({', '.join(map(str, sorted(report[key])[:3]))})"
+        for key, word in (("missing_keys", "missing"), ("unexpected_keys", "extra"), ("mismatched_keys", "misshaped"))
+        if report.get(key)
+    ]
+    if faults or report.get("error_msgs"):
+        raise ValueError(
+            f"{folder / WEIGHTS_NAME}: expected exactly the tensors of {CONFIG_NAME}, found "
+            f"{'; '.join(faults) or report['error_msgs']}; make or download it again"
+        )
+    return model.to(device).eval().requires_grad_(False)
+
+
+def latent_shape(model: AutoencoderKL, resolution: int) -> tuple[int, int, int]:
+    """(C, h, w) of the latents of square images."""
+    side = resolution // 2 ** (len(model.config.block_out_channels) - 1)
+    return model.config.latent_channels, side, side
+
+
+def to_network(images: np.ndarray | Tensor, device: str | torch.device = "cpu") -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1]."""
+    return torch.as_tensor(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(decoded: Tensor) -> np.ndarray:
+    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8: clamped, then truncated (not rounded), as the authors do."""
+    unit = ((decoded.float() + 1) / 2).clamp(0, 1)
+    return (255 * unit).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@torch.no_grad()
+def encode(
+    model: AutoencoderKL,
+    images: ImageSet,
+    encoding: Encoding,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Latents (N, C, h, w) float32 on the CPU: image i's posterior mean, plus its spread times noise drawn from
+    (encoding.seed, "encode", i) if encoding.sample is "posterior". `progress` is told how many images are done."""
+    device = next(model.parameters()).device
+    shape = latent_shape(model, images.height)[0], *_latent_side(model, images)
+    latents = torch.empty(len(images), *shape)
+    for start, batch, valid in images.batches(encoding.batch):
+        posterior = model.encode(to_network(batch, device)).latent_dist
+        z = posterior.mean[:valid].cpu()
+        if encoding.sample == "posterior":
+            noise = [torch.randn(shape, generator=generator(encoding.seed, "encode", start + i)) for i in range(valid)]
+            z = z + posterior.std[:valid].cpu() * torch.stack(noise)
+        check_finite(z, str(images.path), start)
+        latents[start : start + valid] = z
+        if progress is not None:
+            progress(start + valid)
+    return latents
+
+
+def _latent_side(model: AutoencoderKL, images: ImageSet) -> tuple[int, int]:
+    factor = 2 ** (len(model.config.block_out_channels) - 1)
+    if images.height % factor or images.width % factor:
+        raise ValueError(
+            f"{images.path}: expected sides that are multiples of {factor}, the autoencoder's reduction, "
+            f"found {images.height}x{images.width}; change resolution"
+        )
+    return images.height // factor, images.width // factor
+
+
+@torch.no_grad()
+def decode(model: AutoencoderKL, latents: Tensor, batch: int) -> Iterator[np.ndarray]:
+    """Images (H, W, 3) uint8 of (N, C, h, w) latents in the decoder's units, in fixed batches, the last one filled."""
+    device = next(model.parameters()).device
+    for start in range(0, len(latents), batch):
+        part = latents[start : start + batch]
+        check_finite(part, "decoding", start)
+        filled = torch.cat([part, part[-1:].expand(batch - len(part), *part.shape[1:])]) if len(part) < batch else part
+        yield from to_uint8(model.decode(filled.to(device)).sample[: len(part)])
+
+
+def psnr(first: ImageSet, second: ImageSet, batch: int = 256) -> float:
+    """Peak signal-to-noise ratio in dB, from the mean squared error over all pixels of all images (peak 255)."""
+    if len(first) != len(second):
+        raise ValueError(f"{second.path}: expected {len(first)} images like {first.path}, found {len(second)}")
+    squares, values = 0.0, 0
+    for (_, a, valid), (_, b, _) in zip(first.batches(batch), second.batches(batch), strict=True):
+        error = a[:valid].astype(np.float64) - b[:valid]
+        squares, values = squares + float(np.square(error).sum()), values + error.size
+    return math.inf if squares == 0 else 10 * math.log10(255**2 * values / squares)

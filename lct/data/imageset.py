@@ -1,0 +1,242 @@
+"""The one image-set format: a zip of stored PNG files 000000.png, 000001.png, ..., RGB uint8, all of one size.
+
+Real images, reconstructions and samples are written and read here and nowhere else. Equal images give equal bytes
+(fixed names, dates and encoder settings), so a set is identified by its hash; entries are stored, not deflated, so
+image i is one positioned read, safe from several threads and processes at once. Files are all this room touches: the
+caller names them and moves them into place.
+"""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+FORMAT = 1
+_DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's epoch: the same images give the same bytes on any day
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # fixed part of a zip entry's local header
+
+
+def png(image: np.ndarray) -> bytes:
+    """One (H, W, 3) uint8 image as PNG bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(image, "RGB" if image.ndim == 3 else "L").save(buffer, "PNG", compress_level=6, optimize=False)
+    return buffer.getvalue()
+
+
+def write_imageset(
+    path: Path | str,
+    images: Iterable[np.ndarray],
+    *,
+    items: Sequence[dict[str, Any]] | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Stream `images` into a new set at `path`; returns its manifest.
+
+    images: (H, W, 3) uint8 arrays of one size, consumed one at a time.
+    items:  what is known of each image, {"source": str, "label": int | None}; as many as there are images.
+    name:   the file's final name where `path` is a temporary one.
+    """
+    content, shape, count = hashlib.sha256(), None, 0
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for image in images:
+            where = f"image {count} of {name or path}"
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ValueError(
+                    f"{where}: expected uint8 (H, W, 3), found {image.dtype} {image.shape}; convert it to RGB first"
+                )
+            if shape is None:
+                shape = image.shape
+            if image.shape != shape:
+                raise ValueError(f"{where}: expected {shape} like the first, found {image.shape}; resize all alike")
+            entry = zipfile.ZipInfo(f"{count:06d}.png", _DATE)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every operating system
+            archive.writestr(entry, png(image))
+            content.update(np.ascontiguousarray(image))
+            count += 1
+    if shape is None:
+        raise ValueError(f"{name or path}: expected at least one image, found none; check the source's settings")
+    items = [{"source": f"{i:06d}", "label": None} for i in range(count)] if items is None else list(items)
+    if len(items) != count:
+        raise ValueError(f"{name or path}: expected one item per image, found {len(items)} for {count} images")
+    with open(path, "rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {
+        "format": FORMAT,
+        "file": name or Path(path).name,
+        "bytes": os.path.getsize(path),
+        "sha256": digest,
+        "count": count,
+        "height": shape[0],
+        "width": shape[1],
+        "content_sha256": content.hexdigest(),  # of the pixels alone, whatever container holds them
+        "items": items,
+    }
+
+
+class ImageSet:
+    """A set opened for reading. `len(s)`, `s[i]` -> (H, W, 3) uint8, `s.array(a, b)`, `s.batches(size)`."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                entries = archive.infolist()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{path}: expected an image set, found nothing; run snakemake to make it") from error
+        except zipfile.BadZipFile as error:
+            raise ValueError(
+                f"{path}: expected a whole image set, found a damaged zip ({error}); delete it and run snakemake again"
+            ) from error
+        expected = [f"{i:06d}.png" for i in range(len(entries))]
+        if not entries or [e.filename for e in entries] != expected or any(e.compress_type for e in entries):
+            raise ValueError(
+                f"{path}: expected stored files 000000.png, 000001.png, ..., found another zip of {len(entries)} files; "
+                "make image sets with lct.data.imageset.write_imageset"
+            )
+        self._spans = [(entry.header_offset, entry.file_size) for entry in entries]
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+        self.height, self.width = self[0].shape[:2]
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def read(self, index: int) -> bytes:
+        """The PNG bytes of one image."""
+        offset, size = self._spans[index]
+        header = os.pread(self._descriptor, _LOCAL_HEADER.size, offset)
+        if len(header) == _LOCAL_HEADER.size and header[:4] == b"PK\x03\x04":
+            *_, name, extra = _LOCAL_HEADER.unpack(header)
+            content = os.pread(self._descriptor, size, offset + _LOCAL_HEADER.size + name + extra)
+            if len(content) == size:
+                return content
+        raise ValueError(
+            f"{self.path}: image {index}: expected {size} bytes, found damage; delete it and run snakemake again"
+        )
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.path}: image {index} of {len(self)}")
+        content = self.read(index)
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                if image.mode != "RGB":
+                    raise ValueError(f"mode {image.mode}")
+                return np.array(image)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(
+                f"{self.path}: image {index}: expected an RGB PNG, found damage ({error}); "
+                "delete the file and run snakemake again"
+            ) from error
+
+    def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Images start..stop-1 as one (n, H, W, 3) array; all of them by default."""
+        indices = range(len(self))[start:stop]
+        return np.stack([self[i] for i in indices]) if indices else np.empty((0, self.height, self.width, 3), np.uint8)
+
+    def batches(self, size: int, limit: int | None = None) -> Iterator[tuple[int, np.ndarray, int]]:
+        """(first index, (size, H, W, 3) images, how many of them count): batch j holds images j*size.. and the last is
+        filled by repeating its last image, so that a result never depends on how the work is divided."""
+        count = len(self) if limit is None else min(limit, len(self))
+        for start in range(0, count, size):
+            images = self.array(start, min(start + size, count))
+            valid = len(images)
+            padding = np.repeat(images[-1:], size - valid, axis=0)
+            yield start, np.concatenate([images, padding]), valid
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "ImageSet":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self):
+        if getattr(self, "_descriptor", None) is not None:
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}  # a worker opens the file itself
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])
+
+
+def read_manifest(path: Path | str) -> dict[str, Any]:
+    """The manifest at `path`, with its keys checked."""
+    try:
+        manifest = json.loads(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: expected a manifest, found nothing; run snakemake to make it") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a manifest in JSON, found {error}; delete it and run snakemake") from error
+    keys = {"format", "file", "bytes", "sha256", "count", "height", "width", "content_sha256", "items"}
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
+        raise ValueError(f"{path}: expected a manifest of format {FORMAT} with {sorted(keys)}; delete it, run snakemake")
+    return manifest
+
+
+def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
+    """The image set beside the manifest at `path`, checked against it: size and count always, the hash if `deep`."""
+    manifest = read_manifest(path)
+    archive = Path(path).parent / Path(manifest["file"]).name
+    if not archive.exists():
+        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; run snakemake to make it")
+    if (found := archive.stat().st_size) != manifest["bytes"]:
+        raise ValueError(
+            f"{archive}: expected {manifest['bytes']} bytes (from {path}), found {found}; delete it and run snakemake"
+        )
+    if deep:
+        with open(archive, "rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest()
+        if found != manifest["sha256"]:
+            raise ValueError(
+                f"{archive}: expected sha256 {manifest['sha256']} (from {path}), found {found}; "
+                "delete it and run snakemake"
+            )
+    images = ImageSet(archive)
+    found = (len(images), images.height, images.width)
+    if found != (expected := (manifest["count"], manifest["height"], manifest["width"])):
+        raise ValueError(f"{archive}: expected (count, height, width) = {expected} (from {path}), found {found}")
+    return images
+
+
+def labels(manifest: dict[str, Any]) -> list[int | None]:
+    """The label of every image, in order."""
+    return [item["label"] for item in manifest["items"]]
+
+
+def interleave(*sets: Sequence[np.ndarray] | np.ndarray, columns: int) -> np.ndarray:
+    """Images in grid order, `columns` of the first set above the same ones of the second, and so on."""
+    count = min(len(images) for images in sets)
+    rows = [images[start : start + columns] for start in range(0, count - columns + 1, columns) for images in sets]
+    return np.concatenate(rows) if rows else np.concatenate([images[:count] for images in sets])
+
+
+def write_grid(
+    path: Path | str, images: Iterable[np.ndarray], columns: int, *, scale: int = 1, gap: int = 1, shade: int = 255
+) -> None:
+    """A PNG of `images` (each (H, W, 3) uint8) in rows of `columns`, each pixel drawn scale x scale, `gap` pixels of
+    grey level `shade` around every image. Equal images give equal bytes."""
+    tiles = [np.repeat(np.repeat(image, scale, axis=0), scale, axis=1) for image in images]
+    if not tiles or columns < 1:
+        raise ValueError(f"{path}: expected at least one image and one column, found {len(tiles)} and {columns}")
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    columns = min(columns, len(tiles))
+    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), shade, np.uint8)
+    for i, tile in enumerate(tiles):
+        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        canvas[top : top + height, left : left + width] = tile
+    Path(path).write_bytes(png(canvas))

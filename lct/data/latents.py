@@ -1,0 +1,153 @@
+"""Latent statistics and the one place where latents are normalised: x = sigma_data (z - mu) / sd and back.
+
+z is what the encoder draws and the decoder takes, so no scale factor appears on the way: the authors' stored latents,
+0.18215 z divided by 0.18215 again, are z. mu and sd (unbiased) come from the training images alone.
+Source: the authors' extract_stat.py and train_cm_latent.py, per element.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lct.data.settings import Encoding
+
+TOLERANCE = 0.02  # allowed relative error of the normalised latents' standard deviation
+
+
+class Moments:
+    """Count, mean and squared deviations of every element, in float64 and one pass; parts merge exactly as if they had
+    been read together, up to rounding (Chan, Golub and LeVeque 1979)."""
+
+    def __init__(self):
+        self.count, self.mean, self.m2 = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+
+    def update(self, batch: Tensor) -> "Moments":
+        """Add (B, ...) values."""
+        part, values = Moments(), batch.to(torch.float64)
+        if (part_count := len(values)) > 0:
+            part.count, part.mean = part_count, values.mean(0)
+            part.m2 = (values - part.mean).square().sum(0)
+        return self.merge(part)
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Add what `other` has seen."""
+        if other.count:
+            count, delta = self.count + other.count, other.mean - self.mean
+            self.m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / count)
+            self.mean = self.mean + delta * (other.count / count)
+            self.count = count
+        return self
+
+    def std(self) -> Tensor:
+        """Unbiased standard deviation."""
+        return (self.m2 / (self.count - 1)).sqrt()
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """mu and sd, float64: (C, H, W) per element or (C, 1, 1) per channel."""
+
+    mean: Tensor
+    std: Tensor
+    sigma_data: float
+
+    def normalise(self, z: Tensor) -> Tensor:
+        """(..., C, H, W) decoder units -> unit-free x with standard deviation sigma_data, in z's dtype."""
+        mean, std = self.mean.to(z.device), self.std.to(z.device)
+        return (self.sigma_data * (z.to(torch.float64) - mean) / std).to(z.dtype)
+
+    def denormalise(self, x: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        mean, std = self.mean.to(x.device), self.std.to(x.device)
+        return (x.to(torch.float64) * std / self.sigma_data + mean).to(x.dtype)
+
+    def tensors(self) -> dict[str, Tensor]:
+        sigma_data = torch.tensor(self.sigma_data, dtype=torch.float64)
+        return {"mean": self.mean, "std": self.std, "sigma_data": sigma_data}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Statistics":
+        return cls(tensors["mean"], tensors["std"], float(tensors["sigma_data"]))
+
+
+def statistics(latents: Tensor, encoding: Encoding) -> Statistics:
+    """Statistics of (N, C, H, W) latents as `encoding` asks for them."""
+    return from_moments(_moments(latents), encoding)
+
+
+def from_moments(moments: Moments, encoding: Encoding) -> Statistics:
+    """Statistics from the moments of every element."""
+    if moments.count < 2:
+        raise ValueError(f"latent statistics: expected 2 or more images, found {moments.count}; raise `train`")
+    if encoding.normalisation == "per-channel":
+        moments = _over_space(moments)
+    std = moments.std()
+    if not torch.isfinite(std).all() or not (std > 0).all():
+        count = int((~(torch.isfinite(std) & (std > 0))).sum())
+        raise ValueError(
+            f"latent statistics: expected a positive finite spread everywhere, found {count} of {std.numel()} without; "
+            "check that the images differ and the autoencoder is whole"
+        )
+    return Statistics(moments.mean, std, encoding.sigma_data)
+
+
+def _moments(latents: Tensor, batch: int = 4096) -> Moments:
+    moments = Moments()
+    for part in latents.split(batch):
+        moments.update(part)
+    return moments
+
+
+def _over_space(moments: Moments) -> Moments:
+    """Moments per channel from moments per element (C, H, W): the elements of a channel are merged."""
+    count, mean = moments.count, moments.mean.mean((1, 2), keepdim=True)
+    merged = Moments()
+    merged.count = count * moments.mean[0].numel()
+    merged.mean = mean
+    merged.m2 = (moments.m2 + count * (moments.mean - mean).square()).sum((1, 2), keepdim=True)
+    return merged
+
+
+def check_finite(latents: Tensor, where: str, first: int = 0) -> None:
+    """Refuse NaN and infinity in (B, ...) latents, naming the image; `first` is the index of the first one."""
+    finite = torch.isfinite(latents).flatten(1).all(1)
+    if not finite.all():
+        index = first + int((~finite).nonzero()[0])
+        raise ValueError(
+            f"{where}: image {index}: expected finite latents, found NaN or infinity; "
+            "look at this image and at the autoencoder's loss"
+        )
+
+
+def check_normalised(x: Tensor, statistics: Statistics, where: str) -> None:
+    """Refuse normalised training latents (N, C, H, W) whose standard deviation is not sigma_data within 2 %.
+
+    A second, independent path to the number: it catches statistics of other latents (pitfall: a scale factor applied
+    to one side only leaves a spread of about 2.7 or 0.09 instead of 0.5)."""
+    check_finite(x, where)
+    axes = (0,) if statistics.mean.shape[1:] != (1, 1) else (0, 2, 3)
+    spread = x.to(torch.float64).var(axes, correction=1 if len(axes) == 1 else 0).mean().sqrt().item()
+    if not abs(spread / statistics.sigma_data - 1) <= TOLERANCE:
+        raise ValueError(
+            f"{where}: expected normalised latents of standard deviation {statistics.sigma_data} within 2 %, found "
+            f"{spread:.4g}; the statistics belong to other latents: delete both and run snakemake again"
+        )
+
+
+def tails(values: Tensor) -> dict[str, float]:
+    """How heavy the tails are: excess kurtosis, share beyond Tukey's outer fences (3 interquartile ranges outside the
+    quartiles), largest distance from the mean in standard deviations."""
+    flat = values.detach().to(torch.float64).flatten().sort().values
+    z = (flat - flat.mean()) / flat.std(correction=0)
+    low, high = (flat[math.floor(q * (len(flat) - 1))] for q in (0.25, 0.75))
+    fence = 3 * (high - low)
+    outside = (flat < low - fence) | (flat > high + fence)
+    return {
+        "excess_kurtosis": z.pow(4).mean().item() - 3,
+        "outlier_share": outside.to(torch.float64).mean().item(),
+        "max_abs": z.abs().max().item(),
+    }
+
+

@@ -1,0 +1,91 @@
+"""Outputs appear whole or not at all: write beside, fsync, rename."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on any failure it is removed.
+
+    The temporary name is fixed (`.NAME.partial`), so what a killed job left is overwritten by the next one.
+    Raises OSError with a line that says what to do when the directory is full or not writable.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.unlink(missing_ok=True)
+        yield partial
+        with open(partial, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        _remove(partial)
+        if error.errno in _UNWRITABLE:
+            raise OSError(
+                error.errno,
+                f"{path}: expected a writable place, found: {os.strerror(error.errno)}; "
+                "nothing was left half-written: free space or fix the permissions, then run the same command again",
+            ) from error
+        raise
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    with atomic(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path | str, content: str) -> None:
+    """Write `content` to `path` atomically, as UTF-8 with its own line ends."""
+    write_bytes(path, content.encode())
+
+
+def copy(source: Path | str, path: Path | str) -> None:
+    """Copy a file atomically."""
+    with atomic(path) as partial:
+        shutil.copyfile(source, partial)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys: equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str, hint: str = "") -> Any:
+    """The JSON in `path`; raises ValueError naming the file when it is missing, truncated or not JSON."""
+    advice = hint or "delete it and run snakemake again"
+    try:
+        return json.loads(Path(path).read_bytes())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: expected a JSON file, found nothing; {advice}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: expected JSON, found damage ({error}); {advice}") from error
+
+
+def _remove(partial: Path) -> None:
+    try:
+        partial.unlink(missing_ok=True)
+    except OSError:  # the error that brought us here says more
+        return
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,49 @@
+"""Locks that the operating system drops when their holder dies, kill -9 included."""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+class Busy(RuntimeError):
+    """Another process holds the lock."""
+
+
+def take(path: Path | str, what: str) -> IO[str]:
+    """Lock `path` for the life of the returned handle; raises Busy naming the holder's process id."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = open(path, "a+")  # noqa: SIM115 the handle is the lock and outlives this call
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise Busy(
+            f"{path}: expected no other {what}, found one (process {holder}); wait for it to end, or stop it"
+        ) from None
+    handle.truncate(0)
+    handle.write(f"{os.getpid()}\n")
+    handle.flush()
+    return handle
+
+
+@contextmanager
+def hold(path: Path | str, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock on `path` inside a `with` block, waiting up to `wait_seconds` for another holder to end."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            handle = take(path, what)
+            break
+        except Busy:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(1.0)
+    with handle:
+        yield

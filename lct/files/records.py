@@ -1,0 +1,145 @@
+"""The two JSON files beside each output X.
+
+X.settings.json  deterministic: resolved settings, recipe, seeds and input hashes; what lineage compares.
+X.run.json       what happened: when, where, versions, device, cost, and the hash of X; never an input of anything.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lct.files.atomic import read_json, write_json
+from lct.files.hashing import sha256_file
+
+FORMAT = 1
+_PACKAGES = ("torch", "diffusers", "torch-fidelity", "clean-fid", "POT", "numpy", "scikit-learn", "snakemake")
+
+
+def settings_path(output: Path | str) -> Path:
+    return Path(f"{output}.settings.json")
+
+
+def run_path(output: Path | str) -> Path:
+    return Path(f"{output}.run.json")
+
+
+@dataclass
+class Job:
+    """One job of the graph, from its start to its records."""
+
+    stage: str  # name of the stage, e.g. "train"
+    settings: dict[str, Any]  # resolved settings of the stage, its `recipe` included
+    inputs: dict[str, Path]  # role -> file read
+    seeds: dict[str, int] = field(default_factory=dict)  # role -> seed
+    device: str = "cpu"  # device kind that computed
+    started: float = field(default_factory=time.time)  # seconds since the epoch
+
+    def deterministic(self) -> dict[str, Any]:
+        """What X.settings.json holds."""
+        return {
+            "format": FORMAT,
+            "stage": self.stage,
+            "settings": self.settings,
+            "seeds": self.seeds,
+            "inputs": {
+                role: {"path": str(path), "sha256": sha256_file(path)} for role, path in sorted(self.inputs.items())
+            },
+        }
+
+    def record(self, outputs: list[Path]) -> None:
+        """Write both records beside each finished output."""
+        settings = self.deterministic()
+        run = self._run()
+        for output in outputs:
+            write_json(settings_path(output), settings)
+            content = {"path": str(output), "bytes": output.stat().st_size, "sha256": sha256_file(output)}
+            write_json(run_path(output), run | {"output": content})
+
+    def _run(self) -> dict[str, Any]:
+        finished = time.time()
+        return {
+            "format": FORMAT,
+            "stage": self.stage,
+            "started": _utc(self.started),
+            "finished": _utc(finished),
+            "seconds": round(finished - self.started, 3),
+            "cpu_seconds": round(time.process_time(), 3),
+            "peak_memory_bytes": _peak_memory(),
+            "device": self.device,
+            "host": platform.node(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cpus",
+            "python": platform.python_version(),
+            "packages": _versions(),
+            "environment_lock_sha256": _lock_hash(),
+            "git": git_state(),
+            "slurm": {key: os.environ[key] for key in sorted(os.environ) if key in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")}
+            or None,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        }
+
+
+def mismatch(output: Path) -> str | None:
+    """Why `output` does not agree with its records, in one line; None when it does. Re-hashes the content."""
+    if not output.exists():
+        return f"{output}: recorded, but missing"
+    try:
+        read_json(settings_path(output))
+        content = read_json(run_path(output))["output"]
+    except ValueError as error:
+        return str(error)
+    except (KeyError, TypeError):
+        return f"{run_path(output)}: expected a record with `output`, found something else"
+    if output.stat().st_size != content["bytes"]:
+        return f"{output}: expected {content['bytes']} bytes, found {output.stat().st_size}"
+    if (found := sha256_file(output)) != content["sha256"]:
+        return f"{output}: expected sha256 {content['sha256'][:12]}, found {found[:12]}"
+    return None
+
+
+def git_state() -> dict[str, Any] | None:
+    """Revision and dirtiness of the project, or None outside a git checkout."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str | None:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode == 0 else None
+
+    try:
+        revision = git("rev-parse", "HEAD")
+        changes = git("status", "--porcelain", "--untracked-files=no")
+    except FileNotFoundError:  # no git on this machine
+        return None
+    return None if revision is None else {"revision": revision.strip(), "dirty": bool(changes)}
+
+
+def _utc(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
+
+
+def _peak_memory() -> int:
+    own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return max(own, children) * unit
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _lock_hash() -> str | None:
+    lock = Path(__file__).resolve().parents[2] / "requirements.lock"
+    return sha256_file(lock) if lock.exists() else None

@@ -1,0 +1,1 @@
+"""Losses: distances, weights, the consistency, diffusion and denoising terms, and transport pairing."""

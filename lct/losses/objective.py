@@ -1,0 +1,120 @@
+"""The objectives: consistency loss with its diffusion term, and the denoising loss of the LDM baseline.
+
+No drawing of noise or time, no network, no files. B = batch; `t > r` are noise levels (B,), neighbours on a descending
+grid of N points, in units of the normalised latents, in the dtype of the latents; index i is the position of t.
+Sources: arXiv:2310.14189 (iCT), arXiv:2502.01441 (the paper), arXiv:2206.00364 (EDM weights).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lct.losses.distances import DISTANCES, Distance, squared
+from lct.losses.settings import DiffusionTerm, Objective
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A loss and its parts, all scalars; only `total` carries a gradient."""
+
+    total: Tensor  # consistency + weight * diffusion
+    consistency: Tensor  # mean over the batch of weight(t, r) * distance; 0 for the denoising loss
+    diffusion: Tensor  # mean over the selected samples, before its factor; 0 when none is selected
+
+
+def perturb(x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x + sigma n, the variance-exploding forward process. With the same n at r < t it is also the target's input:
+    one Euler step of the ODE from x + t n to r, with the clean latents as the denoiser's answer, ends exactly there."""
+    return torch.addcmul(x, sigma.view(-1, *[1] * (x.ndim - 1)), noise)
+
+
+def weight(weighting: str, t: Tensor, r: Tensor | None, sigma_data: float) -> Tensor:
+    """(B,) weights: 1 / (t - r) (iCT), 1 (CM), or 1 / t^2 + 1 / sigma_data^2 (EDM)."""
+    return WEIGHTS[weighting](t, r, sigma_data)
+
+
+WEIGHTS = {
+    "inverse-gap": lambda t, r, sigma_data: 1 / (t - r),
+    "uniform": lambda t, r, sigma_data: torch.ones_like(t),
+    "edm": lambda t, r, sigma_data: t**-2 + sigma_data**-2,
+}
+
+
+def consistency_loss(
+    f: Tensor, f_target: Tensor, t: Tensor, r: Tensor, c: float, distance: Distance, weighting: str, sigma_data: float
+) -> Tensor:
+    """(B,) weight(t, r) * distance(f(x_t, t), f^-(x_r, r)). No gradient reaches the target."""
+    return weight(weighting, t, r, sigma_data) * distance(f, f_target.detach(), c)
+
+
+def denoising_loss(
+    f: Tensor, x: Tensor, t: Tensor, c: float, distance: Distance, weighting: str, sigma_data: float
+) -> Tensor:
+    """(B,) weight(t) * distance(f(x_t, t), x)."""
+    return weight(weighting, t, None, sigma_data) * distance(f, x, c)
+
+
+def selects(index: Tensor, points: int, threshold: float) -> Tensor:
+    """(B,) bool, i >= floor(threshold * N): the low-noise end of the descending grid."""
+    return index >= int(threshold * points)
+
+
+def diffusion_loss(f: Tensor, x: Tensor, t: Tensor, term: DiffusionTerm, sigma_data: float) -> Tensor:
+    """(B,) w(t) * mean over d of (f(x_t, t) - x)^2, for every sample, selected or not."""
+    return weight(term.weighting, t, None, sigma_data) * squared(f, x).mean(1)
+
+
+def consistency_terms(
+    settings: Objective,
+    f: Tensor,
+    f_target: Tensor,
+    x: Tensor,
+    t: Tensor,
+    r: Tensor,
+    index: Tensor,
+    points: int,
+    c: float,
+    sigma_data: float = 0.5,
+    distance: Distance | None = None,
+    batch: int | None = None,
+    selected: int | None = None,
+) -> Terms:
+    """The consistency objective of a batch.
+
+    f, f_target: (B, C, H, W) online answer at (x_t, t), target answer at (x_r, r); x: the clean latents.
+    index, points: (B,) grid index of t, and N. c: scale of the robust loss.
+    distance: replaces the one named in the settings (E-LatentLPIPS, which must be loaded).
+    batch, selected: sizes to average over when this is a part of a larger batch, so that parts add up to the whole;
+    by default the sizes of this batch. `selected` counts the samples that pass the diffusion threshold.
+    """
+    distance = distance or named_distance(settings)
+    consistency = consistency_loss(f, f_target, t, r, c, distance, settings.weighting, sigma_data)
+    consistency = consistency.sum() / (batch or len(f))
+    if settings.diffusion is None:
+        return Terms(consistency, consistency.detach(), torch.zeros_like(consistency.detach()))
+    term = settings.diffusion
+    mask = selects(index.to(f.device), points, term.threshold)
+    count = mask.sum() if selected is None else torch.as_tensor(selected, device=f.device)
+    losses = diffusion_loss(f, x, t, term, sigma_data)
+    diffusion = torch.where(mask, losses, 0.0).sum() / count.clamp(min=1)  # a batch that selects nothing adds zero
+    return Terms(consistency + term.weight * diffusion, consistency.detach(), diffusion.detach())
+
+
+def denoising_terms(
+    settings: Objective, f: Tensor, x: Tensor, t: Tensor, c: float, sigma_data: float = 0.5, batch: int | None = None
+) -> Terms:
+    """The denoising objective of a batch; arguments as in `consistency_terms`. Reported as the diffusion part."""
+    losses = denoising_loss(f, x, t, c, named_distance(settings), settings.weighting, sigma_data)
+    total = losses.sum() / (batch or len(f))
+    return Terms(total, torch.zeros_like(total.detach()), total.detach())
+
+
+def named_distance(settings: Objective) -> Distance:
+    """The distance that (loss, form) name; E-LatentLPIPS is a network and must be loaded first."""
+    if (settings.loss, settings.form) not in DISTANCES:
+        raise ValueError(
+            f"objective: expected a distance of {sorted(DISTANCES)}, found {(settings.loss, settings.form)}; "
+            "load E-LatentLPIPS with lct.losses.perceptual and hand it over, or change the loss"
+        )
+    return DISTANCES[settings.loss, settings.form]

@@ -1,0 +1,89 @@
+"""Settings of the objective. The defaults are plain consistency training (iCT); each part of the paper is a key."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lct.schedules import RobustScale
+
+ROBUST = ("pseudo-huber", "cauchy", "geman-mcclure")  # the losses that read c
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionTerm:
+    """L_diff = mean over the samples with i >= floor(r N) of w(sigma_i) mean_d (f(x_t, sigma_i) - x)^2; total = L_CM + weight L_diff.
+
+    The grid descends, so a threshold r selects the low-noise end. The online forward pass is reused."""
+
+    threshold: float = 0.75  # r, share of the grid's N points, from the noisy end, that is left out
+    weight: float = 5.0  # factor on the term (the paper's final runs)
+    weighting: Literal["edm", "uniform"] = "edm"  # w: 1/sigma^2 + 1/sigma_data^2, or 1
+
+    def __post_init__(self):
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"diffusion.threshold: expected r from 0 to 1, found {self.threshold}; the paper has 0.75")
+        if not self.weight > 0:
+            raise ValueError(f"diffusion.weight: expected a positive number, found {self.weight}; `diffusion: null` is off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transport:
+    """Coupling of latents and noise within a batch, before the noise is scaled by sigma."""
+
+    kind: Literal["none", "exact", "sinkhorn"] = "none"  # independent; optimal assignment; assignment by entropic plan
+    group: int = 128  # samples coupled together, whatever the number of devices; the authors' per-GPU batch
+    regularisation: float = 0.05  # of the entropic plan, in units of the largest cost; sinkhorn only
+
+    def __post_init__(self):
+        if self.kind != "none" and self.group < 2:
+            raise ValueError(f"transport.group: expected 2 or more, found {self.group}; one sample has nothing to pair")
+        if not self.regularisation > 0:
+            raise ValueError(f"transport.regularisation: expected a positive number, found {self.regularisation}; fix it")
+
+    def check_batch(self, batch: int) -> None:
+        """Refuse a batch that cannot be coupled in full groups."""
+        if self.kind == "none":
+            return
+        if batch < 2:
+            raise ValueError(f"transport: expected a batch of 2 or more, found {batch}; use `transport: {{kind: none}}`")
+        if batch > self.group and batch % self.group:
+            raise ValueError(
+                f"transport.group: expected a divisor of the batch {batch}, found {self.group}; change one of them"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a training minimises: a consistency loss between neighbouring noise levels, or a denoising loss (LDM)."""
+
+    kind: Literal["consistency", "denoising"] = "consistency"  # compare f with its target, or with the clean latents
+    loss: Literal["l2", "pseudo-huber", "cauchy", "geman-mcclure", "e-latent-lpips"] = "pseudo-huber"  # distance
+    form: Literal["mean", "sum", "elementwise"] = "mean"  # robust function of the mean (authors) or sum over C, H, W, or mean over it
+    scale: RobustScale = field(default_factory=RobustScale)  # c, for pseudo-huber, cauchy and geman-mcclure
+    weighting: Literal["inverse-gap", "uniform", "edm"] = "inverse-gap"  # 1/(t-r); 1; 1/t^2 + 1/sigma_data^2
+    diffusion: DiffusionTerm | None = None  # diffusion loss at low noise, added to the consistency loss; null: off
+    transport: Transport = field(default_factory=Transport)  # coupling of latents and noise
+    shared_dropout: bool = True  # online and target pass drop the same units (CM); no effect at dropout 0
+    target_ema: float = 0.0  # EMA rate of the target network; 0 = a copy of the online weights at every step (iCT)
+    target_ema_law: Literal["constant", "adaptive"] = "constant"  # rate as given, or CM's exp(s0 ln(rate) / s)
+
+    def __post_init__(self):
+        if not 0 <= self.target_ema < 1:
+            raise ValueError(f"target_ema: expected 0 <= rate < 1, found {self.target_ema}; 0 copies the weights")
+        if self.target_ema_law == "adaptive" and self.target_ema == 0:
+            raise ValueError("target_ema_law: expected a positive target_ema with `adaptive`, found 0; CM uses 0.95")
+        if self.loss not in ROBUST and self.scale != RobustScale():
+            raise ValueError(f"scale: expected only with a loss that reads c {ROBUST}, found loss {self.loss}; remove it")
+        if self.loss == "e-latent-lpips" and self.form != "mean":
+            raise ValueError(f"form: expected mean with e-latent-lpips, which has its own reduction, found {self.form}")
+        if self.kind == "denoising":
+            self._check_denoising()
+
+    def _check_denoising(self) -> None:
+        if self.weighting == "inverse-gap":
+            raise ValueError("weighting: expected edm or uniform with `kind: denoising`, found inverse-gap; there is no pair")
+        if self.loss == "e-latent-lpips":
+            raise ValueError("loss: expected l2 or a robust loss with `kind: denoising`, found e-latent-lpips; change it")
+        if self.diffusion is not None:
+            raise ValueError("diffusion: expected null with `kind: denoising`, found a diffusion term; it is the whole loss")
+        if self.target_ema != 0:
+            raise ValueError(f"target_ema: expected 0 with `kind: denoising`, found {self.target_ema}; there is no target")

@@ -1,0 +1,79 @@
+"""Minibatch optimal transport: which noise goes with which latents. NumPy float64 on the CPU, deterministic.
+
+Cost: squared Euclidean distance between flattened latents and unit noises, divided by its largest value; uniform
+marginals. Every noise is used exactly once, so the noise of a batch keeps its marginal law exactly.
+Sources: arXiv:2502.01441; arXiv:2302.00482 (minibatch couplings).
+"""
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from lct.losses.settings import Transport
+
+
+def pair(x: Tensor, noise: Tensor, settings: Transport) -> Tensor:
+    """(B,) int64 permutation on the CPU: x[j] is coupled with noise[permutation[j]].
+
+    x, noise: (B, ...) on any device. Pairs are sought within consecutive groups of `settings.group` samples, so a part
+    of a batch made of whole groups is coupled as within the batch. A last, smaller group is coupled as it is.
+    """
+    batch = len(x)
+    if x.shape != noise.shape:
+        raise ValueError(f"transport: expected noise of shape {tuple(x.shape)}, found {tuple(noise.shape)}; draw it alike")
+    if settings.kind == "none":
+        return torch.arange(batch)
+    rows, columns = _flat(x), _flat(noise)
+    parts = []
+    for start in range(0, batch, settings.group):
+        group = slice(start, start + settings.group)
+        parts.append(start + ASSIGNMENTS[settings.kind](cost_matrix(rows[group], columns[group]), settings))
+    return torch.from_numpy(np.concatenate(parts))
+
+
+def cost_matrix(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """(B, B) squared distances |x_j|^2 + |n_k|^2 - 2 x_j n_k, divided by their maximum."""
+    cost = (x**2).sum(1)[:, None] + (noise**2).sum(1)[None, :] - 2 * x @ noise.T
+    largest = cost.max()
+    if not np.isfinite(largest):
+        raise ValueError("transport: expected finite latents and noise, found NaN or infinity; check the latents")
+    return np.maximum(cost, 0) / (largest or 1.0)
+
+
+def exact(cost: np.ndarray, settings: Transport) -> np.ndarray:
+    """Optimal assignment. With uniform marginals and equal counts it is a vertex of the optimal plans: what an exact
+    earth mover's solver returns, without the round-off that can leave such a plan short of a permutation."""
+    return linear_sum_assignment(cost)[1]
+
+
+def sinkhorn(cost: np.ndarray, settings: Transport) -> np.ndarray:
+    """Assignment of largest total mass under the entropic plan, in place of draws from it: no noise is used twice."""
+    return linear_sum_assignment(entropic_plan(cost, settings.regularisation), maximize=True)[1]
+
+
+def entropic_plan(cost: np.ndarray, regularisation: float, sweeps: int = 1000, tolerance: float = 1e-9) -> np.ndarray:
+    """(B, B) plan of uniform marginals minimising <plan, cost> - regularisation * entropy, by Sinkhorn's iteration on
+    the logarithms, until the row sums are within `tolerance` of 1/B relative to it, or `sweeps` are done."""
+    batch = len(cost)
+    kernel = -cost / regularisation - np.log(batch)
+    u, v = np.zeros(batch), np.zeros(batch)  # logarithms of the scalings, less ln(1/B) of the marginals
+    for _ in range(sweeps):
+        rows = _log_sum_exp(kernel + v[None, :], axis=1)
+        if np.abs(np.expm1(u + rows)).max() < tolerance:
+            break
+        u = -rows
+        v = -_log_sum_exp(kernel + u[:, None], axis=0)
+    return np.exp(kernel + u[:, None] + v[None, :]) / batch
+
+
+ASSIGNMENTS = {"exact": exact, "sinkhorn": sinkhorn}
+
+
+def _flat(x: Tensor) -> np.ndarray:
+    return x.detach().flatten(1).to(device="cpu", dtype=torch.float64).numpy()
+
+
+def _log_sum_exp(values: np.ndarray, axis: int) -> np.ndarray:
+    largest = values.max(axis=axis, keepdims=True)
+    return np.log(np.exp(values - largest).sum(axis=axis)) + largest.squeeze(axis)

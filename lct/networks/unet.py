@@ -1,0 +1,130 @@
+"""The U-Net F(x, label): ADM's architecture in EDM's form (arXiv:2105.05233, App. A; arXiv:2206.00364, App. F.2).
+
+Shapes: x (B, C, H, W), noise label (B,). Draws nothing by itself: initial weights and dropout come from generators that
+the caller hands over.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from lct.networks.layout import Block, layout
+from lct.networks.norms import NORMS
+from lct.networks.settings import Network
+
+ZERO_AT_START = ("conv1", "attention_out", "output_conv")  # each residual branch, and F, start as zero
+
+
+class ResidualBlock(nn.Module):
+    """norm - SiLU - resample - conv, norm (1 + scale) + shift - SiLU - dropout - conv, skip; then self-attention.
+
+    scale and shift come from the noise embedding; they stay, whatever the normalisation layers scale."""
+
+    def __init__(self, block: Block, embedding: int, settings: Network):
+        super().__init__()
+        norm, groups = NORMS[settings.block_norm], settings.groups
+        c_in, c_out = block.channels_in, block.channels_out
+        self.resample, self.heads, self.dropout = block.resample, block.heads, settings.dropout
+        self.norm0 = norm(c_in, block.side_in, groups)
+        self.conv0 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.affine = nn.Linear(embedding, 2 * c_out)
+        self.norm1 = norm(c_out, block.side_out, groups)
+        self.conv1 = nn.Conv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else None
+        if block.heads:
+            self.norm2 = norm(c_out, block.side_out, groups)
+            self.attention_in = nn.Linear(c_out, 3 * c_out)  # a 1x1 convolution on tokens: queries, keys, values
+            self.attention_out = nn.Linear(c_out, c_out)
+
+    def forward(self, x: Tensor, embedding: Tensor, dropout: Generator | None) -> Tensor:
+        h = self.conv0(_resample(functional.silu(self.norm0(x)), self.resample))
+        scale, shift = self.affine(embedding).view(len(x), 2, -1, 1, 1).unbind(1)
+        h = functional.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
+        if self.training and self.dropout > 0:
+            h = _drop(h, self.dropout, dropout)
+        x = _resample(x, self.resample)
+        x = self.conv1(h) + (x if self.skip is None else self.skip(x))
+        return x + self._attend(self.norm2(x)) if self.heads else x
+
+    def _attend(self, x: Tensor) -> Tensor:
+        """softmax(q k^T / sqrt(channels per head)) v over the H W tokens of a sample."""
+        batch, channels, height, width = x.shape
+        tokens = self.attention_in(x.flatten(2).transpose(1, 2))
+        q, k, v = tokens.view(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, -1, channels)
+        return self.attention_out(attended).transpose(1, 2).view(batch, channels, height, width)
+
+
+class UNet(nn.Module):
+    """Latents and noise label in, F of the latents' shape out.
+
+    generator: draws the initial weights, on its device. Without one the network has shapes but no values (meta
+    device), for counting or until weights are loaded. torch's global generator is never touched.
+    """
+
+    def __init__(self, settings: Network, latent_channels: int, resolution: int, generator: Generator | None = None):
+        super().__init__()
+        plan = layout(settings, resolution)
+        self.channels, self.dropout = settings.channels, settings.dropout
+        with torch.device("meta"):
+            self.embed0 = nn.Linear(settings.channels, plan.embedding)
+            self.embed1 = nn.Linear(plan.embedding, plan.embedding)
+            self.input_conv = nn.Conv2d(latent_channels, plan.width_in, 3, padding=1)
+            self.encoder = nn.ModuleDict({b.name: ResidualBlock(b, plan.embedding, settings) for b in plan.encoder})
+            self.decoder = nn.ModuleDict({b.name: ResidualBlock(b, plan.embedding, settings) for b in plan.decoder})
+            self.output_norm = NORMS[settings.output_norm](plan.width_out, resolution, settings.groups)
+            self.output_conv = nn.Conv2d(plan.width_out, latent_channels, 3, padding=1)
+        self._steps = [(self.decoder[block.name], block.takes_skip) for block in plan.decoder]
+        if generator is not None:
+            self.to_empty(device=generator.device)
+            self.reset(generator)
+
+    @torch.no_grad()
+    def reset(self, generator: Generator) -> None:
+        """Draw initial weights: uniform in +-1/sqrt(fan-in) for weights and biases (Kaiming times sqrt(1/3)), zero for
+        `ZERO_AT_START`; norms start with weight one and bias zero."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                bound = 0.0 if name.rpartition(".")[2] in ZERO_AT_START else 1 / math.sqrt(module.weight[0].numel())
+                for parameter in (module.weight, module.bias):
+                    parameter.uniform_(-bound, bound, generator=generator) if bound else parameter.zero_()
+            elif hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+
+    def forward(self, x: Tensor, noise_label: Tensor, dropout: Generator | None = None) -> Tensor:
+        """x (B, C, H, W), noise_label (B,). dropout: generator of the dropped units, needed when training with p > 0;
+        two passes with equally seeded generators drop the same units."""
+        if self.training and self.dropout > 0 and dropout is None:
+            raise ValueError("network: expected a generator for dropout while training, found none; pass `dropout`")
+        embedding = functional.silu(self.embed0(positional_embedding(noise_label, self.channels).to(x.dtype)))
+        embedding = functional.silu(self.embed1(embedding))
+        x = self.input_conv(x)
+        skips = [x]
+        for block in self.encoder.values():
+            x = block(x, embedding, dropout)
+            skips.append(x)
+        for block, takes_skip in self._steps:
+            x = block(torch.cat((x, skips.pop()), dim=1) if takes_skip else x, embedding, dropout)
+        return self.output_conv(functional.silu(self.output_norm(x)))
+
+
+def positional_embedding(label: Tensor, channels: int) -> Tensor:
+    """(B,) -> (B, channels): cos(w_j label), then sin(w_j label), with w_j = 10000^(-2j / channels), j < channels / 2."""
+    half = channels // 2
+    frequencies = torch.exp(torch.arange(half, dtype=label.dtype, device=label.device) * (-math.log(10000) / half))
+    phase = label[:, None] * frequencies
+    return torch.cat((phase.cos(), phase.sin()), dim=1)
+
+
+def _resample(x: Tensor, direction: str) -> Tensor:
+    """Halve by 2x2 means or double by repetition: the filter [1, 1] of ADM and EDM."""
+    if direction == "down":
+        return functional.avg_pool2d(x, 2)
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest") if direction == "up" else x
+
+
+def _drop(x: Tensor, p: float, generator: Generator | None) -> Tensor:
+    """Zero each element with probability p and divide the others by 1 - p."""
+    return x * torch.empty_like(x).bernoulli_(1 - p, generator=generator).div_(1 - p)

@@ -1,0 +1,177 @@
+"""Is this dict a `tables.json` of ours? The shape that every template relies on, checked before anything is rendered.
+
+Keys beyond these are welcome: the shape only says what must be there.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+FORMAT = 1  # raised when the meaning of a key changes
+STATUSES = ("complete", "partial", "not run", "quoted")
+_REMEDY = "rebuild it with `snakemake`, or give the tables.json of this version"
+
+_TEXT = {"type": "string"}
+_OPTIONAL_TEXT = {"type": ["string", "null"]}
+_OPTIONAL_NUMBER = {"type": ["number", "null"]}
+_OPTIONAL_INTEGER = {"type": ["integer", "null"]}
+# JSON has no NaN: a writer that keeps to the standard spells non-finite numbers as words
+_METRIC_VALUE = {"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity", "nan", "inf", "-inf"]}]}
+
+
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"type": "object", "properties": required | (optional or {}), "required": list(required)}
+
+
+def _list(item: dict[str, Any], at_least: int = 0) -> dict[str, Any]:
+    return {"type": "array", "items": item, "minItems": at_least}
+
+
+_VALUE = _object({"seed": {"type": "integer"}, "value": _METRIC_VALUE, "metrics": _TEXT, "sha256": _TEXT})
+_CELL = _object(
+    {
+        "id": _TEXT,
+        "values": _list(_VALUE),
+        "n": {"type": "integer", "minimum": 0},
+        "mean": {"anyOf": [_METRIC_VALUE, {"type": "null"}]},
+        "sd": {"anyOf": [_METRIC_VALUE, {"type": "null"}]},
+        "axis": _TEXT,
+        "protocol": _TEXT,
+    }
+)
+_PUBLISHED = _object(
+    {"nfe": {"type": "integer"}, "fid": _OPTIONAL_NUMBER, "recall": _OPTIONAL_NUMBER},
+    {"epochs": _OPTIONAL_INTEGER, "epochs_as_printed": _OPTIONAL_TEXT, "batch_size": _OPTIONAL_INTEGER},
+)
+_ROW = _object(
+    {
+        "id": _TEXT,
+        "group": _TEXT,
+        "model": _TEXT,
+        "status": {"enum": list(STATUSES)},
+        "cells": {"type": "object", "additionalProperties": _CELL},
+    },
+    {
+        "citation": _OPTIONAL_TEXT,
+        "dagger": {"type": "boolean"},
+        "quoted": {"type": "boolean"},
+        "published": {"anyOf": [_PUBLISHED, {"type": "null"}]},
+        "run": _OPTIONAL_TEXT,
+        "sampler": _OPTIONAL_TEXT,
+        "nfe": _OPTIONAL_INTEGER,
+        "steps": _OPTIONAL_INTEGER,
+        "batch": _OPTIONAL_INTEGER,
+        "why": _OPTIONAL_TEXT,
+        "extra": {"type": "object"},
+        "samples": _list(_object({"grid": _OPTIONAL_TEXT})),
+    },
+)
+_SUBTABLE = _object(
+    {
+        "id": _TEXT,
+        "paper_dataset": _TEXT,
+        "dataset": _OPTIONAL_TEXT,
+        "protocols": _list(_object({"hash": _TEXT, "settings": {"type": "object"}})),
+        "rows": _list(_ROW, at_least=1),
+    },
+    {
+        "dataset_title": _OPTIONAL_TEXT,
+        "resolution": _OPTIONAL_INTEGER,
+        "floors": _list(_ROW),
+        "reconstructions": {"anyOf": [_object({"grid": _OPTIONAL_TEXT}), {"type": "null"}]},
+        "curves": _list(_object({"run": _TEXT, "path": _TEXT})),
+        "outside": {"type": "object"},
+    },
+)
+_NOTE = _object({"text": _TEXT, "provenance": _TEXT}, {"rows": _list(_TEXT)})
+_TABLE = _object(
+    {"id": _TEXT, "title": _TEXT, "caption": _TEXT, "subtables": _list(_SUBTABLE, at_least=1)},
+    {"remarks": _list(_NOTE), "cross_checks": _list(_NOTE)},
+)
+_METRIC = _object({"id": _TEXT, "label": _TEXT, "better": {"enum": ["lower", "higher"]}, "definition": _TEXT})
+SCHEMA = _object(
+    {
+        "format": {"const": FORMAT},
+        "scale": _TEXT,
+        "banner": _list(_TEXT, at_least=1),
+        "metrics": _list(_METRIC, at_least=1),
+        "tables": _list(_TABLE, at_least=1),
+        "runs": {"type": "object", "additionalProperties": {"type": "object"}},
+    },
+    {"watermark": _OPTIONAL_TEXT},
+)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The dict in a tables.json; ValueError with one line if the file is not whole JSON of this shape."""
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: expected JSON, found: {' '.join(str(error).split())}; {_REMEDY}") from error
+    check(tables, str(path))
+    return tables
+
+
+def check(tables: Any, where: str = "tables") -> None:
+    """Raise ValueError with one line (where, expected, found, what to do) if `tables` cannot be rendered."""
+    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(tables)
+    error = min(errors, key=lambda e: (len(e.absolute_path), [str(part) for part in e.absolute_path]), default=None)
+    if error is not None:
+        place = ": ".join([where, *([".".join(map(str, error.absolute_path))] if error.absolute_path else [])])
+        raise ValueError(f"{place}: {_explain(error)}; {_REMEDY}")
+    _check_links(tables, where)
+
+
+def _check_links(tables: dict[str, Any], where: str) -> None:
+    """What one part of the dict says about another."""
+    metrics = {metric["id"] for metric in tables["metrics"]}
+    anchors: set[str] = set()
+    for table in tables["tables"]:
+        for subtable in table["subtables"]:
+            place = f"{where}: {table['id']}.{subtable['id']}"
+            for row in [*subtable["rows"], *subtable.get("floors", [])]:
+                if row["status"] in ("complete", "partial") and row.get("run") and row["run"] not in tables["runs"]:
+                    raise ValueError(f"{place}.{row['id']}: expected run {row['run']!r} under runs, found {sorted(tables['runs'])}; {_REMEDY}")
+                if (row["status"] == "quoted") != bool(row.get("quoted")):
+                    raise ValueError(f"{place}.{row['id']}: expected quoted to agree with status {row['status']!r}, found {row.get('quoted')}; {_REMEDY}")
+                if row.get("quoted") and not row.get("published"):
+                    raise ValueError(f"{place}.{row['id']}: expected published values in a quoted row, found none; {_REMEDY}")
+                for name, cell in row["cells"].items():
+                    if name not in metrics:
+                        raise ValueError(f"{place}.{row['id']}: expected metrics {sorted(metrics)}, found {name!r}; {_REMEDY}")
+                    if cell["n"] != len(cell["values"]):
+                        raise ValueError(f"{place}.{row['id']}.{name}: expected n = {cell['n']} values, found {len(cell['values'])}; {_REMEDY}")
+                    if cell["id"] in anchors:
+                        raise ValueError(f"{place}.{row['id']}.{name}: expected a cell id of its own, found {cell['id']!r} again; {_REMEDY}")
+                    anchors.add(cell["id"])
+
+
+def _explain(error: jsonschema.ValidationError) -> str:
+    found, wanted = error.instance, error.validator_value
+    if error.validator == "required":
+        missing = next(key for key in wanted if key not in found)
+        return f"expected key {missing!r}, found {_short(sorted(found, key=str))}"
+    if error.validator == "type":
+        names = wanted if isinstance(wanted, list) else [wanted]
+        return f"expected {' or '.join(names)}, found {_short(found)}"
+    if error.validator == "const":
+        return f"expected {wanted!r}, found {_short(found)}"
+    if error.validator == "enum":
+        return f"expected one of {wanted}, found {_short(found)}"
+    if error.validator == "minItems":
+        return f"expected at least {wanted} entry, found {len(found)}"
+    if error.validator == "minimum":
+        return f"expected {wanted} or more, found {_short(found)}"
+    if error.validator == "anyOf" and error.context:
+        inner = max(error.context, key=lambda e: len(e.absolute_path))
+        if len(inner.relative_path) or inner.validator == "required":
+            rest = ".".join(map(str, inner.relative_path))
+            return f"{rest}: {_explain(inner)}" if rest else _explain(inner)
+    return f"expected a value of this format, found {_short(found)}"
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."

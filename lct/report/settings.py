@@ -1,0 +1,134 @@
+"""What config/published/*.yaml and config/tables/*.yaml hold: printed tables, and which of our runs answers a row.
+
+Published numbers live in these files only. Torch-free.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+def _check_unique(ids: tuple[str, ...], where: str) -> None:
+    if twice := sorted({name for name in ids if ids.count(name) > 1}):
+        raise ValueError(f"{where}: expected every id once, found {twice} twice; rename one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedMetric:
+    """One column of numbers of a printed table."""
+
+    id: Literal["fid", "recall"]  # field of PublishedRow that holds it
+    label: str  # as the column is headed
+    better: Literal["lower", "higher"]  # direction of improvement
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedRow:
+    """One printed row. None stands for a dash in print."""
+
+    id: str  # unique within its sub-table; a row of config/tables/ with this id answers it
+    group: str  # heading the row is printed under
+    model: str  # name as printed
+    citation: str | None = None  # work it is credited to, as printed
+    nfe: int  # network evaluations per image
+    fid: float | None = None  # Frechet Inception distance, lower is better
+    recall: float | None = None  # improved recall, 0 to 1, higher is better
+    epochs: int | None = None  # passes over the training set
+    epochs_as_printed: str | None = None  # the same, rounded as in print
+    batch_size: int | None = None  # total over devices
+    dagger: bool = False  # printed with a dagger: trained by the authors, same forward process, equivalent network
+    retrained_by_authors: bool  # the authors trained it themselves; otherwise it is quoted from the cited work
+
+    def __post_init__(self):
+        where = f"published row {self.id!r}"
+        if self.nfe < 1:
+            raise ValueError(f"{where}: expected nfe >= 1, found {self.nfe}; correct it")
+        if self.fid is not None and not self.fid >= 0:
+            raise ValueError(f"{where}: expected fid >= 0, found {self.fid}; correct it")
+        if self.recall is not None and not 0 <= self.recall <= 1:
+            raise ValueError(f"{where}: expected recall within 0..1, found {self.recall}; correct it")
+        if (self.epochs is None) != (self.epochs_as_printed is None):
+            raise ValueError(f"{where}: expected epochs and epochs_as_printed together, found one; add or remove the other")
+        if self.dagger and not self.retrained_by_authors:
+            raise ValueError(f"{where}: expected a dagger row to be retrained_by_authors, found false; correct one of them")
+
+    @property
+    def quoted(self) -> bool:
+        """Taken over from the cited work: never retrained here either."""
+        return not self.retrained_by_authors
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedSubtable:
+    """One block of a printed table: one dataset."""
+
+    id: str  # letter in print
+    dataset: str  # name in print
+    resolution: int  # pixels per side
+    rows: tuple[PublishedRow, ...]  # in the order of print
+
+    def __post_init__(self):
+        _check_unique(tuple(row.id for row in self.rows), f"published sub-table {self.id!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """Something a reader of the printed numbers should know."""
+
+    text: str  # in our own words
+    rows: tuple[str, ...] = ()  # rows it is about, as SUBTABLE.ROW
+    provenance: str  # where we know it from
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossCheck:
+    """A printed number set against another record of it."""
+
+    rows: tuple[str, ...]  # rows it is about, as SUBTABLE.ROW
+    text: str  # what was compared and what came out, in our own words
+    outcome: Literal["agrees", "agrees in part", "differs", "no record"]  # of the printed number with that record
+    provenance: str  # the other record
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedTable:
+    """config/published/*.yaml: a table as printed, with what is known about its numbers."""
+
+    id: str  # same as the file's name
+    paper: str  # the work it is printed in
+    place: str  # where in that work
+    provenance: str  # how the values came into this file
+    metrics: tuple[PublishedMetric, ...]  # columns of numbers
+    subtables: tuple[PublishedSubtable, ...]  # in the order of print
+    remarks: tuple[Remark, ...] = ()  # known slips and gaps
+    cross_checks: tuple[CrossCheck, ...] = ()  # comparisons with other records
+
+    def __post_init__(self):
+        where = f"published table {self.id!r}"
+        _check_unique(tuple(s.id for s in self.subtables), where)
+        known = {f"{s.id}.{row.id}" for s in self.subtables for row in s.rows}
+        for entry in (*self.remarks, *self.cross_checks):
+            if unknown := sorted(set(entry.rows) - known):
+                raise ValueError(f"{where}: expected rows such as {sorted(known)[0]!r}, found {unknown}; correct them")
+
+    def rows_of(self, subtable: str) -> dict[str, PublishedRow]:
+        """Rows of one sub-table by id, in the order of print; empty for a letter the table does not have."""
+        return {row.id: row for s in self.subtables if s.id == subtable for row in s.rows}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """Which of our runs answers a published row, at every scale."""
+
+    run: str  # a run of config/runs/; "{dataset}" stands for the sub-table's dataset
+    sampler: dict[str, str]  # scale -> sampler id of that run
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSpec:
+    """config/tables/*.yaml: one table of the report."""
+
+    id: str  # same as the file's name
+    title: str  # heading in the report
+    caption: str  # under the heading: what the table shows
+    published: str  # a file in config/published/, which gives sub-tables, rows and their order
+    rows: dict[str, TableRow] = field(default_factory=dict)  # published row id -> ours; applies to every sub-table

@@ -1,0 +1,161 @@
+"""Numbers as words, and the escaping of words in each output format.
+
+One number is written the same way in every format; full precision stays in the CSV and behind the number.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+NOT_GIVEN = "\N{EM DASH}"  # a dash in print
+MINUS, PLUS_MINUS, INFINITY = "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}", "\N{INFINITY}"
+
+
+def as_float(value: Any) -> float:
+    """A metric value of tables.json; non-finite ones may be spelled as words."""
+    return float(value)
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """A measured number: two decimals, or two significant digits where those would show nothing of it."""
+    x = as_float(value)
+    if math.isnan(x):
+        return "NaN"
+    if math.isinf(x):
+        return INFINITY if x > 0 else MINUS + INFINITY
+    if abs(x) >= 1e6:
+        text = f"{x:.3e}"
+    elif x == 0 or abs(x) >= 0.1:
+        text = f"{x:.{digits}f}"
+    elif abs(x) >= 10 ** -(digits + 3):
+        places = digits - 1 - math.floor(math.log10(abs(x)))
+        text = f"{x:.{max(places, digits)}f}"
+    else:
+        text = f"{x:.1e}"
+    return text.replace("-", MINUS)
+
+
+def exact(value: Any) -> str:
+    """All digits: the shortest decimal that reads back as the same float."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: NOT_GIVEN}[value]
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else number(value)
+    return str(value)
+
+
+def count(value: int | None) -> str:
+    """A whole number with thin groups from five digits on."""
+    if value is None:
+        return NOT_GIVEN
+    return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if abs(value) >= 10_000 else str(value)
+
+
+def printed(value: float | None) -> str:
+    """A published number, with the two decimals of print."""
+    return NOT_GIVEN if value is None else f"{value:.2f}"
+
+
+def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as (dotted key, plain value), in their own order."""
+    if isinstance(value, dict) and value:
+        return [pair for key, item in value.items() for pair in flatten(item, f"{prefix}.{key}" if prefix else str(key))]
+    if isinstance(value, list | tuple):
+        if any(isinstance(item, dict) for item in value):
+            return [pair for i, item in enumerate(value) for pair in flatten(item, f"{prefix}[{i}]")]
+        return [(prefix, ", ".join(exact(item) for item in value) if value else "none")]
+    return [(prefix, "none" if value == {} else exact(value))]
+
+
+def anchor(name: str) -> str:
+    """A name as an HTML id and URL fragment: what is not plain is spelled by its code point."""
+    return re.sub(r"[^A-Za-z0-9.-]", lambda found: f"_{ord(found.group()):x}_", name)
+
+
+class Raw(str):
+    """Text that is already in the output format."""
+
+
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]|^[-+=]|(?<=^\d)[.)]")  # the last two start a list or underline a heading
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
+
+
+def markdown(value: Any) -> str:
+    """Any text inside a line or table cell of GitHub Markdown."""
+    text = " ".join(str(value).split())
+    return _MARKDOWN.sub(lambda found: _ENTITIES.get(found.group(), "\\" + found.group()), text)
+
+
+def markdown_code(value: Any) -> Raw:
+    """Text as Markdown code, also inside a table cell."""
+    text = " ".join(str(value).split())
+    if "`" in text or "|" in text:  # no way to show these in a code span of a table
+        return Raw(f"<code>{''.join(f'&#{ord(c)};' if c in '`|<>&*_[]~$' + chr(92) else c for c in text)}</code>")
+    return Raw(f"`{text}`") if text else Raw("")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # after a line end it would start an option
+    "]": "{]}",
+    '"': "{''}",
+    "`": "{`}",  # braces: two quotes or hyphens in a row would become one glyph
+    "'": "{'}",
+    "-": "{-}",
+    "\N{EM DASH}": r"\textemdash{}",
+    "\N{EN DASH}": r"\textendash{}",
+    "\N{MINUS SIGN}": "$-$",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{INFINITY}": r"$\infty$",
+    "\N{DAGGER}": r"$^\dagger$",
+    "\N{RIGHTWARDS ARROW}": r"$\rightarrow$",
+    "\N{DOWNWARDS ARROW}": r"$\downarrow$",
+    "\N{UPWARDS ARROW}": r"$\uparrow$",
+    "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$",
+    "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
+    "\N{MIDDLE DOT}": r"$\cdot$",
+    "\N{NARROW NO-BREAK SPACE}": r"\,",
+    "\N{NO-BREAK SPACE}": "~",
+    "\N{LATIN SMALL LETTER SHARP S}": r"\ss{}",
+    "\N{LATIN SMALL LETTER O WITH STROKE}": r"\o{}",
+    "\N{LATIN CAPITAL LETTER O WITH STROKE}": r"\O{}",
+    "\N{LATIN SMALL LETTER AE}": r"\ae{}",
+    "\N{LATIN SMALL LETTER L WITH STROKE}": r"\l{}",
+}
+_ACCENTS = {0x300: "`", 0x301: "'", 0x302: "^", 0x303: "~", 0x304: "=", 0x307: ".", 0x308: '"', 0x30C: "v", 0x327: "c"}
+
+
+def latex(value: Any) -> str:
+    """Any text in LaTeX: metacharacters, accents, and a code point where a standard font has no glyph."""
+    return re.sub(r"(?<!-)\{-\}(?!\{-)", "-", "".join(_latex_character(character) for character in str(value)))
+
+
+def _latex_character(character: str) -> str:
+    if character in _LATEX:
+        return _LATEX[character]
+    if character.isascii():
+        return character if character.isprintable() else " "
+    parts = unicodedata.normalize("NFD", character)
+    if len(parts) == 2 and parts[0].isascii() and ord(parts[1]) in _ACCENTS:
+        return f"\\{_ACCENTS[ord(parts[1])]}{{{parts[0]}}}"
+    return f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def finalizer(escape: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Jinja's last step for an expression: escape it unless it is marked as already in the format."""
+    return lambda value: value if isinstance(value, Raw) else escape(value)

@@ -1,0 +1,1 @@
+"""Sampling: weights to latents to images; every image has its own seed."""

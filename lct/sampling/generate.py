@@ -1,0 +1,49 @@
+"""Images from weights: per-image seeds, fixed padded batches, so that any sharding gives the same bytes."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lct.sampling.samplers import Denoiser, sample
+from lct.sampling.settings import Sampler, Sampling
+from lct.schedules import NoiseGrid
+from lct.streams import generator
+
+
+def image_noise(draw: int, step: int, images: range, shape: tuple[int, ...]) -> Tensor:
+    """Unit noise (len(images), *shape); row i depends on (draw, step, image index) alone."""
+    rows = [torch.randn(shape, generator=generator(draw, "sample-noise", step, index)) for index in images]
+    return torch.stack(rows)
+
+
+@torch.inference_mode()
+def generate(
+    f: Denoiser,
+    decode: Callable[[Tensor], np.ndarray],
+    sampler: Sampler,
+    settings: Sampling,
+    grid: NoiseGrid,
+    draw: int,
+    shape: tuple[int, int, int],
+    device: torch.device,
+) -> Iterator[np.ndarray]:
+    """Yield `num_images` images (H, W, 3) uint8 in index order.
+
+    f:      consistency function or denoiser of the normalised latents.
+    decode: normalised latents (B, C, H, W) -> images (B, H, W, 3) uint8.
+    Raises FloatingPointError naming the first image whose latents are not finite.
+    """
+    for start in range(0, settings.num_images, settings.batch):
+        images = range(start, start + settings.batch)  # the last batch is padded: its surplus is computed and dropped
+
+        def noise(step: int, images: range = images) -> Tensor:
+            return image_noise(draw, step, images, shape).to(device)
+
+        latents = sample(f, sampler, grid, noise)
+        finite = torch.isfinite(latents).flatten(1).all(1)
+        if not bool(finite.all()):
+            bad = start + int((~finite).nonzero()[0])
+            raise FloatingPointError(f"image {bad} of draw {draw}: expected finite latents, found NaN or infinity; train again")
+        yield from decode(latents)[: settings.num_images - start]

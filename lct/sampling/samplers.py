@@ -1,0 +1,56 @@
+"""Samplers: noise in, latents out. Shapes (B, C, H, W); noise levels in units of the normalised latents.
+
+Sources: iCT multistep sampling (arXiv:2303.01469, Algorithm 1), EDM solvers (arXiv:2206.00364, Algorithm 1 without churn).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampler
+from lct.schedules import NoiseGrid
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]  # f(x, sigma): (B, C, H, W), (B,) -> (B, C, H, W)
+Noise = Callable[[int], Tensor]  # k -> fresh unit noise (B, C, H, W) for the k-th re-noising
+
+
+def sample(f: Denoiser, sampler: Sampler, grid: NoiseGrid, noise: Noise) -> Tensor:
+    """Latents drawn by `sampler`. noise(0) starts the chain, noise(1).. re-noise it."""
+    if isinstance(sampler, OdeSampler):
+        return sample_ode(f, sampler, grid, noise(0))
+    return sample_consistency(f, sampler, grid, noise)
+
+
+def middle_sigmas(sampler: ConsistencySampler, grid: NoiseGrid) -> list[float]:
+    """Noise levels to which a consistency sampler returns, noisiest first."""
+    levels = [grid.sigma(index, sampler.grid_points) for index in sampler.middle_indices]
+    return levels or list(sampler.middle_sigmas)
+
+
+def sample_consistency(f: Denoiser, sampler: ConsistencySampler, grid: NoiseGrid, noise: Noise) -> Tensor:
+    """x0 = f(sigma_max n, sigma_max); then x0 = f(x0 + sqrt(sigma^2 - sigma_min^2) n', sigma) for each middle sigma."""
+    x = _denoise(f, grid.sigma_max * noise(0), grid.sigma_max, sampler.clamp)
+    for k, sigma in enumerate(middle_sigmas(sampler, grid), start=1):
+        x = _denoise(f, x + math.sqrt(sigma**2 - grid.sigma_min**2) * noise(k), sigma, sampler.clamp)
+    return x
+
+
+def sample_ode(f: Denoiser, sampler: OdeSampler, grid: NoiseGrid, noise: Tensor) -> Tensor:
+    """Euler or Heun on dx/dsigma = (x - f(x, sigma)) / sigma from sigma_max to zero."""
+    sigmas = [*grid.sigmas(sampler.steps).tolist(), 0.0]
+    x = sigmas[0] * noise
+    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        slope = (x - _denoise(f, x, sigma, sampler.clamp)) / sigma
+        moved = x + (following - sigma) * slope
+        if sampler.solver == "heun" and following > 0:
+            slope_there = (moved - _denoise(f, moved, following, sampler.clamp)) / following
+            moved = x + (following - sigma) * (slope + slope_there) / 2
+        x = moved
+    return x
+
+
+def _denoise(f: Denoiser, x: Tensor, sigma: float, clamp: float | None) -> Tensor:
+    x0 = f(x, torch.full((len(x),), sigma, dtype=x.dtype, device=x.device))
+    return x0 if clamp is None else x0.clamp(-clamp, clamp)

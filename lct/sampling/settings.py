@@ -1,0 +1,82 @@
+"""Samplers as values. NFE (number of function evaluations) is a property of a sampler, never typed beside it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsistencySampler:
+    """Multi-step consistency sampling (iCT): denoise from sigma_max, then re-noise to each middle level and denoise again.
+
+    Middle levels are grid indices on a grid of `grid_points`, independent of the grid of training, or sigmas.
+    """
+
+    kind: Literal["consistency"] = "consistency"  # tag of the union
+    grid_points: int = 641  # N of the grid that `middle_indices` refer to (s1 + 1)
+    middle_indices: tuple[int, ...] = ()  # re-noising levels as grid indices, noisiest first; (440,) is sigma 0.36932
+    middle_sigmas: tuple[float, ...] = ()  # the same as noise levels; give one of the two
+    clamp: float | None = None  # clamp every denoised latent to [-clamp, clamp]; the authors' `ot` branch does not
+
+    def __post_init__(self):
+        if self.middle_indices and self.middle_sigmas:
+            raise ValueError("expected middle_indices or middle_sigmas, found both; remove one")
+        if any(not 0 < i < self.grid_points - 1 for i in self.middle_indices):
+            raise ValueError(
+                f"middle_indices {list(self.middle_indices)}: expected indices inside the grid, 1 to "
+                f"{self.grid_points - 2}; fix them or grid_points"
+            )
+        if list(self.middle_indices) != sorted(set(self.middle_indices)):
+            raise ValueError(f"middle_indices {list(self.middle_indices)}: expected increasing (noisiest first); sort them")
+        if list(self.middle_sigmas) != sorted(set(self.middle_sigmas), reverse=True):
+            raise ValueError(f"middle_sigmas {list(self.middle_sigmas)}: expected decreasing (noisiest first); sort them")
+        if any(not 0.002 < s < 80 for s in self.middle_sigmas):
+            raise ValueError(f"middle_sigmas {list(self.middle_sigmas)}: expected inside (0.002, 80); fix them")
+        _check_clamp(self.clamp)
+
+    @property
+    def nfe(self) -> int:
+        return 1 + len(self.middle_indices) + len(self.middle_sigmas)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OdeSampler:
+    """Deterministic solver of the probability-flow ODE on `steps` Karras noise levels, then zero."""
+
+    kind: Literal["ode"] = "ode"  # tag of the union
+    solver: Literal["euler", "heun"] = "euler"  # first or second order
+    steps: int = 250  # noise levels before zero; the published LDM-8 row has 250 (Euler)
+    clamp: float | None = 1.0  # clamp every denoised latent to [-clamp, clamp]; 1.0 in the authors' 250-step script
+
+    def __post_init__(self):
+        if self.steps < 2:
+            raise ValueError(f"steps: expected 2 or more, found {self.steps}; a one-step sampler is `kind: consistency`")
+        _check_clamp(self.clamp)
+
+    @property
+    def nfe(self) -> int:
+        return self.steps if self.solver == "euler" else 2 * self.steps - 1
+
+
+Sampler = ConsistencySampler | OdeSampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How many images a sampling job makes, shared by all runs of a scale."""
+
+    num_images: int = 50_000  # generated images per (run, seed, sampler, draw)
+    batch: int = 250  # images per fixed batch; part of the result's bytes, so not a matter of speed alone
+    draws: tuple[int, ...] = (0,)  # sampling seeds
+    grid_images: int = 32  # images in the preview grid; the same image seeds for every method
+    threads: int = 1  # torch threads; part of the result's bytes
+
+    def __post_init__(self):
+        if self.num_images < 2 or self.batch < 1 or not self.draws:
+            raise ValueError(
+                f"expected num_images >= 2, batch >= 1 and a draw, found {self.num_images}, {self.batch}, {self.draws}; fix it"
+            )
+
+
+def _check_clamp(clamp: float | None) -> None:
+    if clamp is not None and clamp <= 0:
+        raise ValueError(f"clamp: expected a positive number or null, found {clamp}; fix it")

@@ -1,0 +1,213 @@
+"""Schedules: what a training step is told by its number, and a noise level by its index. Torch-free, float64.
+
+Counting: s = intervals, N = s + 1 = points of the grid; index i = 0..N-1 descends from sigma_max to sigma_min.
+Sources: arXiv:2206.00364 (EDM), arXiv:2303.01469 (CM), arXiv:2310.14189 (iCT), arXiv:2502.01441 (the paper) and, where
+the paper is silent, its authors' scripts.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseGrid:
+    """Karras grid (EDM, Eq. 5): sigma_i = (sigma_max^(1/rho) + i/(N-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho."""
+
+    sigma_min: float = 0.002  # smallest noise level, in units of the normalised latents; f(x, sigma_min) = x
+    sigma_max: float = 80.0  # largest noise level, where sampling starts
+    rho: float = 7.0  # curvature: larger puts more points at low noise (EDM)
+
+    def __post_init__(self):
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(
+                f"grid: expected 0 < sigma_min < sigma_max, found {self.sigma_min} and {self.sigma_max}; fix them"
+            )
+        if not 0 < self.rho < math.inf:
+            raise ValueError(f"grid.rho: expected a positive number, found {self.rho}; EDM uses 7")
+
+    def sigmas(self, points: int) -> np.ndarray:
+        """(points,) float64, descending; the two ends are exactly sigma_max and sigma_min."""
+        if points < 2:
+            raise ValueError(f"grid: expected 2 points or more, found {points}; raise the number of intervals")
+        high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        sigmas = (high + np.arange(points) / (points - 1) * (low - high)) ** self.rho
+        sigmas[0], sigmas[-1] = self.sigma_max, self.sigma_min  # round-off would break f(x, sigma_min) = x
+        return sigmas
+
+    def sigma(self, index: int, points: int) -> float:
+        """sigma_i of the grid with `points` points."""
+        if not 0 <= index < points:
+            raise ValueError(f"grid: expected an index from 0 to {points - 1}, found {index}; fix it or the grid's size")
+        return float(self.sigmas(points)[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curriculum:
+    """Number of intervals s(k) at step k of K. The papers' N(k) counts points: s(k) + 1.
+
+    ict:         s = min(s0 2^floor(k / K'), s1), K' = floor(K / (log2 floor(s1 / s0) + 1))    (iCT, Sec. 3.4)
+    progressive: s = max(ceil(sqrt(k/K ((s1 + 1)^2 - s0^2) + s0^2) - 1), 1)                    (CM, App. C: 2..150)
+    constant:    s = s1                                                                        (LDM: 999, 1000 points)
+    """
+
+    kind: Literal["ict", "progressive", "constant"] = "ict"  # doubling stages, the square-root rule of CM, or s1 always
+    s0: int = 10  # intervals at the first step (progressive: points, as CM counts)
+    s1: int = 640  # intervals at the end
+
+    def __post_init__(self):
+        if not 1 <= self.s0 <= self.s1:
+            raise ValueError(f"curriculum: expected 1 <= s0 <= s1, found s0={self.s0} and s1={self.s1}; fix them")
+
+    @property
+    def stages(self) -> int:
+        """Stages of the ict rule: log2 floor(s1 / s0) + 1, rounded up when s1 / s0 is no power of two; else 1."""
+        return math.ceil(self._stages) if self.kind == "ict" else 1
+
+    @property
+    def _stages(self) -> float:
+        return math.log2(self.s1 // self.s0) + 1
+
+    def stage_steps(self, total_steps: int) -> int:
+        """K', steps of one stage (K where there are no stages); refuses a training shorter than its stages."""
+        if total_steps < 1:
+            raise ValueError(f"curriculum: expected 1 training step or more, found {total_steps}; train longer")
+        if self.kind != "ict":
+            return total_steps
+        steps = math.floor(total_steps / self._stages)
+        if steps < 1:
+            raise ValueError(
+                f"curriculum: expected at least {self.stages} steps, one per stage from s0={self.s0} to s1={self.s1},"
+                f" found {total_steps}; train longer or lower s1"
+            )
+        return steps
+
+    def intervals(self, step: int, total_steps: int) -> int:
+        """s(k); steps beyond K (the authors' extra epoch) keep the last value."""
+        if step < 0:
+            raise ValueError(f"curriculum: expected a step from 0 on, found {step}; count steps from 0")
+        stage_steps = self.stage_steps(total_steps)
+        if self.kind == "constant":
+            return self.s1
+        if self.kind == "progressive":
+            done = min(step / total_steps, 1.0)
+            points = math.sqrt(done * ((self.s1 + 1) ** 2 - self.s0**2) + self.s0**2)
+            return min(max(math.ceil(points - 1), 1), self.s1)
+        return min(self.s0 * 2 ** min(step // stage_steps, 63), self.s1)  # 63: no huge power far beyond K
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexDistribution:
+    """P(i), from which the noise index of each sample is drawn.
+
+    lognormal: P(i) ~ erf((ln sigma_i - mu) / (sqrt2 s)) - erf((ln sigma_{i+1} - mu) / (sqrt2 s)), i = 0..N-2    (iCT, Eq. 10)
+    uniform:   the same for every index                                                                         (CM, LDM-8)
+    """
+
+    kind: Literal["lognormal", "uniform"] = "lognormal"  # iCT's lognormal noise levels, or every index alike
+    p_mean: float = -1.1  # mean of ln sigma, lognormal only (iCT)
+    p_std: float = 2.0  # standard deviation of ln sigma, lognormal only (iCT)
+
+    def __post_init__(self):
+        if not self.p_std > 0:
+            raise ValueError(f"index.p_std: expected a positive number, found {self.p_std}; iCT uses 2.0")
+
+    def probabilities(self, sigmas: np.ndarray, include_last: bool = False) -> np.ndarray:
+        """float64 probabilities, summing to 1, of the indices of a descending grid `sigmas` (N,).
+
+        A consistency pair (i, i+1) starts at i = 0..N-2, hence (N-1,). include_last gives (N,), for the denoising
+        objective, which has no pairs; the lognormal law leaves its last point out (no bin begins there).
+        """
+        if self.kind == "uniform":
+            count = len(sigmas) - (not include_last)
+            return np.full(count, 1.0 / count)
+        z = (np.log(np.asarray(sigmas, dtype=np.float64)) - self.p_mean) / (math.sqrt(2.0) * self.p_std)
+        mass = -np.diff([math.erf(value) for value in z])
+        if not mass.sum() > 0:
+            raise ValueError(
+                f"index: expected noise levels that p_mean={self.p_mean}, p_std={self.p_std} can reach, found none "
+                f"between {sigmas[-1]} and {sigmas[0]}; fix them"
+            )
+        return np.append(mass / mass.sum(), [0.0] * include_last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustScale:
+    """c of the robust losses, in units of the normalised latents. c0 = base sqrt(d), d = latent elements.
+
+    constant:  c = multiple c0                                                                 (iCT, Sec. 3.3)
+    adaptive:  c = multiple exp(slope ln s + offset) for s > s0, and multiple c0 at s = s0     (the paper's law)
+    nfe-sigma: c = multiple (sigma_max^(1/rho) - sigma_min^(1/rho)) / s                        (authors' run `newc2`)
+    from_intervals = a: c = multiple c0 while s < a, then the law's value at s = a, held       (authors' resumed runs)
+    """
+
+    law: Literal["constant", "adaptive", "nfe-sigma"] = "constant"  # how c follows the number of intervals s
+    base: float = 0.00054  # c0 / sqrt(d), unitless (iCT)
+    multiple: float = 1.0  # factor on every value of the law (ablation D)
+    slope: float = -1.15  # of ln c against ln s, adaptive law only; fitted by the authors to the spread of their loss
+    offset: float = -0.85  # of ln c, adaptive law only
+    from_intervals: int | None = None  # stage s from which the law's value is held constant; null: follow the law
+
+    def __post_init__(self):
+        if not (self.base > 0 and self.multiple > 0):
+            raise ValueError(
+                f"scale: expected positive base and multiple, found {self.base} and {self.multiple}; fix them"
+            )
+        if self.from_intervals is not None and self.from_intervals < 1:
+            raise ValueError(f"scale.from_intervals: expected 1 or more, found {self.from_intervals}; name a stage s")
+        if self.from_intervals is not None and self.law == "constant":
+            raise ValueError("scale.from_intervals: expected with the adaptive or nfe-sigma law, found constant; remove it")
+
+    def c(self, intervals: int, s0: int, dimension: int, grid: NoiseGrid) -> float:
+        """c at `intervals` = s, for a curriculum that starts at s0 and latents of `dimension` = d elements."""
+        c0 = self.base * math.sqrt(dimension)
+        if self.from_intervals is not None:
+            if intervals < self.from_intervals:
+                return self.multiple * c0
+            intervals = self.from_intervals
+        return self.multiple * self._law(intervals, s0, c0, grid)
+
+    def _law(self, s: int, s0: int, c0: float, grid: NoiseGrid) -> float:
+        if self.law == "nfe-sigma":
+            return (grid.sigma_max ** (1 / grid.rho) - grid.sigma_min ** (1 / grid.rho)) / s
+        if self.law == "adaptive" and s > s0:
+            return math.exp(self.slope * math.log(s) + self.offset)
+        return c0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningRate:
+    """Learning rate at step k of K: linear warm-up (k + 1) / warmup, then constant or half a cosine down to its end."""
+
+    kind: Literal["constant", "cosine"] = "constant"  # after the warm-up
+    lr: float = 1e-4  # highest learning rate
+    warmup_steps: int = 0  # steps of linear warm-up; none in the paper's runs
+    final_fraction: float = 0.05  # of lr, reached at the last step; cosine only
+
+    def __post_init__(self):
+        if not self.lr > 0 or self.warmup_steps < 0:
+            raise ValueError(
+                f"learning_rate: expected lr > 0 and warmup_steps >= 0, found {self.lr} and {self.warmup_steps}; fix them"
+            )
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"learning_rate.final_fraction: expected 0 to 1, found {self.final_fraction}; fix it")
+
+    def at(self, step: int, total_steps: int) -> float:
+        """Rate of step k; steps beyond K keep the last value."""
+        if step < self.warmup_steps:
+            return self.lr * (step + 1) / self.warmup_steps
+        if self.kind == "constant":
+            return self.lr
+        span = max(total_steps - 1 - self.warmup_steps, 1)
+        done = min((step - self.warmup_steps) / span, 1.0)
+        cosine = (1 + math.cos(math.pi * done)) / 2
+        return self.lr * (self.final_fraction + (1 - self.final_fraction) * cosine)
+
+
+def target_rate(law: Literal["constant", "adaptive"], mu0: float, s0: int, intervals: int) -> float:
+    """EMA rate mu of the target network at s intervals: mu0, or exp(s0 ln mu0 / s) (CM, App. C). 0 copies the weights."""
+    if law == "constant" or mu0 == 0:
+        return mu0
+    return math.exp(s0 * math.log(mu0) / intervals)

@@ -1,0 +1,74 @@
+"""Settings of one training: everything that changes its weights, the seed apart."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lct.losses.settings import Objective
+from lct.networks.settings import Network, Scaling
+from lct.schedules import Curriculum, IndexDistribution, LearningRate, NoiseGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """RAdam as the authors ran it: L2 (not decoupled) weight decay, no gradient clipping."""
+
+    name: Literal["radam", "adam", "adamw"] = "radam"  # update rule
+    learning_rate: LearningRate = field(default_factory=LearningRate)  # constant 1e-4 in the paper's runs
+    beta1: float = 0.9  # decay of the first moment
+    beta2: float = 0.999  # decay of the second moment
+    epsilon: float = 1e-8  # added to the root of the second moment
+    weight_decay: float = 1e-4  # L2 penalty, on all parameters
+    clip_gradient_norm: float | None = None  # the authors' flag is inert: no clipping
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """One training. Give `epochs` (of floor(n / batch) steps) or `steps`."""
+
+    network: Network = field(default_factory=Network)  # the U-Net
+    scaling: Scaling = field(default_factory=Scaling)  # parametrisation of f by the network
+    grid: NoiseGrid = field(default_factory=NoiseGrid)  # noise levels
+    curriculum: Curriculum = field(default_factory=Curriculum)  # intervals s(k)
+    index: IndexDistribution = field(default_factory=IndexDistribution)  # distribution of the noise index
+    objective: Objective = field(default_factory=Objective)  # loss, weights, coupling
+    optimiser: Optimiser = field(default_factory=Optimiser)  # update rule
+    batch: int = 128  # samples per step, over all ranks
+    epochs: int | None = None  # passes over the data; the last incomplete batch of each is dropped
+    steps: int | None = None  # optimiser steps, instead of epochs
+    inclusive_epochs: bool = False  # the authors' loop runs one pass more than its schedule counts
+    emas: tuple[float, ...] = (0.9999,)  # evaluation EMAs kept in parallel, updated every step without warm-up
+    keep_steps: tuple[int, ...] = ()  # further steps whose EMAs are kept; the last step always is
+    matmul: Literal["float32", "tf32"] = "float32"  # precision of float32 products on a GPU; the authors allow TF32
+    threads: int = 1  # torch threads; part of the result's bytes, never taken from the scheduler
+    log_every: int = 25  # steps between points of the training curve
+
+    def __post_init__(self):
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(f"expected epochs or steps, found epochs={self.epochs} and steps={self.steps}; give one")
+        if min(self.batch, self.epochs or 1, self.steps or 1, self.threads, self.log_every) < 1:
+            raise ValueError("batch, epochs, steps, threads and log_every: expected 1 or more; fix the smallest")
+        if not self.emas or any(not 0 <= e < 1 for e in self.emas) or len(set(self.emas)) != len(self.emas):
+            raise ValueError(f"emas {list(self.emas)}: expected different rates in [0, 1), at least one; fix them")
+
+        self.objective.transport.check_batch(self.batch)
+        if self.scaling.sigma_min != self.grid.sigma_min:
+            raise ValueError(
+                f"scaling.sigma_min: expected the grid's {self.grid.sigma_min}, found {self.scaling.sigma_min}; set both alike"
+            )
+        if self.steps is not None:
+            self.curriculum.stage_steps(self.steps)  # refuses fewer steps than stages
+
+    def steps_per_epoch(self, num_images: int) -> int:
+        """floor(n / B); raises ValueError when a batch does not fit into the data."""
+        if num_images < self.batch:
+            raise ValueError(f"batch {self.batch}: expected at most the {num_images} training images; lower it")
+        return num_images // self.batch
+
+    def schedule_steps(self, num_images: int) -> int:
+        """K of the schedules (curriculum, learning rate)."""
+        return self.steps or self.steps_per_epoch(num_images) * (self.epochs or 0)
+
+    def total_steps(self, num_images: int) -> int:
+        """Optimiser steps taken."""
+        extra = self.steps_per_epoch(num_images) if self.inclusive_epochs and self.epochs else 0
+        return self.schedule_steps(num_images) + extra

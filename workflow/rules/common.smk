@@ -1,0 +1,93 @@
+import json
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from lct.cluster.resources import resource_class
+from lct.cluster.start import check_settings, take_lock
+from lct.config.paths import AUTOENCODER_FILES, FLOORS, IMAGE_SPLITS, LATENT_FILES, RECONSTRUCTIONS, grid, manifest
+from lct.config.plan import Plan
+from lct.config.recipes import RECIPES
+from lct.files.records import run_path, settings_path
+from lct.report.files import REPORT_FILES, TEMPLATES
+
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs run this very Python
+
+try:
+    PLAN = Plan(Path(workflow.basedir), dict(config))
+except ValueError as error:
+    raise WorkflowError(str(error)) from None
+PATHS = PLAN.paths
+LOCKS = []  # the lock's handle lives as long as this process
+
+
+def records(*outputs):
+    """The two JSON files beside each output."""
+    return [str(of(output)) for output in outputs for of in (settings_path, run_path)]
+
+
+def rule_name(stage, owner):
+    """A rule's name from a stage and a run or dataset."""
+    return f"{stage}_{owner.replace('-', '_')}"
+
+
+def settings_param(settings):
+    """Settings as the jobs take them: JSON. A param, so a changed setting reruns the job; a function, so that Snakemake
+    does not look for wildcards in it."""
+    text = json.dumps(settings, sort_keys=True)
+
+    def of(wildcards):
+        return text
+
+    return of
+
+
+def dataset_settings(stage):
+    """The same for a stage of the dataset that the wildcard {dataset} names."""
+
+    def of(wildcards):
+        return json.dumps(getattr(PLAN, f"{stage}_settings")(wildcards.dataset), sort_keys=True)
+
+    return of
+
+
+def start_alone():
+    """Stop before anything is touched when Snakemake lacks its profile, or another one is running."""
+    if workflow.exec_mode.name != "DEFAULT":  # a job's own Snakemake on a cluster node
+        return
+    dag = workflow.dag_settings
+    try:
+        check_settings(
+            triggers={trigger.name.lower() for trigger in dag.rerun_triggers},
+            max_checksum_bytes=dag.max_checksum_file_size,
+            snakemake_lock=workflow.execution_settings.lock,
+            rerun_incomplete=dag.force_incomplete,
+        )
+        LOCKS.append(take_lock(Path.cwd()))
+    except (ValueError, RuntimeError) as error:
+        raise WorkflowError(str(error)) from None
+
+
+def say(line):
+    """One line on the terminal."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def say_where_the_report_is():
+    say(f"The report is at {PATHS.report('index.html')}")
+
+
+def say_how_to_go_on():
+    say(
+        f"Some jobs failed; their last lines are above, their logs under logs/{PLAN.scale_name}/. The same command goes"
+        f" on from here; `lct report --scale {PLAN.scale_name}` renders what exists."
+    )
+
+
+wildcard_constraints:
+    dataset="[a-z0-9_-]+",
+    encoding="[a-z0-9_-]+",
+    extractor="[a-z0-9_-]+",
+    seed="[0-9]+",

@@ -1,0 +1,22 @@
+# Images: each dataset's training and held-out side, one file each.
+rule images:
+    output:
+        train=PATHS.images("{dataset}", "train"),
+        heldout=PATHS.images("{dataset}", "heldout"),
+        manifests=[manifest(PATHS.images("{dataset}", side)) for side in IMAGE_SPLITS],
+        grid=grid(PATHS.images("{dataset}", "train")),
+        records=records(*(PATHS.images("{dataset}", side) for side in IMAGE_SPLITS)),
+    params:
+        settings=dataset_settings("images"),
+    log:
+        PATHS.log("images", "{dataset}.log"),
+    benchmark:
+        PATHS.log("images", "{dataset}.tsv")
+    conda:
+        "../envs/lct.yaml"
+    threads: 1
+    resources:
+        **resource_class("local"),
+    shell:
+        "python -m lct.cli.images --settings {params.settings:q}"
+        " --train {output.train:q} --heldout {output.heldout:q} 2> {log:q}"

@@ -1,0 +1,56 @@
+# From images to latents: the autoencoder (trained here, or taken over), encoding, statistics, reconstructions.
+rule autoencoder:
+    input:
+        images=manifest(PATHS.images("{dataset}", "train")),
+    output:
+        files=[f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES],
+        records=records(*(f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES)),
+    params:
+        settings=dataset_settings("autoencoder"),
+        folder=PATHS.autoencoder("{dataset}"),
+    log:
+        PATHS.log("autoencoder", "{dataset}.log"),
+    benchmark:
+        PATHS.log("autoencoder", "{dataset}.tsv")
+    conda:
+        "../envs/lct.yaml"
+    threads: 1
+    resources:
+        **resource_class("gpu_small"),
+    shell:
+        "python -m lct.cli.autoencoder --settings {params.settings:q}"
+        " --images {input.images:q} --out {params.folder:q} 2> {log:q}"
+
+
+rule encode:
+    input:
+        train=manifest(PATHS.images("{dataset}", "train")),
+        heldout=manifest(PATHS.images("{dataset}", "heldout")),
+        autoencoder=rules.autoencoder.output.files,
+    output:
+        tensors=[f"{PATHS.latents('{dataset}', '{encoding}')}/{name}" for name in LATENT_FILES],
+        reconstructed=[f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip" for name in RECONSTRUCTIONS],
+        manifests=[
+            manifest(f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip") for name in RECONSTRUCTIONS
+        ],
+        grid=f"{PATHS.latents('{dataset}', '{encoding}')}/reconstructions.grid.png",
+        records=records(
+            *(f"{PATHS.latents('{dataset}', '{encoding}')}/{name}" for name in LATENT_FILES),
+            *(f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip" for name in RECONSTRUCTIONS),
+        ),
+    params:
+        settings=dataset_settings("encoding"),
+        autoencoder=PATHS.autoencoder("{dataset}"),
+        folder=PATHS.latents("{dataset}", "{encoding}"),
+    log:
+        PATHS.log("latents", "{dataset}", "{encoding}.log"),
+    benchmark:
+        PATHS.log("latents", "{dataset}", "{encoding}.tsv")
+    conda:
+        "../envs/lct.yaml"
+    threads: 1
+    resources:
+        **resource_class("gpu_small"),
+    shell:
+        "python -m lct.cli.encode --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
+        " --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"

@@ -1,0 +1,92 @@
+# Metrics: the extractor, reference features with the floor rows, and one scoring job per (run, training seed).
+rule extractor:
+    input:
+        train=manifest(PATHS.images("{dataset}", "train")),
+        heldout=manifest(PATHS.images("{dataset}", "heldout")),
+    output:
+        weights=PATHS.extractor("{dataset}", "{extractor}"),
+        summary=PATHS.extractor("{dataset}", "{extractor}").replace(".safetensors", ".summary.json"),
+        records=records(PATHS.extractor("{dataset}", "{extractor}")),
+    params:
+        settings=dataset_settings("extractor"),
+    log:
+        PATHS.log("extractor", "{dataset}", "{extractor}.log"),
+    benchmark:
+        PATHS.log("extractor", "{dataset}", "{extractor}.tsv")
+    conda:
+        "../envs/lct.yaml"
+    threads: 1
+    resources:
+        **resource_class("gpu_small"),
+    shell:
+        "python -m lct.cli.extractor --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
+        " --out {output.weights:q} --summary {output.summary:q} 2> {log:q}"
+
+
+for _dataset in PLAN.datasets:
+
+    rule:
+        name:
+            rule_name("reference", _dataset)
+        input:
+            train=manifest(PATHS.images(_dataset, "train")),
+            heldout=manifest(PATHS.images(_dataset, "heldout")),
+            reconstructed=manifest(PLAN.latents_of(_dataset, "reconstructed-train.zip")),
+            reconstructed_heldout=manifest(PLAN.latents_of(_dataset, "reconstructed-heldout.zip")),
+            extractor=PLAN.extractor_of(_dataset),
+        output:
+            features=PLAN.reference_of(_dataset),
+            heldout=PATHS.floor_metrics(_dataset, "heldout", PLAN.protocol),
+            reconstruction=PATHS.floor_metrics(_dataset, "reconstruction", PLAN.protocol),
+            records=records(
+                PLAN.reference_of(_dataset), *(PATHS.floor_metrics(_dataset, floor, PLAN.protocol) for floor in FLOORS)
+            ),
+        params:
+            settings=settings_param(PLAN.scoring_settings(_dataset)),
+        log:
+            PATHS.log("reference", f"{_dataset}.log"),
+        benchmark:
+            PATHS.log("reference", f"{_dataset}.tsv")
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        resources:
+            **resource_class("gpu_small"),
+        shell:
+            "python -m lct.cli.reference --settings {params.settings:q} --train {input.train:q}"
+            " --heldout {input.heldout:q} --reconstructed-train {input.reconstructed:q}"
+            " --reconstructed-heldout {input.reconstructed_heldout:q} --extractor {input.extractor:q}"
+            " --features {output.features:q} --floor-heldout {output.heldout:q}"
+            " --floor-reconstruction {output.reconstruction:q} 2> {log:q}"
+
+
+for _run in PLAN.runs.values():
+
+    rule:
+        name:
+            rule_name("score", _run.id)
+        input:
+            samples=[manifest(images) for images in PLAN.samples_of(_run.id, "{seed}")],
+            train=manifest(PATHS.images(_run.dataset, "train")),
+            reference=PLAN.reference_of(_run.dataset),
+            extractor=PLAN.extractor_of(_run.dataset),
+        output:
+            features=PLAN.features_of(_run.id, "{seed}"),
+            metrics=PLAN.metrics_of(_run.id, "{seed}"),
+            records=records(*PLAN.features_of(_run.id, "{seed}"), *PLAN.metrics_of(_run.id, "{seed}")),
+        params:
+            settings=settings_param(PLAN.scoring_settings(_run.dataset)),
+        log:
+            PATHS.log("score", _run.id, "s{seed}.log"),
+        benchmark:
+            PATHS.log("score", _run.id, "s{seed}.tsv")
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        priority: 3
+        resources:
+            **resource_class("gpu_small"),
+        shell:
+            "python -m lct.cli.score --settings {params.settings:q} --samples {input.samples:q}"
+            " --features {output.features:q} --metrics {output.metrics:q} --train {input.train:q}"
+            " --reference {input.reference:q} --extractor {input.extractor:q} 2> {log:q}"

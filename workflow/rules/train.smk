@@ -1,0 +1,31 @@
+# Training: one rule per run, because runs keep different (step, EMA) pairs; one job per training seed.
+for _run in PLAN.runs.values():
+
+    rule:
+        name:
+            rule_name("train", _run.id)
+        input:
+            latents=PLAN.latents_of(_run.dataset, "latents.safetensors"),
+            statistics=PLAN.latents_of(_run.dataset, "statistics.safetensors"),
+        output:
+            weights=[PATHS.weights(_run.id, "{seed}", name) for name in PLAN.weights_names(_run)],
+            curves=f"{PATHS.train(_run.id, '{seed}')}/curves.json",
+            records=records(*(PATHS.weights(_run.id, "{seed}", name) for name in PLAN.weights_names(_run))),
+        params:
+            settings=settings_param(PLAN.training_settings(_run.id)),
+            state=PATHS.work(_run.id, "{seed}"),
+            folder=PATHS.train(_run.id, "{seed}"),
+        log:
+            PATHS.log("train", _run.id, "s{seed}.log"),
+        benchmark:
+            PATHS.log("train", _run.id, "s{seed}.tsv")
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        priority: 1
+        resources:
+            **resource_class("gpu_train"),
+        shell:
+            "python -m lct.cli.train --settings {params.settings:q} --seed {wildcards.seed}"
+            " --latents {input.latents:q} --statistics {input.statistics:q}"
+            " --work {params.state:q} --out {params.folder:q} 2> {log:q}"
