@@ -40,7 +40,7 @@ class NoiseGrid:
     def sigma(self, index: int, points: int) -> float:
         """sigma_i of the grid with `points` points."""
         if not 0 <= index < points:
-            raise ValueError(f"grid: expected an index from 0 to {points - 1}, found {index}; fix it or the grid's size")
+            raise ValueError(f"grid: expected an index from 0 to {points - 1}, found {index}; fix it or the grid")
         return float(self.sigmas(points)[index])
 
 
@@ -102,8 +102,8 @@ class Curriculum:
 class IndexDistribution:
     """P(i), from which the noise index of each sample is drawn.
 
-    lognormal: P(i) ~ erf((ln sigma_i - mu) / (sqrt2 s)) - erf((ln sigma_{i+1} - mu) / (sqrt2 s)), i = 0..N-2    (iCT, Eq. 10)
-    uniform:   the same for every index                                                                         (CM, LDM-8)
+    lognormal: P(i) ~ erf((ln sigma_i - mu) / (sqrt2 s)) - erf((ln sigma_{i+1} - mu) / (sqrt2 s)), i = 0..N-2  (iCT)
+    uniform:   the same for every index  (CM, LDM-8)
     """
 
     kind: Literal["lognormal", "uniform"] = "lognormal"  # iCT's lognormal noise levels, or every index alike
@@ -158,7 +158,7 @@ class RobustScale:
         if self.from_intervals is not None and self.from_intervals < 1:
             raise ValueError(f"scale.from_intervals: expected 1 or more, found {self.from_intervals}; name a stage s")
         if self.from_intervals is not None and self.law == "constant":
-            raise ValueError("scale.from_intervals: expected with the adaptive or nfe-sigma law, found constant; remove it")
+            raise ValueError("scale.from_intervals: expected only with the adaptive or nfe-sigma law; remove it")
 
     def c(self, intervals: int, s0: int, dimension: int, grid: NoiseGrid) -> float:
         """c at `intervals` = s, for a curriculum that starts at s0 and latents of `dimension` = d elements."""
@@ -189,7 +189,7 @@ class LearningRate:
     def __post_init__(self):
         if not self.lr > 0 or self.warmup_steps < 0:
             raise ValueError(
-                f"learning_rate: expected lr > 0 and warmup_steps >= 0, found {self.lr} and {self.warmup_steps}; fix them"
+                f"learning_rate: expected lr > 0, warmup_steps >= 0, found {self.lr} and {self.warmup_steps}; fix them"
             )
         if not 0 <= self.final_fraction <= 1:
             raise ValueError(f"learning_rate.final_fraction: expected 0 to 1, found {self.final_fraction}; fix it")
@@ -207,7 +207,7 @@ class LearningRate:
 
 
 def target_rate(law: Literal["constant", "adaptive"], mu0: float, s0: int, intervals: int) -> float:
-    """EMA rate mu of the target network at s intervals: mu0, or exp(s0 ln mu0 / s) (CM, App. C). 0 copies the weights."""
+    """EMA rate of the target network at s intervals: mu0, or exp(s0 ln mu0 / s) (CM, App. C). 0 copies the weights."""
     if law == "constant" or mu0 == 0:
         return mu0
     return math.exp(s0 * math.log(mu0) / intervals)

@@ -78,8 +78,10 @@ def test_distances_are_zero_at_zero_and_grow_with_the_residual(loss, c):
 
 def test_robust_losses_forgive_outliers_in_the_order_of_the_paper():
     small, large = torch.tensor([[0.01]]), torch.tensor([[100.0]])
-    growth = {loss: float(DISTANCES[loss, "mean"](large, 0 * large, 0.03) / DISTANCES[loss, "mean"](small, 0 * small, 0.03))
-              for loss in RHO}  # fmt: skip
+    growth = {}
+    for loss in RHO:
+        distance = DISTANCES[loss, "mean"]
+        growth[loss] = float(distance(large, 0 * large, 0.03) / distance(small, 0 * small, 0.03))
     assert growth["l2"] > growth["pseudo-huber"] > growth["cauchy"] > growth["geman-mcclure"]
 
 
@@ -141,7 +143,9 @@ def test_threshold_selects_the_low_noise_end(threshold, first):
 # Objectives
 
 
-@pytest.mark.parametrize("diffusion", [None, DiffusionTerm(), DiffusionTerm(threshold=0.4, weight=0.5, weighting="uniform")])
+@pytest.mark.parametrize(
+    "diffusion", [None, DiffusionTerm(), DiffusionTerm(threshold=0.4, weight=0.5, weighting="uniform")]
+)
 @pytest.mark.parametrize("weighting", ["inverse-gap", "uniform", "edm"])
 @pytest.mark.parametrize("loss", sorted(RHO))
 def test_consistency_objective_restated(loss, weighting, diffusion):
@@ -207,9 +211,7 @@ def test_parts_of_a_batch_add_up_to_the_whole():
     whole = consistency_terms(FINAL, f, g, x, t, r, index, POINTS, 0.03)
     selected = int(selects(index, POINTS, 0.75).sum())
     halves = [
-        consistency_terms(
-            FINAL, *(v[half] for v in (f, g, x, t, r, index)), POINTS, 0.03, batch=B, selected=selected
-        )
+        consistency_terms(FINAL, *(v[half] for v in (f, g, x, t, r, index)), POINTS, 0.03, batch=B, selected=selected)
         for half in (slice(0, 5), slice(5, B))
     ]
     for name in ("total", "consistency", "diffusion"):
@@ -295,7 +297,7 @@ def test_missing_perceptual_package_or_weights(monkeypatch, module):
         (lambda: Transport(kind="exact", group=128).check_batch(192), "divisor of the batch"),
         (lambda: Objective(target_ema=1.0), "target_ema"),
         (lambda: Objective(target_ema_law="adaptive"), "target_ema"),
-        (lambda: Objective(loss="l2", scale=RobustScale(multiple=3.0)), "reads c"),
+        (lambda: Objective(loss="l2", scale=RobustScale(multiple=3.0)), "which read c"),
         (lambda: Objective(loss="e-latent-lpips", form="sum"), "form"),
         (lambda: Objective(kind="denoising"), "weighting"),
         (lambda: Objective(kind="denoising", weighting="edm", diffusion=DiffusionTerm()), "diffusion"),

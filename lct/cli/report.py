@@ -4,8 +4,11 @@ import argparse
 from pathlib import Path
 
 from lct.cli import job
-from lct.files.atomic import read_json, write_text
+from lct.config.recipes import RECIPES
+from lct.files.atomic import write_text
 from lct.files.records import Job
+from lct.report.check import read
+from lct.report.render import render
 
 
 def main() -> int:
@@ -17,10 +20,8 @@ def main() -> int:
 
 
 def report(arguments) -> str:
-    from lct.report.render import render
-
-    record = Job("report", {"recipe": 1}, inputs={"tables": arguments.tables})
-    contents = render(read_json(arguments.tables), Path.cwd())
+    record = Job("report", {"recipe": RECIPES["report"]}, inputs={"tables": arguments.tables})
+    contents = render(read(arguments.tables), Path.cwd())
     for path in arguments.files:
         write_text(path, contents[path.name])
     record.record([path for path in arguments.files if path.suffix == ".html"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lct.cli import job
 from lct.config.plan import Plan
+from lct.config.recipes import RECIPES
 from lct.files.atomic import write_json
 from lct.files.records import Job
 from lct.report.collect import collect
@@ -22,7 +23,8 @@ def tables(arguments) -> str:
     plan = Plan(Path.cwd(), {"scale": arguments.scale})
     collected = collect(plan, Path.cwd())
     paths = {v["metrics"] for row in rows_of(collected) for cell in row["cells"].values() for v in cell["values"]}
-    record = Job("tables", {"recipe": 1, "scale": arguments.scale}, inputs={path: Path(path) for path in sorted(paths)})
+    settings = {"recipe": RECIPES["tables"], "scale": arguments.scale}
+    record = Job("tables", settings, inputs={path: Path(path) for path in sorted(paths)})
     write_json(arguments.out, collected)
     record.record([arguments.out])
     return f"tables {arguments.scale}: {summary(collected)}"

@@ -90,7 +90,7 @@ class ImageSet:
             with zipfile.ZipFile(self.path) as archive:
                 entries = archive.infolist()
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{path}: expected an image set, found nothing; run snakemake to make it") from error
+            raise FileNotFoundError(f"{path}: expected an image set, found nothing; run snakemake") from error
         except zipfile.BadZipFile as error:
             raise ValueError(
                 f"{path}: expected a whole image set, found a damaged zip ({error}); delete it and run snakemake again"
@@ -98,7 +98,7 @@ class ImageSet:
         expected = [f"{i:06d}.png" for i in range(len(entries))]
         if not entries or [e.filename for e in entries] != expected or any(e.compress_type for e in entries):
             raise ValueError(
-                f"{path}: expected stored files 000000.png, 000001.png, ..., found another zip of {len(entries)} files; "
+                f"{path}: expected stored 000000.png, 000001.png, ..., found a zip of {len(entries)} other files; "
                 "make image sets with lct.data.imageset.write_imageset"
             )
         self._spans = [(entry.header_offset, entry.file_size) for entry in entries]
@@ -183,7 +183,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         raise ValueError(f"{path}: expected a manifest in JSON, found {error}; delete it and run snakemake") from error
     keys = {"format", "file", "bytes", "sha256", "count", "height", "width", "content_sha256", "items"}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
-        raise ValueError(f"{path}: expected a manifest of format {FORMAT} with {sorted(keys)}; delete it, run snakemake")
+        raise ValueError(f"{path}: expected a manifest of format {FORMAT} with {sorted(keys)}; make it again")
     return manifest
 
 

@@ -17,8 +17,8 @@ TOLERANCE = 0.02  # allowed relative error of the normalised latents' standard d
 
 
 class Moments:
-    """Count, mean and squared deviations of every element, in float64 and one pass; parts merge exactly as if they had
-    been read together, up to rounding (Chan, Golub and LeVeque 1979)."""
+    """Count, mean and squared deviations of every element, in float64 and one pass; merged parts equal one pass over
+    all of them up to rounding (Chan, Golub and LeVeque 1979)."""
 
     def __init__(self):
         self.count, self.mean, self.m2 = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
@@ -149,5 +149,3 @@ def tails(values: Tensor) -> dict[str, float]:
         "outlier_share": outside.to(torch.float64).mean().item(),
         "max_abs": z.abs().max().item(),
     }
-
-

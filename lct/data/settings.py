@@ -34,7 +34,7 @@ class DigitsSource:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchesSource:
-    """Square crops of one of scikit-learn's two photographs (427x640 RGB), shrunk first.
+    """Square crops of one of scikit-learn's two photographs (427x640 RGB), resized first.
 
     Two ways to hold crops out. "positions": training and held-out crops are distinct positions drawn at random, which
     makes both sides samples of one population, but neighbouring crops share pixels. "regions": the photograph is cut
@@ -44,13 +44,15 @@ class PatchesSource:
     kind: Literal["patches"] = "patches"  # crops of a photograph that ships inside scikit-learn
     photograph: Literal["china", "flower"]  # which photograph: china.jpg or flower.jpg
     shrink: int = 2  # the photograph is reduced by this factor (box filter) before crops are taken
+    enlarge: int = 1  # then enlarged by this one (bicubic): leaves out detail that no small autoencoder keeps
     colour: bool = True  # true: RGB; false: luminance, written three times
     split: Literal["positions", "regions"] = "positions"  # how crops are held out, see above
-    block: int = 24  # regions only: side of the blocks, pixels of the shrunken photograph; at least the resolution
+    block: int = 24  # regions only: side of the blocks, pixels of the resized photograph; at least the resolution
     cells: tuple[int, int] = (4, 6)  # rows, columns of the grid whose cell index is an image's label (pretext task)
 
     def __post_init__(self):
         _require(1 <= self.shrink <= 16, "shrink", "1 to 16", self.shrink)
+        _require(1 <= self.enlarge <= 16, "enlarge", "1 to 16", self.enlarge)
         _require(self.block >= 1, "block", "a positive side", self.block)
         _require(min(self.cells) >= 1 and len(self.cells) == 2, "cells", "two positive counts", self.cells)
 

@@ -109,6 +109,8 @@ def patches(source: PatchesSource, dataset: Dataset, root: Path) -> Sides:
 
     photograph = Image.fromarray(load_sample_image(f"{source.photograph}.jpg"))
     photograph = photograph.convert("RGB" if source.colour else "L").convert("RGB").reduce(source.shrink)
+    size = photograph.width * source.enlarge, photograph.height * source.enlarge
+    photograph = photograph.resize(size, Image.Resampling.BICUBIC) if source.enlarge > 1 else photograph
     pixels, crop = np.asarray(photograph), dataset.resolution
     height, width = pixels.shape[:2]
     rows, columns = source.cells

@@ -21,7 +21,7 @@ def l2(s: Tensor, c: float) -> Tensor:
 
 
 def pseudo_huber(s: Tensor, c: float) -> Tensor:
-    """sqrt(s + c^2) - c: s / (2c) for small s, sqrt(s) for large. Written without the difference of near-equal numbers."""
+    """sqrt(s + c^2) - c: s / (2c) for small s, sqrt(s) for large. No difference of near-equal numbers is taken."""
     return s / (torch.sqrt(s + c**2) + c)
 
 

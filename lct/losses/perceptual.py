@@ -21,10 +21,10 @@ def load(device: torch.device | str = "cpu") -> Distance:
     """
     try:
         metric = importlib.import_module(PACKAGE).ELatentLPIPS(encoder="sd15", augment=None, verbose=False)
-    except Exception as error:  # the package downloads and unpickles: it fails in many ways, all of them "not available"
+    except Exception as error:  # the package downloads and unpickles: many ways to fail, all of them "not available"
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"loss e-latent-lpips: expected the package {PACKAGE} and its sd15 weights, found neither or one ({reason});"
+            f"loss e-latent-lpips: expected the package {PACKAGE} and its sd15 weights, found them missing ({reason});"
             f" run `pip install {PACKAGE}` with network access, or choose another loss"
         ) from error
     metric = metric.to(device).eval().requires_grad_(False)

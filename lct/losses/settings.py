@@ -10,9 +10,9 @@ ROBUST = ("pseudo-huber", "cauchy", "geman-mcclure")  # the losses that read c
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionTerm:
-    """L_diff = mean over the samples with i >= floor(r N) of w(sigma_i) mean_d (f(x_t, sigma_i) - x)^2; total = L_CM + weight L_diff.
+    """L_diff = mean over the samples with i >= floor(r N) of w(sigma_i) mean_d (f(x_t, sigma_i) - x)^2.
 
-    The grid descends, so a threshold r selects the low-noise end. The online forward pass is reused."""
+    The total is L_CM + weight L_diff. The grid descends, so r selects its low-noise end; no further forward pass."""
 
     threshold: float = 0.75  # r, share of the grid's N points, from the noisy end, that is left out
     weight: float = 5.0  # factor on the term (the paper's final runs)
@@ -22,7 +22,7 @@ class DiffusionTerm:
         if not 0 <= self.threshold <= 1:
             raise ValueError(f"diffusion.threshold: expected r from 0 to 1, found {self.threshold}; the paper has 0.75")
         if not self.weight > 0:
-            raise ValueError(f"diffusion.weight: expected a positive number, found {self.weight}; `diffusion: null` is off")
+            raise ValueError(f"diffusion.weight: expected a positive number, found {self.weight}; null is off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +37,14 @@ class Transport:
         if self.kind != "none" and self.group < 2:
             raise ValueError(f"transport.group: expected 2 or more, found {self.group}; one sample has nothing to pair")
         if not self.regularisation > 0:
-            raise ValueError(f"transport.regularisation: expected a positive number, found {self.regularisation}; fix it")
+            raise ValueError(f"transport.regularisation: expected above 0, found {self.regularisation}; fix it")
 
     def check_batch(self, batch: int) -> None:
         """Refuse a batch that cannot be coupled in full groups."""
         if self.kind == "none":
             return
         if batch < 2:
-            raise ValueError(f"transport: expected a batch of 2 or more, found {batch}; use `transport: {{kind: none}}`")
+            raise ValueError(f"transport: expected a batch of 2 or more, found {batch}; use `kind: none`")
         if batch > self.group and batch % self.group:
             raise ValueError(
                 f"transport.group: expected a divisor of the batch {batch}, found {self.group}; change one of them"
@@ -57,7 +57,7 @@ class Objective:
 
     kind: Literal["consistency", "denoising"] = "consistency"  # compare f with its target, or with the clean latents
     loss: Literal["l2", "pseudo-huber", "cauchy", "geman-mcclure", "e-latent-lpips"] = "pseudo-huber"  # distance
-    form: Literal["mean", "sum", "elementwise"] = "mean"  # robust function of the mean (authors) or sum over C, H, W, or mean over it
+    form: Literal["mean", "sum", "elementwise"] = "mean"  # rho(mean) (final runs), rho(sum) or mean(rho) over C, H, W
     scale: RobustScale = field(default_factory=RobustScale)  # c, for pseudo-huber, cauchy and geman-mcclure
     weighting: Literal["inverse-gap", "uniform", "edm"] = "inverse-gap"  # 1/(t-r); 1; 1/t^2 + 1/sigma_data^2
     diffusion: DiffusionTerm | None = None  # diffusion loss at low noise, added to the consistency loss; null: off
@@ -72,7 +72,7 @@ class Objective:
         if self.target_ema_law == "adaptive" and self.target_ema == 0:
             raise ValueError("target_ema_law: expected a positive target_ema with `adaptive`, found 0; CM uses 0.95")
         if self.loss not in ROBUST and self.scale != RobustScale():
-            raise ValueError(f"scale: expected only with a loss that reads c {ROBUST}, found loss {self.loss}; remove it")
+            raise ValueError(f"scale: expected only with one of {ROBUST}, which read c, found {self.loss}; remove it")
         if self.loss == "e-latent-lpips" and self.form != "mean":
             raise ValueError(f"form: expected mean with e-latent-lpips, which has its own reduction, found {self.form}")
         if self.kind == "denoising":
@@ -80,10 +80,10 @@ class Objective:
 
     def _check_denoising(self) -> None:
         if self.weighting == "inverse-gap":
-            raise ValueError("weighting: expected edm or uniform with `kind: denoising`, found inverse-gap; there is no pair")
+            raise ValueError("weighting: expected edm or uniform with `kind: denoising`, found inverse-gap; change it")
         if self.loss == "e-latent-lpips":
-            raise ValueError("loss: expected l2 or a robust loss with `kind: denoising`, found e-latent-lpips; change it")
+            raise ValueError("loss: expected l2 or a robust one with `kind: denoising`, found e-latent-lpips; fix it")
         if self.diffusion is not None:
-            raise ValueError("diffusion: expected null with `kind: denoising`, found a diffusion term; it is the whole loss")
+            raise ValueError("diffusion: expected null with `kind: denoising`, found a term; it is the whole loss")
         if self.target_ema != 0:
-            raise ValueError(f"target_ema: expected 0 with `kind: denoising`, found {self.target_ema}; there is no target")
+            raise ValueError(f"target_ema: expected 0 with `kind: denoising`, found {self.target_ema}; remove it")

@@ -21,7 +21,7 @@ def pair(x: Tensor, noise: Tensor, settings: Transport) -> Tensor:
     """
     batch = len(x)
     if x.shape != noise.shape:
-        raise ValueError(f"transport: expected noise of shape {tuple(x.shape)}, found {tuple(noise.shape)}; draw it alike")
+        raise ValueError(f"transport: expected noise shaped {tuple(x.shape)}, found {tuple(noise.shape)}; draw it so")
     if settings.kind == "none":
         return torch.arange(batch)
     rows, columns = _flat(x), _flat(noise)

@@ -4,6 +4,7 @@ Features are (N, D) float64 tensors on the CPU: torch-fidelity takes means in th
 mean over 50 000 images costs digits that a small distance needs.
 """
 
+import contextlib
 import warnings
 from dataclasses import dataclass
 
@@ -41,8 +42,9 @@ def frechet_cleanfid(first: Tensor, second: Tensor) -> float | None:
 
     statistics = [fid_features_to_statistics(_check(features, 2, "frechet_cleanfid")) for features in (first, second)]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # clean-fid calls scipy's sqrtm in its older form
+        # clean-fid calls scipy's sqrtm in its older form, and prints where a covariance is singular.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+            warnings.simplefilter("ignore")
             value = float(frechet_distance(*(s[key] for s in statistics for key in ("mu", "sigma"))))
     except ValueError:
         return None

@@ -7,6 +7,7 @@ and gives float64, because torch-fidelity averages features in the precision it 
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from lct.data.imageset import ImageSet
+from lct.metrics.features import to_network
 from lct.metrics.settings import TrainedExtractor
 from lct.streams import generator
 
@@ -45,7 +47,7 @@ class SmallCNN(nn.Module):
     def __init__(self, channels: Sequence[int], features: int, classes: int):
         super().__init__()
         widths = [3, channels[0], channels[0], channels[1], channels[1], features, features]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in zip(widths, widths[1:]))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.head = nn.Linear(features, classes)
 
@@ -86,7 +88,7 @@ def train(
             f"{images.path}: expected a label for every image, found {missing} without; choose an extractor that "
             "needs no labels for this dataset"
         )
-    pixels = torch.from_numpy(images.array()).permute(0, 3, 1, 2).contiguous()
+    pixels = to_network(images.array())
     targets = torch.tensor(labels)
     model.to(device).train().requires_grad_(True)
     optimiser = torch.optim.AdamW(
@@ -152,7 +154,7 @@ def accuracy(model: SmallCNN, images: ImageSet, labels: Sequence[int], batch: in
     """Share of images whose best class is their label."""
     hits, device = 0, next(model.parameters()).device
     for start, pixels, valid in images.batches(batch):
-        _, logits = model(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device))
+        _, logits = model(to_network(pixels, device))
         hits += int((logits[:valid].argmax(1).cpu() == torch.tensor(labels[start : start + valid])).sum())
     return hits / len(images)
 

@@ -2,10 +2,17 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lct.data.imageset import ImageSet
+
+
+def to_network(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """(B, H, W, 3) -> (B, 3, H, W) uint8, contiguous: torch picks its convolution by the layout in memory, and
+    torch-fidelity's own loader gives this one."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
 
 
 @torch.no_grad()
@@ -24,7 +31,7 @@ def extract(
     device = next(model.parameters()).device
     parts: list[tuple[Tensor, Tensor]] = []
     for start, pixels, valid in images.batches(batch, limit):
-        outputs = model(torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device))
+        outputs = model(to_network(pixels, device))
         parts.append(tuple(output[:valid].double().cpu() for output in outputs))
         if not all(torch.isfinite(part).all() for part in parts[-1]):
             raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from lct.metrics.settings import Extractor, Protocol
 
+PACKAGES = ("torch-fidelity", "clean-fid", "scipy", "numpy", "torch")  # whose versions can change a number
 RECIPE = 1  # raised when the meaning of this package's numbers changes
 
 
@@ -24,13 +25,11 @@ def describe(
     resolution: int,
 ) -> dict[str, Any]:
     """A JSON-able description. Content hashes are of pixels and tensors, so that paths and containers do not matter."""
-    return {
+    description = {
         "format": 1,
         "recipe": RECIPE,
         "id": protocol.id,
-        "implementation": {
-            name: importlib.metadata.version(name) for name in ("torch-fidelity", "clean-fid", "scipy", "numpy", "torch")
-        },
+        "implementation": {name: importlib.metadata.version(name) for name in PACKAGES},
         "extractor": {
             "id": extractor.id,
             "task": extractor.task,
@@ -50,6 +49,7 @@ def describe(
         "generated": {"count": protocol.num_images},
         "precision_recall": {"k": protocol.k},
     }
+    return json.loads(json.dumps(description))  # tuples become lists, as in any file it is read back from
 
 
 def digest(description: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """Blocks in the order of the forward pass. The input convolution and every encoder block leave a skip connection."""
+    """Blocks in the order of the forward pass. The input convolution and each encoder block leave a skip connection."""
 
     encoder: tuple[Block, ...]
     decoder: tuple[Block, ...]
@@ -42,8 +42,8 @@ def layout(settings: Network, resolution: int) -> Layout:
     levels = len(settings.channel_mult)
     if resolution < 1 or resolution % 2 ** (levels - 1):
         raise ValueError(
-            f"network: expected latents with a side divisible by {2 ** (levels - 1)} ({levels} levels), found {resolution};"
-            " shorten channel_mult or change the autoencoder"
+            f"network: expected latents with a side divisible by {2 ** (levels - 1)} ({levels} levels), found "
+            f"{resolution}; shorten channel_mult or change the autoencoder"
         )
     widths = [settings.channels * mult for mult in settings.channel_mult]
     encoder: list[Block] = []

@@ -1,8 +1,8 @@
 """From F to f: the consistency function, exactly the identity at sigma_min (CM, App. C; EDM's scalings otherwise).
 
-    f(x, sigma) = c_skip x + c_out F(c_in x, label)            sd = sigma_data, sm = sigma_min
-    c_skip = sd^2 / ((sigma - sm)^2 + sd^2)    c_out = (sigma - sm) sd / sqrt(sigma^2 + sd^2)
-    c_in = 1 / sqrt(sigma^2 + sd^2)            label = label_scale ln sigma
+With sd = sigma_data and sm = sigma_min: f(x, sigma) = c_skip x + c_out F(c_in x, label), where
+c_skip = sd^2 / ((sigma - sm)^2 + sd^2), c_out = (sigma - sm) sd / sqrt(sigma^2 + sd^2),
+c_in = 1 / sqrt(sigma^2 + sd^2), label = label_scale ln sigma.
 """
 
 from torch import Generator, Tensor, nn

@@ -23,7 +23,7 @@ class Network:
     """The ADM U-Net in EDM's form. Channels and side of the latents come from the data."""
 
     channels: int = 128  # width of the first level; also of the positional embedding of the noise level
-    channel_mult: tuple[int, ...] = (1, 2, 3, 4)  # width of each level, in units of channels; each level halves the side
+    channel_mult: tuple[int, ...] = (1, 2, 3, 4)  # width of each level / channels; the side halves from level to level
     blocks: int = 4  # residual blocks per level on the way down; one more on the way up
     attention_resolutions: tuple[int, ...] = (16, 8)  # sides at which every block ends with self-attention
     attention_in_middle: Literal["none", "first", "both"] = "first"  # which of the two middle blocks attend
@@ -39,7 +39,7 @@ class Network:
         if not self.channel_mult or min(sizes) < 1:
             raise ValueError(
                 "network: expected positive channels, channel_mult, blocks, head_channels and embedding_mult, found "
-                f"{self.channels}, {self.channel_mult}, {self.blocks}, {self.head_channels}, {self.embedding_mult}; fix them"
+                f"{self.channels}, {self.channel_mult}, {self.blocks}, {self.head_channels}, {self.embedding_mult}; fix"
             )
         if self.channels % 2:
             raise ValueError(f"network.channels: expected an even number (cosines and sines), found {self.channels}")

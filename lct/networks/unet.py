@@ -111,7 +111,7 @@ class UNet(nn.Module):
 
 
 def positional_embedding(label: Tensor, channels: int) -> Tensor:
-    """(B,) -> (B, channels): cos(w_j label), then sin(w_j label), with w_j = 10000^(-2j / channels), j < channels / 2."""
+    """(B,) -> (B, channels): cos(w_j label), then sin(w_j label); w_j = 10000^(-2j / channels), j < channels / 2."""
     half = channels // 2
     frequencies = torch.exp(torch.arange(half, dtype=label.dtype, device=label.device) * (-math.log(10000) / half))
     phase = label[:, None] * frequencies

@@ -5,7 +5,7 @@ Keys beyond these are welcome: the shape only says what must be there.
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema
 
@@ -126,26 +126,34 @@ def check(tables: Any, where: str = "tables") -> None:
 
 def _check_links(tables: dict[str, Any], where: str) -> None:
     """What one part of the dict says about another."""
-    metrics = {metric["id"] for metric in tables["metrics"]}
-    anchors: set[str] = set()
+    metrics = sorted(metric["id"] for metric in tables["metrics"])
+    cell_ids: set[str] = set()
     for table in tables["tables"]:
         for subtable in table["subtables"]:
-            place = f"{where}: {table['id']}.{subtable['id']}"
             for row in [*subtable["rows"], *subtable.get("floors", [])]:
-                if row["status"] in ("complete", "partial") and row.get("run") and row["run"] not in tables["runs"]:
-                    raise ValueError(f"{place}.{row['id']}: expected run {row['run']!r} under runs, found {sorted(tables['runs'])}; {_REMEDY}")
-                if (row["status"] == "quoted") != bool(row.get("quoted")):
-                    raise ValueError(f"{place}.{row['id']}: expected quoted to agree with status {row['status']!r}, found {row.get('quoted')}; {_REMEDY}")
-                if row.get("quoted") and not row.get("published"):
-                    raise ValueError(f"{place}.{row['id']}: expected published values in a quoted row, found none; {_REMEDY}")
+                place = f"{where}: {table['id']}.{subtable['id']}.{row['id']}"
+                _check_row(row, list(tables["runs"]), place)
                 for name, cell in row["cells"].items():
                     if name not in metrics:
-                        raise ValueError(f"{place}.{row['id']}: expected metrics {sorted(metrics)}, found {name!r}; {_REMEDY}")
+                        _refuse(place, f"metrics of {metrics}", repr(name))
                     if cell["n"] != len(cell["values"]):
-                        raise ValueError(f"{place}.{row['id']}.{name}: expected n = {cell['n']} values, found {len(cell['values'])}; {_REMEDY}")
-                    if cell["id"] in anchors:
-                        raise ValueError(f"{place}.{row['id']}.{name}: expected a cell id of its own, found {cell['id']!r} again; {_REMEDY}")
-                    anchors.add(cell["id"])
+                        _refuse(f"{place}.{name}", f"n = {cell['n']} values", str(len(cell["values"])))
+                    if cell["id"] in cell_ids:
+                        _refuse(f"{place}.{name}", "a cell id of its own", f"{cell['id']!r} again")
+                    cell_ids.add(cell["id"])
+
+
+def _check_row(row: dict[str, Any], runs: list[str], place: str) -> None:
+    if row["status"] in ("complete", "partial") and row.get("run") and row["run"] not in runs:
+        _refuse(place, f"run {row['run']!r} under runs", _short(runs))
+    if (row["status"] == "quoted") != bool(row.get("quoted")):
+        _refuse(place, f"quoted to agree with status {row['status']!r}", repr(row.get("quoted")))
+    if row.get("quoted") and not row.get("published"):
+        _refuse(place, "published values in a quoted row", "none")
+
+
+def _refuse(place: str, expected: str, found: str) -> NoReturn:
+    raise ValueError(f"{place}: expected {expected}, found {found}; {_REMEDY}")
 
 
 def _explain(error: jsonschema.ValidationError) -> str:

@@ -78,6 +78,8 @@ def _table(plan: Plan, root: Path, name: str, spec: TableSpec) -> dict[str, Any]
         "caption": spec.caption,
         "published": spec.published,
         "subtables": [_subtable(plan, root, name, spec, printed) for printed in published.subtables],
+        "remarks": plain(published.remarks),
+        "cross_checks": plain(published.cross_checks),
     }
 
 
@@ -144,10 +146,15 @@ def _row(
         "batch": run.training.batch,
     }
     files = [
-        (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol)) for s in cell.sets
+        (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol))
+        for s in cell.sets
     ]
     _fill(made, root, files, cell.id, protocols, missing="not computed yet; run snakemake")
-    images = [(s.seed, grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw))) for s in cell.sets if s.draw == min(plan.scale.sampling.draws)]
+    images = [
+        (s.seed, grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw)))
+        for s in cell.sets
+        if s.draw == min(plan.scale.sampling.draws)
+    ]
     made["samples"] = [{"seed": seed, "grid": path} for seed, path in images if (root / path).exists()]
     return made
 
@@ -185,7 +192,9 @@ def _floor(
     return made
 
 
-def _fill(row: dict[str, Any], root: Path, files: list, cell_id: Any, protocols: dict[str, dict[str, Any]], missing: str) -> None:
+def _fill(
+    row: dict[str, Any], root: Path, files: list, cell_id: Any, protocols: dict[str, dict[str, Any]], missing: str
+) -> None:
     """Put the values of the metrics files that exist into a row, and its status."""
     found = [(seed, draw, path, _metrics_file(root / path)) for seed, draw, path in files if (root / path).exists()]
     if not found:
@@ -198,7 +207,13 @@ def _fill(row: dict[str, Any], root: Path, files: list, cell_id: Any, protocols:
     protocols |= hashes
     for metric in METRICS:
         values = [
-            {"seed": seed, "draw": draw, "value": _json_number(content["values"][metric]), "metrics": path, "sha256": sha256_file(root / path)}
+            {
+                "seed": seed,
+                "draw": draw,
+                "value": _json_number(content["values"][metric]),
+                "metrics": path,
+                "sha256": sha256_file(root / path),
+            }
             for seed, draw, path, content in found
         ]
         numbers = [float(value["value"]) for value in values]
@@ -220,7 +235,9 @@ def _metrics_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not {"values", "protocol", "protocol_hash"} <= content.keys():
         raise ValueError(f"{path}: expected a metrics file, found something else; delete it and run snakemake again")
     if missing := sorted(set(METRICS) - content["values"].keys()):
-        raise ValueError(f"{path}: expected the metrics {list(METRICS)}, found none of {missing}; delete it and run snakemake again")
+        raise ValueError(
+            f"{path}: expected the metrics {list(METRICS)}, found none of {missing}; delete it and run snakemake again"
+        )
     return content
 
 
@@ -228,7 +245,11 @@ def _json_number(value: float | None) -> float | str:
     """Numbers as they are; NaN and infinity, which JSON lacks, as words."""
     if value is None:
         return "NaN"
-    return value if math.isfinite(float(value)) else {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(float(value))]
+    return (
+        value
+        if math.isfinite(float(value))
+        else {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(float(value))]
+    )
 
 
 def _curves(plan: Plan, root: Path, cells: dict[str, Cell]) -> list[dict[str, Any]]:
@@ -262,5 +283,9 @@ def _run(plan: Plan, name: str) -> dict[str, Any]:
         "dataset": run.dataset,
         "settings": plain(run.training),
         "sources": run.sources,
-        "weights": [plan.paths.weights(name, seed, weights) for seed in plan.seeds_of(name) for weights in plan.weights_names(run)],
+        "weights": [
+            plan.paths.weights(name, seed, weights)
+            for seed in plan.seeds_of(name)
+            for weights in plan.weights_names(run)
+        ],
     }

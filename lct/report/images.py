@@ -1,4 +1,4 @@
-"""Pictures and curves named in tables.json, read from disk; what cannot be read becomes a reason, never an exception."""
+"""Pictures and curves named in tables.json, read from disk; what cannot be read becomes a reason, not an exception."""
 
 import base64
 import io

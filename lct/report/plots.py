@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import warnings
 from typing import Any
 
 import matplotlib
@@ -61,9 +62,18 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
         if handles:
             columns = min(3, len(handles))
             labels = [label for label in _labels(curves) if label in handles]
-            figure.legend([handles[label] for label in labels], labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=4)
+            figure.legend(
+                [handles[label] for label in labels],
+                labels,
+                loc="outside lower center",
+                ncols=columns,
+                frameon=False,
+                handlelength=4,
+            )
         buffer = io.StringIO()
-        canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        with warnings.catch_warnings():  # a name in a script without glyphs here is drawn by the reader's own fonts
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _embedded(buffer.getvalue(), name, title)
 
 
@@ -71,7 +81,9 @@ def _labels(curves: list[Any]) -> list[str]:
     return [f"{run}, seed {seed}".replace("$", r"\$") for run, seed, _ in curves]  # a bare $ would start a formula
 
 
-def _panel(axes: Any, curves: list[Any], runs: list[str], seeds: list[int], key: str, logarithmic: bool) -> dict[str, Any]:
+def _panel(
+    axes: Any, curves: list[Any], runs: list[str], seeds: list[int], key: str, logarithmic: bool
+) -> dict[str, Any]:
     """Draw one list of every run; returns label -> line of those that have something to draw."""
     lines = {}
     for (run, seed, lists), label in zip(curves, _labels(curves), strict=True):

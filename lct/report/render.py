@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import pandas
@@ -72,12 +73,15 @@ def csv(tables: dict[str, Any]) -> str:
             for kind in ("rows", "floors"):
                 for row in subtable.get(kind, ()):
                     start = place | {"row": row["id"], "group": row["group"], "model": row["model"]}
-                    start |= {"citation": row.get("citation"), "dagger": bool(row.get("dagger")), "status": row["status"]}
+                    start |= {
+                        "citation": row.get("citation"),
+                        "dagger": bool(row.get("dagger")),
+                        "status": row["status"],
+                    }
                     lines += _published_lines(start, subtable, row)
                     if row["status"] != "quoted":
                         lines += [_cell_line(start, subtable, row, metric) for metric in tables["metrics"]]
-    frame = pandas.DataFrame(lines, columns=CSV_COLUMNS).astype(object)
-    return frame.where(frame.notna(), None).to_csv(index=False, lineterminator="\n")
+    return pandas.DataFrame(lines, columns=CSV_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 CSV_COLUMNS = [
@@ -99,7 +103,9 @@ def _published_lines(start: dict[str, Any], subtable: dict[str, Any], row: dict[
     ]
 
 
-def _cell_line(start: dict[str, Any], subtable: dict[str, Any], row: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
+def _cell_line(
+    start: dict[str, Any], subtable: dict[str, Any], row: dict[str, Any], metric: dict[str, Any]
+) -> dict[str, Any]:
     cell = row["cells"].get(metric["id"]) or {"values": [], "n": 0}
     values = cell["values"]
     line = start | {
@@ -141,8 +147,6 @@ def _plain(value: Any) -> str | None:
 
 def _target(path: str) -> text.Raw:
     """A path under the project's root as the target of a link in report.md."""
-    from urllib.parse import quote
-
     return text.Raw(f"{UP}/{quote(str(path))}")
 
 

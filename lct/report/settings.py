@@ -47,9 +47,13 @@ class PublishedRow:
         if self.recall is not None and not 0 <= self.recall <= 1:
             raise ValueError(f"{where}: expected recall within 0..1, found {self.recall}; correct it")
         if (self.epochs is None) != (self.epochs_as_printed is None):
-            raise ValueError(f"{where}: expected epochs and epochs_as_printed together, found one; add or remove the other")
+            raise ValueError(
+                f"{where}: expected epochs and epochs_as_printed together, found one; add or remove the other"
+            )
         if self.dagger and not self.retrained_by_authors:
-            raise ValueError(f"{where}: expected a dagger row to be retrained_by_authors, found false; correct one of them")
+            raise ValueError(
+                f"{where}: expected a dagger row to be retrained_by_authors, found false; correct one of them"
+            )
 
     @property
     def quoted(self) -> bool:

@@ -61,7 +61,9 @@ def printed(value: float | None) -> str:
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """Nested settings as (dotted key, plain value), in their own order."""
     if isinstance(value, dict) and value:
-        return [pair for key, item in value.items() for pair in flatten(item, f"{prefix}.{key}" if prefix else str(key))]
+        return [
+            pair for key, item in value.items() for pair in flatten(item, f"{prefix}.{key}" if prefix else str(key))
+        ]
     if isinstance(value, list | tuple):
         if any(isinstance(item, dict) for item in value):
             return [pair for i, item in enumerate(value) for pair in flatten(item, f"{prefix}[{i}]")]
@@ -78,14 +80,15 @@ class Raw(str):
     """Text that is already in the output format."""
 
 
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]|^[-+=]|(?<=^\d)[.)]")  # the last two start a list or underline a heading
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]|^[-+=](?=\s|$)")  # the last starts a list or underlines
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 
 
 def markdown(value: Any) -> str:
     """Any text inside a line or table cell of GitHub Markdown."""
-    text = " ".join(str(value).split())
-    return _MARKDOWN.sub(lambda found: _ENTITIES.get(found.group(), "\\" + found.group()), text)
+    text = re.sub(r"\s+", " ", str(value))
+    escaped = _MARKDOWN.sub(lambda found: _ENTITIES.get(found.group(), "\\" + found.group()), text)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", escaped)  # "1. " would start a list
 
 
 def markdown_code(value: Any) -> Raw:
@@ -142,7 +145,8 @@ _ACCENTS = {0x300: "`", 0x301: "'", 0x302: "^", 0x303: "~", 0x304: "=", 0x307: "
 
 def latex(value: Any) -> str:
     """Any text in LaTeX: metacharacters, accents, and a code point where a standard font has no glyph."""
-    return re.sub(r"(?<!-)\{-\}(?!\{-)", "-", "".join(_latex_character(character) for character in str(value)))
+    escaped = "".join(_latex_character(character) for character in re.sub(r"\s+", " ", str(value)))
+    return re.sub(r"(?<!\{([-'`])\})\{([-'`])\}(?!\{\2\})", r"\2", escaped)  # a single one needs no braces
 
 
 def _latex_character(character: str) -> str:

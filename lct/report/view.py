@@ -1,5 +1,6 @@
-"""What every format shows, said once: the words of each cell, its place, its marks. Nothing is computed from metrics here."""
+"""What every format shows, said once: the words of each cell, its place, its marks. Computes nothing from metrics."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,6 +14,8 @@ PAPER = "Improved Training Technique for Latent Consistency Models"
 PAPER_URL = "https://arxiv.org/abs/2502.01441"
 COMPARABLE = ("paper",)  # scales whose numbers may be set against published ones
 STATUS_WORDS = {"complete": "measured", "partial": "partial", "not run": "not run", "quoted": "quoted"}
+
+MODEL_NAMES = {"Ours": "Ours (LCT)"}  # beside numbers of our own, the paper's "Ours" would be misread
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,11 @@ class Table:
     subtables: tuple[Subtable, ...]
     notes: tuple[Note, ...]
 
+    @property
+    def heading(self) -> str:
+        """The title without its number, which LaTeX counts itself."""
+        return re.sub(r"^Table \w+[.:]\s+", "", self.title)
+
     def counted(self, *statuses: str) -> int:
         """Rows with one of these statuses."""
         return sum(row.status in statuses for subtable in self.subtables for row in subtable.rows)
@@ -209,7 +217,12 @@ def _table(table: dict[str, Any], tables: dict[str, Any], root: Path) -> Table:
 def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str, Any], root: Path) -> Subtable:
     place = anchor(f"{table['id']}.{subtable['id']}")
     protocols = tuple(
-        Protocol(p["hash"], f"protocol-{place}-{anchor(p['hash'])}", "" if i == 0 else f"p{i + 1}", tuple(flatten(p["settings"])))
+        Protocol(
+            p["hash"],
+            f"protocol-{place}-{anchor(p['hash'])}",
+            "" if i == 0 else f"p{i + 1}",
+            tuple(flatten(p["settings"])),
+        )
         for i, p in enumerate(subtable["protocols"])
     )
     marks = {protocol.hash: protocol.mark for protocol in protocols}
@@ -222,7 +235,9 @@ def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str,
     if drawable:
         from lct.report.plots import training_curves  # matplotlib takes half a second to import
 
-        title = f"Training curves of sub-table ({subtable['id']}): loss, intervals, c and gradient norm against the step"
+        title = (
+            f"Training curves of sub-table ({subtable['id']}): loss, intervals, c and gradient norm against the step"
+        )
         svg = training_curves(drawable, f"curves-{place}", title)
     grid = subtable.get("reconstructions")
     resolution = subtable.get("resolution")
@@ -258,7 +273,7 @@ def _row(
         id=row["id"],
         anchor=f"row-{place}.{floor}{anchor(row['id'])}" if measured else "",
         group=row["group"],
-        model=row["model"],
+        model=MODEL_NAMES.get(row["model"], row["model"]),
         citation=row.get("citation") or "",
         dagger=bool(row.get("dagger")),
         status=row["status"],

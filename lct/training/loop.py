@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lct.losses import perceptual
 from lct.losses.objective import Terms, consistency_terms, denoising_terms, perturb
 from lct.losses.transport import pair
 from lct.networks.precondition import consistency
@@ -37,6 +39,7 @@ class Stage:
 
     intervals: int  # s
     sigmas: Tensor  # (s + 1,) float32, descending
+    probabilities: np.ndarray  # of the indices drawn, float64
     c: float  # scale of the robust loss
 
 
@@ -56,6 +59,7 @@ class Trainer:
         self.averages = Averages(self.network, settings.emas)
         self.optimiser = _optimiser(settings.optimiser, self.network)
         self.state = State(state, self.network, self.averages, self.optimiser, self.target)
+        self.distance = perceptual.load(device) if settings.objective.loss == "e-latent-lpips" else None
         self._stage: Stage | None = None
 
     def stage(self, step: int) -> Stage:
@@ -63,10 +67,11 @@ class Trainer:
         s = self.settings
         intervals = s.curriculum.intervals(step, self.schedule_steps)
         if self._stage is None or self._stage.intervals != intervals:
-            sigmas = torch.from_numpy(s.grid.sigmas(intervals + 1)).to(torch.float32)
+            sigmas = s.grid.sigmas(intervals + 1)
+            probabilities = s.index.probabilities(sigmas, include_last=s.objective.kind == "denoising")
             dimension = math.prod(self.latents.shape[1:])
             c = s.objective.scale.c(intervals, s.curriculum.s0, dimension, s.grid)
-            self._stage = Stage(intervals, sigmas, c)
+            self._stage = Stage(intervals, torch.from_numpy(sigmas).to(torch.float32), probabilities, c)
         return self._stage
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,9 +81,7 @@ class Trainer:
         noise = draws.noise(self.seed, step, tuple(x.shape), self.device)
         if s.objective.transport.kind != "none":
             noise = noise[pair(x, noise, s.objective.transport).to(self.device)]
-        include_last = s.objective.kind == "denoising"
-        probabilities = s.index.probabilities(stage.sigmas.double().numpy(), include_last)
-        return x, noise, draws.indices(self.seed, step, probabilities, s.batch)
+        return x, noise, draws.indices(self.seed, step, stage.probabilities, s.batch)
 
     def terms(self, step: int) -> Terms:
         """The objective of a step, ready for its backward pass."""
@@ -96,7 +99,9 @@ class Trainer:
             target_dropout = generator(self.seed, stream, step, device=self.device)
             f_target = consistency(self.target, perturb(x, noise, r), r, s.scaling, target_dropout)
         points = stage.intervals + 1
-        return consistency_terms(s.objective, f, f_target, x, t, r, index, points, stage.c, sigma_data)
+        return consistency_terms(
+            s.objective, f, f_target, x, t, r, index, points, stage.c, sigma_data, distance=self.distance
+        )
 
     def step(self, step: int, measure_gradient: bool) -> tuple[Terms, Tensor | None]:
         """One optimiser step; returns the terms and, if asked for, the gradient's norm."""
@@ -203,7 +208,8 @@ def _optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optimizer
 
 
 def _target_network(settings: Training, network: UNet) -> nn.Module:
-    """The online network itself where the target is a copy at every step (iCT); else a second set of weights."""
-    if settings.objective.target_ema == 0:
-        return network
+    """The online network itself where the target is a copy at every step (iCT); else a second set of weights, also
+    where running statistics would otherwise be updated by both passes."""
+    if settings.objective.target_ema == 0 and next(network.buffers(), None) is None:
+        return network  # a copy would compute the same
     return copy.deepcopy(network).requires_grad_(False)

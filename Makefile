@@ -1,0 +1,50 @@
+# make tables    from nothing to the report of the mini scale        make test      the tests, pip only
+# make test-all  also lint, slow, browser and latex tests (apt)      make lock      resolve requirements.in anew
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SCALE ?= mini
+UV := $(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header
+
+.PHONY: tables test test-all lint lock schemas bench clean system-packages
+
+tables: $(INSTALLED)
+	@$(BIN)/snakemake --config scale=$(SCALE)
+	@echo "Report: file://$(CURDIR)/reports/$(SCALE)/index.html"
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest -m "not slow and not slurm and not browser and not latex"
+
+test-all: $(INSTALLED) system-packages lint
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/snakefmt --check Snakefile workflow
+	@$(BIN)/snakemake --lint
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON): expected Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); set PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON): expected the venv module, found none; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing the locked packages into .venv (about 6 GB, a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+system-packages:
+	@sh tests/system-packages.sh
+
+lock: $(INSTALLED)
+	@$(UV) --quiet requirements.in -o requirements.lock
+	@$(BIN)/python -m lct.cli.main environment > workflow/envs/lct.yaml
+
+schemas: $(INSTALLED)
+	@$(BIN)/python -m lct.cli.main schemas
+
+clean:
+	rm -rf results work logs reports/mini reports/smoke .snakemake
+
+bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/pipeline.py --scale $(SCALE)

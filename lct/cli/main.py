@@ -1,0 +1,75 @@
+"""lct: the verbs beside `snakemake`.
+
+Each verb prints the command it stands on, takes --json for programs, and ends with exit code 0 (done), 1 (something is
+wrong: one line says what) or 2 (wrong arguments).
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lct.cli import verbs
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: how it is parsed, what it finds, and how that is said to people."""
+
+    help: str  # one line
+    run: Callable[[argparse.Namespace], tuple[int, Any, str]]  # exit code, value for --json, text for people
+    arguments: Callable[[argparse.ArgumentParser], None]
+    example: str
+
+
+VERBS = {
+    "show": Verb("resolved settings of a run, or what differs between two", verbs.show, verbs.show_arguments, "lct show digits-lct digits-ilct"),
+    "status": Verb("what is computed, and how far running trainings are", verbs.status, verbs.scale_argument, "lct status --scale mini"),
+    "report": Verb("render the report from whatever cells exist", verbs.report, verbs.scale_argument, "lct report --scale mini"),
+    "verify": Verb("do outputs agree with their records?", verbs.verify, verbs.verify_arguments, "lct verify --deep"),
+    "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
+    "environment": Verb("print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    examples = "\n".join(f"  {verb.example}" for verb in VERBS.values())
+    made = argparse.ArgumentParser(
+        prog="lct",
+        description=__doc__,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--json", action="store_true", help="print JSON instead of text")
+    chosen = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, verb in VERBS.items():
+        sub = chosen.add_parser(name, help=verb.help, description=f"{verb.help}\n\nexample: {verb.example}",
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
+        verb.arguments(sub)
+    return made
+
+
+def main(words: list[str] | None = None) -> int:
+    arguments = parser().parse_args(words)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
+    arguments.root = Path.cwd()
+    try:
+        code, value, text = VERBS[arguments.verb].run(arguments)
+    except (ValueError, OSError) as error:
+        print(f"lct {arguments.verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    try:
+        print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) if arguments.json else text, flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,147 @@
+"""The verbs of `lct`: each returns (exit code, value for --json, text for people)."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from lct.cluster.progress import running
+from lct.config.model import Dataset, Main, Method, PublishedTable, RunEntry, Scale, TableSpec
+from lct.config.plan import Plan
+from lct.config.resolve import Files, flat, main_settings, run_settings, scale_settings
+from lct.config.schema import schema
+from lct.files.atomic import write_json, write_text
+from lct.lineage.check import check_outputs
+
+Result = tuple[int, Any, str]
+SCHEMAS = {
+    "config": Main,
+    "scale": Scale,
+    "dataset": Dataset,
+    "method": Method,
+    "run": RunEntry,
+    "table": TableSpec,
+    "published": PublishedTable,
+}
+
+
+def no_arguments(parser: argparse.ArgumentParser) -> None:
+    """For verbs that take none."""
+
+
+def scale_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+
+
+def show_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run of config/runs/; with two, what differs")
+    scale_argument(parser)
+
+
+def verify_arguments(parser: argparse.ArgumentParser) -> None:
+    scale_argument(parser)
+    parser.add_argument("--deep", action="store_true", help="hash every file again instead of comparing sizes")
+
+
+def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {} if arguments.scale is None else {"scale": arguments.scale}
+
+
+def show(arguments: argparse.Namespace) -> Result:
+    """Dotted settings with their sources, or the differing ones of two runs."""
+    if len(arguments.runs) > 2:
+        raise ValueError(f"expected one run or two, found {len(arguments.runs)}; compare two at a time")
+    files = Files(arguments.root)
+    _, scale = scale_settings(files, main_settings(files, _overrides(arguments)).scale)
+    known = sorted(files.run_entries())
+    for name in arguments.runs:
+        if name not in known:
+            raise ValueError(f"expected runs of {known}, found {name!r}; fix the name")
+    resolved = [run_settings(files, name, scale) for name in arguments.runs]
+    tables = [
+        {key: {"value": value, "source": run.sources.get(key, "default")} for key, value in flat(run.training).items()}
+        for run in resolved
+    ]
+    if len(tables) == 1:
+        width = max(map(len, tables[0]))
+        lines = [f"{key:<{width}}  {_text(e['value']):<24}  {e['source']}" for key, e in tables[0].items()]
+        return 0, tables[0], "\n".join(lines)
+    keys = [key for key in tables[0] | tables[1] if _value(tables[0], key) != _value(tables[1], key)]
+    width = max(map(len, keys), default=0)
+    a, b = arguments.runs
+    lines = [f"{'':<{width}}  {a:<24}  {b}"]
+    lines += [f"{key:<{width}}  {_text(_value(tables[0], key)):<24}  {_text(_value(tables[1], key))}" for key in keys]
+    return 0, {key: {a: _value(tables[0], key), b: _value(tables[1], key)} for key in keys}, "\n".join(lines)
+
+
+def _value(table: dict[str, dict[str, Any]], key: str) -> Any:
+    return table[key]["value"] if key in table else "-"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if not isinstance(value, str) else value
+
+
+def status(arguments: argparse.Namespace) -> Result:
+    """Metrics files computed of those planned, and running trainings."""
+    plan = Plan(arguments.root, _overrides(arguments))
+    planned = plan.all_metrics()
+    done = [path for path in planned if (arguments.root / path).exists()]
+    trainings = running(arguments.root / "work" / plan.scale_name)
+    lines = [f"{plan.scale_name}: {len(done)} of {len(planned)} metrics files computed"]
+    lines += [
+        f"  training {t['name']}: step {t['step']} of {t['total']}, loss {t['loss']:.4g}, {t['eta_seconds']} s left"
+        for t in trainings
+    ]
+    lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
+    return 0, {"scale": plan.scale_name, "planned": len(planned), "computed": len(done), "trainings": trainings}, "\n".join(lines)
+
+
+def report(arguments: argparse.Namespace) -> Result:
+    """Collect and render without the graph; cells that do not exist yet appear as not run."""
+    from lct.report.collect import collect
+    from lct.report.render import render
+
+    plan = Plan(arguments.root, _overrides(arguments))
+    contents = render(collect(plan, arguments.root), arguments.root)
+    for name, content in contents.items():
+        write_text(arguments.root / plan.paths.report(name), content)
+    page = plan.paths.report("index.html")
+    return 0, {"report": page}, f"{page}\nthe graph does the same when all cells exist: snakemake {page}"
+
+
+def verify(arguments: argparse.Namespace) -> Result:
+    """Every output with a record: is it there, and is it what was written?"""
+    plan = Plan(arguments.root, _overrides(arguments))
+    checked, faults = check_outputs(arguments.root / "results" / plan.scale_name, deep=arguments.deep)
+    lines = [*faults, f"{checked} outputs checked, {len(faults)} faults"]
+    if faults:
+        lines.append(f"delete what is named and run: snakemake --config scale={plan.scale_name}")
+    return int(bool(faults)), {"checked": checked, "faults": faults}, "\n".join(lines)
+
+
+def schemas(arguments: argparse.Namespace) -> Result:
+    """workflow/schemas/*.schema.json, generated from the settings dataclasses."""
+    folder = arguments.root / "workflow" / "schemas"
+    written = []
+    for name, cls in SCHEMAS.items():
+        path = folder / f"{name}.schema.json"
+        write_json(path, schema(cls))
+        written.append(str(path.relative_to(arguments.root)))
+    return 0, written, "\n".join(written)
+
+
+def environment(arguments: argparse.Namespace) -> Result:
+    """workflow/envs/lct.yaml: the lock as a conda environment, for `--software-deployment-method conda`."""
+    pins = lock_pins(arguments.root / "requirements.lock")
+    lines = ["# Rendered from requirements.lock by `make lock`; do not edit.", "name: lct", "channels: [conda-forge]"]
+    lines += ["dependencies:", "- python=3.11", "- pip", "- pip:", *(f"  - {json.dumps(pin)}" for pin in pins)]
+    return 0, pins, "\n".join(lines)
+
+
+def lock_pins(lock: Path) -> list[str]:
+    """The `name==version ; marker` of every package in the lock."""
+    return [m.group(1).strip() for m in re.finditer(r"^([A-Za-z0-9][^\\\n]*?) ?\\?$", lock.read_text(), re.MULTILINE)]
+
+

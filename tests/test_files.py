@@ -1,0 +1,145 @@
+"""lct/files: atomic outputs, records, locks."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lct.files.atomic import atomic, read_json, write_bytes, write_json
+from lct.files.hashing import canonical_json, sha256_file
+from lct.files.lock import Busy, hold, take
+from lct.files.records import Job, mismatch, run_path, settings_path
+from lct.files.tensors import read_metadata, read_tensors, write_tensors
+
+
+def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
+    path = tmp_path / "out.txt"
+    write_bytes(path, b"old")
+    with pytest.raises(RuntimeError, match="midway"), atomic(path) as partial:
+        partial.write_bytes(b"half")
+        raise RuntimeError("midway")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_what_a_killed_writer_left_is_overwritten(tmp_path):
+    (tmp_path / ".out.txt.partial").write_bytes(b"left over by a killed job")
+    write_bytes(tmp_path / "out.txt", b"new")
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_a_full_disk_ends_in_one_line_that_says_what_to_do(tmp_path):
+    with pytest.raises(OSError, match=r"out\.bin: expected a writable place, found: No space left.*free space") as caught:
+        with atomic(tmp_path / "out.bin"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unwritable_folder_ends_in_one_line(tmp_path):
+    """As an ordinary user, whom file modes stop; root would pass them."""
+    tmp_path.chmod(0o755)
+    program = (
+        "import os, sys; sys.path.insert(0, os.getcwd());\n"
+        "from lct.files.atomic import write_bytes\n"
+        f"os.setuid(65534) if os.getuid() == 0 else None\n"
+        f"try: write_bytes({str(tmp_path / 'locked' / 'x')!r}, b'x')\n"
+        "except OSError as error: print(error)\n"
+    )
+    (tmp_path / "locked").mkdir(mode=0o555)
+    for parent in [tmp_path, *tmp_path.parents]:
+        if parent.owner() == "root" and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055) if str(parent).startswith("/tmp/") else None
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "expected a writable place, found: Permission denied" in done.stdout
+    assert os.listdir(tmp_path / "locked") == []
+
+
+def test_equal_json_values_give_equal_bytes(tmp_path):
+    write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
+    write_json(tmp_path / "b.json", {"a": [1.5, None], "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert canonical_json({"b": 1, "a": 2}) == '{"a":2,"b":1}'
+
+
+def test_truncated_json_is_named(tmp_path):
+    (tmp_path / "x.json").write_text('{"a": ')
+    with pytest.raises(ValueError, match=r"x\.json: expected JSON, found damage"):
+        read_json(tmp_path / "x.json")
+
+
+def test_tensors_come_back_and_their_file_does_not_depend_on_order(tmp_path):
+    tensors = {"b": torch.arange(6.0).view(2, 3).T, "a": torch.ones(2, dtype=torch.float64)}
+    write_tensors(tmp_path / "one", tensors, {"z": 1, "a": 2})
+    write_tensors(tmp_path / "two", dict(reversed(tensors.items())), {"a": 2, "z": 1})
+    assert sha256_file(tmp_path / "one") == sha256_file(tmp_path / "two")
+    back = read_tensors(tmp_path / "one")
+    assert torch.equal(back["b"], tensors["b"]) and back["a"].dtype == torch.float64
+    assert read_metadata(tmp_path / "one") == {"a": 2, "z": 1}
+
+
+@pytest.mark.parametrize("kept", [0, 4, 20, 60])
+def test_a_truncated_tensor_file_is_named(tmp_path, kept):
+    write_tensors(tmp_path / "x.safetensors", {"a": torch.ones(64)})
+    whole = (tmp_path / "x.safetensors").read_bytes()
+    (tmp_path / "x.safetensors").write_bytes(whole[:kept])
+    with pytest.raises(ValueError, match=r"x\.safetensors: expected a whole safetensors file, found damage"):
+        read_tensors(tmp_path / "x.safetensors")
+
+
+def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):
+    handle = take(tmp_path / "lock", "training")
+    with pytest.raises(Busy, match=rf"expected no other training, found one \(process {os.getpid()}\)"):
+        take(tmp_path / "lock", "training")
+    handle.close()
+    with hold(tmp_path / "lock", "training"):
+        assert (tmp_path / "lock").exists()
+
+
+def test_a_lock_dies_with_its_process(tmp_path):
+    lock = tmp_path / "lock"
+    program = f"import os; from lct.files.lock import take; h = take({str(lock)!r}, 'x'); os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == -9
+    take(lock, "x").close()
+
+
+def test_records_say_what_was_asked_and_what_happened(tmp_path):
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("in")
+    output.write_text("out")
+    Job("stage", {"recipe": 1, "a": 2}, inputs={"source": source}, seeds={"train": 3}).record([output])
+    settings, run = json.loads(settings_path(output).read_text()), json.loads(run_path(output).read_text())
+    assert settings["settings"] == {"recipe": 1, "a": 2} and settings["seeds"] == {"train": 3}
+    assert settings["inputs"]["source"]["sha256"] == sha256_file(source)
+    assert run["output"]["sha256"] == sha256_file(output)
+    assert {"git", "host", "packages", "seconds", "peak_memory_bytes", "environment_lock_sha256"} <= run.keys()
+
+
+def test_settings_records_are_deterministic(tmp_path):
+    (tmp_path / "in").write_text("in")
+    contents = []
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+        Job("stage", {"recipe": 1}, inputs={"source": tmp_path / "in"}).record([tmp_path / name])
+        contents.append(settings_path(tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_a_changed_output_no_longer_agrees_with_its_record(tmp_path):
+    output = tmp_path / "out.txt"
+    output.write_text("good")
+    Job("stage", {"recipe": 1}, inputs={}).record([output])
+    assert mismatch(output) is None
+    output.write_text("evil")
+    assert mismatch(output, deep=False) is None, "the same size: only a deep check can see it"
+    assert "expected sha256" in mismatch(output, deep=True)
+    output.write_text("longer")
+    assert "expected 4 bytes, found 6" in mismatch(output, deep=False)
+    output.unlink()
+    assert "recorded, but missing" in mismatch(output, deep=False)

@@ -1,0 +1,333 @@
+"""Metrics: parity with torch-fidelity end to end and with NumPy, semantic cases, the extractor, the protocol's hash."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from safetensors.torch import load_file, save_file
+from scipy import linalg
+
+from lct.data.imageset import ImageSet, write_imageset
+from lct.metrics import distances, extractor, features, protocol
+from lct.metrics.settings import Protocol, TrainedExtractor
+
+TINY = TrainedExtractor(id="cnn8", channels=(4, 6), features=8, steps=12, batch=16)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deterministic():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+
+
+def stripes(count, seed):
+    """Noisy stripes across or along, and which: two classes a small network learns in a few steps."""
+    draws = np.random.default_rng(seed)
+    labels = draws.integers(0, 2, count)
+    waves = 127 + 100 * np.sin(np.arange(16) * draws.uniform(1, 2, (count, 1)))
+    images = np.where(labels[:, None, None], waves[:, None, :], waves[:, :, None])
+    images = images + draws.normal(0, 12, (count, 16, 16))
+    return np.repeat(images.clip(0, 255).astype(np.uint8)[..., None], 3, 3), labels.tolist()
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    folder, made = tmp_path_factory.mktemp("sets"), {}
+    for name, count, seed in (("real", 96, 0), ("generated", 64, 1)):
+        images, labels = stripes(count, seed)
+        write_imageset(folder / f"{name}.zip", images)
+        made[name] = ImageSet(folder / f"{name}.zip"), labels
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(sets, tmp_path_factory):
+    model = extractor.create(TINY, classes=2)
+    history = list(extractor.train(model, TINY, *sets["real"]))
+    path = tmp_path_factory.mktemp("extractor") / "cnn8.safetensors"
+    save_file(extractor.tensors(model), path)
+    return model, history, path
+
+
+def cloud(count, dimension=6, seed=0, shift=0.0, scale=1.0):
+    draws = torch.Generator().manual_seed(seed)
+    return shift + scale * torch.randn(count, dimension, generator=draws, dtype=torch.float64)
+
+
+# ---- distances -------------------------------------------------------------------------------------------------
+
+
+def frechet_by_hand(a, b):
+    """Frechet distance by symmetric square roots: tr (S1 S2)^(1/2) = tr (S1^(1/2) S2 S1^(1/2))^(1/2)."""
+    a, b = a.numpy(), b.numpy()
+    means = a.mean(0), b.mean(0)
+    covariances = [(x - m).T @ (x - m) / (len(x) - 1) for x, m in zip((a, b), means, strict=True)]
+    values, vectors = linalg.eigh(covariances[0])
+    root = vectors * np.sqrt(values.clip(0)) @ vectors.T
+    cross = np.sqrt(linalg.eigvalsh(root @ covariances[1] @ root).clip(0)).sum()
+    return ((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * cross
+
+
+def precision_recall_by_hand(generated, real, k):
+    generated, real = generated.numpy(), real.numpy()
+
+    def covered(points, centres):
+        own = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+        radius = np.sort(own, axis=1)[:, k]  # column 0 is the point itself
+        return (np.linalg.norm(points[:, None] - centres[None], axis=2) <= radius).any(1).mean()
+
+    return covered(generated, real), covered(real, generated)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_frechet_matches_numpy_and_cleanfid(seed):
+    mixing = cloud(6, seed=50 + seed)
+    a, b = cloud(300, seed=seed) @ mixing, cloud(200, seed=seed + 10, shift=0.3, scale=1.4) @ mixing
+    expected = frechet_by_hand(a, b)
+    assert distances.frechet(a, b) == pytest.approx(expected, rel=1e-9)
+    assert distances.frechet(b, a) == pytest.approx(expected, rel=1e-9)
+    assert distances.frechet_cleanfid(a, b) == pytest.approx(expected, rel=1e-7)
+
+
+def test_frechet_of_shifted_features_is_the_squared_shift():
+    a = cloud(500)
+    assert distances.frechet(a, a + 0.5) == pytest.approx(6 * 0.25, rel=1e-6)
+
+
+def test_frechet_keeps_its_digits_far_from_the_origin():
+    """What a float32 mean would lose."""
+    a, b = cloud(2000), cloud(2000, seed=1)
+    assert distances.frechet(a + 1e4, b + 1e4) == pytest.approx(distances.frechet(a, b), rel=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_precision_and_recall_match_numpy(k):
+    generated, real = cloud(120, seed=1, scale=0.7), cloud(150, seed=2)
+    found = distances.precision_recall(generated=generated, real=real, k=k)
+    precision, recall = precision_recall_by_hand(generated, real, k)
+    assert (found.precision, found.recall) == (pytest.approx(precision, abs=1e-6), pytest.approx(recall, abs=1e-6))
+    assert precision != recall
+
+
+def test_identical_sets_are_at_distance_zero_and_cover_each_other():
+    a = cloud(400, 16)
+    assert abs(distances.frechet(a, a)) < 1e-9 and abs(distances.frechet_cleanfid(a, a)) < 1e-6
+    assert distances.precision_recall(generated=a, real=a) == distances.PrecisionRecall(1.0, 1.0)
+
+
+def test_the_order_of_images_does_not_matter():
+    a, b = cloud(300, seed=0), cloud(200, seed=1, shift=0.2)
+    shuffled = a[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
+    assert distances.frechet(shuffled, b) == pytest.approx(distances.frechet(a, b), rel=1e-9)
+    assert distances.precision_recall(generated=shuffled, real=b) == distances.precision_recall(generated=a, real=b)
+
+
+def test_a_collapsed_generator_is_precise_and_recalls_little():
+    real = cloud(400)
+    collapsed = real[:1] + 0.01 * cloud(400, seed=3)
+    found = distances.precision_recall(generated=collapsed, real=real)
+    assert found.precision > 0.99 and found.recall < 0.02
+
+
+def test_a_scattered_generator_recalls_all_and_is_imprecise():
+    """The other way round, so that exchanged arguments cannot pass."""
+    real = cloud(400, 2)
+    found = distances.precision_recall(generated=cloud(400, 2, seed=3, scale=8.0), real=real)
+    assert found.recall > 0.95 and found.precision < 0.3
+
+
+def test_constant_and_few_images_have_a_distance():
+    real, constant = cloud(100), torch.ones(40, 6, dtype=torch.float64)
+    expected = real.var(0).sum() + (real.mean(0) - 1).square().sum()
+    assert distances.frechet(constant, real) == pytest.approx(expected.item(), rel=1e-6)
+    second = distances.frechet_cleanfid(constant, real)
+    assert second is None or second == pytest.approx(expected.item(), rel=1e-2)
+    few = distances.frechet(cloud(4), real)
+    assert np.isfinite(few) and few > 0
+
+
+def test_confidence_is_the_mean_of_the_largest_probability():
+    logits = torch.tensor([[0.0, 0.0], [np.log(3.0), 0.0]], dtype=torch.float64)
+    assert distances.confidence(logits) == pytest.approx((0.5 + 0.75) / 2, rel=1e-12)
+
+
+def test_features_of_the_wrong_kind_are_refused():
+    with pytest.raises(TypeError, match="float64"):
+        distances.frechet(cloud(10).float(), cloud(10))
+    with pytest.raises(ValueError, match="generated: expected 4 or more images, found 3"):
+        distances.precision_recall(generated=cloud(3), real=cloud(10))
+
+
+# ---- torch-fidelity end to end ---------------------------------------------------------------------------------
+
+
+class Images(torch.utils.data.Dataset):
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.images[index]).permute(2, 0, 1)
+
+
+def test_every_number_equals_torch_fidelitys_own_run(trained, sets):
+    real, generated = sets["real"][0], sets["generated"][0]
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Images(generated),
+        input2=Images(real),
+        feature_extractor=extractor.register(TINY.id),
+        feature_extractor_weights_path=str(trained[2]),
+        fid=True,
+        prc=True,
+        prc_neighborhood=3,
+        batch_size=32,
+        cuda=False,
+        cache=False,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    model = extractor.load(trained[2])
+    a, b = (features.extract(model, images, batch=32)["features"] for images in (generated, real))
+    assert distances.frechet(a, b) == theirs[torch_fidelity.KEY_METRIC_FID]
+    found = distances.precision_recall(generated=a, real=b, k=3)
+    assert found.precision == theirs[torch_fidelity.KEY_METRIC_PRECISION]
+    assert found.recall == theirs[torch_fidelity.KEY_METRIC_RECALL]
+    assert found.precision != found.recall
+
+
+def test_registering_twice_is_harmless_and_their_names_stay_theirs():
+    assert extractor.register("cnn8") == extractor.register("cnn8") == "cnn8"
+    with pytest.raises(ValueError, match="one of torch-fidelity's"):
+        extractor.register("vgg16")
+
+
+# ---- extractor and features ------------------------------------------------------------------------------------
+
+
+def test_the_extractor_learns_its_labels(trained, sets):
+    model, history, _ = trained
+    assert [p.step for p in history] == list(range(1, 13)) and history[-1].loss < history[0].loss
+    assert extractor.accuracy(model, *sets["generated"], batch=20) > 0.9
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_equal_seeds_give_equal_weights(trained, sets):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    again = extractor.create(TINY, classes=2)
+    list(extractor.train(again, TINY, *sets["real"]))
+    assert torch.equal(before, torch.get_rng_state())
+    state = extractor.tensors(trained[0])
+    assert all(torch.equal(value, state[name]) for name, value in extractor.tensors(again).items())
+    other = extractor.create(dataclasses.replace(TINY, seed=1), classes=2)
+    assert not torch.equal(other.convs[0].weight, extractor.create(TINY, classes=2).convs[0].weight)
+
+
+def test_a_stored_extractor_gives_the_same_features(trained, sets):
+    images = sets["generated"][0]
+    ours, stored = (features.extract(m, images, batch=16) for m in (trained[0], extractor.load(trained[2])))
+    assert torch.equal(ours["features"], stored["features"]) and torch.equal(ours["logits"], stored["logits"])
+    assert ours["features"].shape == (64, 8) and ours["logits"].shape == (64, 2)
+    assert ours["features"].dtype == torch.float64
+
+
+def test_features_hardly_depend_on_the_batch_and_not_at_all_on_the_division(trained, sets):
+    model, images = trained[0], sets["generated"][0]
+    whole = features.extract(model, images, batch=24)["features"]
+    torch.testing.assert_close(features.extract(model, images, batch=7)["features"], whole, rtol=1e-4, atol=1e-5)
+    told = []
+    first = features.extract(model, images, batch=24, limit=30, progress=told.append)["features"]
+    assert torch.equal(first[:24], whole[:24]) and len(first) == 30 and told == [24, 30]
+
+
+def test_labels_are_needed(sets):
+    images, labels = sets["real"]
+    for wrong in (labels[:-1], [None, *labels[1:]]):
+        with pytest.raises(ValueError, match="expected a label for every image, found 1 without"):
+            list(extractor.train(extractor.create(TINY, classes=2), TINY, images, wrong))
+    with pytest.raises(ValueError, match="2 or more classes"):
+        extractor.create(TINY, classes=1)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda state: state.pop("head.bias"), r"missing \['head.bias'\]"),
+        (lambda state: state.update(more=torch.zeros(1)), r"extra \['more'\]"),
+        (lambda state: state.update({"convs.1.weight": torch.zeros(4, 5, 3, 3)}), "fit together"),
+    ],
+)
+def test_other_tensors_are_refused_in_one_line(trained, tmp_path, change, message):
+    state = load_file(trained[2])
+    change(state)
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=message) as error:
+        extractor.load(tmp_path / "x.safetensors")
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_and_missing_extractors_are_named(trained, tmp_path):
+    content = trained[2].read_bytes()
+    for share in (0, 0.3, 0.99):
+        (tmp_path / "x.safetensors").write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(ValueError, match="x.safetensors: expected a whole safetensors file") as error:
+            extractor.load(tmp_path / "x.safetensors")
+        assert "\n" not in str(error.value)
+    with pytest.raises(FileNotFoundError, match="nothing.safetensors"):
+        extractor.load(tmp_path / "nothing.safetensors")
+
+
+def test_damaged_weights_are_noticed_in_the_features(trained, sets):
+    model = extractor.load(trained[2])
+    model.norms[2].bias[0] = torch.nan
+    with pytest.raises(ValueError, match="images 0-15: expected finite features"):
+        features.extract(model, sets["real"][0], batch=16)
+
+
+# ---- protocol --------------------------------------------------------------------------------------------------
+
+
+def described(settings=None, **changes):
+    values = {
+        "weights_sha256": "a" * 64,
+        "reference_content_sha256": "b" * 64,
+        "reference_count": 6000,
+        "resolution": 16,
+    }
+    return protocol.describe(settings or Protocol(), TINY, **{**values, **changes})
+
+
+def test_the_protocol_is_plain_json_with_a_stable_hash():
+    text = json.dumps(described(), sort_keys=True)
+    assert json.loads(text) == described()
+    assert protocol.digest(json.loads(text)) == protocol.digest(described())
+    assert protocol.short(described()) == protocol.digest(described())[:12]
+
+
+def test_everything_a_number_depends_on_changes_the_hash():
+    variants = [
+        described(),
+        described(weights_sha256="c" * 64),
+        described(reference_content_sha256="c" * 64),
+        described(reference_count=5999),
+        described(resolution=32),
+        described(Protocol(k=5)),
+        described(Protocol(num_images=1000)),
+        described(Protocol(batch=100)),
+    ]
+    assert len({protocol.digest(variant) for variant in variants}) == len(variants)
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"k": 10, "num_images": 10}, {"num_images": 1}, {"batch": 0}])
+def test_protocols_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match="protocol"):
+        Protocol(**wrong)

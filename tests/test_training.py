@@ -1,0 +1,304 @@
+"""lct/training: the loop, resume to the same bytes, averages, refusals."""
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lct.config.schema import plain
+from lct.data.latents import statistics
+from lct.data.settings import Encoding
+from lct.files.hashing import sha256_file
+from lct.files.tensors import write_tensors
+from lct.losses.settings import DiffusionTerm, Objective, Transport
+from lct.networks.settings import Network
+from lct.schedules import Curriculum, IndexDistribution, LearningRate, RobustScale
+from lct.training import draws
+from lct.training.ema import Averages
+from lct.training.loop import Trainer, train
+from lct.training.settings import Optimiser, Training
+
+CPU = torch.device("cpu")
+TINY = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
+LCT = Objective(
+    loss="cauchy", scale=RobustScale(law="adaptive"), diffusion=DiffusionTerm(), transport=Transport(kind="exact", group=8)
+)
+LDM = Objective(kind="denoising", loss="l2", weighting="edm")
+
+
+def settings(**changes) -> Training:
+    values = {
+        "network": TINY,
+        "curriculum": Curriculum(s0=10, s1=40),
+        "objective": LCT,
+        "optimiser": Optimiser(learning_rate=LearningRate(kind="cosine", lr=1e-3)),
+        "batch": 8,
+        "steps": 12,
+        "emas": (0.9, 0.5),
+        "log_every": 3,
+    }
+    return Training(**values | changes)
+
+
+def latents(count: int = 40) -> torch.Tensor:
+    return 0.5 * torch.randn(count, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def run(
+    tmp_path: Path, made: Training, seed: int = 0, stop_at: int | None = None, data: torch.Tensor | None = None
+) -> tuple[Trainer, dict, object]:
+    """Train, or stop after `stop_at` steps; returns the trainer, the kept averages and the progress."""
+    trainer = Trainer(made, latents() if data is None else data, seed, CPU, tmp_path / "state.safetensors")
+    kept: dict = {}
+    asked = itertools.count(1)
+
+    def keep(averages: Averages) -> None:
+        kept.update({rate: averages.weights(rate) for rate in made.emas})
+
+    def stop() -> bool:
+        return stop_at is not None and next(asked) >= stop_at
+
+    return trainer, kept, train(trainer, {trainer.total_steps: keep}, lambda _: None, stop, save_seconds=1e9)
+
+
+def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("objective", [LCT, Objective(), LDM, Objective(target_ema=0.9)], ids=["lct", "ilct", "ldm", "ema-target"])
+def test_a_resumed_training_ends_in_the_same_bytes(tmp_path, objective):
+    changes = {"objective": objective}
+    if objective.kind == "denoising":
+        changes |= {"curriculum": Curriculum(kind="constant", s0=99, s1=99), "index": IndexDistribution(kind="uniform")}
+    made = settings(**changes)
+    _, whole, undisturbed = run(tmp_path / "a", made)
+    _, nothing, interrupted = run(tmp_path / "b", made, stop_at=5)
+    assert interrupted.step < 12 and nothing == {}
+    _, resumed, finished = run(tmp_path / "b", made)
+    assert finished.step == 12
+    assert all(equal(whole[rate], resumed[rate]) for rate in made.emas)
+    assert finished.curve == undisturbed.curve
+
+
+def test_the_seed_changes_the_result_and_nothing_else_does(tmp_path):
+    made = settings()
+    _, first, _ = run(tmp_path / "a", made)
+    torch.manual_seed(1234)  # the global generator must not matter
+    np.random.seed(99)
+    _, second, _ = run(tmp_path / "b", made)
+    _, other, _ = run(tmp_path / "c", made, seed=1)
+    assert equal(first[0.9], second[0.9])
+    assert not equal(first[0.9], other[0.9])
+
+
+def test_a_damaged_state_is_not_trusted_and_the_result_is_the_same(tmp_path, caplog):
+    made = settings()
+    _, whole, _ = run(tmp_path / "a", made)
+    run(tmp_path / "b", made, stop_at=5)
+    state = tmp_path / "b" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:500])
+    _, resumed, _ = run(tmp_path / "b", made)
+    assert "damaged" in caplog.text and "starting again from step 0" in caplog.text
+    assert equal(whole[0.9], resumed[0.9])
+
+
+def test_the_curve_follows_the_curriculum_and_the_law_of_c(tmp_path):
+    _, _, progress = run(tmp_path, settings())
+    curve = progress.curve
+    assert curve["step"] == [3, 6, 9, 12]
+    assert curve["intervals"] == [10, 20, 40, 40]  # K' = floor(12 / 3) = 4 steps a stage
+    c0 = 0.00054 * math.sqrt(2 * 4 * 4)
+    laws = [c0, *(math.exp(-1.15 * math.log(s) - 0.85) for s in (20, 40, 40))]
+    np.testing.assert_allclose(curve["c"], laws, rtol=1e-12)
+    assert all(math.isfinite(v) and v > 0 for v in curve["loss"] + curve["gradient_norm"])
+    assert all(math.isclose(a, b + 5 * d, rel_tol=1e-5) for a, b, d in zip(curve["loss"], curve["consistency"], curve["diffusion"], strict=True))
+
+
+def test_a_training_lowers_the_denoising_loss(tmp_path):
+    made = settings(
+        objective=LDM,
+        curriculum=Curriculum(kind="constant", s0=99, s1=99),
+        index=IndexDistribution(kind="uniform"),
+        steps=250,
+        batch=16,
+        log_every=1,
+        optimiser=Optimiser(name="adam", learning_rate=LearningRate(lr=3e-3)),
+    )
+    flat = latents()[:, :1, :1, :1].expand(-1, 2, 4, 4).contiguous()  # one value per sample: the neighbours tell it
+
+    def loss(trainer: Trainer) -> float:
+        with torch.no_grad():  # the same draws before and after
+            return float(np.mean([float(trainer.terms(step).total) for step in range(20)]))
+
+    before = loss(Trainer(made, flat, 0, CPU, tmp_path / "none"))
+    trainer, _, _ = run(tmp_path, made, data=flat)
+    assert loss(trainer) < 0.9 * before
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_noise_levels(tmp_path):
+    trainer = Trainer(settings(objective=Objective()), latents(), 0, CPU, tmp_path / "state.safetensors")
+    trainer.latents[3] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"step \d+: expected a finite loss, found nan \(t from .*last good state"):
+        train(trainer, {}, lambda _: None, lambda: False, 1e9)
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_an_epoch_visits_every_row_once_and_drops_the_incomplete_batch():
+    seen = torch.cat([draws.rows(0, step, 43, 8) for step in range(5)])
+    assert len(seen) == 40 == len(set(seen.tolist())) and int(seen.max()) < 43
+    following = torch.cat([draws.rows(0, step, 43, 8) for step in range(5, 10)])
+    assert not torch.equal(seen, following)
+
+
+def test_indices_follow_their_probabilities():
+    probabilities = np.array([0.1, 0.0, 0.6, 0.3])
+    drawn = draws.indices(0, 0, probabilities, 20_000).numpy()
+    shares = np.bincount(drawn, minlength=4) / len(drawn)
+    np.testing.assert_allclose(shares, probabilities, atol=0.015)
+    assert shares[1] == 0
+
+
+def test_noise_is_a_function_of_seed_and_step_alone():
+    first = draws.noise(0, 7, (4, 2), CPU)
+    draws.noise(0, 8, (4, 2), CPU)
+    assert torch.equal(first, draws.noise(0, 7, (4, 2), CPU))
+    assert not torch.equal(first, draws.noise(0, 8, (4, 2), CPU))
+    assert not torch.equal(first, draws.noise(1, 7, (4, 2), CPU))
+
+
+def test_averages_follow_their_formula_and_copy_buffers():
+    network = torch.nn.BatchNorm1d(3).double()
+    averages = Averages(network, (0.9,))
+    expected = network.weight.detach().numpy().copy()
+    for step in range(4):
+        with torch.no_grad():
+            network.weight += step + 1
+        network(torch.randn(8, 3, dtype=torch.float64))
+        averages.update()
+        expected = 0.9 * expected + 0.1 * network.weight.detach().numpy()
+    weights = averages.weights(0.9)
+    np.testing.assert_allclose(weights["weight"].numpy(), expected, rtol=1e-12)
+    assert torch.equal(weights["running_mean"], network.running_mean)
+
+
+def test_frozen_scales_stay_one_and_their_biases_move(tmp_path):
+    network = dataclasses.replace(TINY, block_norm="non-scaling-layer", output_norm="non-scaling-layer")
+    trainer, kept, _ = run(tmp_path, settings(network=network))
+    scales = {n: p for n, p in trainer.network.named_parameters() if "norm" in n and n.endswith("weight")}
+    biases = {n: p for n, p in trainer.network.named_parameters() if "norm" in n and n.endswith("bias")}
+    assert scales and all(torch.equal(p, torch.ones_like(p)) for p in scales.values())
+    assert any(p.abs().max() > 0 for p in biases.values())
+    assert all(torch.equal(kept[0.9][n], torch.ones_like(p)) for n, p in scales.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": None}, "expected epochs or steps"),
+        ({"epochs": 3}, "expected epochs or steps"),
+        ({"batch": 0}, "expected 1 or more"),
+        ({"emas": (0.9, 0.9)}, "expected different rates"),
+        ({"steps": 2}, "expected at least 3 steps"),
+        ({"batch": 12}, "expected a divisor of the batch 12"),
+    ],
+)
+def test_contradictory_settings_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch 48: expected at most the 40 training images"):
+        Trainer(settings(batch=48), latents(), 0, CPU, tmp_path / "state")
+
+
+def test_epochs_count_as_the_schedule_says():
+    made = Training(batch=128, epochs=1400)
+    assert made.schedule_steps(27_000) == made.total_steps(27_000) == 294_000
+    assert Training(batch=128, epochs=1400, inclusive_epochs=True).total_steps(27_000) == 294_210
+
+
+# --- the job ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def encoded(tmp_path):
+    z = 3.0 * latents(64) + 1.0
+    write_tensors(tmp_path / "latents.safetensors", {"latents": z})
+    write_tensors(tmp_path / "statistics.safetensors", statistics(z, Encoding()).tensors())
+    return tmp_path
+
+
+def command(folder: Path, out: str, made: Training) -> list[str]:
+    values = {"recipe": 1, "training": plain(made)}
+    words = [sys.executable, "-m", "lct.cli.train", "--settings", json.dumps(values), "--seed", "0"]
+    words += ["--latents", str(folder / "latents.safetensors"), "--statistics", str(folder / "statistics.safetensors")]
+    return [*words, "--work", str(folder / f"work-{out}"), "--out", str(folder / out), "--device", "cpu"]
+
+
+def test_a_job_ended_by_a_signal_goes_on_to_the_same_bytes(encoded):
+    made = settings(steps=400, log_every=10)
+    whole = subprocess.run(command(encoded, "whole", made), capture_output=True, text=True, check=True)
+    assert "train" in whole.stdout and "400 steps" in whole.stdout
+    process = subprocess.Popen(command(encoded, "parts", made), stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((encoded / "work-parts").rglob("lock")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    if process.returncode == 75:  # it was caught before its end
+        assert "interrupted: state saved at step" in output
+        assert not (encoded / "parts").exists(), "no output before the end"
+        subprocess.run(command(encoded, "parts", made), capture_output=True, text=True, check=True)
+    names = sorted(p.name for p in (encoded / "whole").glob("step*.safetensors"))
+    assert names == ["step400-ema0.5.safetensors", "step400-ema0.9.safetensors"]
+    for name in [*names, "curves.json"]:
+        assert sha256_file(encoded / "whole" / name) == sha256_file(encoded / "parts" / name)
+    assert not list((encoded / "work-parts").rglob("state.safetensors")), "a finished training leaves no state"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "nan", "statistics"])
+def test_bad_latents_end_in_one_line(encoded, damage):
+    path = encoded / "latents.safetensors"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:1000])
+        expected = "latents.safetensors: expected a whole safetensors file"
+    elif damage == "nan":
+        z = 3.0 * latents(64) + 1.0
+        z[5, 0, 0, 0] = float("nan")
+        write_tensors(path, {"latents": z})
+        expected = "image 5: expected finite latents"
+    else:
+        write_tensors(path, {"latents": 0.18215 * (3.0 * latents(64) + 1.0)})
+        expected = "expected normalised latents of standard deviation 0.5 within 2 %"
+    done = subprocess.run(command(encoded, "out", settings()), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("error: ") and expected in done.stdout and len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr and not (encoded / "out").exists()
+
+
+def test_a_second_copy_of_the_same_training_is_refused(encoded):
+    from lct.files.hashing import sha256_json
+    from lct.files.lock import hold
+    from lct.files.records import Job
+
+    made = settings()
+    inputs = {name: encoded / f"{name}.safetensors" for name in ("latents", "statistics")}
+    identity = Job("train", {"recipe": 1, "training": plain(made)}, inputs=inputs, seeds={"train": 0}).deterministic()
+    hashes = [entry["sha256"] for entry in identity["inputs"].values()]
+    folder = encoded / "work-out" / sha256_json([identity["settings"], {"train": 0}, hashes])[:16]
+    with hold(folder / "lock", "training"):
+        done = subprocess.run(command(encoded, "out", made), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"found one (process {os.getpid()})" in done.stdout
