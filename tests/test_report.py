@@ -634,7 +634,7 @@ def test_a_browser_opens_the_page_from_disk_without_a_complaint(root, tmp_path, 
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("width", [400, 768, 1280, 1600])
+@pytest.mark.parametrize("width", [400, 768, 1250, 1280, 1600])
 def test_no_page_is_wider_than_its_window(root, tmp_path, width):
     """Each page in a frame of that width (a window cannot be narrower than about 500); a script outside it measures."""
     html = render(fake_tables(), root)["index.html"].replace(

@@ -6,6 +6,7 @@ Sources: arXiv:2502.01441; arXiv:2302.00482 (minibatch couplings).
 """
 
 import numpy as np
+import ot
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -42,29 +43,21 @@ def cost_matrix(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def exact(cost: np.ndarray, settings: Transport) -> np.ndarray:
-    """Optimal assignment. With uniform marginals and equal counts it is a vertex of the optimal plans: what an exact
-    earth mover's solver returns, without the round-off that can leave such a plan short of a permutation."""
-    return linear_sum_assignment(cost)[1]
+    """Optimal assignment: POT's exact earth mover's plan, which for uniform marginals is a permutation."""
+    return _permutation(ot.emd([], [], cost))
 
 
 def sinkhorn(cost: np.ndarray, settings: Transport) -> np.ndarray:
-    """Assignment of largest total mass under the entropic plan, in place of draws from it: no noise is used twice."""
-    return linear_sum_assignment(entropic_plan(cost, settings.regularisation), maximize=True)[1]
+    """Assignment of largest total mass under POT's entropic plan, in place of draws from it: no noise is used twice."""
+    plan = ot.sinkhorn([], [], cost, settings.regularisation, method="sinkhorn_log", numItermax=1000, warn=False)
+    return _permutation(plan)
 
 
-def entropic_plan(cost: np.ndarray, regularisation: float, sweeps: int = 1000, tolerance: float = 1e-9) -> np.ndarray:
-    """(B, B) plan of uniform marginals minimising <plan, cost> - regularisation * entropy, by Sinkhorn's iteration on
-    the logarithms, until the row sums are within `tolerance` of 1/B relative to it, or `sweeps` are done."""
-    batch = len(cost)
-    kernel = -cost / regularisation - np.log(batch)
-    u, v = np.zeros(batch), np.zeros(batch)  # logarithms of the scalings, less ln(1/B) of the marginals
-    for _ in range(sweeps):
-        rows = _log_sum_exp(kernel + v[None, :], axis=1)
-        if np.abs(np.expm1(u + rows)).max() < tolerance:
-            break
-        u = -rows
-        v = -_log_sum_exp(kernel + u[:, None], axis=0)
-    return np.exp(kernel + u[:, None] + v[None, :]) / batch
+def _permutation(plan: np.ndarray) -> np.ndarray:
+    """The permutation a plan stands for. Round-off or entropy can leave rows that share their largest column (pitfall
+    P7): then the assignment that keeps the most mass."""
+    chosen = plan.argmax(1)
+    return chosen if len(set(chosen.tolist())) == len(plan) else linear_sum_assignment(plan, maximize=True)[1]
 
 
 ASSIGNMENTS = {"exact": exact, "sinkhorn": sinkhorn}
@@ -73,7 +66,3 @@ ASSIGNMENTS = {"exact": exact, "sinkhorn": sinkhorn}
 def _flat(x: Tensor) -> np.ndarray:
     return x.detach().flatten(1).to(device="cpu", dtype=torch.float64).numpy()
 
-
-def _log_sum_exp(values: np.ndarray, axis: int) -> np.ndarray:
-    largest = values.max(axis=axis, keepdims=True)
-    return np.log(np.exp(values - largest).sum(axis=axis)) + largest.squeeze(axis)
