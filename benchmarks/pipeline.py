@@ -1,14 +1,14 @@
 """Time and memory of a finished run of the graph, from what its jobs recorded: `make bench`.
 
-Prints per stage: jobs, wall and CPU seconds, peak memory; the share of sub-table (a) in the training time; the wall time
-from the first job's start to the last one's end; and how long planning a finished tree takes.
+Prints per stage: jobs, wall and CPU seconds, peak memory; the share of each sub-table in the training time; the wall
+time from the first job's start to the last one's end; and how long planning a finished tree takes.
 """
 
 import argparse
 import datetime
 import json
-import platform
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -28,7 +28,9 @@ def stages(logs: Path) -> pandas.DataFrame:
         rows.append({"stage": stage, "job": str(path), **pandas.read_csv(path, sep="\t").iloc[0].to_dict()})
     frame = pandas.DataFrame(rows)
     grouped = frame.groupby("stage", sort=False)
-    table = grouped.agg(jobs=("job", "count"), wall_s=("s", "sum"), cpu_s=("cpu_time", "sum"), peak_mb=("max_rss", "max"))
+    table = grouped.agg(
+        jobs=("job", "count"), wall_s=("s", "sum"), cpu_s=("cpu_time", "sum"), peak_mb=("max_rss", "max")
+    )
     return table.sort_values("wall_s", ascending=False)
 
 

@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread and deterministic algorithms, as in the jobs; a clean environment for subprocesses."""
+"""Shared by all tests: one thread and deterministic algorithms, as in the jobs; a clean environment."""
 
 import os
 

@@ -168,10 +168,25 @@ def test_paths_follow_the_grammar(project):
     ("file", "old", "new", "message"),
     [
         ("config.yaml", "scale: mini", "scale: huge", r"expected a scale of \[.*'mini'.*\], found 'huge'"),
-        ("config.yaml", "scale: mini", "scael: mini", r"config/config\.yaml: unknown key 'scael'.*did you mean 'scale'"),
+        (
+            "config.yaml",
+            "scale: mini",
+            "scael: mini",
+            r"config/config\.yaml: unknown key 'scael'.*did you mean 'scale'",
+        ),
         ("config.yaml", "scale: mini", "scale: 3", r"config/config\.yaml: scale: expected string, found 3"),
-        ("scales/mini.yaml", "a: digits", "a: digitz", r"mini\.yaml: subtables\.a: expected a dataset of .*found 'digitz'"),
-        ("scales/mini.yaml", "tables: [table1]", "tables: [table9]", r"mini\.yaml: tables: expected a table .*'table9'"),
+        (
+            "scales/mini.yaml",
+            "a: digits",
+            "a: digitz",
+            r"mini\.yaml: subtables\.a: expected a dataset of .*found 'digitz'",
+        ),
+        (
+            "scales/mini.yaml",
+            "tables: [table1]",
+            "tables: [table9]",
+            r"mini\.yaml: tables: expected a table .*'table9'",
+        ),
         ("scales/mini.yaml", "batch: 64", "bacth: 64", r"mini\.yaml: training: unknown key 'bacth'"),
         ("scales/mini.yaml", "ilct: {cur", "ilkt: {cur", r"mini\.yaml: methods: expected a method of .*found 'ilkt'"),
         ("scales/mini.yaml", "flower: [0]}", "flowers: [0]}", r"mini\.yaml: seeds: expected .* dataset 'flower'"),
@@ -186,7 +201,12 @@ def test_paths_follow_the_grammar(project):
         ("methods/lct.yaml", "middle_indices: [440]", "middle_indices: [640]", r"middle_indices .*inside the grid"),
         ("scales/mini.yaml", "steps: 2400", "steps: 3", r"expected at least 5 steps, one per stage"),
         ("scales/mini.yaml", "emas: [0.99]", "emas: [1.99]", r"emas .*expected different rates in \[0, 1\)"),
-        ("tables/table1.yaml", "mini: one, smoke: one", "mini: two, smoke: one", r"sampler: expected one of .*found 'two'"),
+        (
+            "tables/table1.yaml",
+            "mini: one, smoke: one",
+            "mini: two, smoke: one",
+            r"sampler: expected one of .*found 'two'",
+        ),
         ("published/table1.yaml", "fid: 7.27", "fid: -7.27", r"expected fid >= 0, found -7\.27"),
     ],
 )

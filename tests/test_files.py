@@ -34,7 +34,9 @@ def test_what_a_killed_writer_left_is_overwritten(tmp_path):
 
 
 def test_a_full_disk_ends_in_one_line_that_says_what_to_do(tmp_path):
-    with pytest.raises(OSError, match=r"out\.bin: expected a writable place, found: No space left.*free space") as caught:
+    with pytest.raises(
+        OSError, match=r"out\.bin: expected a writable place, found: No space left.*free space"
+    ) as caught:
         with atomic(tmp_path / "out.bin"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.errno == errno.ENOSPC

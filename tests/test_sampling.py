@@ -21,12 +21,15 @@ def denoiser(x, sigma):
 
 
 def consistency_function(x, sigma):
-    """The exact consistency function of the same data: the ODE scales x by sqrt(S^2 + sigma_min^2) / sqrt(S^2 + sigma^2)."""
+    """The exact consistency function of this data: the ODE scales x by sqrt((S^2 + sigma_min^2) / (S^2 + sigma^2))."""
     return x * math.sqrt(S**2 + GRID.sigma_min**2) / torch.sqrt(S**2 + sigma.view(-1, 1, 1, 1) ** 2)
 
 
 def noises(count=20_000):
-    made = {k: torch.randn(count, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(k)) for k in range(4)}
+    made = {
+        k: torch.randn(count, 1, 1, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+        for k in range(4)
+    }
     return lambda k: made[k]
 
 
@@ -76,7 +79,15 @@ def test_heun_is_of_second_order():
     assert error("heun", 40) / error("heun", 80) > 3
 
 
-@pytest.mark.parametrize("sampler", [OdeSampler(steps=7, clamp=None), OdeSampler(solver="heun", steps=7, clamp=None), ConsistencySampler(), ConsistencySampler(middle_sigmas=(2.0, 0.5))])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        OdeSampler(steps=7, clamp=None),
+        OdeSampler(solver="heun", steps=7, clamp=None),
+        ConsistencySampler(),
+        ConsistencySampler(middle_sigmas=(2.0, 0.5)),
+    ],
+)
 def test_nfe_counts_the_calls(sampler):
     calls = []
 

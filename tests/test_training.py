@@ -31,7 +31,10 @@ from lct.training.settings import Optimiser, Training
 CPU = torch.device("cpu")
 TINY = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
 LCT = Objective(
-    loss="cauchy", scale=RobustScale(law="adaptive"), diffusion=DiffusionTerm(), transport=Transport(kind="exact", group=8)
+    loss="cauchy",
+    scale=RobustScale(law="adaptive"),
+    diffusion=DiffusionTerm(),
+    transport=Transport(kind="exact", group=8),
 )
 LDM = Objective(kind="denoising", loss="l2", weighting="edm")
 
@@ -75,7 +78,9 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize("objective", [LCT, Objective(), LDM, Objective(target_ema=0.9)], ids=["lct", "ilct", "ldm", "ema-target"])
+@pytest.mark.parametrize(
+    "objective", [LCT, Objective(), LDM, Objective(target_ema=0.9)], ids=["lct", "ilct", "ldm", "ema-target"]
+)
 def test_a_resumed_training_ends_in_the_same_bytes(tmp_path, objective):
     changes = {"objective": objective}
     if objective.kind == "denoising":
@@ -121,7 +126,10 @@ def test_the_curve_follows_the_curriculum_and_the_law_of_c(tmp_path):
     laws = [c0, *(math.exp(-1.15 * math.log(s) - 0.85) for s in (20, 40, 40))]
     np.testing.assert_allclose(curve["c"], laws, rtol=1e-12)
     assert all(math.isfinite(v) and v > 0 for v in curve["loss"] + curve["gradient_norm"])
-    assert all(math.isclose(a, b + 5 * d, rel_tol=1e-5) for a, b, d in zip(curve["loss"], curve["consistency"], curve["diffusion"], strict=True))
+    assert all(
+        math.isclose(a, b + 5 * d, rel_tol=1e-5)
+        for a, b, d in zip(curve["loss"], curve["consistency"], curve["diffusion"], strict=True)
+    )
 
 
 def test_a_training_lowers_the_denoising_loss(tmp_path):
@@ -148,7 +156,9 @@ def test_a_training_lowers_the_denoising_loss(tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_step_and_noise_levels(tmp_path):
     trainer = Trainer(settings(objective=Objective()), latents(), 0, CPU, tmp_path / "state.safetensors")
     trainer.latents[3] = float("nan")
-    with pytest.raises(FloatingPointError, match=r"step \d+: expected a finite loss, found nan \(t from .*last good state"):
+    with pytest.raises(
+        FloatingPointError, match=r"step \d+: expected a finite loss, found nan \(t from .*last good state"
+    ):
         train(trainer, {}, lambda _: None, lambda: False, 1e9)
     assert not (tmp_path / "state.safetensors").exists()
 

@@ -88,14 +88,20 @@ def test_the_report_shows_every_value_and_its_watermark(smoke):
     assert "SMOKE TEST" in page
     for _, cell in cells(tables(folder)):
         assert cell["id"] in page
-    assert "http://" not in page.replace("http://www.w3.org", "") and "src=\"http" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and 'src="http' not in page
     for name in ("report.md", "tables.tex", "tables.csv"):
         assert (folder / "reports/smoke" / name).stat().st_size > 1000
 
 
 def test_each_job_prints_one_line_and_keeps_a_log_and_a_benchmark(smoke):
     folder, output, _ = smoke
-    for line in ("images digits:", "autoencoder digits:", "train digits-lct s0: 40 steps", "score digits-ldm s0:", "report reports/"):
+    for line in (
+        "images digits:",
+        "autoencoder digits:",
+        "train digits-lct s0: 40 steps",
+        "score digits-ldm s0:",
+        "report reports/",
+    ):
         assert sum(found.startswith(line) for found in output.splitlines()) == 1, line
     logs = sorted(str(p.relative_to(folder / "logs/smoke")) for p in (folder / "logs/smoke").rglob("*.log"))
     timings = sorted(str(p.relative_to(folder / "logs/smoke")) for p in (folder / "logs/smoke").rglob("*.tsv"))
@@ -127,16 +133,29 @@ def test_touching_a_file_reruns_nothing_and_a_setting_reruns_exactly_what_follow
     runs.write_text(text.replace("digits-lct: {dataset: digits, method: lct}", edit))
     plan = snakemake(changed, "-n", *SMOKE).stdout.split("Job stats:")[1].split("Reasons:")[0]
     planned = {line.split()[0] for line in plan.splitlines() if line[:1].isalpha() and line.split()[-1].isdigit()}
-    assert planned - {"job", "total"} == {"train_digits_lct", "sample_digits_lct", "score_digits_lct", "tables", "report", "all"}
+    assert planned - {"job", "total"} == {
+        "train_digits_lct",
+        "sample_digits_lct",
+        "score_digits_lct",
+        "tables",
+        "report",
+        "all",
+    }
 
 
 def test_killed_and_interrupted_runs_go_on_to_the_same_bytes(smoke, tmp_path):
     """kill -9 during the first training, Ctrl-C later, then to the end: tables.json equals the undisturbed run's."""
     folder = project(tmp_path / "project")
-    for number, file in ((signal.SIGKILL, "work/smoke/*/s0/*/lock"), (signal.SIGINT, "results/smoke/sample/*/s0/*/*/*.zip")):
+    for number, file in (
+        (signal.SIGKILL, "work/smoke/*/s0/*/lock"),
+        (signal.SIGINT, "results/smoke/sample/*/s0/*/*/*.zip"),
+    ):
         process = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *SMOKE], cwd=folder, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [sys.executable, "-m", "snakemake", *SMOKE],
+            cwd=folder,
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 240
         while not list(folder.glob(file)) and process.poll() is None and time.monotonic() < deadline:
@@ -264,7 +283,9 @@ def test_dvc_has_nothing_to_complain_about(smoke, tmp_path):
     shutil.copytree(ROOT / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache"))
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     for words in (["status"], ["dag"], ["stage", "list"]):
-        done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *words], cwd=folder, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
 
 

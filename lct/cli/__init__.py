@@ -7,5 +7,10 @@ import os
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-for _backend in ("JAX", "PYTORCH", "TENSORFLOW", "CUPY"):  # POT would import each of them, for seconds; plans are NumPy here
+for _backend in (
+    "JAX",
+    "PYTORCH",
+    "TENSORFLOW",
+    "CUPY",
+):  # POT would import each of them, for seconds; plans are NumPy here
     os.environ.setdefault(f"POT_BACKEND_DISABLE_{_backend}", "1")

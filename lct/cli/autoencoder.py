@@ -13,6 +13,7 @@ from lct.data.settings import Autoencoder, PretrainedAutoencoder, TrainedAutoenc
 from lct.files.atomic import copy
 from lct.files.records import Job
 
+
 def main() -> int:
     parser = job.parser(__doc__)
     parser.add_argument("--images", type=Path, required=True, help="manifest of the training images")

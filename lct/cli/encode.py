@@ -55,7 +55,8 @@ def encode(arguments) -> str:
                     _picture(images, reconstructed, arguments.out / "reconstructions.grid.png")
     write_json(arguments.out / "summary.json", summary)
     record.record([*outputs, arguments.out / "summary.json"])
-    return f"encode {arguments.out.parent.name}: {summary['count']} latents, PSNR {summary['psnr_heldout']:.1f} dB held out"
+    psnr = summary["psnr_heldout"]
+    return f"encode {arguments.out.parent.name}: {summary['count']} latents, PSNR {psnr:.1f} dB held out"
 
 
 def _store(z: torch.Tensor, encoding: Encoding, out: Path, summary: dict) -> list[Path]:

@@ -27,7 +27,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that every job has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--settings", type=_settings, required=True, help="the stage's resolved settings, as JSON")
-    made.add_argument("--device", default="auto", help="torch device; auto takes a GPU when there is one (default: auto)")
+    made.add_argument(
+        "--device", default="auto", help="torch device; auto takes a GPU when there is one (default: auto)"
+    )
     return made
 
 
@@ -37,7 +39,9 @@ def _settings(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"expected JSON, found damage at character {error.pos}") from error
     if not isinstance(values, dict) or "recipe" not in values:
-        raise argparse.ArgumentTypeError("expected an object with the key `recipe`; snakemake -n --printshellcmds shows one")
+        raise argparse.ArgumentTypeError(
+            "expected an object with the key `recipe`; snakemake -n --printshellcmds shows one"
+        )
     return values
 
 
@@ -80,7 +84,9 @@ def device(name: str, threads: int) -> Any:
         chosen = torch.device(name)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: expected a usable torch device, found: {error}; try --device cpu") from error
+        raise ValueError(
+            f"--device {name}: expected a usable torch device, found: {error}; try --device cpu"
+        ) from error
     return chosen
 
 

@@ -28,12 +28,26 @@ class Verb:
 
 
 VERBS = {
-    "show": Verb("resolved settings of a run, or what differs between two", verbs.show, verbs.show_arguments, "lct show digits-lct digits-ilct"),
-    "status": Verb("what is computed, and how far running trainings are", verbs.status, verbs.scale_argument, "lct status --scale mini"),
-    "report": Verb("render the report from whatever cells exist", verbs.report, verbs.scale_argument, "lct report --scale mini"),
+    "show": Verb(
+        "resolved settings of a run, or what differs between two",
+        verbs.show,
+        verbs.show_arguments,
+        "lct show digits-lct digits-ilct",
+    ),
+    "status": Verb(
+        "what is computed, and how far running trainings are",
+        verbs.status,
+        verbs.scale_argument,
+        "lct status --scale mini",
+    ),
+    "report": Verb(
+        "render the report from whatever cells exist", verbs.report, verbs.scale_argument, "lct report --scale mini"
+    ),
     "verify": Verb("do outputs agree with their records?", verbs.verify, verbs.verify_arguments, "lct verify --deep"),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
-    "environment": Verb("print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"),
+    "environment": Verb(
+        "print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"
+    ),
 }
 
 
@@ -48,8 +62,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", action="store_true", help="print JSON instead of text")
     chosen = made.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
-        sub = chosen.add_parser(name, help=verb.help, description=f"{verb.help}\n\nexample: {verb.example}",
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub = chosen.add_parser(
+            name,
+            help=verb.help,
+            description=f"{verb.help}\n\nexample: {verb.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
         verb.arguments(sub)
     return made

@@ -1,4 +1,4 @@
-"""reference: features of the training images and their reconstructions, and the floor rows: what no generator can beat."""
+"""reference: features of the training images and their reconstructions, and the floor rows: no generator beats them."""
 
 from pathlib import Path
 

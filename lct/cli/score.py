@@ -14,7 +14,9 @@ def main() -> int:
     parser = job.parser(__doc__)
     parser.add_argument("--samples", type=Path, nargs="+", required=True, help="manifests of the image sets")
     parser.add_argument("--features", type=Path, nargs="+", required=True, help="features to write, in the same order")
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="metrics files to write, in the same order")
+    parser.add_argument(
+        "--metrics", type=Path, nargs="+", required=True, help="metrics files to write, in the same order"
+    )
     parser.add_argument("--train", type=Path, required=True, help="manifest of the training images")
     parser.add_argument("--reference", type=Path, required=True, help="reference features")
     parser.add_argument("--extractor", type=Path, required=True, help="weights of the feature extractor")
@@ -37,7 +39,9 @@ def score(arguments) -> str:
         values = scorer.measure(extracted, reference)
         write_json(metrics_out, metrics_file(scorer, values, described))
         record.record([features_out, metrics_out])
-        found.append(f"{samples.parent.name} FD({scorer.extractor.id}) {values['fd']:.2f} recall {values['recall']:.2f}")
+        found.append(
+            f"{samples.parent.name} FD({scorer.extractor.id}) {values['fd']:.2f} recall {values['recall']:.2f}"
+        )
     run, seed = arguments.samples[0].parts[-5:-3]
     return f"score {run} {seed}: {', '.join(found)}"
 

@@ -46,7 +46,10 @@ def run(arguments) -> str:
     latents = statistics.normalise(read_tensors(arguments.latents)["latents"])
     check_normalised(latents, statistics, str(arguments.latents))
     identity = record.deterministic()
-    work = arguments.work / sha256_json([identity["settings"], seeds, [i["sha256"] for i in identity["inputs"].values()]])[:16]
+    work = (
+        arguments.work
+        / sha256_json([identity["settings"], seeds, [i["sha256"] for i in identity["inputs"].values()]])[:16]
+    )
     with hold(work / "lock", "training of this run and seed", wait_seconds=10.0):
         return _train(arguments, settings, latents, device, record, work)
 
@@ -60,7 +63,9 @@ def _train(arguments, settings: Training, latents, device, record: Job, work: Pa
         def keep(averages) -> None:
             for rate in settings.emas:
                 kept = work / f"step{step}-ema{rate}.safetensors"
-                write_tensors(kept, averages.weights(rate), {"step": step, "ema": rate, "latent_shape": list(latents.shape[1:])})
+                write_tensors(
+                    kept, averages.weights(rate), {"step": step, "ema": rate, "latent_shape": list(latents.shape[1:])}
+                )
 
         return keep
 

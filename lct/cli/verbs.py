@@ -95,7 +95,11 @@ def status(arguments: argparse.Namespace) -> Result:
         for t in trainings
     ]
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
-    return 0, {"scale": plan.scale_name, "planned": len(planned), "computed": len(done), "trainings": trainings}, "\n".join(lines)
+    return (
+        0,
+        {"scale": plan.scale_name, "planned": len(planned), "computed": len(done), "trainings": trainings},
+        "\n".join(lines),
+    )
 
 
 def report(arguments: argparse.Namespace) -> Result:
@@ -143,5 +147,3 @@ def environment(arguments: argparse.Namespace) -> Result:
 def lock_pins(lock: Path) -> list[str]:
     """The `name==version ; marker` of every package in the lock."""
     return [m.group(1).strip() for m in re.finditer(r"^([A-Za-z0-9][^\\\n]*?) ?\\?$", lock.read_text(), re.MULTILINE)]
-
-

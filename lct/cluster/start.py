@@ -1,5 +1,8 @@
 """Checks when a run of the graph starts: the settings it cannot do without, and that it is alone."""
 
+import logging
+import os
+import sys
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +24,17 @@ def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: 
         wrong.append("nolock: true (found false)")
     if wrong:
         raise ValueError(f"snakemake: expected {'; '.join(wrong)}; {_ADVICE}")
+
+
+def use_this_python() -> None:
+    """Let `python` in a job's shell be the Python that runs the graph, also where its environment is not activated."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def quieter() -> None:
+    """Drop the scheduler's running commentary, so that the terminal shows one line per finished job."""
+    noise = ("Select jobs to execute", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")
+    logging.getLogger("snakemake.logging").addFilter(lambda record: not record.getMessage().startswith(noise))
 
 
 def take_lock(root: Path) -> IO[Any]:

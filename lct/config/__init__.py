@@ -1,1 +1,1 @@
-"""Configuration: strict YAML, settings dataclasses joined, layers merged, the plan of cells, generated schemas. No torch."""
+"""Configuration: strict YAML, settings joined, layers merged, the plan of cells, generated schemas. No torch."""

@@ -44,7 +44,9 @@ class Scale:
     protocol: Protocol = field(default_factory=Protocol)  # how they are scored
     dataset: dict[str, Any] = field(default_factory=dict, metadata={"partial": Dataset})  # overrides for every dataset
     training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # overrides for every run
-    methods: dict[str, Any] = field(default_factory=dict, metadata={"partials": Training})  # method -> further overrides
+    methods: dict[str, Any] = field(
+        default_factory=dict, metadata={"partials": Training}
+    )  # method -> further overrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,9 @@ class Method:
     """config/methods/*.yaml: one way of training, and the samplers that go with it."""
 
     title: str  # as the report prints it
-    training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # differences from the defaults
+    training: dict[str, Any] = field(
+        default_factory=dict, metadata={"partial": Training}
+    )  # differences from the defaults
     samplers: dict[str, Sampler] = field(default_factory=dict)  # sampler id -> sampler
 
 
@@ -63,7 +67,9 @@ class RunEntry:
     dataset: str  # a file in config/datasets/
     method: str  # a file in config/methods/
     note: str | None = None  # provenance, in one line
-    training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # differences from the method
+    training: dict[str, Any] = field(
+        default_factory=dict, metadata={"partial": Training}
+    )  # differences from the method
     samplers: dict[str, Sampler] = field(default_factory=dict)  # further samplers
 
 
@@ -77,5 +83,3 @@ class Run:
     training: Training  # resolved
     samplers: dict[str, Sampler]  # sampler id -> sampler
     sources: dict[str, str]  # dotted key -> the file that set it, or "default"
-
-

@@ -1,4 +1,6 @@
-"""The path grammar: every path of the project is made here, relative to its root. A setting that changes a file is in its path."""
+"""The path grammar: every path of the project is made here, relative to its root.
+
+A setting that changes a file is in its path."""
 
 from dataclasses import dataclass
 

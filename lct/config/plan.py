@@ -1,4 +1,4 @@
-"""The plan of one scale: which datasets, runs, cells and files its tables need. The graph and the report both read it."""
+"""The plan of one scale: which datasets, runs, cells and files its tables need. The graph and the report read it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lct.config.model import Dataset, Main, PublishedTable, Run, Scale, TableSpec
+from lct.config.model import Dataset, Main, PublishedTable, Run, TableSpec
 from lct.config.paths import FLOORS, Paths, grid
 from lct.config.recipes import RECIPES
 from lct.config.resolve import (
@@ -75,7 +75,9 @@ class Plan:
             dataset, sources = dataset_settings(self.files, name, self._scale_layer, f"{where}: subtables.{subtable}")
             self.datasets[name], self.dataset_sources[name] = dataset, sources
             if name not in self.scale.seeds:
-                raise ValueError(f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`")
+                raise ValueError(
+                    f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"
+                )
         self.runs: dict[str, Run] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._cells(name, spec)]
         self._refuse_twins()
@@ -95,11 +97,13 @@ class Plan:
                     continue
                 run = self._run(entry.run.replace("{dataset}", dataset), where)
                 if self.scale_name not in entry.sampler:
-                    raise ValueError(f"{where}: sampler: expected one for scale {self.scale_name!r}, found {entry.sampler}; add it")
+                    raise ValueError(
+                        f"{where}: sampler: expected one for scale {self.scale_name!r}, found {entry.sampler}; add it"
+                    )
                 sampler = entry.sampler[self.scale_name]
                 if sampler not in run.samplers:
                     raise ValueError(
-                        f"{where}: sampler: expected one of {sorted(run.samplers)} (run {run.id}), found {sampler!r}; fix it"
+                        f"{where}: sampler: expected one of {sorted(run.samplers)} (run {run.id}), found {sampler!r}"
                     )
                 weights = self.weights_names(run)[0]
                 sets = tuple(
@@ -114,10 +118,14 @@ class Plan:
         if name not in self.runs:
             known = sorted(self.files.run_entries())
             if name not in known:
-                raise ValueError(f"{where}: expected a run of config/runs/, found {name!r}; known: {known}; fix it or add the run")
+                raise ValueError(
+                    f"{where}: expected a run of config/runs/, found {name!r}; known: {known}; fix it or add the run"
+                )
             run = run_settings(self.files, name, self._scale_layer)
             if run.dataset not in self.datasets:
-                raise ValueError(f"{where}: run {name} is trained on {run.dataset!r}, expected one of {sorted(self.datasets)}")
+                raise ValueError(
+                    f"{where}: run {name} is trained on {run.dataset!r}, expected one of {sorted(self.datasets)}"
+                )
             self.runs[name] = run
         return self.runs[name]
 
@@ -137,11 +145,15 @@ class Plan:
         """(step, EMA) pairs a run keeps; the first is the one evaluated."""
         training, count = run.training, self.datasets[run.dataset].train
         if count is None and training.steps is None:
-            raise ValueError(f"run {run.id}: epochs need the number of training images; set `train` in the dataset or `steps`")
+            raise ValueError(
+                f"run {run.id}: epochs need the number of training images; set `train` in the dataset or `steps`"
+            )
         last = training.total_steps(count) if count is not None else training.steps
         steps = [last, *sorted(set(training.keep_steps) - {last})]
         if any(not 0 < step <= last for step in steps):
-            raise ValueError(f"run {run.id}: keep_steps: expected steps from 1 to {last}, found {list(training.keep_steps)}")
+            raise ValueError(
+                f"run {run.id}: keep_steps: expected steps from 1 to {last}, found {list(training.keep_steps)}"
+            )
         return [f"step{step}-ema{rate}" for step in steps for rate in training.emas]
 
     def samplers_of(self, run: str) -> list[tuple[str, str]]:
@@ -181,13 +193,21 @@ class Plan:
 
     def all_metrics(self) -> list[str]:
         """Metrics files of every cell and every floor row."""
-        cells = {self.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, self.protocol) for cell in self.cells for s in cell.sets}
-        floors = {self.paths.floor_metrics(dataset, floor, self.protocol) for dataset in self.datasets for floor in FLOORS}
+        cells = {
+            self.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, self.protocol)
+            for cell in self.cells
+            for s in cell.sets
+        }
+        floors = {
+            self.paths.floor_metrics(dataset, floor, self.protocol) for dataset in self.datasets for floor in FLOORS
+        }
         return sorted(cells | floors)
 
     def shown(self) -> list[str]:
         """What the report shows beside the metrics: previews, reconstructions, curves, summaries."""
-        files = {grid(images) for run in self.runs for seed in self.seeds_of(run) for images in self.samples_of(run, seed)}
+        files = {
+            grid(images) for run in self.runs for seed in self.seeds_of(run) for images in self.samples_of(run, seed)
+        }
         files |= {f"{self.paths.train(run, seed)}/curves.json" for run in self.runs for seed in self.seeds_of(run)}
         for dataset in self.datasets:
             files |= {self.latents_of(dataset, name) for name in ("reconstructions.grid.png", "summary.json")}
@@ -245,5 +265,7 @@ class Plan:
             "tables": {name: plain(spec) for name, spec in self.tables.items()},
             "published": {name: plain(table) for name, table in self.published.items()},
             "datasets": {name: {"title": d.title, "stands_for": d.stands_for} for name, d in self.datasets.items()},
-            "runs": {name: {"training": plain(run.training), "sources": run.sources} for name, run in self.runs.items()},
+            "runs": {
+                name: {"training": plain(run.training), "sources": run.sources} for name, run in self.runs.items()
+            },
         }

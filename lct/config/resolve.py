@@ -1,6 +1,7 @@
 """Layers merged into resolved settings, each value with its source.
 
-defaults (dataclasses) < config/methods < config/scales < config/runs; for a dataset: defaults < config/datasets < config/scales.
+A run:     defaults (dataclasses) < config/methods < config/scales < config/runs.
+A dataset: defaults (dataclasses) < config/datasets < config/scales.
 """
 
 import copy
@@ -24,7 +25,7 @@ class Layer:
 
 
 def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Deep merge, later layers winning; a changed `kind` replaces the whole value. Returns values and dotted sources."""
+    """Deep merge, later layers winning; a changed `kind` replaces the whole value. Gives values and dotted sources."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for layer in layers:
@@ -74,7 +75,9 @@ class Files:
         """The values of config/FOLDER/NAME.yaml; ValueError listing the known names when there is none."""
         known = self.names(folder)
         if not re.match(ID_PATTERN, str(name)) or name not in known:
-            raise ValueError(f"{asked_by}: expected a {what} of {known}, found {name!r}; fix it or add config/{folder}/{name}.yaml")
+            raise ValueError(
+                f"{asked_by}: expected a {what} of {known}, found {name!r}; fix it or add config/{folder}/{name}.yaml"
+            )
         source = f"config/{folder}/{name}.yaml"
         return Layer(source, self._load(source))
 
@@ -130,7 +133,11 @@ def _fitting(overrides: dict[str, Any], values: dict[str, Any]) -> dict[str, Any
     kept = {}
     for key, value in overrides.items():
         present = values.get(key)
-        if isinstance(value, dict) and isinstance(present, dict) and value.get("kind", present.get("kind")) != present.get("kind"):
+        if (
+            isinstance(value, dict)
+            and isinstance(present, dict)
+            and value.get("kind", present.get("kind")) != present.get("kind")
+        ):
             continue
         kept[key] = value
     return kept
@@ -194,5 +201,3 @@ def flat_dict(values: dict[str, Any], prefix: str) -> dict[str, Any]:
     for key, value in values.items():
         found |= flat_dict(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return found
-
-

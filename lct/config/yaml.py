@@ -34,7 +34,9 @@ def load(path: Path) -> dict[str, Any]:
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ValueError(f"{where}: expected YAML, found: {error.problem}; fix that line") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected YAML in UTF-8, found: {' '.join(str(error).split())}; fix the file") from error
+        raise ValueError(
+            f"{path}: expected YAML in UTF-8, found: {' '.join(str(error).split())}; fix the file"
+        ) from error
     if content is None:
         return {}
     if not isinstance(content, dict):

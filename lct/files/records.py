@@ -80,7 +80,9 @@ class Job:
             "packages": _versions(),
             "environment_lock_sha256": _lock_hash(),
             "git": git_state(),
-            "slurm": {key: os.environ[key] for key in sorted(os.environ) if key in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")}
+            "slurm": {
+                key: os.environ[key] for key in sorted(os.environ) if key in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")
+            }
             or None,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         }

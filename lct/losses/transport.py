@@ -65,4 +65,3 @@ ASSIGNMENTS = {"exact": exact, "sinkhorn": sinkhorn}
 
 def _flat(x: Tensor) -> np.ndarray:
     return x.detach().flatten(1).to(device="cpu", dtype=torch.float64).numpy()
-

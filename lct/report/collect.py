@@ -53,7 +53,7 @@ def _metrics(plan: Plan) -> list[dict[str, str]]:
             "id": "fdr",
             "label": f"{distance} to reconstructions",
             "better": "lower",
-            "definition": "The same distance to the training images after the autoencoder, so that its blur does not count.",
+            "definition": "The same distance to the training images after the autoencoder: its blur does not count.",
         },
         {
             "id": "precision",

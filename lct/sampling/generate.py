@@ -45,5 +45,7 @@ def generate(
         finite = torch.isfinite(latents).flatten(1).all(1)
         if not bool(finite.all()):
             bad = start + int((~finite).nonzero()[0])
-            raise FloatingPointError(f"image {bad} of draw {draw}: expected finite latents, found NaN or infinity; train again")
+            raise FloatingPointError(
+                f"image {bad} of draw {draw}: expected finite latents, found NaN or infinity; train again"
+            )
         yield from decode(latents)[: settings.num_images - start]

@@ -1,6 +1,6 @@
 """Samplers: noise in, latents out. Shapes (B, C, H, W); noise levels in units of the normalised latents.
 
-Sources: iCT multistep sampling (arXiv:2303.01469, Algorithm 1), EDM solvers (arXiv:2206.00364, Algorithm 1 without churn).
+Sources: multistep consistency sampling (arXiv:2303.01469, Algorithm 1); EDM solvers (arXiv:2206.00364, without churn).
 """
 
 import math

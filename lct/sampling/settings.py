@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class ConsistencySampler:
-    """Multi-step consistency sampling (iCT): denoise from sigma_max, then re-noise to each middle level and denoise again.
+    """Multi-step consistency sampling: denoise from sigma_max, then re-noise to each middle level and denoise again.
 
     Middle levels are grid indices on a grid of `grid_points`, independent of the grid of training, or sigmas.
     """
@@ -26,9 +26,13 @@ class ConsistencySampler:
                 f"{self.grid_points - 2}; fix them or grid_points"
             )
         if list(self.middle_indices) != sorted(set(self.middle_indices)):
-            raise ValueError(f"middle_indices {list(self.middle_indices)}: expected increasing (noisiest first); sort them")
+            raise ValueError(
+                f"middle_indices {list(self.middle_indices)}: expected increasing (noisiest first); sort them"
+            )
         if list(self.middle_sigmas) != sorted(set(self.middle_sigmas), reverse=True):
-            raise ValueError(f"middle_sigmas {list(self.middle_sigmas)}: expected decreasing (noisiest first); sort them")
+            raise ValueError(
+                f"middle_sigmas {list(self.middle_sigmas)}: expected decreasing (noisiest first); sort them"
+            )
         if any(not 0.002 < s < 80 for s in self.middle_sigmas):
             raise ValueError(f"middle_sigmas {list(self.middle_sigmas)}: expected inside (0.002, 80); fix them")
         _check_clamp(self.clamp)
@@ -49,7 +53,9 @@ class OdeSampler:
 
     def __post_init__(self):
         if self.steps < 2:
-            raise ValueError(f"steps: expected 2 or more, found {self.steps}; a one-step sampler is `kind: consistency`")
+            raise ValueError(
+                f"steps: expected 2 or more, found {self.steps}; a one-step sampler is `kind: consistency`"
+            )
         _check_clamp(self.clamp)
 
     @property
@@ -73,7 +79,8 @@ class Sampling:
     def __post_init__(self):
         if self.num_images < 2 or self.batch < 1 or not self.draws:
             raise ValueError(
-                f"expected num_images >= 2, batch >= 1 and a draw, found {self.num_images}, {self.batch}, {self.draws}; fix it"
+                "sampling: expected num_images >= 2, batch >= 1 and a draw, found "
+                f"{self.num_images}, {self.batch}, {self.draws}; fix it"
             )
 
 

@@ -13,9 +13,7 @@ class Averages:
     def __init__(self, network: nn.Module, rates: tuple[float, ...]):
         self._parameters = dict(network.named_parameters())
         self._buffers = dict(network.named_buffers())
-        self._averages = {
-            rate: {name: p.detach().clone() for name, p in self._parameters.items()} for rate in rates
-        }
+        self._averages = {rate: {name: p.detach().clone() for name, p in self._parameters.items()} for rate in rates}
 
     @torch.no_grad()
     def update(self) -> None:

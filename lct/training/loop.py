@@ -125,7 +125,9 @@ class Trainer:
         if self.target is self.network:
             return
         s = self.settings
-        rate = target_rate(s.objective.target_ema_law, s.objective.target_ema, s.curriculum.s0, self.stage(step).intervals)
+        rate = target_rate(
+            s.objective.target_ema_law, s.objective.target_ema, s.curriculum.s0, self.stage(step).intervals
+        )
         online = [p.detach() for p in self.network.parameters()]
         torch._foreach_lerp_([p.detach() for p in self.target.parameters()], online, 1.0 - rate)
 
@@ -190,8 +192,8 @@ def _refuse_nan(trainer: Trainer, step: int, terms: Terms) -> None:
     t = stage.sigmas[index]
     raise FloatingPointError(
         f"step {step}: expected a finite loss, found {float(terms.total.detach())} (t from {float(t.min()):.3g} to "
-        f"{float(t.max()):.3g}, intervals {stage.intervals}, c {stage.c:.3g}); the last good state is {trainer.state.path}; "
-        "lower the learning rate or check the latents"
+        f"{float(t.max()):.3g}, intervals {stage.intervals}, c {stage.c:.3g}); the last good state is "
+        f"{trainer.state.path}; lower the learning rate or check the latents"
     )
 
 

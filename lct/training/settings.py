@@ -53,7 +53,7 @@ class Training:
         self.objective.transport.check_batch(self.batch)
         if self.scaling.sigma_min != self.grid.sigma_min:
             raise ValueError(
-                f"scaling.sigma_min: expected the grid's {self.grid.sigma_min}, found {self.scaling.sigma_min}; set both alike"
+                f"scaling.sigma_min: expected the grid's {self.grid.sigma_min}, found {self.scaling.sigma_min}; fix it"
             )
         if self.steps is not None:
             self.curriculum.stage_steps(self.steps)  # refuses fewer steps than stages

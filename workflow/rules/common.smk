@@ -1,19 +1,27 @@
 import json
-import os
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from lct.cluster.resources import resource_class
-from lct.cluster.start import check_settings, take_lock
-from lct.config.paths import AUTOENCODER_FILES, FLOORS, IMAGE_SPLITS, LATENT_FILES, RECONSTRUCTIONS, grid, manifest
+from lct.cluster.start import check_settings, quieter, take_lock, use_this_python
+from lct.config.paths import (
+    AUTOENCODER_FILES,
+    FLOORS,
+    IMAGE_SPLITS,
+    LATENT_FILES,
+    RECONSTRUCTIONS,
+    grid,
+    manifest,
+)
 from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
 from lct.files.records import run_path, settings_path
 from lct.report.files import REPORT_FILES, TEMPLATES
 
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # jobs run this very Python
+use_this_python()
+quieter()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
@@ -48,9 +56,31 @@ def dataset_settings(stage):
     """The same for a stage of the dataset that the wildcard {dataset} names."""
 
     def of(wildcards):
-        return json.dumps(getattr(PLAN, f"{stage}_settings")(wildcards.dataset), sort_keys=True)
+        return json.dumps(
+            getattr(PLAN, f"{stage}_settings")(wildcards.dataset), sort_keys=True
+        )
 
     return of
+
+
+def folder_of(kind, name, up=0):
+    """A function that gives the folder of the first file of an input or output, `up` levels further up."""
+
+    def of_input(wildcards, input):
+        return str(
+            Path(
+                input[name] if isinstance(input[name], str) else input[name][0]
+            ).parents[up]
+        )
+
+    def of_output(wildcards, output):
+        return str(
+            Path(
+                output[name] if isinstance(output[name], str) else output[name][0]
+            ).parents[up]
+        )
+
+    return of_input if kind == "input" else of_output
 
 
 def start_alone():

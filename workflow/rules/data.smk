@@ -6,8 +6,6 @@ rule images:
         manifests=[manifest(PATHS.images("{dataset}", side)) for side in IMAGE_SPLITS],
         grid=grid(PATHS.images("{dataset}", "train")),
         records=records(*(PATHS.images("{dataset}", side) for side in IMAGE_SPLITS)),
-    params:
-        settings=dataset_settings("images"),
     log:
         PATHS.log("images", "{dataset}.log"),
     benchmark:
@@ -17,6 +15,8 @@ rule images:
     threads: 1
     resources:
         **resource_class("local"),
+    params:
+        settings=dataset_settings("images"),
     shell:
         "python -m lct.cli.images --settings {params.settings:q}"
         " --train {output.train:q} --heldout {output.heldout:q} 2> {log:q}"

@@ -4,10 +4,9 @@ rule autoencoder:
         images=manifest(PATHS.images("{dataset}", "train")),
     output:
         files=[f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES],
-        records=records(*(f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES)),
-    params:
-        settings=dataset_settings("autoencoder"),
-        folder=PATHS.autoencoder("{dataset}"),
+        records=records(
+            *(f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES)
+        ),
     log:
         PATHS.log("autoencoder", "{dataset}.log"),
     benchmark:
@@ -17,6 +16,9 @@ rule autoencoder:
     threads: 1
     resources:
         **resource_class("gpu_small"),
+    params:
+        settings=dataset_settings("autoencoder"),
+        folder=folder_of("output", "files"),
     shell:
         "python -m lct.cli.autoencoder --settings {params.settings:q}"
         " --images {input.images:q} --out {params.folder:q} 2> {log:q}"
@@ -28,20 +30,29 @@ rule encode:
         heldout=manifest(PATHS.images("{dataset}", "heldout")),
         autoencoder=rules.autoencoder.output.files,
     output:
-        tensors=[f"{PATHS.latents('{dataset}', '{encoding}')}/{name}" for name in LATENT_FILES],
-        reconstructed=[f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip" for name in RECONSTRUCTIONS],
+        tensors=[
+            f"{PATHS.latents('{dataset}', '{encoding}')}/{name}"
+            for name in LATENT_FILES
+        ],
+        reconstructed=[
+            f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip"
+            for name in RECONSTRUCTIONS
+        ],
         manifests=[
-            manifest(f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip") for name in RECONSTRUCTIONS
+            manifest(f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip")
+            for name in RECONSTRUCTIONS
         ],
         grid=f"{PATHS.latents('{dataset}', '{encoding}')}/reconstructions.grid.png",
         records=records(
-            *(f"{PATHS.latents('{dataset}', '{encoding}')}/{name}" for name in LATENT_FILES),
-            *(f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip" for name in RECONSTRUCTIONS),
+            *(
+                f"{PATHS.latents('{dataset}', '{encoding}')}/{name}"
+                for name in LATENT_FILES
+            ),
+            *(
+                f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip"
+                for name in RECONSTRUCTIONS
+            ),
         ),
-    params:
-        settings=dataset_settings("encoding"),
-        autoencoder=PATHS.autoencoder("{dataset}"),
-        folder=PATHS.latents("{dataset}", "{encoding}"),
     log:
         PATHS.log("latents", "{dataset}", "{encoding}.log"),
     benchmark:
@@ -51,6 +62,10 @@ rule encode:
     threads: 1
     resources:
         **resource_class("gpu_small"),
+    params:
+        settings=dataset_settings("encoding"),
+        autoencoder=folder_of("input", "autoencoder"),
+        folder=folder_of("output", "tensors"),
     shell:
         "python -m lct.cli.encode --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
         " --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"

@@ -5,10 +5,10 @@ rule extractor:
         heldout=manifest(PATHS.images("{dataset}", "heldout")),
     output:
         weights=PATHS.extractor("{dataset}", "{extractor}"),
-        summary=PATHS.extractor("{dataset}", "{extractor}").replace(".safetensors", ".summary.json"),
+        summary=PATHS.extractor("{dataset}", "{extractor}").replace(
+            ".safetensors", ".summary.json"
+        ),
         records=records(PATHS.extractor("{dataset}", "{extractor}")),
-    params:
-        settings=dataset_settings("extractor"),
     log:
         PATHS.log("extractor", "{dataset}", "{extractor}.log"),
     benchmark:
@@ -18,6 +18,8 @@ rule extractor:
     threads: 1
     resources:
         **resource_class("gpu_small"),
+    params:
+        settings=dataset_settings("extractor"),
     shell:
         "python -m lct.cli.extractor --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
         " --out {output.weights:q} --summary {output.summary:q} 2> {log:q}"
@@ -32,17 +34,23 @@ for _dataset in PLAN.datasets:
             train=manifest(PATHS.images(_dataset, "train")),
             heldout=manifest(PATHS.images(_dataset, "heldout")),
             reconstructed=manifest(PLAN.latents_of(_dataset, "reconstructed-train.zip")),
-            reconstructed_heldout=manifest(PLAN.latents_of(_dataset, "reconstructed-heldout.zip")),
+            reconstructed_heldout=manifest(
+                PLAN.latents_of(_dataset, "reconstructed-heldout.zip")
+            ),
             extractor=PLAN.extractor_of(_dataset),
         output:
             features=PLAN.reference_of(_dataset),
             heldout=PATHS.floor_metrics(_dataset, "heldout", PLAN.protocol),
-            reconstruction=PATHS.floor_metrics(_dataset, "reconstruction", PLAN.protocol),
-            records=records(
-                PLAN.reference_of(_dataset), *(PATHS.floor_metrics(_dataset, floor, PLAN.protocol) for floor in FLOORS)
+            reconstruction=PATHS.floor_metrics(
+                _dataset, "reconstruction", PLAN.protocol
             ),
-        params:
-            settings=settings_param(PLAN.scoring_settings(_dataset)),
+            records=records(
+                PLAN.reference_of(_dataset),
+                *(
+                    PATHS.floor_metrics(_dataset, floor, PLAN.protocol)
+                    for floor in FLOORS
+                ),
+            ),
         log:
             PATHS.log("reference", f"{_dataset}.log"),
         benchmark:
@@ -52,6 +60,8 @@ for _dataset in PLAN.datasets:
         threads: 1
         resources:
             **resource_class("gpu_small"),
+        params:
+            settings=settings_param(PLAN.scoring_settings(_dataset)),
         shell:
             "python -m lct.cli.reference --settings {params.settings:q} --train {input.train:q}"
             " --heldout {input.heldout:q} --reconstructed-train {input.reconstructed:q}"
@@ -73,19 +83,22 @@ for _run in PLAN.runs.values():
         output:
             features=PLAN.features_of(_run.id, "{seed}"),
             metrics=PLAN.metrics_of(_run.id, "{seed}"),
-            records=records(*PLAN.features_of(_run.id, "{seed}"), *PLAN.metrics_of(_run.id, "{seed}")),
-        params:
-            settings=settings_param(PLAN.scoring_settings(_run.dataset)),
+            records=records(
+                *PLAN.features_of(_run.id, "{seed}"),
+                *PLAN.metrics_of(_run.id, "{seed}"),
+            ),
         log:
             PATHS.log("score", _run.id, "s{seed}.log"),
         benchmark:
             PATHS.log("score", _run.id, "s{seed}.tsv")
+        priority: 3
         conda:
             "../envs/lct.yaml"
         threads: 1
-        priority: 3
         resources:
             **resource_class("gpu_small"),
+        params:
+            settings=settings_param(PLAN.scoring_settings(_run.dataset)),
         shell:
             "python -m lct.cli.score --settings {params.settings:q} --samples {input.samples:q}"
             " --features {output.features:q} --metrics {output.metrics:q} --train {input.train:q}"

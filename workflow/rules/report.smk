@@ -11,9 +11,6 @@ rule tables:
     output:
         tables=PATHS.tables(),
         records=records(PATHS.tables()),
-    params:
-        settings=settings_param({"recipe": RECIPES["tables"], **PLAN.tables_settings()}),
-        scale=PLAN.scale_name,
     log:
         PATHS.log("tables.log"),
     benchmark:
@@ -22,6 +19,9 @@ rule tables:
         "../envs/lct.yaml"
     resources:
         **resource_class("local"),
+    params:
+        settings=settings_param({"recipe": RECIPES["tables"], **PLAN.tables_settings()}),
+        scale=PLAN.scale_name,
     shell:
         "python -m lct.cli.tables --scale {params.scale} --out {output.tables:q} 2> {log:q}"
 
@@ -33,8 +33,6 @@ rule report:
     output:
         files=[PATHS.report(name) for name in REPORT_FILES],
         records=records(PATHS.report("index.html")),
-    params:
-        recipe=RECIPES["report"],
     log:
         PATHS.log("report.log"),
     benchmark:
@@ -43,5 +41,7 @@ rule report:
         "../envs/lct.yaml"
     resources:
         **resource_class("local"),
+    params:
+        recipe=RECIPES["report"],
     shell:
         "python -m lct.cli.report --tables {input.tables:q} --files {output.files:q} 2> {log:q}"

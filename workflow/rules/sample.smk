@@ -5,29 +5,37 @@ for _run in PLAN.runs.values():
         name:
             rule_name("sample", _run.id)
         input:
-            weights=[PATHS.weights(_run.id, "{seed}", name) for name in PLAN.weights_asked(_run.id)],
+            weights=[
+                PATHS.weights(_run.id, "{seed}", name)
+                for name in PLAN.weights_asked(_run.id)
+            ],
             statistics=PLAN.latents_of(_run.dataset, "statistics.safetensors"),
-            autoencoder=[f"{PATHS.autoencoder(_run.dataset)}/{name}" for name in AUTOENCODER_FILES],
+            autoencoder=[
+                f"{PATHS.autoencoder(_run.dataset)}/{name}"
+                for name in AUTOENCODER_FILES
+            ],
         output:
             images=PLAN.samples_of(_run.id, "{seed}"),
-            manifests=[manifest(images) for images in PLAN.samples_of(_run.id, "{seed}")],
+            manifests=[
+                manifest(images) for images in PLAN.samples_of(_run.id, "{seed}")
+            ],
             grids=[grid(images) for images in PLAN.samples_of(_run.id, "{seed}")],
             records=records(*PLAN.samples_of(_run.id, "{seed}")),
-        params:
-            settings=settings_param(PLAN.sampling_settings(_run.id)),
-            autoencoder=PATHS.autoencoder(_run.dataset),
-            train=PATHS.train(_run.id, "{seed}"),
-            folder=PATHS.samples_folder(_run.id, "{seed}"),
         log:
             PATHS.log("sample", _run.id, "s{seed}.log"),
         benchmark:
             PATHS.log("sample", _run.id, "s{seed}.tsv")
+        priority: 2
         conda:
             "../envs/lct.yaml"
         threads: 1
-        priority: 2
         resources:
             **resource_class("gpu_small"),
+        params:
+            settings=settings_param(PLAN.sampling_settings(_run.id)),
+            autoencoder=folder_of("input", "autoencoder"),
+            train=folder_of("input", "weights"),
+            folder=folder_of("output", "images", up=2),
         shell:
             "python -m lct.cli.sample --settings {params.settings:q} --train {params.train:q}"
             " --statistics {input.statistics:q} --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"

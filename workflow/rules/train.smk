@@ -8,23 +8,31 @@ for _run in PLAN.runs.values():
             latents=PLAN.latents_of(_run.dataset, "latents.safetensors"),
             statistics=PLAN.latents_of(_run.dataset, "statistics.safetensors"),
         output:
-            weights=[PATHS.weights(_run.id, "{seed}", name) for name in PLAN.weights_names(_run)],
+            weights=[
+                PATHS.weights(_run.id, "{seed}", name)
+                for name in PLAN.weights_names(_run)
+            ],
             curves=f"{PATHS.train(_run.id, '{seed}')}/curves.json",
-            records=records(*(PATHS.weights(_run.id, "{seed}", name) for name in PLAN.weights_names(_run))),
-        params:
-            settings=settings_param(PLAN.training_settings(_run.id)),
-            state=PATHS.work(_run.id, "{seed}"),
-            folder=PATHS.train(_run.id, "{seed}"),
+            records=records(
+                *(
+                    PATHS.weights(_run.id, "{seed}", name)
+                    for name in PLAN.weights_names(_run)
+                )
+            ),
         log:
             PATHS.log("train", _run.id, "s{seed}.log"),
         benchmark:
             PATHS.log("train", _run.id, "s{seed}.tsv")
+        priority: 1
         conda:
             "../envs/lct.yaml"
         threads: 1
-        priority: 1
         resources:
             **resource_class("gpu_train"),
+        params:
+            settings=settings_param(PLAN.training_settings(_run.id)),
+            state=PATHS.work(_run.id, "{seed}"),
+            folder=folder_of("output", "weights"),
         shell:
             "python -m lct.cli.train --settings {params.settings:q} --seed {wildcards.seed}"
             " --latents {input.latents:q} --statistics {input.statistics:q}"
