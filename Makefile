@@ -16,7 +16,7 @@ test: $(INSTALLED)
 	@$(BIN)/python -m pytest -m "not slow and not slurm and not browser and not latex"
 
 test-all: $(INSTALLED) system-packages lint
-	@$(BIN)/python -m pytest
+	@LCT_NO_SKIP=1 $(BIN)/python -m pytest
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -27,9 +27,32 @@ def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["out.txt"]
 
 
-def test_what_a_killed_writer_left_is_overwritten(tmp_path):
-    (tmp_path / ".out.txt.partial").write_bytes(b"left over by a killed job")
-    write_bytes(tmp_path / "out.txt", b"new")
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    out = tmp_path / "out.txt"
+    program = (
+        "import os; from lct.files.atomic import atomic\n"
+        f"with atomic({str(out)!r}) as partial: partial.write_bytes(b'half'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    assert len(os.listdir(tmp_path)) == 1 and not out.exists()
+    write_bytes(out, b"new")
+    assert os.listdir(tmp_path) == ["out.txt"]
+
+
+def test_two_writers_never_publish_each_others_halves(tmp_path):
+    out = tmp_path / "out.txt"
+    program = (
+        "import sys; from lct.files.atomic import atomic\n"
+        f"with atomic({str(out)!r}) as partial:\n"
+        "    partial.write_bytes(b'other, first half'); print('half', flush=True); sys.stdin.readline()\n"
+        "    partial.write_bytes(b'other, whole')"
+    )
+    other = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "half\n"
+    write_bytes(out, b"mine, whole")
+    assert out.read_bytes() == b"mine, whole"
+    other.communicate("go on\n", timeout=30)
+    assert other.returncode == 0 and out.read_bytes() == b"other, whole"
     assert os.listdir(tmp_path) == ["out.txt"]
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -133,3 +134,12 @@ def test_the_profile_carries_the_keys_that_results_rest_on():
     assert profile["rerun-triggers"] == ["mtime", "params", "input"]
     assert profile["max-checksum-file-size"] == "100GB"
     assert profile["rerun-incomplete"] and profile["nolock"] and profile["keep-going"] and profile["cores"] == "all"
+
+
+@pytest.mark.parametrize(("strict", "code"), [(True, 1), (False, 0)])
+def test_a_skipped_test_fails_the_full_run(tmp_path, strict, code):
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    (tmp_path / "test_x.py").write_text("import pytest\ndef test_x():\n    pytest.importorskip('no_such_module')\n")
+    environment = {k: v for k, v in os.environ.items() if k != "LCT_NO_SKIP"} | ({"LCT_NO_SKIP": "1"} if strict else {})
+    command = [sys.executable, "-m", "pytest", "-q", str(tmp_path)]
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == code

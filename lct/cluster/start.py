@@ -33,8 +33,14 @@ def use_this_python() -> None:
 
 def quieter() -> None:
     """Drop the scheduler's running commentary, so that the terminal shows one line per finished job."""
-    noise = ("Select jobs to execute", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")
-    logging.getLogger("snakemake.logging").addFilter(lambda record: not record.getMessage().startswith(noise))
+    noise = ("Select jobs", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")
+    events = ("JOB_FINISHED", "PROGRESS")
+
+    def wanted(record: logging.LogRecord) -> bool:
+        event = getattr(getattr(record, "event", None), "name", None)
+        return event not in events and not record.getMessage().startswith(noise)
+
+    logging.getLogger("snakemake.logging").addFilter(wanted)
 
 
 def take_lock(root: Path) -> IO[Any]:

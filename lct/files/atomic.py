@@ -1,29 +1,32 @@
 """Outputs appear whole or not at all: write beside, fsync, rename."""
 
 import errno
+import glob
 import json
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it replaces `path`, on any failure it is removed.
 
-    The temporary name is fixed (`.NAME.partial`), so what a killed job left is overwritten by the next one.
-    Raises OSError with a line that says what to do when the directory is full or not writable.
+    The temporary name belongs to this process, so that two writers never publish each other's halves; what dead
+    processes left beside `path` is removed. Raises OSError with a line that says what to do when the directory is full
+    or not writable.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)
+        _remove_leftovers(path)
         yield partial
         with open(partial, "rb") as written:
             os.fsync(written.fileno())
@@ -41,6 +44,25 @@ def atomic(path: Path | str) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove partial files of `path` whose writer, on this host, is dead; other hosts' are left to them."""
+    prefix, suffix = f".{path.name}.{platform.node()}-", ".partial"
+    for found in path.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+        writer = found.name.removeprefix(prefix).removesuffix(suffix)
+        if writer.isdigit() and not _alive(int(writer)):
+            _remove(found)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_bytes(path: Path | str, content: bytes) -> None:
