@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -298,17 +297,19 @@ def test_bad_latents_end_in_one_line(encoded, damage):
     assert "Traceback" not in done.stderr and not (encoded / "out").exists()
 
 
-def test_a_second_copy_of_the_same_training_is_refused(encoded):
-    from lct.files.hashing import sha256_json
-    from lct.files.lock import hold
-    from lct.files.records import Job
-
-    made = settings()
-    inputs = {name: encoded / f"{name}.safetensors" for name in ("latents", "statistics")}
-    identity = Job("train", {"recipe": 1, "training": plain(made)}, inputs=inputs, seeds={"train": 0}).deterministic()
-    hashes = [entry["sha256"] for entry in identity["inputs"].values()]
-    folder = encoded / "work-out" / sha256_json([identity["settings"], {"train": 0}, hashes])[:16]
-    with hold(folder / "lock", "training"):
-        done = subprocess.run(command(encoded, "out", made), capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert f"found one (process {os.getpid()})" in done.stdout
+def test_a_second_copy_waits_and_takes_what_the_first_has_published(encoded):
+    """As after kill -9 of the scheduler alone: its training lives on, and a new one is started beside it."""
+    made = settings(steps=600, log_every=10)
+    first, second = (
+        subprocess.Popen(command(encoded, "out", made), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    said = [process.communicate(timeout=120) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert sum("another copy has finished it" in out for out, _ in said) == 1
+    assert sum("600 steps, loss" in out for out, _ in said) == 1
+    assert sum("waiting: " in log for _, log in said) == 1
+    alone = subprocess.run(command(encoded, "alone", made), capture_output=True, check=True)
+    assert alone.returncode == 0
+    for path in (encoded / "alone").glob("*.safetensors"):
+        assert sha256_file(path) == sha256_file(encoded / "out" / path.name)

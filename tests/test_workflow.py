@@ -144,11 +144,11 @@ def test_touching_a_file_reruns_nothing_and_a_setting_reruns_exactly_what_follow
 
 
 def test_killed_and_interrupted_runs_go_on_to_the_same_bytes(smoke, tmp_path):
-    """kill -9 during the first training, Ctrl-C later, then to the end: tables.json equals the undisturbed run's."""
+    """Snakemake alone killed with -9 while trainings run (they live on), Ctrl-C later, then to the end: the same bytes."""
     folder = project(tmp_path / "project")
-    for number, file in (
-        (signal.SIGKILL, "work/smoke/*/s0/*/lock"),
-        (signal.SIGINT, "results/smoke/sample/*/s0/*/*/*.zip"),
+    for kill, number, file in (
+        (os.kill, signal.SIGKILL, "work/smoke/*/s0/*.lock"),
+        (os.killpg, signal.SIGINT, "results/smoke/sample/*/s0/*/*/*.zip"),
     ):
         process = subprocess.Popen(
             [sys.executable, "-m", "snakemake", *SMOKE],
@@ -161,7 +161,7 @@ def test_killed_and_interrupted_runs_go_on_to_the_same_bytes(smoke, tmp_path):
         while not list(folder.glob(file)) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
         assert process.poll() is None, f"the run ended before {file} appeared"
-        os.killpg(process.pid, number)
+        kill(process.pid, number)
         process.wait(timeout=120)
         assert not (folder / "results/smoke/tables/tables.json").exists()
     done = snakemake(folder, *SMOKE)
@@ -240,12 +240,12 @@ def test_a_bad_image_stops_with_its_name_and_leaves_nothing(tmp_path, damage):
     assert left == []
 
 
+@pytest.mark.slow  # mounts a small file system, as root
 def test_a_full_disk_stops_with_one_line_and_a_good_run_follows(tmp_path):
     folder = project(tmp_path / "project")
     (folder / "results").mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder / "results")], check=False)
-    if mounted.returncode != 0:  # an ordinary user: a limit on file sizes fails the same way
-        pytest.fail("this test mounts a small tmpfs: run it as root")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder / "results")]
+    subprocess.run(mount, check=True)
     try:
         done = snakemake(folder, "results/smoke/images/digits/train.zip", *SMOKE)
         assert done.returncode != 0
@@ -257,6 +257,29 @@ def test_a_full_disk_stops_with_one_line_and_a_good_run_follows(tmp_path):
         assert done.returncode == 0, done.stdout[-2000:]
     finally:
         subprocess.run(["umount", str(folder / "results")], check=True)
+
+
+def test_a_limit_on_file_sizes_stops_with_one_line_and_leaves_nothing(tmp_path):
+    """What an ordinary user can have of a full disk."""
+    folder = project(tmp_path / "project")
+    words = f"ulimit -f 60; exec {sys.executable} -m snakemake results/smoke/images/digits/train.zip {' '.join(SMOKE)}"
+    done = subprocess.run(["bash", "-c", words], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "File too large" in done.stdout and "free space" in done.stdout
+    assert not list((folder / "results").rglob("*.partial")) and not list((folder / "results").rglob("*.zip"))
+
+
+def test_following_the_printed_advice_mends_a_damaged_image_set(smoke, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(smoke[0], folder, symlinks=True)
+    images = next((folder / "results/smoke/sample/digits-lct").rglob("*.zip"))
+    images.write_bytes(images.read_bytes()[:1000])
+    verify = [sys.executable, "-m", "lct.cli.main", "verify", "--scale", "smoke"]
+    found = subprocess.run(verify, cwd=folder, capture_output=True, text=True, check=False)
+    assert found.returncode == 1 and images.name in found.stdout and ".manifest.json" in found.stdout
+    Path(str(images).replace(".zip", ".manifest.json")).unlink()
+    assert snakemake(folder, *SMOKE).returncode == 0
+    assert subprocess.run(verify, cwd=folder, capture_output=True, check=False).returncode == 0
 
 
 def test_a_truncated_checkpoint_is_named_and_made_again(smoke, tmp_path):

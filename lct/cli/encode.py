@@ -40,7 +40,7 @@ def encode(arguments) -> str:
     outputs = []
     for side in ("train", "heldout"):
         with imageset.open_checked(getattr(arguments, side), deep=True) as images:
-            z = vae.encode(model, images, encoding)
+            z = vae.encode(model, images, encoding, progress=job.counter(len(images), f"encode-{side}"))
             if side == "train":
                 outputs += _store(z, encoding, arguments.out, summary)
             out = arguments.out / f"reconstructed-{side}.zip"

@@ -27,19 +27,26 @@ def extractor(arguments) -> str:
     device = job.device(arguments.device, threads=1)
     inputs = {"train": arguments.train, "heldout": arguments.heldout}
     record = Job("extractor", arguments.settings, inputs=inputs, seeds={"extractor": settings.seed}, device=device.type)
-    labels = imageset.labels(imageset.read_manifest(arguments.train))
+    labels = _labels(arguments.train)
     model = network.create(settings, classes=max(labels) + 1)
     with imageset.open_checked(arguments.train, deep=True) as images:
         trained = network.train(model, settings, images, labels, device=device)
         for _ in job.progress(trained, settings.steps, "extractor"):
             pass
     with imageset.open_checked(arguments.heldout, deep=True) as images:
-        heldout_labels = imageset.labels(imageset.read_manifest(arguments.heldout))
-        accuracy = network.accuracy(model, images, heldout_labels, settings.batch)
+        accuracy = network.accuracy(model, images, _labels(arguments.heldout), settings.batch)
     write_tensors(arguments.out, network.tensors(model))
     write_json(arguments.summary, {"task": settings.task, "heldout_accuracy": accuracy, "classes": max(labels) + 1})
     record.record([arguments.out, arguments.summary])
     return f"extractor {arguments.out.parent.name}: accuracy {accuracy:.1%} on held-out images ({settings.task})"
+
+
+def _labels(manifest: Path) -> list[int]:
+    """The label of every image; a set without them cannot train a classifier."""
+    found = imageset.labels(imageset.read_manifest(manifest))
+    if any(label is None for label in found):
+        raise ValueError(f"{manifest}: expected a label for every image, found some without; use a source with labels")
+    return found
 
 
 if __name__ == "__main__":

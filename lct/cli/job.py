@@ -1,7 +1,8 @@
 """What every job of the graph shares: arguments, logging, one-line errors, exit codes, progress.
 
 Standard error is the log (`2> {log}` in the rules); standard output is the terminal: one line per finished job.
-Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 interrupted with its state saved.
+Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 interrupted with its state saved;
+130 interrupted without one.
 """
 
 import argparse
@@ -92,13 +93,24 @@ def device(name: str, threads: int) -> Any:
 
 def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 5.0) -> Iterator[T]:
     """Pass `items` through, logging how many are done and the time that remains."""
-    started = last = time.monotonic()
+    count = counter(total, what, every_seconds)
     for done, item in enumerate(items, start=1):
         yield item
+        count(done)
+
+
+def counter(total: int, what: str, every_seconds: float = 5.0) -> Callable[[int], None]:
+    """A function to be told how many are done, which logs it and the time that remains."""
+    started = last = time.monotonic()
+
+    def count(done: int) -> None:
+        nonlocal last
         now = time.monotonic()
         if now - last >= every_seconds or done == total:
             last = now
             log.info("%s", progress_line(what, done, total, now - started))
+
+    return count
 
 
 def progress_line(what: str, done: int, total: int, seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""reference: features of the training images and their reconstructions, and the floor rows: no generator beats them."""
+"""reference: features of the training images and their reconstructions; the floor rows: real images, the VAE alone."""
 
 from pathlib import Path
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from lct.cli import job
 from lct.config.schema import build
 from lct.data import imageset
 from lct.files.hashing import sha256_file
@@ -25,7 +26,11 @@ class Scorer:
 
     def features(self, manifest: Path, limit: int | None = None) -> dict[str, torch.Tensor]:
         with imageset.open_checked(manifest, deep=True) as images:
-            return extract(self.model, images, self.protocol.batch, limit=limit)
+            total = len(images) if limit is None else limit
+            if len(images) < total:
+                raise ValueError(f"{manifest}: expected {total} images, as the protocol says, found {len(images)}")
+            count = job.counter(total, f"features {manifest}")
+            return extract(self.model, images, self.protocol.batch, limit=limit, progress=count)
 
     def describe(self, reference: dict[str, Any]) -> dict[str, Any]:
         """The protocol as data; `reference` is the manifest of the reference images."""

@@ -5,6 +5,7 @@ bytes. State and progress live under --work, in a folder named by the hash of se
 """
 
 import logging
+import math
 import shutil
 import signal
 import time
@@ -13,10 +14,10 @@ from pathlib import Path
 from lct.cli import job
 from lct.config.schema import build
 from lct.data.latents import Statistics, check_normalised
-from lct.files.atomic import copy, write_json
+from lct.files.atomic import copy, read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
-from lct.files.records import Job
+from lct.files.records import Job, mismatch, settings_path
 from lct.files.tensors import read_tensors, write_tensors
 from lct.training.loop import Trainer, train
 from lct.training.settings import Training
@@ -46,15 +47,16 @@ def run(arguments) -> str:
     latents = statistics.normalise(read_tensors(arguments.latents)["latents"])
     check_normalised(latents, statistics, str(arguments.latents))
     identity = record.deterministic()
-    work = (
-        arguments.work
-        / sha256_json([identity["settings"], seeds, [i["sha256"] for i in identity["inputs"].values()]])[:16]
-    )
-    with hold(work / "lock", "training of this run and seed", wait_seconds=10.0):
-        return _train(arguments, settings, latents, device, record, work)
+    inputs_sha256 = [entry["sha256"] for entry in identity["inputs"].values()]
+    name = sha256_json([identity["settings"], seeds, inputs_sha256])[:16]
+    # A copy that a killed scheduler left behind may still be training: wait for it, then take what it has published.
+    with hold(arguments.work / f"{name}.lock", "training of this run and seed", wait_seconds=math.inf):
+        return _train(arguments, settings, latents, device, record, arguments.work / name)
 
 
 def _train(arguments, settings: Training, latents, device, record: Job, work: Path) -> str:
+    if (finished := _published(arguments.out, record)) is not None:
+        return finished
     stop = _stop_on_signals()
     trainer = Trainer(settings, latents, arguments.seed, device, work / "state.safetensors")
     outputs: list[Path] = []
@@ -80,10 +82,20 @@ def _train(arguments, settings: Training, latents, device, record: Job, work: Pa
             outputs.append(arguments.out / name)
             copy(work / name, outputs[-1])
     write_json(arguments.out / "curves.json", progress.curve)
-    record.record(outputs)
+    record.record([*outputs, arguments.out / "curves.json"])
     shutil.rmtree(work, ignore_errors=True)  # finished: the state has served
     run = arguments.out.parent.name
     return f"train {run} {arguments.out.name}: {trainer.total_steps} steps, loss {progress.curve['loss'][-1]:.4g}"
+
+
+def _published(out: Path, record: Job) -> str | None:
+    """The line for the terminal if another copy of this very training has published everything, else None."""
+    last = out / "curves.json"  # recorded last, beside all the weights
+    if not settings_path(last).exists() or mismatch(last) or read_json(settings_path(last)) != record.deterministic():
+        return None
+    if any(mismatch(weights) for weights in out.glob("step*.safetensors")):
+        return None
+    return f"train {out.parent.name} {out.name}: another copy has finished it"
 
 
 def _stop_on_signals():

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lct.cluster.progress import running
+from lct.cluster.progress import unfinished
 from lct.config.model import Dataset, Main, Method, PublishedTable, RunEntry, Scale, TableSpec
 from lct.config.plan import Plan
 from lct.config.resolve import Files, flat, main_settings, run_settings, scale_settings
@@ -88,10 +88,11 @@ def status(arguments: argparse.Namespace) -> Result:
     plan = Plan(arguments.root, _overrides(arguments))
     planned = plan.all_metrics()
     done = [path for path in planned if (arguments.root / path).exists()]
-    trainings = running(arguments.root / "work" / plan.scale_name)
+    trainings = unfinished(arguments.root / "work" / plan.scale_name)
     lines = [f"{plan.scale_name}: {len(done)} of {len(planned)} metrics files computed"]
     lines += [
-        f"  training {t['name']}: step {t['step']} of {t['total']}, loss {t['loss']:.4g}, {t['eta_seconds']} s left"
+        f"  {'training' if t['running'] else 'interrupted'} {t['name']}: step {t['step']} of {t['total']}, "
+        f"loss {t['loss']:.4g}, {t['eta_seconds']} s left"
         for t in trainings
     ]
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
@@ -121,7 +122,10 @@ def verify(arguments: argparse.Namespace) -> Result:
     checked, faults = check_outputs(arguments.root / "results" / plan.scale_name, deep=arguments.deep)
     lines = [*faults, f"{checked} outputs checked, {len(faults)} faults"]
     if faults:
-        lines.append(f"delete what is named and run: snakemake --config scale={plan.scale_name}")
+        lines.append(
+            "delete what is named (for an image set: its .manifest.json) and run: "
+            f"snakemake --config scale={plan.scale_name}"
+        )
     return int(bool(faults)), {"checked": checked, "faults": faults}, "\n".join(lines)
 
 

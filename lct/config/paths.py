@@ -5,7 +5,7 @@ A setting that changes a file is in its path."""
 from dataclasses import dataclass
 
 IMAGE_SPLITS = ("train", "heldout")
-FLOORS = ("heldout", "reconstruction")  # rows that bound what any generator can reach
+FLOORS = ("heldout", "reconstruction")  # rows without a generator: what real images, and the VAE alone, score
 AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")  # a diffusers folder
 LATENT_FILES = ("latents.safetensors", "statistics.safetensors", "summary.json")
 RECONSTRUCTIONS = tuple(f"reconstructed-{split}" for split in IMAGE_SPLITS)

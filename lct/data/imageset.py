@@ -93,7 +93,8 @@ class ImageSet:
             raise FileNotFoundError(f"{path}: expected an image set, found nothing; run snakemake") from error
         except zipfile.BadZipFile as error:
             raise ValueError(
-                f"{path}: expected a whole image set, found a damaged zip ({error}); delete it and run snakemake again"
+                f"{path}: expected a whole image set, found a damaged zip ({error}); "
+                "delete its .manifest.json and run snakemake"
             ) from error
         expected = [f"{i:06d}.png" for i in range(len(entries))]
         if not entries or [e.filename for e in entries] != expected or any(e.compress_type for e in entries):
@@ -118,7 +119,8 @@ class ImageSet:
             if len(content) == size:
                 return content
         raise ValueError(
-            f"{self.path}: image {index}: expected {size} bytes, found damage; delete it and run snakemake again"
+            f"{self.path}: image {index}: expected {size} bytes, found damage; "
+            "delete its .manifest.json and run snakemake"
         )
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -133,7 +135,7 @@ class ImageSet:
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(
                 f"{self.path}: image {index}: expected an RGB PNG, found damage ({error}); "
-                "delete the file and run snakemake again"
+                "delete its .manifest.json and run snakemake"
             ) from error
 
     def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -192,10 +194,11 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
     manifest = read_manifest(path)
     archive = Path(path).parent / Path(manifest["file"]).name
     if not archive.exists():
-        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; run snakemake to make it")
+        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; delete {path} and run snakemake")
     if (found := archive.stat().st_size) != manifest["bytes"]:
         raise ValueError(
-            f"{archive}: expected {manifest['bytes']} bytes (from {path}), found {found}; delete it and run snakemake"
+            f"{archive}: expected {manifest['bytes']} bytes (from {path}), found {found}; "
+            f"delete {path} and run snakemake"
         )
     if deep:
         with open(archive, "rb") as handle:
@@ -203,7 +206,7 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
         if found != manifest["sha256"]:
             raise ValueError(
                 f"{archive}: expected sha256 {manifest['sha256']} (from {path}), found {found}; "
-                "delete it and run snakemake"
+                f"delete {path} and run snakemake"
             )
     images = ImageSet(archive)
     found = (len(images), images.height, images.width)

@@ -1,12 +1,16 @@
 """Locks that the operating system drops when their holder dies, kill -9 included."""
 
 import fcntl
+import logging
+import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+log = logging.getLogger(__name__)
 
 
 class Busy(RuntimeError):
@@ -33,17 +37,32 @@ def take(path: Path | str, what: str) -> IO[str]:
     return handle
 
 
+def is_held(path: Path | str) -> bool:
+    """Whether some process holds the lock on `path`; asks without taking it away from anyone."""
+    if not Path(path).exists():
+        return False
+    try:
+        take(path, "question").close()
+    except Busy:
+        return True
+    return False
+
+
 @contextmanager
 def hold(path: Path | str, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock on `path` inside a `with` block, waiting up to `wait_seconds` for another holder to end."""
-    deadline = time.monotonic() + wait_seconds
+    started, said = time.monotonic(), -math.inf
     while True:
         try:
             handle = take(path, what)
             break
-        except Busy:
-            if time.monotonic() >= deadline:
+        except Busy as busy:
+            waited = time.monotonic() - started
+            if waited >= wait_seconds:
                 raise
-            time.sleep(1.0)
+            if waited - said >= 60:
+                said = waited
+                log.info("waiting: %s", busy)
+            time.sleep(0.5)
     with handle:
         yield
