@@ -198,13 +198,28 @@ def test_every_mode_with_a_way_to_rgb_is_read(tmp_path, mode):
         image = gradient(8, 8, mode)
         image.save(path)
         expected = np.array(image.convert("RGB"))
-    found = read_image(path, 8)
+    found = read_image(path, 8, convert=True)
     assert found.shape == (8, 8, 3) and np.abs(found.astype(int) - expected).max() <= (3 if mode == "YCbCr" else 0)
 
 
 def test_transparent_pixels_become_white(tmp_path):
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "x.png")
-    assert (read_image(tmp_path / "x.png", 4) == 255).all()
+    assert (read_image(tmp_path / "x.png", 4, convert=True) == 255).all()
+
+
+@pytest.mark.parametrize(("mode", "ending"), [("P", "png"), ("RGBA", "png"), ("CMYK", "tif"), ("I;16", "png")])
+def test_an_image_that_is_not_rgb_or_grey_is_refused_by_name_unless_conversion_is_asked_for(tmp_path, mode, ending):
+    path = tmp_path / f"x.{ending}"
+    Image.new(mode, (8, 8)).save(path)
+    with pytest.raises(ValueError, match=rf"x\.{ending}: expected .*found mode {mode}.*set source\.convert: true"):
+        read_image(path, 8)
+    assert read_image(path, 8, convert=True).shape == (8, 8, 3)
+
+
+def test_grey_is_written_three_times(tmp_path):
+    gradient(8, 8, "L").save(tmp_path / "x.png")
+    found = read_image(tmp_path / "x.png", 8)
+    assert (found == found[..., :1]).all() and found.std() > 0
 
 
 def test_a_rotated_photograph_is_turned_upright(tmp_path):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lct.config.plan import Plan
 from lct.files.hashing import sha256_file
@@ -144,7 +145,7 @@ def test_touching_a_file_reruns_nothing_and_a_setting_reruns_exactly_what_follow
 
 
 def test_killed_and_interrupted_runs_go_on_to_the_same_bytes(smoke, tmp_path):
-    """Snakemake alone killed with -9 while trainings run (they live on), Ctrl-C later, then to the end: the same bytes."""
+    """Snakemake alone killed with -9 while a training lives on, Ctrl-C later, then to the end: the same bytes."""
     folder = project(tmp_path / "project")
     for kill, number, file in (
         (os.kill, signal.SIGKILL, "work/smoke/*/s0/*.lock"),
@@ -207,7 +208,6 @@ def test_bad_configuration_stops_before_the_graph(words, message):
 def own_images(folder: Path, count: int) -> Path:
     """A project whose sub-table (a) is a folder of images, at smoke scale; returns the folder of images."""
     import numpy as np
-    from PIL import Image
 
     images = folder / "my-images"
     images.mkdir()
@@ -220,7 +220,7 @@ def own_images(folder: Path, count: int) -> Path:
     return images
 
 
-@pytest.mark.parametrize("damage", ["truncated", "not an image", "empty folder"])
+@pytest.mark.parametrize("damage", ["truncated", "not an image", "not RGB", "empty folder"])
 def test_a_bad_image_stops_with_its_name_and_leaves_nothing(tmp_path, damage):
     folder = project(tmp_path / "project")
     images = own_images(folder, 400)
@@ -230,7 +230,10 @@ def test_a_bad_image_stops_with_its_name_and_leaves_nothing(tmp_path, damage):
         expected = "my-images"
     else:
         path = images / "007.png"
-        path.write_bytes(path.read_bytes()[:100] if damage == "truncated" else b"<html>not found</html>")
+        if damage == "not RGB":
+            Image.open(path).convert("CMYK").save(path, format="TIFF")
+        else:
+            path.write_bytes(path.read_bytes()[:100] if damage == "truncated" else b"<html>not found</html>")
         expected = "007.png"
     done = snakemake(folder, "results/smoke/images/digits/train.zip", *SMOKE)
     assert done.returncode != 0

@@ -66,6 +66,7 @@ class FolderSource:
     recursive: bool = True  # also look into folders below it
     extensions: tuple[str, ...] = ("png", "jpg", "jpeg", "webp", "bmp", "ppm", "tif", "tiff")  # others are ignored
     first: int | None = None  # keep only the first so many, in sorted order; null: all
+    convert: bool = False  # bring palette, transparent, CMYK and 16-bit images to RGB too; false: stop at the first
 
     def __post_init__(self):
         _require(bool(self.path), "path", "a folder's name", repr(self.path))

@@ -177,16 +177,17 @@ def folder(source: FolderSource, dataset: Dataset, root: Path) -> Sides:
 
     def side(picks: list[int]) -> Side:
         items = [{"source": names[pick], "label": None} for pick in picks]
-        return Side(items, lambda i: read_image(place / names[picks[i]], dataset.resolution))
+        return Side(items, lambda i: read_image(place / names[picks[i]], dataset.resolution, source.convert))
 
     return Sides(side(order[dataset.heldout : dataset.heldout + train]), side(order[: dataset.heldout]))
 
 
-def read_image(path: Path, resolution: int) -> np.ndarray:
+def read_image(path: Path, resolution: int, convert: bool = False) -> np.ndarray:
     """One image file as (resolution, resolution, 3) uint8: turned as its EXIF tag says, brought to RGB, centre-cropped.
 
-    Grey, palette and CMYK images are converted; transparency is laid over white; 16-bit greys keep their upper eight
-    bits. Animated images and those with no way to RGB are refused, damaged and cut-off ones too, by name.
+    Grey is written three times. With `convert`, palette and CMYK images become RGB, transparency is laid over white,
+    and 16-bit greys keep their upper eight bits; without it they are refused by name, as are animated images, those
+    with no way to RGB, and damaged or cut-off ones.
     """
     from PIL import ImageOps
 
@@ -197,6 +198,8 @@ def read_image(path: Path, resolution: int) -> np.ndarray:
             if getattr(image, "n_frames", 1) > 1:
                 raise ValueError(f"{image.n_frames} frames")
             image.load()
+            if not convert and (image.mode not in ("RGB", "L") or image.has_transparency_data):
+                raise ValueError(f"mode {image.mode}; to bring such images to RGB, set source.convert: true")
             return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         reason = str(error).replace(str(path), "").strip() or type(error).__name__
