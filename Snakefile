@@ -15,12 +15,18 @@ include: "workflow/rules/report.smk"
 
 localrules:
     all,
+    all_tables,
 
 
 rule all:
     default_target: True
     input:
-        rules.report.output,
+        rules.report_tables.output,
+
+
+rule all_tables:
+    input:
+        rules.report_all.output,
 
 
 onstart:

@@ -23,7 +23,7 @@ ALLOWED = {  # room -> rooms (or modules) it may import from lct; a room may alw
     "losses": {"schedules"},
     "networks": set(),
     "data": set(),
-    "config": SETTINGS | {"schedules"},
+    "config": SETTINGS | {"schedules", "networks.layout"},
     "lineage": {"config", "files"},
     "cluster": {"config", "files"},
     "training": {"schedules", "losses", "networks", "data", "config", "files"},

@@ -27,6 +27,16 @@ def settings_of(values: dict) -> Autoencoder:
     return build(kinds[values["kind"]], values, "--settings: autoencoder")
 
 
+def check_shape(model, settings: Autoencoder) -> None:
+    """The plan counts parameters and sizes by these two numbers: they must be those of the model."""
+    found = (model.config.latent_channels, 2 ** (len(model.config.block_out_channels) - 1))
+    expected = (settings.latent_channels, settings.downsampling)
+    if found != expected:
+        raise ValueError(
+            f"autoencoder: expected latent_channels, downsampling {expected}, found {found}; correct the dataset"
+        )
+
+
 def autoencoder(arguments) -> str:
     settings = settings_of(arguments.settings["autoencoder"])
     device = job.device(arguments.device, threads=1)
@@ -40,7 +50,7 @@ def autoencoder(arguments) -> str:
             for name in AUTOENCODER_FILES:
                 shutil.copyfile(Path(settings.folder) / name, Path(made) / name)
             line = f"taken over from {settings.folder}"
-        vae.load(Path(made))  # complete and loadable, or one clear error
+        check_shape(vae.load(Path(made)), settings)  # complete and loadable, or one clear error
         for name in AUTOENCODER_FILES:
             copy(Path(made) / name, arguments.out / name)
     record.record([arguments.out / name for name in AUTOENCODER_FILES])

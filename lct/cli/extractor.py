@@ -9,7 +9,7 @@ from lct.files.atomic import write_json
 from lct.files.records import Job
 from lct.files.tensors import write_tensors
 from lct.metrics import extractor as network
-from lct.metrics.settings import TrainedExtractor
+from lct.metrics.settings import Extractor, InceptionExtractor, TrainedExtractor
 
 
 def main() -> int:
@@ -22,8 +22,18 @@ def main() -> int:
     return job.run(lambda: extractor(arguments))
 
 
+def settings_of(values: dict) -> Extractor:
+    kinds = {"trained": TrainedExtractor, "inception": InceptionExtractor}
+    return build(kinds[values["kind"]], values, "--settings: extractor")
+
+
 def extractor(arguments) -> str:
-    settings = build(TrainedExtractor, arguments.settings["extractor"], "--settings: extractor")
+    settings = settings_of(arguments.settings["extractor"])
+    if isinstance(settings, InceptionExtractor):
+        raise ValueError(
+            f"extractor {settings.id}: expected its weights at {settings.weights}, found no way to read them yet; "
+            "they come with the paper's data, trainings and samples do not need them"
+        )
     device = job.device(arguments.device, threads=1)
     inputs = {"train": arguments.train, "heldout": arguments.heldout}
     record = Job("extractor", arguments.settings, inputs=inputs, seeds={"extractor": settings.seed}, device=device.type)

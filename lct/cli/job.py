@@ -71,14 +71,16 @@ def _fail(line: str, code: int) -> int:
     return code
 
 
-def device(name: str, threads: int) -> Any:
-    """The torch device, set up for deterministic results: fixed threads, deterministic algorithms."""
+def device(name: str, threads: int, tf32: bool = False) -> Any:
+    """The torch device, set up for deterministic results: fixed threads, deterministic algorithms, chosen precision."""
     import torch
 
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid: about 5 % of a small step
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

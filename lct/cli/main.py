@@ -41,7 +41,7 @@ VERBS = {
         "lct status --scale mini",
     ),
     "report": Verb(
-        "render the report from whatever cells exist", verbs.report, verbs.scale_argument, "lct report --scale mini"
+        "render the report from whatever cells exist", verbs.report, verbs.report_arguments, "lct report --scale mini"
     ),
     "verify": Verb("do outputs agree with their records?", verbs.verify, verbs.verify_arguments, "lct verify --deep"),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),

@@ -1,6 +1,7 @@
 """report: HTML, Markdown, LaTeX and CSV from tables.json."""
 
 import argparse
+import os
 from pathlib import Path
 
 from lct.cli import job
@@ -21,7 +22,8 @@ def main() -> int:
 
 def report(arguments) -> str:
     record = Job("report", {"recipe": RECIPES["report"]}, inputs={"tables": arguments.tables})
-    contents = render(read(arguments.tables), Path.cwd())
+    up = os.path.relpath(Path.cwd(), arguments.files[0].parent)
+    contents = render(read(arguments.tables), Path.cwd(), up)
     for path in arguments.files:
         write_text(path, contents[path.name])
     record.record([path for path in arguments.files if path.suffix == ".html"])

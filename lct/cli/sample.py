@@ -42,12 +42,13 @@ def sample(arguments) -> str:
     settings = arguments.settings
     sampling = build(Sampling, settings["sampling"], "--settings: sampling")
     noise_grid = build(NoiseGrid, settings["grid"], "--settings: grid")
-    device = job.device(arguments.device, sampling.threads)
+    device = job.device(arguments.device, sampling.threads, tf32=sampling.matmul == "tf32")
     statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
     autoencoder = vae.load(arguments.autoencoder, device)
 
     def decode(x: torch.Tensor) -> np.ndarray:
-        return np.stack(list(vae.decode(autoencoder, statistics.denormalise(x), settings["encoding"]["batch"])))
+        latents, batch = statistics.denormalise(x), settings["encoding"]["batch"]
+        return np.stack(list(vae.decode(autoencoder, latents, batch, sampling.rounding)))
 
     for weights, name in settings["wanted"]:
         values = settings["samplers"][name]
@@ -60,11 +61,11 @@ def sample(arguments) -> str:
             record = Job("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
             out = arguments.out / weights / name / f"d{draw}.zip"
             images = generate(f, decode, sampler, sampling, noise_grid, draw, shape, device)
-            _write(job.progress(images, sampling.num_images, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
+            _write(job.progress(images, sampling.count, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
             record.record([out])
     run, seed = arguments.out.parts[-2:]
     names = ", ".join(name for _, name in settings["wanted"])
-    return f"sample {run} {seed}: {sampling.num_images} images each by {names}"
+    return f"sample {run} {seed}: {sampling.count} images each by {names}"
 
 
 def _write(images: Iterable[np.ndarray], out: Path, shown: int) -> None:

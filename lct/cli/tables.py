@@ -14,6 +14,7 @@ from lct.report.collect import collect
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", required=True, help="scale whose cells are collected")
+    parser.add_argument("--which", choices=("tables", "all"), default="tables", help="those it lists, or all of them")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     arguments = parser.parse_args()
     return job.run(lambda: tables(arguments))
@@ -21,9 +22,9 @@ def main() -> int:
 
 def tables(arguments) -> str:
     plan = Plan(Path.cwd(), {"scale": arguments.scale})
-    collected = collect(plan, Path.cwd())
+    collected = collect(plan, Path.cwd(), arguments.which)
     paths = {v["metrics"] for row in rows_of(collected) for cell in row["cells"].values() for v in cell["values"]}
-    settings = {"recipe": RECIPES["tables"], "scale": arguments.scale}
+    settings = {"recipe": RECIPES["tables"], "scale": arguments.scale, "which": arguments.which}
     record = Job("tables", settings, inputs={path: Path(path) for path in sorted(paths)})
     write_json(arguments.out, collected)
     record.record([arguments.out])

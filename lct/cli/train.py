@@ -39,7 +39,7 @@ def main() -> int:
 
 def run(arguments) -> str:
     settings = build(Training, arguments.settings["training"], "--settings: training")
-    device = job.device(arguments.device, settings.threads)
+    device = job.device(arguments.device, settings.threads, tf32=settings.matmul == "tf32")
     inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
     seeds = {"train": arguments.seed}
     record = Job("train", arguments.settings, inputs=inputs, seeds=seeds, device=device.type)
@@ -60,10 +60,12 @@ def _train(arguments, settings: Training, latents, device, record: Job, work: Pa
     stop = _stop_on_signals()
     trainer = Trainer(settings, latents, arguments.seed, device, work / "state.safetensors")
     outputs: list[Path] = []
+    steps = settings.kept_steps(len(latents))
+    rates = {step: settings.emas if step == steps[0] else settings.emas[:1] for step in steps}
 
     def keeper(step: int):
         def keep(averages) -> None:
-            for rate in settings.emas:
+            for rate in rates[step]:
                 kept = work / f"step{step}-ema{rate}.safetensors"
                 write_tensors(
                     kept, averages.weights(rate), {"step": step, "ema": rate, "latent_shape": list(latents.shape[1:])}
@@ -71,13 +73,12 @@ def _train(arguments, settings: Training, latents, device, record: Job, work: Pa
 
         return keep
 
-    steps = sorted({*settings.keep_steps, trainer.total_steps})
     report = _Reporter(work / "progress.json", trainer.total_steps)
     progress = train(trainer, {step: keeper(step) for step in steps}, report, stop, arguments.save_seconds)
     if progress.step < trainer.total_steps:
         raise job.Interrupted(f"state saved at step {progress.step} of {trainer.total_steps}")
     for step in steps:
-        for rate in settings.emas:
+        for rate in rates[step]:
             name = f"step{step}-ema{rate}.safetensors"
             outputs.append(arguments.out / name)
             copy(work / name, outputs[-1])

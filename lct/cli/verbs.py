@@ -7,12 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster.progress import unfinished
-from lct.config.model import Dataset, Main, Method, PublishedTable, RunEntry, Scale, TableSpec
+from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec
 from lct.config.plan import Plan
-from lct.config.resolve import Files, flat, main_settings, run_settings, scale_settings
+from lct.config.resolve import (
+    Files,
+    Layer,
+    dataset_settings,
+    flat,
+    known_run,
+    main_settings,
+    run_settings,
+    scale_settings,
+)
 from lct.config.schema import schema
 from lct.files.atomic import write_json, write_text
 from lct.lineage.check import check_outputs
+from lct.losses.settings import ROBUST
+from lct.networks.layout import parameters
 
 Result = tuple[int, Any, str]
 SCHEMAS = {
@@ -39,6 +50,11 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
     scale_argument(parser)
 
 
+def report_arguments(parser: argparse.ArgumentParser) -> None:
+    scale_argument(parser)
+    parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
+
+
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
     scale_argument(parser)
     parser.add_argument("--deep", action="store_true", help="hash every file again instead of comparing sizes")
@@ -53,26 +69,60 @@ def show(arguments: argparse.Namespace) -> Result:
     if len(arguments.runs) > 2:
         raise ValueError(f"expected one run or two, found {len(arguments.runs)}; compare two at a time")
     files = Files(arguments.root)
-    _, scale = scale_settings(files, main_settings(files, _overrides(arguments)).scale)
-    known = sorted(files.run_entries())
+    scale_name = main_settings(files, _overrides(arguments)).scale
+    _, scale = scale_settings(files, scale_name)
     for name in arguments.runs:
-        if name not in known:
-            raise ValueError(f"expected runs of {known}, found {name!r}; fix the name")
+        if not known_run(files, name, scale):
+            raise ValueError(f"expected runs of {sorted(files.run_entries())}, found {name!r}; fix the name")
     resolved = [run_settings(files, name, scale) for name in arguments.runs]
     tables = [
         {key: {"value": value, "source": run.sources.get(key, "default")} for key, value in flat(run.training).items()}
         for run in resolved
     ]
     if len(tables) == 1:
-        width = max(map(len, tables[0]))
-        lines = [f"{key:<{width}}  {_text(e['value']):<24}  {e['source']}" for key, e in tables[0].items()]
-        return 0, tables[0], "\n".join(lines)
+        facts = _facts(files, resolved[0], scale_name, scale)
+        width = max(map(len, [*tables[0], *facts]))
+        lines = [f"{key:<{width}}  {_text(value)}" for key, value in facts.items()]
+        lines += ["", *(f"{key:<{width}}  {_text(e['value']):<24}  {e['source']}" for key, e in tables[0].items())]
+        return 0, {"facts": facts, "settings": tables[0]}, "\n".join(lines)
     keys = [key for key in tables[0] | tables[1] if _value(tables[0], key) != _value(tables[1], key)]
     width = max(map(len, keys), default=0)
     a, b = arguments.runs
-    lines = [f"{'':<{width}}  {a:<24}  {b}"]
+    lines = [f"{f'scale {scale_name}':<{width}}  {a:<24}  {b}"]
     lines += [f"{key:<{width}}  {_text(_value(tables[0], key)):<24}  {_text(_value(tables[1], key))}" for key in keys]
     return 0, {key: {a: _value(tables[0], key), b: _value(tables[1], key)} for key in keys}, "\n".join(lines)
+
+
+def _facts(files: Files, run: Run, scale_name: str, scale: Layer) -> dict[str, Any]:
+    """What follows from a run's settings: sizes, steps, stages."""
+    dataset, _ = dataset_settings(files, run.dataset, scale, f"run {run.id}: dataset")
+    training, count = run.training, dataset.count
+    facts: dict[str, Any] = {"scale": scale_name, "run": run.id, "dataset": run.dataset, "method": run.method}
+    facts |= {"reading": run.note} if run.note else {}
+    facts |= {"weights": f"{run.weights.path} (no training)"} if run.weights else {}
+    side = dataset.resolution // dataset.autoencoder.downsampling
+    channels = dataset.autoencoder.latent_channels
+    total, trainable = parameters(training.network, channels, side)
+    facts |= {"latents": [channels, side, side], "parameters": total, "trainable parameters": trainable}
+    facts["samplers"] = {name: f"{sampler.nfe} NFE" for name, sampler in run.samplers.items()}
+    if count is None and training.steps is None:
+        return facts
+    steps = training.schedule_steps(count or 0)
+    facts |= {"steps of the schedule": steps, "steps taken": training.total_steps(count or 0)}
+    if training.epochs:
+        facts["steps per epoch"] = training.steps_per_epoch(count)
+    if training.curriculum.kind == "ict":
+        length, c0 = training.curriculum.stage_steps(steps), training.curriculum.s0
+        stages = [training.curriculum.intervals(stage * length, steps) for stage in range(training.curriculum.stages)]
+        facts |= {
+            "steps of a stage": length,
+            "intervals s by stage": stages,
+            "points N by stage": [s + 1 for s in stages],
+        }
+        if training.objective.loss in ROBUST:
+            scales = [training.objective.scale.c(s, c0, channels * side**2, training.grid) for s in stages]
+            facts["c by stage"] = [float(f"{c:.4g}") for c in scales]
+    return facts
 
 
 def _value(table: dict[str, dict[str, Any]], key: str) -> Any:
@@ -86,7 +136,7 @@ def _text(value: Any) -> str:
 def status(arguments: argparse.Namespace) -> Result:
     """Metrics files computed of those planned, and running trainings."""
     plan = Plan(arguments.root, _overrides(arguments))
-    planned = plan.all_metrics()
+    planned = plan.all_metrics("tables")
     done = [path for path in planned if (arguments.root / path).exists()]
     trainings = unfinished(arguments.root / "work" / plan.scale_name)
     lines = [f"{plan.scale_name}: {len(done)} of {len(planned)} metrics files computed"]
@@ -109,10 +159,11 @@ def report(arguments: argparse.Namespace) -> Result:
     from lct.report.render import render
 
     plan = Plan(arguments.root, _overrides(arguments))
-    contents = render(collect(plan, arguments.root), arguments.root)
+    which = "all" if arguments.all else "tables"
+    contents = render(collect(plan, arguments.root, which), arguments.root, "../../.." if arguments.all else "../..")
     for name, content in contents.items():
-        write_text(arguments.root / plan.paths.report(name), content)
-    page = plan.paths.report("index.html")
+        write_text(arguments.root / plan.paths.report(name, which), content)
+    page = plan.paths.report("index.html", which)
     return 0, {"report": page}, f"{page}\nthe graph does the same when all cells exist: snakemake {page}"
 
 

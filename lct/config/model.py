@@ -1,5 +1,6 @@
 """What the YAML files under config/ may hold, joined from the rooms' settings. Nothing here imports torch."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from lct.report.settings import PublishedTable, TableSpec
 from lct.sampling.settings import Sampler, Sampling
 from lct.training.settings import Training
 
-__all__ = ["Dataset", "Main", "Method", "PublishedTable", "Run", "RunEntry", "Scale", "TableSpec"]
+__all__ = ["Dataset", "GivenWeights", "Main", "Method", "PublishedTable", "Run", "RunEntry", "Scale", "TableSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,9 @@ class Dataset(DataSettings):
     """config/datasets/*.yaml: images, autoencoder and encoding, and the network whose features measure distances."""
 
     extractor: Extractor = field(default_factory=TrainedExtractor)  # feature extractor of FD, precision and recall
+    training: dict[str, Any] = field(
+        default_factory=dict, metadata={"partial": Training}
+    )  # settings of every run on this dataset, such as epochs and batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,18 @@ class Main:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Short:
+    """How the runs of `more_tables` are cheapened: as runs of their own, RUN-SUFFIX, that no other table reads."""
+
+    suffix: str = "short"  # run digits-lct becomes digits-lct-short
+    seeds: dict[str, tuple[int, ...]]  # dataset -> training seeds
+    training: dict[str, Any] = field(
+        default_factory=dict, metadata={"partial": Training}
+    )  # settings on top of each run's own
+    note: str  # what this does to the numbers, printed under every such table
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """config/scales/*.yaml: one size of the whole experiment."""
 
@@ -38,6 +54,8 @@ class Scale:
     comparable: bool = False  # whether its numbers may be set against published ones
     distance: str = "FID"  # name of the Frechet distance here; FID only with the Inception network
     tables: tuple[str, ...]  # files in config/tables/ that a bare `snakemake` makes
+    more_tables: tuple[str, ...] = ()  # further ones, that `snakemake all_tables` makes
+    short: Short | None = None  # how the runs of more_tables are cheapened; null: they are the same runs
     subtables: dict[str, str]  # sub-table -> file in config/datasets/; missing ones are reported as not run
     seeds: dict[str, tuple[int, ...]]  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes
@@ -61,16 +79,36 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunEntry:
-    """An entry of config/runs/*.yaml: dataset, method, and what differs from both."""
+class GivenWeights:
+    """Weights that exist already: a safetensors file with the tensors of the run's network."""
 
-    dataset: str  # a file in config/datasets/
-    method: str  # a file in config/methods/
-    note: str | None = None  # provenance, in one line
+    path: str  # the file; relative to the repository root unless absolute
+    sha256: str  # of that file; part of every path made from it
+
+    def __post_init__(self):
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256: expected 64 hexadecimal digits, found {self.sha256!r}; sha256sum prints them")
+
+    @property
+    def name(self) -> str:
+        """In the place of step and EMA, which are not known."""
+        return f"given-{self.sha256[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEntry:
+    """An entry of config/runs/*.yaml: dataset and method, or another run, and what differs from them."""
+
+    dataset: str | None = None  # a file in config/datasets/; with `base`, that run's
+    datasets: tuple[str, ...] = ()  # one run for each of these instead; "{dataset}" in name and base stands for it
+    method: str | None = None  # a file in config/methods/; with `base`, that run's
+    base: str | None = None  # another run, whose settings and samplers this one starts from
+    note: str | None = None  # which reading of the sources this is, and where it is known from
     training: dict[str, Any] = field(
         default_factory=dict, metadata={"partial": Training}
-    )  # differences from the method
+    )  # differences from the method or base
     samplers: dict[str, Sampler] = field(default_factory=dict)  # further samplers
+    weights: GivenWeights | None = None  # existing weights: sampled and scored without training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,3 +121,6 @@ class Run:
     training: Training  # resolved
     samplers: dict[str, Sampler]  # sampler id -> sampler
     sources: dict[str, str]  # dotted key -> the file that set it, or "default"
+    note: str | None = None  # which reading of the sources this is
+    weights: GivenWeights | None = None  # existing weights, taken instead of training
+    short: bool = False  # cheapened, for the tables that only `snakemake all_tables` makes

@@ -57,11 +57,12 @@ class Paths:
     def floor_metrics(self, dataset: str, floor: str, protocol: str) -> str:
         return f"results/{self.scale}/metrics/reference/{dataset}/{floor}/{protocol}.json"
 
-    def tables(self) -> str:
-        return f"results/{self.scale}/tables/tables.json"
+    def tables(self, which: str = "tables") -> str:
+        """All cells of the tables that the scale lists ("tables"), or of those and its further ones ("all")."""
+        return f"results/{self.scale}/tables/{which}.json"
 
-    def report(self, name: str) -> str:
-        return f"reports/{self.scale}/{name}"
+    def report(self, name: str, which: str = "tables") -> str:
+        return f"reports/{self.scale}/{'all/' if which == 'all' else ''}{name}"
 
     def samples_folder(self, run: str, seed: int | str) -> str:
         return f"results/{self.scale}/sample/{run}/s{seed}"

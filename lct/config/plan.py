@@ -20,6 +20,8 @@ from lct.config.resolve import (
     table_spec,
 )
 from lct.config.schema import plain
+from lct.networks.layout import parameters
+from lct.report.settings import RowChange, TableRow
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,14 @@ class Plan:
         self.scale, self._scale_layer = scale_settings(self.files, self.scale_name)
         self.paths = Paths(self.scale_name)
         where = self._scale_layer.source
+        listed = (*self.scale.tables, *self.scale.more_tables)
+        if twice := sorted({name for name in listed if listed.count(name) > 1}):
+            raise ValueError(
+                f"{where}: tables, more_tables: expected every table once, found {twice} twice; remove one"
+            )
         self.tables: dict[str, TableSpec] = {
-            name: table_spec(self.files, name, f"{where}: tables") for name in self.scale.tables
+            name: table_spec(self.files, name, f"{where}: {'tables' if i < len(self.scale.tables) else 'more_tables'}")
+            for i, name in enumerate(listed)
         }
         self.published: dict[str, PublishedTable] = {
             spec.published: published_table(self.files, spec.published, f"config/tables/{name}.yaml: published")
@@ -78,7 +86,13 @@ class Plan:
                 raise ValueError(
                     f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"
                 )
+        if self.scale.protocol.num_images > self.scale.sampling.count:
+            raise ValueError(
+                f"{where}: protocol.num_images: expected at most the {self.scale.sampling.count} images of `sampling`, "
+                f"found {self.scale.protocol.num_images}; sample more or score fewer"
+            )
         self.runs: dict[str, Run] = {}
+        self._weights_names: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._cells(name, spec)]
         self._refuse_twins()
 
@@ -88,43 +102,107 @@ class Plan:
 
     def _cells(self, table: str, spec: TableSpec) -> list[Cell]:
         published = self.published[spec.published]
+        printed = {row for subtable in published.subtables for row in published.rows_of(subtable.id)}
+        if unknown := sorted(spec.rows.keys() - printed):
+            raise ValueError(
+                f"config/tables/{table}.yaml: rows: expected rows of config/published/{spec.published}.yaml, found "
+                f"{unknown}; known: {sorted(printed)}; fix the names"
+            )
         cells = []
         for subtable, dataset in self.scale.subtables.items():
             rows = published.rows_of(subtable)
             for row, entry in spec.rows.items():
                 where = f"config/tables/{table}.yaml: rows.{row}"
-                if row not in rows:
-                    continue
-                run = self._run(entry.run.replace("{dataset}", dataset), where)
-                if self.scale_name not in entry.sampler:
-                    raise ValueError(
-                        f"{where}: sampler: expected one for scale {self.scale_name!r}, found {entry.sampler}; add it"
-                    )
-                sampler = entry.sampler[self.scale_name]
-                if sampler not in run.samplers:
-                    raise ValueError(
-                        f"{where}: sampler: expected one of {sorted(run.samplers)} (run {run.id}), found {sampler!r}"
-                    )
-                weights = self.weights_names(run)[0]
-                sets = tuple(
-                    SampleSet(run.id, seed, weights, sampler, draw)
-                    for seed in self.scale.seeds[dataset]
-                    for draw in self.scale.sampling.draws
-                )
-                cells.append(Cell(table, subtable, row, run.id, weights, sampler, sets))
+                if row in rows:
+                    cell = self._cell(table, subtable, dataset, row, entry, where)
+                    cells += [] if cell is None else [cell]
         return cells
 
-    def _run(self, name: str, where: str) -> Run:
+    def _cell(self, table: str, subtable: str, dataset: str, row: str, entry: TableRow, where: str) -> Cell | None:
+        """The cell of one row; None where the row has no counterpart at this scale."""
+        change = entry.datasets.get(dataset, RowChange())
+        samplers = entry.sampler | change.sampler
+        if self.scale_name not in samplers:
+            raise ValueError(
+                f"{where}: sampler: expected one for scale {self.scale_name!r}, found {samplers}; add it (null: none)"
+            )
+        sampler = samplers[self.scale_name]
+        if sampler is None:
+            return None
+        run = self._run((change.run or entry.run).replace("{dataset}", dataset), table, where)
+        if sampler not in run.samplers:
+            raise ValueError(
+                f"{where}: sampler: expected one of {sorted(run.samplers)} (run {run.id}), found {sampler!r}"
+            )
+        self._check_sampler(run, sampler, table, subtable, row, where)
+        weights = self._weights(run, entry, where)
+        sets = tuple(
+            SampleSet(run.id, seed, weights, sampler, draw)
+            for seed in self.seeds_of(run.id)
+            for draw in self.scale.sampling.draws
+        )
+        return Cell(table, subtable, row, run.id, weights, sampler, sets)
+
+    def _check_sampler(self, run: Run, name: str, table: str, subtable: str, row: str, where: str) -> None:
+        sampler, grid = run.samplers[name], run.training.grid
+        sigmas = getattr(sampler, "middle_sigmas", ())
+        if any(not grid.sigma_min < sigma < grid.sigma_max for sigma in sigmas):
+            raise ValueError(
+                f"{where}: sampler {name}: expected middle_sigmas inside ({grid.sigma_min}, {grid.sigma_max}), the "
+                f"grid of run {run.id}, found {list(sigmas)}; fix them"
+            )
+        printed = self.published[self.tables[table].published].rows_of(subtable)[row].nfe
+        if self.scale.comparable and sampler.nfe != printed:
+            raise ValueError(
+                f"{where}: sampler: expected one of {printed} NFE, the row's, found {name} with {sampler.nfe}"
+            )
+
+    def _weights(self, run: Run, entry: TableRow, where: str) -> str:
+        """The (step, EMA) pair that a row evaluates."""
+        names = self.weights_names(run)
+        if run.weights is not None:
+            return names[0]
+        training, rate = run.training, entry.ema.get(self.scale_name)
+        if rate is not None and rate not in training.emas:
+            raise ValueError(
+                f"{where}: ema: expected one that run {run.id} keeps, {list(training.emas)}, found {rate}; fix it"
+            )
+        epoch = entry.epoch.get(self.scale_name)
+        if epoch is None:
+            return names[0] if rate is None else names[0].rpartition("-ema")[0] + f"-ema{rate}"
+        if epoch not in training.keep_epochs:
+            raise ValueError(
+                f"{where}: epoch: expected one that run {run.id} keeps, {list(training.keep_epochs)}, found {epoch};"
+                " add it to keep_epochs"
+            )
+        step = training.step_of(epoch, self.datasets[run.dataset].count)
+        name = f"step{step}-ema{rate or training.emas[0]}"
+        if name not in names:
+            raise ValueError(
+                f"{where}: ema: expected {training.emas[0]}, the one kept before the last step, found {rate}"
+            )
+        return name
+
+    def _run(self, name: str, table: str, where: str) -> Run:
+        entries, short = self.files.run_entries(), self.scale.short
+        if name not in entries:
+            raise ValueError(
+                f"{where}: expected a run of config/runs/, found {name!r}; known: {sorted(entries)}; fix it or add it"
+            )
+        if short is not None and table in self.scale.more_tables and entries[name].entry.weights is None:
+            name = f"{name}-{short.suffix}"
+            if name in entries:
+                raise ValueError(f"{entries[name].source}: run {name!r} is the name of a shortened run; rename it")
         if name not in self.runs:
-            known = sorted(self.files.run_entries())
-            if name not in known:
-                raise ValueError(
-                    f"{where}: expected a run of config/runs/, found {name!r}; known: {known}; fix it or add the run"
-                )
             run = run_settings(self.files, name, self._scale_layer)
             if run.dataset not in self.datasets:
                 raise ValueError(
                     f"{where}: run {name} is trained on {run.dataset!r}, expected one of {sorted(self.datasets)}"
+                )
+            if run.short and run.dataset not in short.seeds:
+                raise ValueError(
+                    f"{self._scale_layer.source}: short.seeds: expected training seeds for {run.dataset!r}, found "
+                    f"none; add `{run.dataset}: [0]`"
                 )
             self.runs[name] = run
         return self.runs[name]
@@ -132,7 +210,7 @@ class Plan:
     def _refuse_twins(self) -> None:
         seen: dict[str, str] = {}
         for run in self.runs.values():
-            key = repr((run.dataset, plain(run.training)))
+            key = repr((run.dataset, plain(run.training), run.weights))
             if key in seen:
                 raise ValueError(
                     f"config/runs: expected different settings, found {seen[key]!r} and {run.id!r} equal at scale "
@@ -142,19 +220,25 @@ class Plan:
 
     # --- what a run keeps and is asked for ---------------------------------------------------------------------
     def weights_names(self, run: Run) -> list[str]:
-        """(step, EMA) pairs a run keeps; the first is the one evaluated."""
-        training, count = run.training, self.datasets[run.dataset].train
+        """(step, EMA) pairs a run keeps; the first is the one evaluated. Existing weights go by their hash."""
+        if run.id not in self._weights_names:
+            try:
+                self._weights_names[run.id] = self._names(run)
+            except ValueError as error:
+                raise ValueError(f"run {run.id}: {error}") from error
+        return self._weights_names[run.id]
+
+    def _names(self, run: Run) -> list[str]:
+        if run.weights is not None:
+            return [run.weights.name]
+        training, count = run.training, self.datasets[run.dataset].count
         if count is None and training.steps is None:
-            raise ValueError(
-                f"run {run.id}: epochs need the number of training images; set `train` in the dataset or `steps`"
-            )
-        last = training.total_steps(count) if count is not None else training.steps
-        steps = [last, *sorted(set(training.keep_steps) - {last})]
-        if any(not 0 < step <= last for step in steps):
-            raise ValueError(
-                f"run {run.id}: keep_steps: expected steps from 1 to {last}, found {list(training.keep_steps)}"
-            )
-        return [f"step{step}-ema{rate}" for step in steps for rate in training.emas]
+            raise ValueError("epochs need the number of training images; set `train` in the dataset or `steps`")
+        count = max(training.batch, count or 0) if training.steps is not None else count
+        training.curriculum.stage_steps(training.schedule_steps(count))  # refuses fewer steps than stages
+        last, *earlier = training.kept_steps(count)
+        kept = [f"step{last}-ema{rate}" for rate in training.emas]
+        return kept + [f"step{step}-ema{training.emas[0]}" for step in earlier]
 
     def samplers_of(self, run: str) -> list[tuple[str, str]]:
         """(weights, sampler) pairs that the cells ask of a run, sorted: one sampling job makes them all."""
@@ -165,7 +249,10 @@ class Plan:
         return [(w, s, d) for w, s in self.samplers_of(run) for d in self.scale.sampling.draws]
 
     def seeds_of(self, run: str) -> tuple[int, ...]:
-        return self.scale.seeds[self.runs[run].dataset]
+        found = self.runs[run]
+        if found.weights is not None:
+            return (0,)  # whatever seed they were trained with, there is one set of weights
+        return (self.scale.short.seeds if found.short else self.scale.seeds)[found.dataset]
 
     def weights_asked(self, run: str) -> list[str]:
         return sorted({weights for weights, _ in self.samplers_of(run)})
@@ -191,11 +278,54 @@ class Plan:
     def metrics_of(self, run: str, seed: int | str) -> list[str]:
         return [self.paths.metrics(run, seed, *one, self.protocol) for one in self.sample_sets(run)]
 
-    def all_metrics(self) -> list[str]:
+    # --- what a report shows: `which` is "tables", those the scale lists, or "all", its further ones too ---------
+    def tables_of(self, which: str) -> list[str]:
+        return list(self.tables if which == "all" else self.scale.tables)
+
+    def cells_of(self, which: str) -> list[Cell]:
+        names = self.tables_of(which)
+        return [cell for cell in self.cells if cell.table in names]
+
+    def runs_of(self, which: str) -> list[str]:
+        return sorted({cell.run for cell in self.cells_of(which)})
+
+    def left_out(self, which: str) -> list[dict[str, str]]:
+        """Tables of config/tables/ that a report does not hold, and the command that makes them."""
+        shown, found = self.tables_of(which), []
+        for name in self.files.names("tables"):
+            if name in shown:
+                continue
+            spec = self.tables.get(name) or table_spec(self.files, name, "config/tables")
+            further = name in self.tables
+            why = "made on request" if further else f"not listed in {self._scale_layer.source}"
+            scale = f" --config scale={self.scale_name}"
+            command = f"snakemake all_tables{scale}" if further else "snakemake all_tables --config scale=mini"
+            found.append({"id": name, "title": spec.title, "why": why, "command": command})
+        return found
+
+    def listing(self, which: str = "tables") -> list[str]:
+        """What a dry run says: every table with its rows, every run with its length, samplers and tables."""
+        cells, lines = self.cells_of(which), []
+        for name in self.tables_of(which):
+            rows = sum(cell.table == name for cell in cells)
+            lines.append(f"{self.tables[name].title}: {rows} rows of {name} are computed at {self.scale_name} scale")
+        width = max(map(len, self.runs_of(which)), default=0)
+        for name in self.runs_of(which):
+            run, mine = self.runs[name], [cell for cell in cells if cell.run == name]
+            length = self.weights_names(run)[0].partition("-")[0].removeprefix("step")
+            work = "existing weights" if run.weights else f"{length} steps of {run.training.batch}"
+            seeds, sets = len(self.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in mine})
+            tables = ", ".join(dict.fromkeys(cell.table for cell in mine))
+            lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} image sets, for {tables}")
+        return lines + [
+            f"Left out: {left['title']} ({left['why']}: {left['command']})" for left in self.left_out(which)
+        ]
+
+    def all_metrics(self, which: str = "all") -> list[str]:
         """Metrics files of every cell and every floor row."""
         cells = {
             self.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, self.protocol)
-            for cell in self.cells
+            for cell in self.cells_of(which)
             for s in cell.sets
         }
         floors = {
@@ -203,16 +333,27 @@ class Plan:
         }
         return sorted(cells | floors)
 
-    def shown(self) -> list[str]:
+    def shown(self, which: str = "all") -> list[str]:
         """What the report shows beside the metrics: previews, reconstructions, curves, summaries."""
-        files = {
-            grid(images) for run in self.runs for seed in self.seeds_of(run) for images in self.samples_of(run, seed)
-        }
-        files |= {f"{self.paths.train(run, seed)}/curves.json" for run in self.runs for seed in self.seeds_of(run)}
+        sets = [s for cell in self.cells_of(which) for s in cell.sets]
+        files = {grid(self.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw)) for s in sets}
+        trained = {(s.run, s.seed) for s in sets if self.runs[s.run].weights is None}
+        files |= {f"{self.paths.train(run, seed)}/curves.json" for run, seed in trained}
         for dataset in self.datasets:
             files |= {self.latents_of(dataset, name) for name in ("reconstructions.grid.png", "summary.json")}
             files.add(self.extractor_of(dataset).replace(".safetensors", ".summary.json"))
         return sorted(files)
+
+    def latent_shape(self, dataset: str) -> list[int]:
+        """(C, H, W) of a dataset's latents."""
+        found = self.datasets[dataset]
+        side = found.resolution // found.autoencoder.downsampling
+        return [found.autoencoder.latent_channels, side, side]
+
+    def parameters_of(self, run: str) -> tuple[int, int]:
+        """(all, trainable) parameters of a run's network."""
+        channels, side, _ = self.latent_shape(self.runs[run].dataset)
+        return parameters(self.runs[run].training.network, channels, side)
 
     @cached_property
     def protocol(self) -> str:
@@ -237,6 +378,15 @@ class Plan:
     def training_settings(self, run: str) -> dict[str, Any]:
         return {"recipe": RECIPES["train"], "training": plain(self.runs[run].training)}
 
+    def given_settings(self, run: str) -> dict[str, Any]:
+        found = self.runs[run]
+        return {
+            "recipe": RECIPES["train"],
+            "weights": plain(found.weights),
+            "network": plain(found.training.network),
+            "latent_shape": self.latent_shape(found.dataset),
+        }
+
     def sampling_settings(self, run: str) -> dict[str, Any]:
         wanted = self.samplers_of(run)
         training = self.runs[run].training
@@ -258,14 +408,23 @@ class Plan:
             "extractor": plain(self.datasets[dataset].extractor),
         }
 
-    def tables_settings(self) -> dict[str, Any]:
+    def tables_settings(self, which: str = "all") -> dict[str, Any]:
         """Everything the tables show that is not in a metrics file."""
+        scale = plain(dataclasses.replace(self.scale, dataset={}, training={}, methods={}))
+        if which != "all":
+            del scale["more_tables"], scale["short"]
         return {
-            "scale": plain(dataclasses.replace(self.scale, dataset={}, training={}, methods={})),
-            "tables": {name: plain(spec) for name, spec in self.tables.items()},
-            "published": {name: plain(table) for name, table in self.published.items()},
+            "scale": scale,
+            "tables": {name: plain(self.tables[name]) for name in self.tables_of(which)},
+            "published": {
+                name: plain(self.published[name])
+                for name in sorted({self.tables[t].published for t in self.tables_of(which)})
+            },
             "datasets": {name: {"title": d.title, "stands_for": d.stands_for} for name, d in self.datasets.items()},
             "runs": {
-                name: {"training": plain(run.training), "sources": run.sources} for name, run in self.runs.items()
+                name: {"training": plain(run.training), "sources": run.sources, "note": run.note}
+                for name, run in self.runs.items()
+                if name in self.runs_of(which)
             },
+            "left_out": self.left_out(which),
         }

@@ -1,6 +1,6 @@
 """Layers merged into resolved settings, each value with its source.
 
-A run:     defaults (dataclasses) < config/methods < config/scales < config/runs.
+A run:     defaults (dataclasses) < config/methods < config/scales < config/datasets < its bases < itself < `short`.
 A dataset: defaults (dataclasses) < config/datasets < config/scales.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.config import yaml
-from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec
+from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, Short, TableSpec
 from lct.config.schema import ID_PATTERN, build, check, plain
 from lct.training.settings import Training
 
@@ -61,12 +61,22 @@ def every_source(cls: type, settings: Any, sources: dict[str, str], prefix: str 
     return found
 
 
+@dataclasses.dataclass(frozen=True)
+class RunSource:
+    """One run as an entry of a file gives it."""
+
+    source: str
+    entry: RunEntry
+    values: dict[str, Any]
+
+
 class Files:
     """The YAML files under config/, read once, checked, and looked up by name with a helpful error."""
 
     def __init__(self, root: Path):
         self.root = root
         self._cache: dict[Path, Any] = {}
+        self._runs: dict[str, RunSource] | None = None
 
     def names(self, folder: str) -> list[str]:
         return sorted(p.stem for p in (self.root / "config" / folder).glob("*.yaml"))
@@ -90,22 +100,67 @@ class Files:
     def main(self) -> Layer:
         return Layer("config/config.yaml", self._load("config/config.yaml"))
 
-    def run_entries(self) -> dict[str, tuple[str, RunEntry, dict[str, Any]]]:
-        """Every run of config/runs/*.yaml: id -> (file, entry, its raw values)."""
-        entries: dict[str, tuple[str, RunEntry, dict[str, Any]]] = {}
-        for name in self.names("runs"):
-            source = f"config/runs/{name}.yaml"
-            for run, values in self._load(source).items():
-                if not re.match(ID_PATTERN, str(run)):
-                    raise ValueError(f"{source}: expected run names of a-z, 0-9, _ and -, found {run!r}; rename it")
-                if run in entries:
-                    raise ValueError(f"{source}: run {run!r} is also in {entries[run][0]}; rename one")
-                if run == "reference":
-                    raise ValueError(f"{source}: run name 'reference' is taken by the reference features; rename it")
-                if not isinstance(values, dict):
-                    raise ValueError(f"{source}: {run}: expected a mapping, found {values!r}; give dataset and method")
-                entries[run] = (source, build(RunEntry, values, f"{source}: {run}"), values)
-        return entries
+    def run_entries(self) -> dict[str, RunSource]:
+        """Every run of config/runs/*.yaml by id; an entry for several datasets gives one run each."""
+        if self._runs is None:
+            self._runs = {}
+            for name in self.names("runs"):
+                source = f"config/runs/{name}.yaml"
+                for key, values in self._load(source).items():
+                    for run, one in _per_dataset(str(key), values, source):
+                        self._add_run(run, one, source)
+        return self._runs
+
+    def _add_run(self, run: str, values: dict[str, Any], source: str) -> None:
+        if not re.match(ID_PATTERN, run):
+            raise ValueError(f"{source}: expected run names of a-z, 0-9, _ and -, found {run!r}; rename it")
+        if run in self._runs:
+            raise ValueError(f"{source}: run {run!r} is also in {self._runs[run].source}; rename one")
+        if run == "reference":
+            raise ValueError(f"{source}: run name 'reference' is taken by the reference features; rename it")
+        self._runs[run] = RunSource(source, build(RunEntry, values, f"{source}: {run}"), values)
+
+    def run_chain(self, run: str) -> list[tuple[str, RunSource]]:
+        """The run and those it starts from, the first one first."""
+        entries, chain = self.run_entries(), []
+        while run is not None:
+            found = entries[run]
+            if run in [name for name, _ in chain]:
+                raise ValueError(
+                    f"{found.source}: {run}: base: expected no circle, found {run!r} again; remove one base"
+                )
+            chain.insert(0, (run, found))
+            where = f"{found.source}: {run}"
+            if found.entry.base is None:
+                for key in ("dataset", "method"):
+                    if getattr(found.entry, key) is None:
+                        raise ValueError(f"{where}: expected key {key!r} or `base`, found neither; add one")
+            elif found.entry.base not in entries:
+                raise ValueError(
+                    f"{where}: base: expected a run of config/runs/, found {found.entry.base!r}; fix the name"
+                )
+            elif found.entry.method is not None or (found.entry.dataset is not None and not found.entry.datasets):
+                raise ValueError(f"{where}: expected dataset and method, or base, found both; remove one")
+            run = found.entry.base
+        return chain
+
+
+def _per_dataset(key: str, values: Any, source: str) -> list[tuple[str, dict[str, Any]]]:
+    """(run, values) of an entry: itself, or one for each of its `datasets`."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{source}: {key}: expected a mapping, found {values!r}; give dataset and method, or base")
+    datasets = values.get("datasets", [])
+    if not datasets or not isinstance(datasets, list):
+        return [(key, values)]
+    if "{dataset}" not in key or "dataset" in values:
+        raise ValueError(f"{source}: {key}: expected `{{dataset}}` in the name of a run with `datasets`; rename it")
+    made = []
+    for dataset in datasets:
+        one = values | {"dataset": dataset}
+        if isinstance(values.get("base"), str):
+            one["base"] = values["base"].replace("{dataset}", str(dataset))
+        made.append((key.replace("{dataset}", str(dataset)), one))
+    return made
 
 
 def main_settings(files: Files, overrides: dict[str, Any] | None = None) -> Main:
@@ -144,35 +199,61 @@ def _fitting(overrides: dict[str, Any], values: dict[str, Any]) -> dict[str, Any
 
 
 def run_settings(files: Files, run: str, scale: Layer) -> Run:
-    """Resolved settings of a run, with the source of each."""
-    source, entry, raw = files.run_entries()[run]
-    method = files.raw("methods", entry.method, "method", f"{source}: {run}: method")
+    """Resolved settings of a run, with the source of each. RUN-SUFFIX is the scale's cheapened form of RUN."""
+    short = scale.values.get("short") if run not in files.run_entries() else None
+    chain = files.run_chain(run if short is None else run.removesuffix(f"-{_suffix(short)}"))
+    (root, first), (_, last) = chain[0], chain[-1]
+    method = files.raw("methods", first.entry.method, "method", f"{first.source}: {root}: method")
+    dataset = files.raw("datasets", first.entry.dataset, "dataset", f"{first.source}: {root}: dataset")
     described = build(Method, method.values, method.source)
-    values, sources = merge(
-        [
-            Layer(method.source, method.values.get("training", {})),
-            Layer(scale.source, scale.values.get("training", {})),
-            Layer(scale.source, scale.values.get("methods", {}).get(entry.method, {})),
-            Layer(source, raw.get("training", {})),
-        ]
-    )
-    if {"epochs", "steps"} <= values.keys():  # either replaces the other: the later layer has the word
-        later = max(("epochs", "steps"), key=lambda key: _rank(sources[key], method.source, scale.source, source))
-        dropped = "epochs" if later == "steps" else "steps"
-        del values[dropped], sources[dropped]
-    training = build(Training, values, f"{source}: {run}: training")
+    check(dataset.values, Dataset, dataset.source, partial=True)
+    layers = [
+        Layer(method.source, method.values.get("training", {})),
+        Layer(scale.source, scale.values.get("training", {})),
+        Layer(scale.source, scale.values.get("methods", {}).get(first.entry.method, {})),
+        Layer(dataset.source, dataset.values.get("training", {})),
+        *(Layer(f"{found.source}: {name}", found.values.get("training", {})) for name, found in chain),
+    ]
+    if short is not None:
+        layers.append(Layer(f"{scale.source}: short", short.get("training", {})))
+    values, sources = merge(_one_length(layers))
+    where = f"{last.source}: {run}: training"
+    training = build(Training, values, where)
+    samplers = described.samplers
+    for _, found in chain:
+        samplers = samplers | found.entry.samplers
     return Run(
         id=run,
-        dataset=entry.dataset,
-        method=entry.method,
+        dataset=first.entry.dataset,
+        method=first.entry.method,
         training=training,
-        samplers=described.samplers | entry.samplers,
+        samplers=samplers,
         sources=every_source(Training, training, sources),
+        note=last.entry.note,
+        weights=last.entry.weights,
+        short=short is not None,
     )
 
 
-def _rank(source: str, *order: str) -> int:
-    return order.index(source)
+def _suffix(short: dict[str, Any]) -> str:
+    return short.get("suffix", Short.suffix)
+
+
+def known_run(files: Files, run: str, scale: Layer) -> bool:
+    """Whether `run` is an entry of config/runs/, or the scale's cheapened form of one."""
+    short, entries = scale.values.get("short"), files.run_entries()
+    return run in entries or (short is not None and run.removesuffix(f"-{_suffix(short)}") in entries)
+
+
+def _one_length(layers: list[Layer]) -> list[Layer]:
+    """Epochs and steps replace each other: the last layer that gives either has the word."""
+    last = next((i for i in reversed(range(len(layers))) if {"epochs", "steps"} & layers[i].values.keys()), None)
+    if last is None:
+        return layers
+    dropped = {"epochs", "keep_epochs"} if "steps" in layers[last].values else {"steps", "keep_steps"}
+    dropped -= layers[last].values.keys()
+    earlier = [Layer(a.source, {k: v for k, v in a.values.items() if k not in dropped}) for a in layers[:last]]
+    return earlier + layers[last:]
 
 
 def table_spec(files: Files, name: str, asked_by: str) -> TableSpec:

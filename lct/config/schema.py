@@ -63,10 +63,15 @@ def schema(cls: type, partial: bool = False) -> dict[str, Any]:
 
 def check(values: dict[str, Any], cls: type, where: str, partial: bool = False) -> None:
     """Raise ValueError with one line (where, expected, found, what to do) if `values` does not fit `cls`."""
-    errors = jsonschema.Draft202012Validator(schema(cls, partial)).iter_errors(values)
+    errors = _validator(cls, partial).iter_errors(values)
     error = jsonschema.exceptions.best_match(errors)
     if error is not None:
         raise ValueError(f"{where}: {_explain(error)}")
+
+
+@functools.cache
+def _validator(cls: type, partial: bool) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(schema(cls, partial))
 
 
 def build(cls: type, values: dict[str, Any], where: str) -> Any:

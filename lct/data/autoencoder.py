@@ -174,10 +174,11 @@ def to_network(images: np.ndarray | Tensor, device: str | torch.device = "cpu") 
     return torch.as_tensor(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_uint8(decoded: Tensor) -> np.ndarray:
-    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8: clamped, then truncated (not rounded), as the authors do."""
-    unit = ((decoded.float() + 1) / 2).clamp(0, 1)
-    return (255 * unit).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+def to_uint8(decoded: Tensor, rounding: str = "truncate") -> np.ndarray:
+    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8: clamped, then truncated as the authors do, or to the nearest."""
+    scaled = 255 * ((decoded.float() + 1) / 2).clamp(0, 1)
+    whole = scaled.round() if rounding == "nearest" else scaled
+    return whole.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
 @torch.no_grad()
@@ -216,14 +217,14 @@ def _latent_side(model: AutoencoderKL, images: ImageSet) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def decode(model: AutoencoderKL, latents: Tensor, batch: int) -> Iterator[np.ndarray]:
+def decode(model: AutoencoderKL, latents: Tensor, batch: int, rounding: str = "truncate") -> Iterator[np.ndarray]:
     """Images (H, W, 3) uint8 of (N, C, h, w) latents in the decoder's units, in fixed batches, the last one filled."""
     device = next(model.parameters()).device
     for start in range(0, len(latents), batch):
         part = latents[start : start + batch]
         check_finite(part, "decoding", start)
         filled = torch.cat([part, part[-1:].expand(batch - len(part), *part.shape[1:])]) if len(part) < batch else part
-        yield from to_uint8(model.decode(filled.to(device)).sample[: len(part)])
+        yield from to_uint8(model.decode(filled.to(device)).sample[: len(part)], rounding)
 
 
 def psnr(first: ImageSet, second: ImageSet, batch: int = 256) -> float:

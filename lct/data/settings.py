@@ -123,9 +123,13 @@ class PretrainedAutoencoder:
     folder: str  # the folder that holds the two files; relative to the repository root unless absolute
     hub: str | None = None  # where the folder's files come from, e.g. stabilityai/sd-vae-ft-ema
     revision: str | None = None  # commit of the hub repository
+    latent_channels: int = 4  # channels of the latent, as its config.json says
+    downsampling: int = 8  # image side divided by latent side
 
     def __post_init__(self):
         _require(bool(self.folder), "autoencoder.folder", "a folder's name", repr(self.folder))
+        sizes = (self.latent_channels, self.downsampling)
+        _require(min(sizes) >= 1, "autoencoder.latent_channels, downsampling", "positive counts", sizes)
 
 
 Autoencoder = TrainedAutoencoder | PretrainedAutoencoder
@@ -174,6 +178,10 @@ class Dataset:
         if isinstance(self.source, PatchesSource):
             blocks = self.source.split == "positions" or self.source.block >= self.resolution
             _require(blocks, "source.block", f"at least the resolution, {self.resolution}", self.source.block)
-        if isinstance(self.autoencoder, TrainedAutoencoder):
-            factor = self.autoencoder.downsampling
-            _require(self.resolution % factor == 0, "resolution", f"a multiple of {factor}", self.resolution)
+        factor = self.autoencoder.downsampling
+        _require(self.resolution % factor == 0, "resolution", f"a multiple of {factor}", self.resolution)
+
+    @property
+    def count(self) -> int | None:
+        """Training latents: `train`, and their mirror images where those are appended; None: as many as there are."""
+        return self.train and self.train * (2 if self.flips == "appended" else 1)

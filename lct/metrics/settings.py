@@ -32,7 +32,23 @@ class TrainedExtractor:
         _require(self.lr > 0, "extractor.lr", "a positive number", self.lr)
 
 
-Extractor = TrainedExtractor
+@dataclass(frozen=True, kw_only=True)
+class InceptionExtractor:
+    """The Inception-v3 whose 2048 pooled features define FID. Its weights are a download, not made in the graph."""
+
+    kind: Literal["inception"] = "inception"  # a fixed, downloaded network
+    id: str = "inception"  # name shown beside every number
+    task: str = "ImageNet classes"  # what it was trained on, in words
+    features: int = 2048  # dimension of the features
+    weights: str = "resources/inception/inception.safetensors"  # the file; it comes with the paper's data
+    sha256: str | None = None  # of that file; null: recorded on first use
+
+    def __post_init__(self):
+        _require(bool(self.weights), "extractor.weights", "a file's name", repr(self.weights))
+        _require(self.features >= 1, "extractor.features", "a positive whole number", self.features)
+
+
+Extractor = TrainedExtractor | InceptionExtractor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ is "not run"; a damaged one stops with its name.
 """
 
 import math
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -24,16 +25,19 @@ FLOOR_TITLES = {
 }
 
 
-def collect(plan: Plan, root: Path) -> dict[str, Any]:
-    """The content of tables.json: deterministic, no time or place in it. Paths in `plan` start at `root`."""
+def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
+    """The content of tables.json: deterministic, no time or place in it. Paths in `plan` start at `root`.
+
+    which: "tables", those that the scale lists, or "all", its further ones too."""
     return {
         "format": FORMAT,
         "scale": plan.scale_name,
         "banner": list(plan.scale.banner),
         "watermark": plan.scale.watermark,
         "metrics": _metrics(plan),
-        "tables": [_table(plan, root, name, spec) for name, spec in plan.tables.items()],
-        "runs": {name: _run(plan, name) for name in sorted(plan.runs)},
+        "tables": [_table(plan, root, name, plan.tables[name]) for name in plan.tables_of(which)],
+        "left_out": plan.left_out(which),
+        "runs": {name: _run(plan, name) for name in plan.runs_of(which)},
     }
 
 
@@ -41,13 +45,15 @@ def _metrics(plan: Plan) -> list[dict[str, str]]:
     extractors = sorted({dataset.extractor.id for dataset in plan.datasets.values()})
     distance = f"{plan.scale.distance}({', '.join(extractors)})"
     k = plan.scale.protocol.k
+    inception = all(dataset.extractor.kind == "inception" for dataset in plan.datasets.values())
+    small = "a small network trained here on the same images. It is not FID."
+    space = "the Inception network: FID, by the protocol under each table." if inception else small
     return [
         {
             "id": "fd",
             "label": distance,
             "better": "lower",
-            "definition": "Frechet distance between generated and training images in the features of a small network "
-            "trained here on the same images. It is not FID.",
+            "definition": f"Frechet distance between generated and training images in the features of {space}",
         },
         {
             "id": "fdr",
@@ -77,6 +83,7 @@ def _table(plan: Plan, root: Path, name: str, spec: TableSpec) -> dict[str, Any]
         "title": spec.title,
         "caption": spec.caption,
         "published": spec.published,
+        "note": plan.scale.short.note if plan.scale.short and name in plan.scale.more_tables else None,
         "subtables": [_subtable(plan, root, name, spec, printed) for printed in published.subtables],
         "remarks": plain(published.remarks),
         "cross_checks": plain(published.cross_checks),
@@ -103,6 +110,7 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, printed: Any)
         "rows": rows,
         "floors": floors,
         "reconstructions": {"grid": latents} if latents and (root / latents).exists() else None,
+        "readings": _readings(plan, cells),
         "curves": _curves(plan, root, cells) if name else [],
         "outside": _outside(plan, root, name) if name else {},
     }
@@ -137,13 +145,12 @@ def _row(
         made["why"] = f"not part of the {plan.scale_name} scale" if in_table else "no run answers this row yet"
         return made
     run = plan.runs[cell.run]
-    count = plan.datasets[run.dataset].train
     made |= {
         "run": cell.run,
         "sampler": cell.sampler,
         "nfe": run.samplers[cell.sampler].nfe,
-        "steps": run.training.total_steps(count) if count else run.training.steps,
-        "batch": run.training.batch,
+        "steps": _steps(cell.weights),
+        "batch": None if run.weights else run.training.batch,
     }
     files = [
         (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol))
@@ -157,6 +164,22 @@ def _row(
     ]
     made["samples"] = [{"seed": seed, "grid": path} for seed, path in images if (root / path).exists()]
     return made
+
+
+def _steps(weights: str) -> int | None:
+    """Training steps behind a (step, EMA) name; None for weights that were given."""
+    found = re.match(r"step(\d+)-", weights)
+    return int(found.group(1)) if found else None
+
+
+def _readings(plan: Plan, cells: dict[str, Cell]) -> list[dict[str, Any]]:
+    """Which reading of the sources each run is that says so, with the rows it answers."""
+    rows: dict[str, list[str]] = {}
+    for row, cell in cells.items():
+        rows.setdefault(cell.run, []).append(row)
+    return [
+        {"run": run, "rows": found, "note": plan.runs[run].note} for run, found in rows.items() if plan.runs[run].note
+    ]
 
 
 def _floor(
@@ -283,6 +306,9 @@ def _run(plan: Plan, name: str) -> dict[str, Any]:
         "dataset": run.dataset,
         "settings": plain(run.training),
         "sources": run.sources,
+        "note": run.note,
+        "parameters": plan.parameters_of(name)[0],
+        "given": run.weights.path if run.weights else None,
         "weights": [
             plan.paths.weights(name, seed, weights)
             for seed in plan.seeds_of(name)

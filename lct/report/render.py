@@ -1,6 +1,7 @@
 """tables.json -> index.html, report.md, tables.tex, tables.csv. The same dict and files give the same bytes."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,17 +18,18 @@ TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
 UP = "../.."  # from reports/{scale}/ to the project's root, for links in Markdown
 
 
-def render(tables: dict[str, Any], root: Path) -> dict[str, str]:
+def render(tables: dict[str, Any], root: Path, up: str = UP) -> dict[str, str]:
     """File name -> content of the whole report.
 
     tables: the dict in tables.json; ValueError with one line if it is not one.
     root:   the folder that the paths in `tables` start from. Files missing there are shown as "not available".
+    up:     from the report's folder to that folder.
     """
     check(tables)
     shown = report(tables, root)
     return {
         "index.html": html(shown),
-        "report.md": markdown(shown),
+        "report.md": markdown(shown, up),
         "tables.tex": latex(shown),
         "tables.csv": csv(tables),
     }
@@ -39,9 +41,9 @@ def html(shown: Report) -> str:
     return environment.get_template("index.html.jinja").render(report=shown)
 
 
-def markdown(shown: Report) -> str:
+def markdown(shown: Report, up: str = UP) -> str:
     environment = _environment(finalize=text.finalizer(text.markdown))
-    environment.filters |= {"raw": text.Raw, "code": text.markdown_code, "target": _target}
+    environment.filters |= {"raw": text.Raw, "code": text.markdown_code, "target": partial(_target, up=up)}
     return environment.get_template("report.md.jinja").render(report=shown)
 
 
@@ -93,7 +95,8 @@ CSV_COLUMNS = [
 
 def _published_lines(start: dict[str, Any], subtable: dict[str, Any], row: dict[str, Any]) -> list[dict[str, Any]]:
     published = row.get("published") or {}
-    source = "published, quoted there" if row["status"] == "quoted" else "published"
+    log = (published.get("origin") or {}).get("kind") == "authors' log"
+    source = "published, quoted there" if row["status"] == "quoted" else "authors' log" if log else "published"
     shared = {"source": source, "dataset": subtable["paper_dataset"], "nfe": published.get("nfe")}
     shared |= {"epochs": published.get("epochs"), "batch": published.get("batch_size")}
     return [
@@ -145,9 +148,9 @@ def _plain(value: Any) -> str | None:
     return repr(x) if math.isfinite(x) else {"nan": "NaN", "inf": "inf", "-inf": "-inf"}[repr(x)]
 
 
-def _target(path: str) -> text.Raw:
+def _target(path: str, up: str) -> text.Raw:
     """A path under the project's root as the target of a link in report.md."""
-    return text.Raw(f"{UP}/{quote(str(path))}")
+    return text.Raw(f"{up}/{quote(str(path))}")
 
 
 def _latex_comment(value: Any) -> text.Raw:

@@ -22,6 +22,31 @@ class PublishedMetric:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the numbers of a row are known from: print, the authors' evaluation log, or nowhere."""
+
+    kind: Literal["published table", "authors' log", "not published"] = "published table"  # what holds the numbers
+    status: Literal["L", "I+", "I", "I-"] | None = None  # log only: L: the line names its run; I: assigned by us
+    place: str | None = None  # log only: commit and file
+    line: str | None = None  # log only: which line, by run, epoch, EMA or sampler
+
+    def __post_init__(self):
+        log = self.kind == "authors' log"
+        if log != (self.status is not None) or log != (self.place is not None) or log != (self.line is not None):
+            raise ValueError(
+                f'origin: expected status, place and line with "authors\' log" alone, found {self.kind!r} with '
+                f"{self.status}, {self.place}, {self.line}; add or remove them"
+            )
+
+    @property
+    def words(self) -> str:
+        """Beside a number: empty for print."""
+        return {"published table": "", "authors' log": f"log, {self.status}", "not published": "not published"}[
+            self.kind
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PublishedRow:
     """One printed row. None stands for a dash in print."""
 
@@ -37,6 +62,7 @@ class PublishedRow:
     batch_size: int | None = None  # total over devices
     dagger: bool = False  # printed with a dagger: trained by the authors, same forward process, equivalent network
     retrained_by_authors: bool  # the authors trained it themselves; otherwise it is quoted from the cited work
+    origin: Origin = field(default_factory=Origin)  # where the numbers are known from
 
     def __post_init__(self):
         where = f"published row {self.id!r}"
@@ -49,6 +75,12 @@ class PublishedRow:
         if (self.epochs is None) != (self.epochs_as_printed is None):
             raise ValueError(
                 f"{where}: expected epochs and epochs_as_printed together, found one; add or remove the other"
+            )
+        if self.origin.kind == "not published" and (self.fid is not None or self.recall is not None):
+            raise ValueError(f"{where}: expected no numbers with origin `not published`, found some; name their origin")
+        if self.origin.kind == "authors' log" and self.fid is None:
+            raise ValueError(
+                f"{where}: expected fid with origin `authors' log`, found none; add it or change the origin"
             )
         if self.dagger and not self.retrained_by_authors:
             raise ValueError(
@@ -120,11 +152,24 @@ class PublishedTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowChange:
+    """What one dataset answers a row with, where that differs from the others."""
+
+    run: str | None = None  # instead of the row's run
+    sampler: dict[str, str | None] = field(default_factory=dict)  # scale -> sampler id, instead of the row's
+
+
+@dataclass(frozen=True, kw_only=True)
 class TableRow:
     """Which of our runs answers a published row, at every scale."""
 
     run: str  # a run of config/runs/; "{dataset}" stands for the sub-table's dataset
-    sampler: dict[str, str]  # scale -> sampler id of that run
+    sampler: dict[str, str | None]  # scale -> sampler id of that run; null: the row has no counterpart at that scale
+    ema: dict[str, float] = field(
+        default_factory=dict
+    )  # scale -> evaluation EMA; left out: the first that the run keeps
+    epoch: dict[str, int] = field(default_factory=dict)  # scale -> a kept epoch; left out: the last
+    datasets: dict[str, RowChange] = field(default_factory=dict)  # dataset -> what is different there
 
 
 @dataclass(frozen=True, kw_only=True)

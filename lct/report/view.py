@@ -80,6 +80,8 @@ class Row:
     extra: tuple[tuple[str, str], ...]
     samples: tuple[tuple[str, Picture], ...]  # ("seed 0", picture)
     is_floor: bool = False
+    origin: str = ""  # beside a number that is not in print: "log, L", "not published"
+    origin_words: str = ""  # where it is known from, in full
 
     @property
     def name(self) -> str:
@@ -122,6 +124,12 @@ class Subtable:
     curves: str  # SVG, or empty
     curves_missing: tuple[str, ...]
     outside: tuple[tuple[str, str], ...]
+    readings: tuple[tuple[str, str], ...] = ()  # run, which reading of the sources it is
+
+    @property
+    def printed(self) -> bool:
+        """Whether every number beside ours stands in print."""
+        return not any(row.origin for row in self.rows)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -157,11 +165,12 @@ class Table:
     caption: str
     subtables: tuple[Subtable, ...]
     notes: tuple[Note, ...]
+    note: str = ""  # what this scale does to the numbers of this table
 
     @property
     def heading(self) -> str:
         """The title without its number, which LaTeX counts itself."""
-        return re.sub(r"^Table \w+[.:]\s+", "", self.title)
+        return re.sub(r"^(Table|Ablation) \w+[.:]\s+", "", self.title)
 
     def counted(self, *statuses: str) -> int:
         """Rows with one of these statuses."""
@@ -188,6 +197,7 @@ class Report:
     metrics: tuple[dict[str, Any], ...]
     tables: tuple[Table, ...]
     runs: tuple[Run, ...]
+    left_out: tuple[dict[str, str], ...] = ()  # tables that this report does not hold
     paper: str = PAPER
     paper_url: str = PAPER_URL
 
@@ -202,6 +212,7 @@ def report(tables: dict[str, Any], root: Path) -> Report:
         metrics=tuple(tables["metrics"]),
         tables=tuple(_table(table, tables, root) for table in tables["tables"]),
         runs=tuple(_run(run, values) for run, values in tables["runs"].items()),
+        left_out=tuple(tables.get("left_out", ())),
     )
 
 
@@ -211,7 +222,8 @@ def _table(table: dict[str, Any], tables: dict[str, Any], root: Path) -> Table:
         for note in [*table.get("remarks", ()), *table.get("cross_checks", ())]
     ]
     subtables = tuple(_subtable(subtable, table, tables, root) for subtable in table["subtables"])
-    return Table(table["id"], anchor(table["id"]), table["title"], table["caption"], subtables, tuple(notes))
+    note = table.get("note") or ""
+    return Table(table["id"], anchor(table["id"]), table["title"], table["caption"], subtables, tuple(notes), note)
 
 
 def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str, Any], root: Path) -> Subtable:
@@ -257,6 +269,7 @@ def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str,
         curves=svg,
         curves_missing=tuple(f"{path}: {why}" for _, _, path, why in read if isinstance(why, str)),
         outside=tuple(flatten(subtable.get("outside", {}))) if subtable.get("outside") else (),
+        readings=tuple((reading["run"], reading["note"]) for reading in subtable.get("readings", ())),
     )
 
 
@@ -294,7 +307,21 @@ def _row(
         extra=tuple(flatten(extra)) if extra else (),
         samples=samples,
         is_floor=is_floor,
+        origin=_origin(published.get("origin")),
+        origin_words=_origin_words(published.get("origin")),
     )
+
+
+def _origin(origin: dict[str, Any] | None) -> str:
+    """Empty for a number in print."""
+    kind = (origin or {}).get("kind", "published table")
+    return {"published table": "", "authors' log": f"log, {(origin or {}).get('status')}"}.get(kind, kind)
+
+
+def _origin_words(origin: dict[str, Any] | None) -> str:
+    if not origin or origin.get("kind") != "authors' log":
+        return ""
+    return f"authors' log, {origin['place']}: {origin['line']}"
 
 
 def _sample_name(sample: dict[str, Any]) -> str:
@@ -350,7 +377,8 @@ def _cell(metric: dict[str, Any], row: dict[str, Any], marks: dict[str, str], sc
 
 
 def _run(run: str, values: dict[str, Any]) -> Run:
-    facts = [("method", values.get("method")), ("dataset", values.get("dataset"))]
+    facts = [("method", values.get("method")), ("dataset", values.get("dataset")), ("reading", values.get("note"))]
+    facts.append(("weights taken from", values.get("given")))
     parameters = values.get("parameters")
     facts.append(("parameters", count(parameters) if isinstance(parameters, int) else None))
     sources = values.get("sources") or {}

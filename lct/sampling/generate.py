@@ -1,9 +1,11 @@
 """Images from weights: per-image seeds, fixed padded batches, so that any sharding gives the same bytes."""
 
+import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lct.sampling.samplers import Denoiser, sample
@@ -18,6 +20,13 @@ def image_noise(draw: int, step: int, images: range, shape: tuple[int, ...]) -> 
     return torch.stack(rows)
 
 
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """An image (H, W, 3) uint8 as it comes back from a JPEG file of this quality, written by Pillow."""
+    with io.BytesIO() as file:
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file).convert("RGB"))
+
+
 @torch.inference_mode()
 def generate(
     f: Denoiser,
@@ -29,13 +38,13 @@ def generate(
     shape: tuple[int, int, int],
     device: torch.device,
 ) -> Iterator[np.ndarray]:
-    """Yield `num_images` images (H, W, 3) uint8 in index order.
+    """Yield `settings.count` images (H, W, 3) uint8 in index order.
 
     f:      consistency function or denoiser of the normalised latents.
     decode: normalised latents (B, C, H, W) -> images (B, H, W, 3) uint8.
     Raises FloatingPointError naming the first image whose latents are not finite.
     """
-    for start in range(0, settings.num_images, settings.batch):
+    for start in range(0, settings.count, settings.batch):
         images = range(start, start + settings.batch)  # the last batch is padded: its surplus is computed and dropped
 
         def noise(step: int, images: range = images) -> Tensor:
@@ -48,4 +57,5 @@ def generate(
             raise FloatingPointError(
                 f"image {bad} of draw {draw}: expected finite latents, found NaN or infinity; train again"
             )
-        yield from decode(latents)[: settings.num_images - start]
+        decoded = decode(latents)[: settings.count - start]
+        yield from decoded if settings.jpeg_quality is None else (jpeg(i, settings.jpeg_quality) for i in decoded)

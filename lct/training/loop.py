@@ -30,6 +30,7 @@ from lct.training.state import Progress, State
 
 log = logging.getLogger(__name__)
 
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 OPTIMISERS = {"radam": torch.optim.RAdam, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -54,8 +55,15 @@ class Trainer:
         self.schedule_steps = settings.schedule_steps(count)
         settings.steps_per_epoch(count)  # refuses a batch larger than the data
         settings.curriculum.stage_steps(self.schedule_steps)  # refuses fewer steps than stages
+        self.memory_format = MEMORY_FORMATS[settings.memory_format]
         self.network = UNet(settings.network, channels, height, generator(seed, "initial-weights")).to(device).train()
+        self.network = self.network.to(memory_format=self.memory_format)
         self.target = _target_network(settings, self.network)
+        # what a step calls: the same weights, so that averages, optimiser and state know nothing of compilation
+        self.online_pass = torch.compile(self.network) if settings.compile else self.network
+        self.target_pass = self.online_pass
+        if self.target is not self.network:
+            self.target_pass = torch.compile(self.target) if settings.compile else self.target
         self.averages = Averages(self.network, settings.emas)
         self.optimiser = _optimiser(settings.optimiser, self.network)
         self.state = State(state, self.network, self.averages, self.optimiser, self.target)
@@ -83,6 +91,14 @@ class Trainer:
             noise = noise[pair(x, noise, s.objective.transport).to(self.device)]
         return x, noise, draws.indices(self.seed, step, stage.probabilities, s.batch)
 
+    def f(self, network: nn.Module, x: Tensor, sigma: Tensor, dropout: torch.Generator) -> Tensor:
+        """f(x, sigma) in float32; with mixed precision, the products inside the network are bfloat16."""
+        mixed = self.settings.mixed_precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            return consistency(
+                network, x.contiguous(memory_format=self.memory_format), sigma, self.settings.scaling, dropout
+            )
+
     def terms(self, step: int) -> Terms:
         """The objective of a step, ready for its backward pass."""
         s, stage = self.settings, self.stage(step)
@@ -90,14 +106,14 @@ class Trainer:
         t = stage.sigmas[index].to(self.device)
         sigma_data = s.scaling.sigma_data
         dropout = generator(self.seed, "dropout", step, device=self.device)
-        f = consistency(self.network, perturb(x, noise, t), t, s.scaling, dropout)
+        f = self.f(self.online_pass, perturb(x, noise, t), t, dropout)
         if s.objective.kind == "denoising":
             return denoising_terms(s.objective, f, x, t, stage.c, sigma_data)
         r = stage.sigmas[index + 1].to(self.device)
         stream = "dropout" if s.objective.shared_dropout else "target-dropout"
         with torch.no_grad():
             target_dropout = generator(self.seed, stream, step, device=self.device)
-            f_target = consistency(self.target, perturb(x, noise, r), r, s.scaling, target_dropout)
+            f_target = self.f(self.target_pass, perturb(x, noise, r), r, target_dropout)
         points = stage.intervals + 1
         return consistency_terms(
             s.objective, f, f_target, x, t, r, index, points, stage.c, sigma_data, distance=self.distance

@@ -37,8 +37,14 @@ class Training:
     steps: int | None = None  # optimiser steps, instead of epochs
     inclusive_epochs: bool = False  # the authors' loop runs one pass more than its schedule counts
     emas: tuple[float, ...] = (0.9999,)  # evaluation EMAs kept in parallel, updated every step without warm-up
-    keep_steps: tuple[int, ...] = ()  # further steps whose EMAs are kept; the last step always is
+    keep_steps: tuple[int, ...] = ()  # further steps after which the first EMA is kept; the last step keeps all EMAs
+    keep_epochs: tuple[int, ...] = ()  # the same in epochs, counted as `epochs` is; not with `steps`
     matmul: Literal["float32", "tf32"] = "float32"  # precision of float32 products on a GPU; the authors allow TF32
+    mixed_precision: Literal["off", "bfloat16"] = (
+        "off"  # dtype of the network's products; weights and losses stay float32
+    )
+    memory_format: Literal["contiguous", "channels-last"] = "contiguous"  # order of activations in memory; speed only
+    compile: bool = False  # torch.compile of the network; speed only
     threads: int = 1  # torch threads; part of the result's bytes, never taken from the scheduler
     log_every: int = 25  # steps between points of the training curve
 
@@ -50,6 +56,12 @@ class Training:
         if not self.emas or any(not 0 <= e < 1 for e in self.emas) or len(set(self.emas)) != len(self.emas):
             raise ValueError(f"emas {list(self.emas)}: expected different rates in [0, 1), at least one; fix them")
 
+        if self.keep_epochs and self.epochs is None:
+            raise ValueError(f"keep_epochs: expected only with epochs, found steps={self.steps}; use keep_steps")
+        if any(not 0 < epoch < (self.epochs or 0) for epoch in self.keep_epochs):
+            raise ValueError(
+                f"keep_epochs: expected epochs from 1 to {(self.epochs or 1) - 1}, found {list(self.keep_epochs)}"
+            )
         self.objective.transport.check_batch(self.batch)
         if self.scaling.sigma_min != self.grid.sigma_min:
             raise ValueError(
@@ -70,5 +82,16 @@ class Training:
 
     def total_steps(self, num_images: int) -> int:
         """Optimiser steps taken."""
-        extra = self.steps_per_epoch(num_images) if self.inclusive_epochs and self.epochs else 0
-        return self.schedule_steps(num_images) + extra
+        return self.steps or self.step_of(self.epochs or 0, num_images)
+
+    def step_of(self, epoch: int, num_images: int) -> int:
+        """Steps done when the authors' checkpoint of `epoch` is written: with inclusive_epochs, one pass later."""
+        return self.steps_per_epoch(num_images) * (epoch + self.inclusive_epochs)
+
+    def kept_steps(self, num_images: int) -> list[int]:
+        """Steps whose weights are kept, the last one first."""
+        last = self.total_steps(num_images)
+        further = {*self.keep_steps, *(self.step_of(epoch, num_images) for epoch in self.keep_epochs)} - {last}
+        if any(not 0 < step < last for step in further):
+            raise ValueError(f"keep_steps: expected steps from 1 to {last}, found {sorted(further)}; fix them")
+        return [last, *sorted(further)]

@@ -106,7 +106,10 @@ def say(line):
 
 
 def say_where_the_report_is():
-    say(f"The report is at {PATHS.report('index.html')}")
+    for which in ("tables", "all"):
+        if Path(PATHS.report("index.html", which)).exists():
+            what = "The report" if which == "tables" else "The report of all tables"
+            say(f"{what} is at {PATHS.report('index.html', which)}")
 
 
 def say_how_to_go_on():
@@ -114,6 +117,13 @@ def say_how_to_go_on():
         f"Some jobs failed; their last lines are above, their logs under logs/{PLAN.scale_name}/. The same command goes"
         f" on from here; `lct report --scale {PLAN.scale_name}` renders what exists."
     )
+
+
+if (
+    workflow.output_settings.dryrun
+):  # the profile keeps Snakemake's own list of jobs short
+    for _line in PLAN.listing():
+        say(_line)
 
 
 wildcard_constraints:

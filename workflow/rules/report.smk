@@ -1,47 +1,58 @@
-# Report: one JSON holds every cell; every page and table is rendered from it.
+# Report: one JSON holds every cell; every page and table is rendered from it. Twice: the tables that the scale lists, which
+# a bare `snakemake` makes, and those with its further ones, which only `snakemake all_tables` makes.
 localrules:
-    tables,
-    report,
+    tables_tables,
+    tables_all,
+    report_tables,
+    report_all,
 
 
-rule tables:
-    input:
-        metrics=PLAN.all_metrics(),
-        shown=PLAN.shown(),
-    output:
-        tables=PATHS.tables(),
-        records=records(PATHS.tables()),
-    log:
-        PATHS.log("tables.log"),
-    benchmark:
-        PATHS.log("tables.tsv")
-    conda:
-        "../envs/lct.yaml"
-    resources:
-        **resource_class("local"),
-    params:
-        settings=settings_param({"recipe": RECIPES["tables"], **PLAN.tables_settings()}),
-        scale=PLAN.scale_name,
-    shell:
-        "python -m lct.cli.tables --scale {params.scale} --out {output.tables:q} 2> {log:q}"
+for _which in ("tables", "all"):
 
+    rule:
+        name:
+            f"tables_{_which}"
+        input:
+            metrics=PLAN.all_metrics(_which),
+            shown=PLAN.shown(_which),
+        output:
+            tables=PATHS.tables(_which),
+            records=records(PATHS.tables(_which)),
+        log:
+            PATHS.log(f"{_which}.log"),
+        benchmark:
+            PATHS.log(f"{_which}.tsv")
+        conda:
+            "../envs/lct.yaml"
+        resources:
+            **resource_class("local"),
+        params:
+            settings=settings_param(
+                {"recipe": RECIPES["tables"], **PLAN.tables_settings(_which)}
+            ),
+            scale=PLAN.scale_name,
+            which=_which,
+        shell:
+            "python -m lct.cli.tables --scale {params.scale} --which {params.which} --out {output.tables:q} 2> {log:q}"
 
-rule report:
-    input:
-        tables=PATHS.tables(),
-        templates=collect("reports/templates/{name}", name=TEMPLATES),
-    output:
-        files=[PATHS.report(name) for name in REPORT_FILES],
-        records=records(PATHS.report("index.html")),
-    log:
-        PATHS.log("report.log"),
-    benchmark:
-        PATHS.log("report.tsv")
-    conda:
-        "../envs/lct.yaml"
-    resources:
-        **resource_class("local"),
-    params:
-        recipe=RECIPES["report"],
-    shell:
-        "python -m lct.cli.report --tables {input.tables:q} --files {output.files:q} 2> {log:q}"
+    rule:
+        name:
+            f"report_{_which}"
+        input:
+            tables=PATHS.tables(_which),
+            templates=collect("reports/templates/{name}", name=TEMPLATES),
+        output:
+            files=[PATHS.report(name, _which) for name in REPORT_FILES],
+            records=records(PATHS.report("index.html", _which)),
+        log:
+            PATHS.log(f"report-{_which}.log"),
+        benchmark:
+            PATHS.log(f"report-{_which}.tsv")
+        conda:
+            "../envs/lct.yaml"
+        resources:
+            **resource_class("local"),
+        params:
+            recipe=RECIPES["report"],
+        shell:
+            "python -m lct.cli.report --tables {input.tables:q} --files {output.files:q} 2> {log:q}"

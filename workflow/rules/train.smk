@@ -1,5 +1,5 @@
 # Training: one rule per run, because runs keep different (step, EMA) pairs; one job per training seed.
-for _run in PLAN.runs.values():
+for _run in (run for run in PLAN.runs.values() if run.weights is None):
 
     rule:
         name:
@@ -37,3 +37,30 @@ for _run in PLAN.runs.values():
             "python -m lct.cli.train --settings {params.settings:q} --seed {wildcards.seed}"
             " --latents {input.latents:q} --statistics {input.statistics:q}"
             " --work {params.state:q} --out {params.folder:q} 2> {log:q}"
+
+
+# Existing weights in the place of a training: checked, and put where sampling looks for weights.
+for _run in (run for run in PLAN.runs.values() if run.weights is not None):
+
+    rule:
+        name:
+            rule_name("take", _run.id)
+        input:
+            weights=_run.weights.path,
+        output:
+            weights=PATHS.weights(_run.id, "{seed}", _run.weights.name),
+            records=records(PATHS.weights(_run.id, "{seed}", _run.weights.name)),
+        log:
+            PATHS.log("take", _run.id, "s{seed}.log"),
+        benchmark:
+            PATHS.log("take", _run.id, "s{seed}.tsv")
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        resources:
+            **resource_class("local"),
+        params:
+            settings=settings_param(PLAN.given_settings(_run.id)),
+        shell:
+            "python -m lct.cli.take --settings {params.settings:q} --weights {input.weights:q}"
+            " --out {output.weights:q} 2> {log:q}"
