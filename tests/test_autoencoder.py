@@ -245,3 +245,9 @@ def test_a_loss_that_is_not_finite_stops_training(images):
     with pytest.raises(ValueError, match="expected a finite loss") as error:
         list(autoencoder.train(autoencoder.create(settings), settings, images))
     one_line(error)
+
+
+def test_pixels_are_truncated_as_the_authors_do_or_rounded():
+    decoded = torch.tensor([-2.0, -1.0, 0.0, 0.9999, 2.0]).view(1, 1, 1, 5).expand(1, 3, 1, 5)
+    assert autoencoder.to_uint8(decoded)[0, 0, :, 0].tolist() == [0, 0, 127, 254, 255]
+    assert autoencoder.to_uint8(decoded, "nearest")[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]

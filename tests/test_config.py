@@ -109,9 +109,19 @@ def test_later_layers_win_and_sources_say_so():
 
 
 def test_a_changed_kind_replaces_the_whole_value():
-    values, sources = merge([Layer("one", {"s": {"kind": "x", "p": 1}}), Layer("two", {"s": {"kind": "y"}})])
-    assert values == {"s": {"kind": "y"}}
-    assert sources == {"s.kind": "two"}
+    values, sources = merge([Layer("one", {"source": {"kind": "x", "p": 1}}), Layer("two", {"source": {"kind": "y"}})])
+    assert values == {"source": {"kind": "y"}}
+    assert sources == {"source.kind": "two"}
+
+
+def test_a_kind_that_is_no_tag_replaces_only_itself():
+    values, _ = merge(
+        [
+            Layer("one", {"learning_rate": {"kind": "cosine", "lr": 1e-3}}),
+            Layer("two", {"learning_rate": {"kind": "constant"}}),
+        ]
+    )
+    assert values == {"learning_rate": {"kind": "constant", "lr": 1e-3}}
 
 
 def test_sources_of_a_resolved_run():
@@ -191,6 +201,19 @@ def test_paths_follow_the_grammar(project):
         ("scales/mini.yaml", "batch: 64", "bacth: 64", r"mini\.yaml: training: unknown key 'bacth'"),
         ("scales/mini.yaml", "ilct: {cur", "ilkt: {cur", r"mini\.yaml: methods: expected a method of .*found 'ilkt'"),
         ("scales/mini.yaml", "flower: [0]}", "flowers: [0]}", r"mini\.yaml: seeds: expected .* dataset 'flower'"),
+        ("scales/mini.yaml", "digits: [0, 1]", "digits: [0, 0]", r"seeds\.digits: expected different seeds.*\[0, 0\]"),
+        ("scales/mini.yaml", "digits: [0, 1]", "digits: []", r"seeds\.digits: expected different seeds.*found \[\]"),
+        ("scales/mini.yaml", "draws: [0]", "draws: [0, 0]", r"draws: expected different seeds"),
+        (
+            "scales/mini.yaml",
+            "{num_images: 2000, b",
+            "{num_images: 500, b",
+            r"protocol\.num_images: expected at most the 500 images",
+        ),
+        ("scales/mini.yaml", "c: flower", "z: flower", r"subtables: expected letters of .*found 'z'"),
+        ("datasets/digits.yaml", "heldout: 2000", "heldout: 100", r"digits\.yaml: heldout: expected .*2000"),
+        ("datasets/digits.yaml", "resolution: 16", "resolutoin: 16", r"digits\.yaml: unknown key 'resolutoin'"),
+        ("tables/table1.yaml", "title: ", "title: [1] #", r"table1\.yaml: title: expected string"),
         ("runs/digits.yaml", "method: lct", "method: ict", r"digits-lct: method: expected a method of .*found 'ict'"),
         ("runs/digits.yaml", "digits-lct:", "'../x':", r"digits\.yaml: expected run names of a-z.*found '\.\./x'"),
         ("runs/digits.yaml", "digits-lct:", "digits-lcd:", r"table1\.yaml: rows\.lct-1: expected a run .*'digits-lct'"),
@@ -200,7 +223,7 @@ def test_paths_follow_the_grammar(project):
         ("methods/lct.yaml", "s0: 10", "s0: 1000", r"expected 1 <= s0 <= s1, found s0=1000"),
         ("methods/lct.yaml", "group: 128", "group: 1", r"transport\.group: expected 2 or more, found 1"),
         ("methods/lct.yaml", "middle_indices: [440]", "middle_indices: [640]", r"middle_indices .*inside the grid"),
-        ("scales/mini.yaml", "steps: 2400", "steps: 3", r"expected at least 5 steps, one per stage"),
+        ("scales/mini.yaml", "steps: 3000", "steps: 3", r"expected at least 5 steps, one per stage"),
         ("scales/mini.yaml", "emas: [0.99,", "emas: [1.99,", r"emas .*expected different rates in \[0, 1\)"),
         (
             "tables/table1.yaml",

@@ -1,5 +1,7 @@
 """The paper as configuration: what each run of its tables and ablations changes, and what is refused before any job."""
 
+import csv
+import io
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,8 @@ from lct.cli.main import parser
 from lct.config.plan import Plan
 from lct.config.resolve import Files, flat, run_settings, scale_settings
 from lct.config.schema import plain
+from lct.report.collect import collect
+from lct.report.render import render
 
 ROOT = Path(__file__).resolve().parents[1]
 BOTH = ("block_norm", "output_norm")
@@ -379,3 +383,22 @@ def test_the_inception_extractor_says_that_its_weights_come_later(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stdout.startswith("error: extractor inception: expected its weights at")
     assert done.stdout.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_the_report_marks_what_is_not_print_and_names_what_is_left_out(tmp_path):
+    plan = Plan(ROOT, {"scale": "mini"})
+    short, whole = (render(collect(plan, tmp_path, which), tmp_path) for which in ("tables", "all"))
+    for name in ("index.html", "report.md"):
+        assert "Not in this report" in short[name] and "snakemake all_tables --config scale=mini" in short[name]
+        assert "Ablation A. Components" in short[name]  # named, and not there:
+        assert "+ optimal transport" not in short[name] and "+ optimal transport" in whole[name]
+        assert "log, I+" in whole[name] and "not published" in whole[name] and "log, L" in short[name]
+        assert "Shortened at this scale" in whole[name] and "Shortened at this scale" not in short[name]
+    assert "log, I+" in whole["tables.tex"] and "Shortened at this scale" in whole["tables.tex"]
+    lines = list(csv.DictReader(io.StringIO(whole["tables.csv"])))
+    sources = {line["table"]: {other["source"] for other in lines if other["table"] == line["table"]} for line in lines}
+    assert sources["table1"] == {"published", "published, quoted there", "this project"}
+    assert sources["ablation-a"] == {"published", "authors' log", "this project"}
+    assert sources["ablation-f"] == {"authors' log", "this project"}
+    runs = collect(Plan(ROOT, {"scale": "paper"}), tmp_path)["runs"]
+    assert runs["celebahq-lct"]["parameters"] == 165_468_676 and "logged 7.27" in runs["celebahq-lct"]["note"]

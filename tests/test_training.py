@@ -18,7 +18,7 @@ from lct.config.schema import plain
 from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.hashing import sha256_file
-from lct.files.tensors import write_tensors
+from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.losses.settings import DiffusionTerm, Objective, Transport
 from lct.networks.settings import Network
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, RobustScale
@@ -156,7 +156,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_noise_levels(tmp_path):
     trainer = Trainer(settings(objective=Objective()), latents(), 0, CPU, tmp_path / "state.safetensors")
     trainer.latents[3] = float("nan")
     with pytest.raises(
-        FloatingPointError, match=r"step \d+: expected a finite loss, found nan \(t from .*last good state"
+        FloatingPointError, match=r"step \d+: expected a finite loss, found nan \(t from .*no state was saved"
     ):
         train(trainer, {}, lambda _: None, lambda: False, 1e9)
     assert not (tmp_path / "state.safetensors").exists()
@@ -237,6 +237,58 @@ def test_epochs_count_as_the_schedule_says():
     assert Training(batch=128, epochs=1400, inclusive_epochs=True).total_steps(27_000) == 294_210
 
 
+def test_kept_epochs_are_the_checkpoints_of_those_names():
+    made = Training(batch=128, epochs=1400, keep_epochs=(175, 1375), inclusive_epochs=True, keep_steps=(7,))
+    assert made.kept_steps(27_000) == [
+        294_210,
+        7,
+        176 * 210,
+        1376 * 210,
+    ]  # written after the pass of that number, from 0
+    assert Training(batch=128, epochs=1400, keep_epochs=(175,)).kept_steps(27_000) == [294_000, 175 * 210]
+    for changes in ({"steps": 12, "keep_epochs": (1,)}, {"steps": None, "epochs": 3, "keep_epochs": (3,)}):
+        with pytest.raises(ValueError, match="keep_epochs: expected"):
+            settings(**changes)
+    with pytest.raises(ValueError, match="keep_steps: expected steps from 1 to 12"):
+        settings(keep_steps=(13,)).kept_steps(40)
+
+
+@pytest.mark.parametrize("objective", [LCT, LDM], ids=["lct", "ldm"])
+def test_memory_format_leaves_the_mathematics_alone(tmp_path, objective):
+    plain_run = run(tmp_path / "a", settings(objective=objective))[1]
+    other_run = run(tmp_path / "b", settings(objective=objective, memory_format="channels-last"))[1]
+    for name, tensor in plain_run[0.9].items():
+        torch.testing.assert_close(other_run[0.9][name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_mixed_precision_changes_products_only(tmp_path):
+    exact = Trainer(settings(), latents(), 0, CPU, tmp_path / "a")
+    mixed = Trainer(settings(mixed_precision="bfloat16"), latents(), 0, CPU, tmp_path / "b")
+    for step in range(3):  # a network that answers zero would hide the difference
+        exact.step(step, False)
+    mixed.network.load_state_dict(exact.network.state_dict())
+    a, b = exact.terms(5).total, mixed.terms(5).total
+    assert b.dtype == torch.float32 and a != b
+    torch.testing.assert_close(a, b, rtol=0.05, atol=0)
+    assert {p.dtype for p in mixed.network.parameters()} == {torch.float32}
+
+
+def test_compilation_wraps_what_a_step_calls_and_nothing_else(tmp_path, monkeypatch):
+    compiled = []
+
+    def compile(network):
+        compiled.append(network)
+        return lambda *inputs: network(*inputs)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    expected = run(tmp_path / "a", settings())[1]
+    assert compiled == []
+    trainer, kept, _ = run(tmp_path / "b", settings(compile=True))
+    assert compiled == [trainer.network] and all(equal(kept[rate], expected[rate]) for rate in expected)
+    run(tmp_path / "c", settings(compile=True, objective=dataclasses.replace(LCT, target_ema=0.9)))
+    assert len(compiled) == 3
+
+
 # --- the job ------------------------------------------------------------------------------------------------------
 
 
@@ -313,3 +365,34 @@ def test_a_second_copy_waits_and_takes_what_the_first_has_published(encoded):
     assert alone.returncode == 0
     for path in (encoded / "alone").glob("*.safetensors"):
         assert sha256_file(path) == sha256_file(encoded / "out" / path.name)
+
+
+def test_earlier_steps_keep_the_first_average_alone(encoded):
+    subprocess.run(command(encoded, "out", settings(keep_steps=(6,))), capture_output=True, text=True, check=True)
+    names = sorted(path.name for path in (encoded / "out").glob("step*.safetensors"))
+    assert names == ["step12-ema0.5.safetensors", "step12-ema0.9.safetensors", "step6-ema0.9.safetensors"]
+
+
+def take(folder: Path, weights: Path, digest: str) -> subprocess.CompletedProcess:
+    given = {"path": str(weights), "sha256": digest}
+    values = {"recipe": 1, "weights": given, "network": plain(TINY), "latent_shape": [2, 4, 4]}
+    words = [sys.executable, "-m", "lct.cli.take", "--settings", json.dumps(values), "--weights", str(weights)]
+    words += ["--out", str(folder / "taken.safetensors"), "--device", "cpu"]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_existing_weights_are_taken_when_hash_and_network_agree(encoded, tmp_path):
+    _, kept, _ = run(tmp_path, settings())
+    write_tensors(tmp_path / "own.safetensors", kept[0.9])
+    digest = sha256_file(tmp_path / "own.safetensors")
+    assert take(tmp_path, tmp_path / "own.safetensors", digest).returncode == 0
+    taken = tmp_path / "taken.safetensors"
+    assert equal(read_tensors(taken), kept[0.9]) and read_metadata(taken) == {"latent_shape": [2, 4, 4]}
+    taken.unlink()
+    wrong = take(tmp_path, tmp_path / "own.safetensors", "0" * 64)
+    assert wrong.returncode == 1 and "expected sha256 0000" in wrong.stdout and digest in wrong.stdout
+    del kept[0.9][next(iter(kept[0.9]))]
+    write_tensors(tmp_path / "less.safetensors", kept[0.9])
+    wrong = take(tmp_path, tmp_path / "less.safetensors", sha256_file(tmp_path / "less.safetensors"))
+    assert wrong.returncode == 1 and "found 1 missing" in wrong.stdout and not taken.exists()
+    assert len(wrong.stdout.splitlines()) == 1

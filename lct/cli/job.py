@@ -27,14 +27,14 @@ class Interrupted(Exception):
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with the arguments that every job has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--settings", type=_settings, required=True, help="the stage's resolved settings, as JSON")
+    made.add_argument("--settings", type=settings_json, required=True, help="the stage's resolved settings, as JSON")
     made.add_argument(
         "--device", default="auto", help="torch device; auto takes a GPU when there is one (default: auto)"
     )
     return made
 
 
-def _settings(text: str) -> dict[str, Any]:
+def settings_json(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,6 +1,6 @@
 """lct: the verbs beside `snakemake`.
 
-Each verb prints the command it stands on, takes --json for programs, and ends with exit code 0 (done), 1 (something is
+Each verb takes --json for programs, and ends with exit code 0 (done), 1 (something is
 wrong: one line says what) or 2 (wrong arguments).
 """
 

@@ -26,7 +26,7 @@ def report(arguments) -> str:
     contents = render(read(arguments.tables), Path.cwd(), up)
     for path in arguments.files:
         write_text(path, contents[path.name])
-    record.record([path for path in arguments.files if path.suffix == ".html"])
+    record.record(arguments.files)
     return f"report {arguments.files[0]}: open it in a browser"
 
 

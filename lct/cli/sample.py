@@ -75,7 +75,7 @@ def _write(images: Iterable[np.ndarray], out: Path, shown: int) -> None:
     write_json(manifest(str(out)), described)
     with imageset.ImageSet(out) as written, atomic(grid(str(out))) as temporary:
         shown = min(shown, len(written))
-        imageset.write_grid(temporary, written.array(0, shown), columns=(shown + 1) // 2, scale=2)
+        imageset.write_grid(temporary, written.array(0, shown), columns=min(8, shown), scale=2)
 
 
 def _model(path: Path, settings: dict, device: torch.device) -> tuple[Denoiser, tuple[int, int, int]]:

@@ -7,12 +7,14 @@ from lct.cli import job
 from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
 from lct.files.atomic import write_json
+from lct.files.hashing import sha256_json
 from lct.files.records import Job
 from lct.report.collect import collect
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings-sha256", required=True, help="hash of the settings that the run was planned with")
     parser.add_argument("--scale", required=True, help="scale whose cells are collected")
     parser.add_argument("--which", choices=("tables", "all"), default="tables", help="those it lists, or all of them")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
@@ -22,10 +24,12 @@ def main() -> int:
 
 def tables(arguments) -> str:
     plan = Plan(Path.cwd(), {"scale": arguments.scale})
+    planned = {"recipe": RECIPES["tables"], **plan.tables_settings(arguments.which)}
+    if sha256_json(planned) != arguments.settings_sha256:
+        raise ValueError("config/: expected what this run was planned with, found changes; run the same command again")
     collected = collect(plan, Path.cwd(), arguments.which)
     paths = {v["metrics"] for row in rows_of(collected) for cell in row["cells"].values() for v in cell["values"]}
-    settings = {"recipe": RECIPES["tables"], "scale": arguments.scale, "which": arguments.which}
-    record = Job("tables", settings, inputs={path: Path(path) for path in sorted(paths)})
+    record = Job("tables", planned, inputs={path: Path(path) for path in sorted(paths)})
     write_json(arguments.out, collected)
     record.record([arguments.out])
     return f"tables {arguments.scale}: {summary(collected)}"

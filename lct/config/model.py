@@ -28,8 +28,6 @@ class Main:
     """config/config.yaml: which scale a bare `snakemake` computes."""
 
     scale: str = "mini"  # a file in config/scales/
-    allow_retrain: tuple[str, ...] = ()  # cells whose recorded trainings may be replaced
-    record: bool = False  # record lineage with DVC when a run ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +41,14 @@ class Short:
     )  # settings on top of each run's own
     note: str  # what this does to the numbers, printed under every such table
 
+    def __post_init__(self):
+        check_seeds(self.seeds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     """config/scales/*.yaml: one size of the whole experiment."""
 
-    title: str  # as the report prints it
     banner: tuple[str, ...]  # first lines of the report: what this scale is and is not
     watermark: str | None = None  # word over every page of a scale whose numbers mean nothing
     comparable: bool = False  # whether its numbers may be set against published ones
@@ -66,12 +66,21 @@ class Scale:
         default_factory=dict, metadata={"partials": Training}
     )  # method -> further overrides
 
+    def __post_init__(self):
+        check_seeds(self.seeds)
+
+
+def check_seeds(seeds: dict[str, tuple[int, ...]]) -> None:
+    """Every dataset needs training seeds; a seed given twice would be counted as two trainings."""
+    for dataset, given in seeds.items():
+        if not given or len(set(given)) != len(given) or min(given) < 0:
+            raise ValueError(f"seeds.{dataset}: expected different seeds from 0 on, found {list(given)}; fix them")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """config/methods/*.yaml: one way of training, and the samplers that go with it."""
 
-    title: str  # as the report prints it
     training: dict[str, Any] = field(
         default_factory=dict, metadata={"partial": Training}
     )  # differences from the defaults

@@ -77,11 +77,19 @@ class Plan:
         }
         for method in self.scale.methods:
             self.files.raw("methods", method, "method", f"{where}: methods")
+        letters = sorted({part.id for table in self.published.values() for part in table.subtables})
+        if unknown := sorted(set(self.scale.subtables) - set(letters)):
+            raise ValueError(f"{where}: subtables: expected letters of {letters}, found {unknown[0]!r}; fix it")
         self.datasets: dict[str, Dataset] = {}
         self.dataset_sources: dict[str, dict[str, str]] = {}
         for subtable, name in self.scale.subtables.items():
             dataset, sources = dataset_settings(self.files, name, self._scale_layer, f"{where}: subtables.{subtable}")
             self.datasets[name], self.dataset_sources[name] = dataset, sources
+            if 0 < dataset.heldout < self.scale.protocol.num_images:
+                raise ValueError(
+                    f"config/datasets/{name}.yaml: heldout: expected the {self.scale.protocol.num_images} images of "
+                    f"the protocol or more, found {dataset.heldout}; hold out more or score fewer"
+                )
             if name not in self.scale.seeds:
                 raise ValueError(
                     f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"
@@ -420,7 +428,10 @@ class Plan:
                 name: plain(self.published[name])
                 for name in sorted({self.tables[t].published for t in self.tables_of(which)})
             },
-            "datasets": {name: {"title": d.title, "stands_for": d.stands_for} for name, d in self.datasets.items()},
+            "datasets": {
+                name: {"title": d.title, "stands_for": d.stands_for, "note": d.note}
+                for name, d in self.datasets.items()
+            },
             "runs": {
                 name: {"training": plain(run.training), "sources": run.sources, "note": run.note}
                 for name, run in self.runs.items()

@@ -24,8 +24,11 @@ class Layer:
     values: dict[str, Any]
 
 
+TAGGED = ("source", "autoencoder", "extractor")  # keys whose `kind` decides what else may stand there
+
+
 def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Deep merge, later layers winning; a changed `kind` replaces the whole value. Gives values and dotted sources."""
+    """Deep merge, later layers winning; another `kind` of a tagged union replaces all of it. Gives values and sources."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for layer in layers:
@@ -34,7 +37,8 @@ def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _merge_into(into: dict[str, Any], new: dict[str, Any], source: str, sources: dict[str, str], prefix: str) -> None:
-    if "kind" in new and new["kind"] != into.get("kind"):
+    tagged = prefix.removesuffix(".").rpartition(".")[2] in TAGGED
+    if tagged and new.get("kind", into.get("kind")) != into.get("kind"):
         into.clear()
         for key in [k for k in sources if k.startswith(prefix)]:
             del sources[key]

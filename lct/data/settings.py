@@ -159,6 +159,7 @@ class Dataset:
 
     title: str  # name shown in tables
     stands_for: str | None = None  # the paper's dataset whose place this one takes; null: it is that dataset
+    note: str | None = None  # what a reader of its numbers should know, printed in the caption
     source: Source  # where the images come from
     resolution: int  # side of the square images, pixels
     train: int | None = None  # training images; null: all that are not held out

@@ -78,6 +78,7 @@ _SUBTABLE = _object(
     },
     {
         "dataset_title": _OPTIONAL_TEXT,
+        "dataset_note": _OPTIONAL_TEXT,
         "resolution": _OPTIONAL_INTEGER,
         "floors": _list(_ROW),
         "reconstructions": {"anyOf": [_object({"grid": _OPTIONAL_TEXT}), {"type": "null"}]},

@@ -106,6 +106,7 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, printed: Any)
         "dataset": name,
         "dataset_title": dataset.title if dataset else None,
         "resolution": dataset.resolution if dataset else None,
+        "dataset_note": dataset.note if dataset else None,
         "protocols": [{"hash": key, "settings": value} for key, value in sorted(protocols.items())],
         "rows": rows,
         "floors": floors,
@@ -246,7 +247,7 @@ def _fill(
             "n": len(numbers),
             "mean": _json_number(math.fsum(numbers) / len(numbers)),
             "sd": _json_number(statistics.stdev(numbers)) if len(numbers) > 2 else None,
-            "axis": "training seed",
+            "axis": "training seed" if len({draw for _, draw, *_ in found}) == 1 else "training seed and draw",
             "protocol": " ".join(sorted(hashes)),
         }
     for extra in ("confidence", "fd_cleanfid"):
@@ -296,7 +297,7 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
     if extractor.exists():
         summary = read_json(extractor)
         found[f"extractor accuracy, held-out ({summary['task']})"] = summary["heldout_accuracy"]
-    return found
+    return {key: float(f"{value:.4g}") for key, value in found.items()}
 
 
 def _run(plan: Plan, name: str) -> dict[str, Any]:

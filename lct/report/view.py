@@ -115,6 +115,7 @@ class Subtable:
     paper_dataset: str
     dataset: str
     dataset_title: str
+    dataset_note: str
     resolution: str
     groups: tuple[tuple[str, tuple[Row, ...]], ...]
     floors: tuple[Row, ...]
@@ -260,6 +261,7 @@ def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str,
         paper_dataset=subtable["paper_dataset"],
         dataset=subtable["dataset"] or "",
         dataset_title=subtable.get("dataset_title") or subtable["dataset"] or "",
+        dataset_note=subtable.get("dataset_note") or "",
         resolution=f"{resolution} × {resolution}" if resolution else "",
         groups=tuple((group, tuple(members)) for group, members in groupby(rows, key=lambda row: row.group)),
         floors=tuple(floors),

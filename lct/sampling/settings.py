@@ -83,6 +83,8 @@ class Sampling:
     matmul: Literal["float32", "tf32"] = "float32"  # precision of float32 products on a GPU; the authors allow TF32
 
     def __post_init__(self):
+        if len(set(self.draws)) != len(self.draws) or min(self.draws, default=0) < 0:
+            raise ValueError(f"draws: expected different seeds from 0 on, found {list(self.draws)}; fix them")
         if self.num_images < 2 or self.batch < 1 or not self.draws:
             raise ValueError(
                 "sampling: expected num_images >= 2, batch >= 1 and a draw, found "

@@ -208,9 +208,14 @@ def _refuse_nan(trainer: Trainer, step: int, terms: Terms) -> None:
     t = stage.sigmas[index]
     raise FloatingPointError(
         f"step {step}: expected a finite loss, found {float(terms.total.detach())} (t from {float(t.min()):.3g} to "
-        f"{float(t.max()):.3g}, intervals {stage.intervals}, c {stage.c:.3g}); the last good state is "
-        f"{trainer.state.path}; lower the learning rate or check the latents"
+        f"{float(t.max()):.3g}, intervals {stage.intervals}, c {stage.c:.3g}); {_last_good(trainer)}; "
+        f"lower the learning rate or check the latents"
     )
+
+
+def _last_good(trainer: Trainer) -> str:
+    path = trainer.state.path
+    return f"the last good state is {path}" if path.exists() else "no state was saved before"
 
 
 def _optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optimizer:

@@ -17,6 +17,7 @@ from lct.config.paths import (
 )
 from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
+from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.report.files import REPORT_FILES, TEMPLATES
 
@@ -114,7 +115,7 @@ def say_where_the_report_is():
 
 def say_how_to_go_on():
     say(
-        f"Some jobs failed; their last lines are above, their logs under logs/{PLAN.scale_name}/. The same command goes"
+        f"Not everything was made; the last lines of failed jobs are above, their logs under logs/{PLAN.scale_name}/. The same command goes"
         f" on from here; `lct report --scale {PLAN.scale_name}` renders what exists."
     )
 

@@ -8,7 +8,12 @@ rule extractor:
         summary=PATHS.extractor("{dataset}", "{extractor}").replace(
             ".safetensors", ".summary.json"
         ),
-        records=records(PATHS.extractor("{dataset}", "{extractor}")),
+        records=records(
+            PATHS.extractor("{dataset}", "{extractor}"),
+            PATHS.extractor("{dataset}", "{extractor}").replace(
+                ".safetensors", ".summary.json"
+            ),
+        ),
     log:
         PATHS.log("extractor", "{dataset}", "{extractor}.log"),
     benchmark:

@@ -30,10 +30,14 @@ for _which in ("tables", "all"):
             settings=settings_param(
                 {"recipe": RECIPES["tables"], **PLAN.tables_settings(_which)}
             ),
+            sha256=sha256_json(
+                {"recipe": RECIPES["tables"], **PLAN.tables_settings(_which)}
+            ),
             scale=PLAN.scale_name,
             which=_which,
         shell:
-            "python -m lct.cli.tables --scale {params.scale} --which {params.which} --out {output.tables:q} 2> {log:q}"
+            "python -m lct.cli.tables --settings-sha256 {params.sha256} --scale {params.scale} --which {params.which}"
+            " --out {output.tables:q} 2> {log:q}"
 
     rule:
         name:
@@ -41,9 +45,10 @@ for _which in ("tables", "all"):
         input:
             tables=PATHS.tables(_which),
             templates=collect("reports/templates/{name}", name=TEMPLATES),
+            shown=PLAN.shown(_which),
         output:
             files=[PATHS.report(name, _which) for name in REPORT_FILES],
-            records=records(PATHS.report("index.html", _which)),
+            records=records(*(PATHS.report(name, _which) for name in REPORT_FILES)),
         log:
             PATHS.log(f"report-{_which}.log"),
         benchmark:

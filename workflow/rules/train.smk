@@ -14,10 +14,11 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
             ],
             curves=f"{PATHS.train(_run.id, '{seed}')}/curves.json",
             records=records(
+                f"{PATHS.train(_run.id, '{seed}')}/curves.json",
                 *(
                     PATHS.weights(_run.id, "{seed}", name)
                     for name in PLAN.weights_names(_run)
-                )
+                ),
             ),
         log:
             PATHS.log("train", _run.id, "s{seed}.log"),
