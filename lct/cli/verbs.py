@@ -174,7 +174,7 @@ def verify(arguments: argparse.Namespace) -> Result:
     lines = [*faults, f"{checked} outputs checked, {len(faults)} faults"]
     if faults:
         lines.append(
-            "delete what is named (for an image set: its .manifest.json) and run: "
+            f"make each again, and what follows from it: snakemake --force FILE --config scale={plan.scale_name}; then "
             f"snakemake --config scale={plan.scale_name}"
         )
     return int(bool(faults)), {"checked": checked, "faults": faults}, "\n".join(lines)

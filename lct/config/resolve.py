@@ -28,7 +28,7 @@ TAGGED = ("source", "autoencoder", "extractor")  # keys whose `kind` decides wha
 
 
 def merge(layers: list[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Deep merge, later layers winning; another `kind` of a tagged union replaces all of it. Gives values and sources."""
+    """Deep merge, later layers winning; another `kind` of a tagged union replaces it. Gives values and sources."""
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for layer in layers:

@@ -94,7 +94,7 @@ class ImageSet:
         except zipfile.BadZipFile as error:
             raise ValueError(
                 f"{path}: expected a whole image set, found a damaged zip ({error}); "
-                "delete its .manifest.json and run snakemake"
+                f"make it again: snakemake --force {path}"
             ) from error
         expected = [f"{i:06d}.png" for i in range(len(entries))]
         if not entries or [e.filename for e in entries] != expected or any(e.compress_type for e in entries):
@@ -120,7 +120,7 @@ class ImageSet:
                 return content
         raise ValueError(
             f"{self.path}: image {index}: expected {size} bytes, found damage; "
-            "delete its .manifest.json and run snakemake"
+            f"make it again: snakemake --force {self.path}"
         )
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -135,7 +135,7 @@ class ImageSet:
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(
                 f"{self.path}: image {index}: expected an RGB PNG, found damage ({error}); "
-                "delete its .manifest.json and run snakemake"
+                f"make it again: snakemake --force {self.path}"
             ) from error
 
     def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -182,7 +182,9 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: expected a manifest, found nothing; run snakemake to make it") from error
     except ValueError as error:
-        raise ValueError(f"{path}: expected a manifest in JSON, found {error}; delete it and run snakemake") from error
+        raise ValueError(
+            f"{path}: expected a manifest in JSON, found {error}; make it again: snakemake --force {path}"
+        ) from error
     keys = {"format", "file", "bytes", "sha256", "count", "height", "width", "content_sha256", "items"}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
         raise ValueError(f"{path}: expected a manifest of format {FORMAT} with {sorted(keys)}; make it again")
@@ -194,11 +196,11 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
     manifest = read_manifest(path)
     archive = Path(path).parent / Path(manifest["file"]).name
     if not archive.exists():
-        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; delete {path} and run snakemake")
+        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; make it again: snakemake --force {path}")
     if (found := archive.stat().st_size) != manifest["bytes"]:
         raise ValueError(
             f"{archive}: expected {manifest['bytes']} bytes (from {path}), found {found}; "
-            f"delete {path} and run snakemake"
+            f"make it again: snakemake --force {path}"
         )
     if deep:
         with open(archive, "rb") as handle:
@@ -206,7 +208,7 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
         if found != manifest["sha256"]:
             raise ValueError(
                 f"{archive}: expected sha256 {manifest['sha256']} (from {path}), found {found}; "
-                f"delete {path} and run snakemake"
+                f"make it again: snakemake --force {path}"
             )
     images = ImageSet(archive)
     found = (len(images), images.height, images.width)

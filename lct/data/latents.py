@@ -132,7 +132,7 @@ def check_normalised(x: Tensor, statistics: Statistics, where: str) -> None:
     if not abs(spread / statistics.sigma_data - 1) <= TOLERANCE:
         raise ValueError(
             f"{where}: expected normalised latents of standard deviation {statistics.sigma_data} within 2 %, found "
-            f"{spread:.4g}; the statistics belong to other latents: delete both and run snakemake again"
+            f"{spread:.4g}; the statistics belong to other latents: make both again with snakemake --force"
         )
 
 

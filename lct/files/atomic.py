@@ -89,7 +89,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def read_json(path: Path | str, hint: str = "") -> Any:
     """The JSON in `path`; raises ValueError naming the file when it is missing, truncated or not JSON."""
-    advice = hint or "delete it and run snakemake again"
+    advice = hint or f"make it again: snakemake --force {path}"
     try:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError as error:

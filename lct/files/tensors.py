@@ -44,5 +44,6 @@ def _opened(path: Path | str, device: str) -> Iterator[Any]:
         raise ValueError(f"{path}: expected a safetensors file, found nothing; run snakemake to make it") from error
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{path}: expected a whole safetensors file, found damage ({error}); delete it and run snakemake again"
+            f"{path}: expected a whole safetensors file, found damage ({error}); "
+            f"make it again: snakemake --force {path}"
         ) from error

@@ -129,14 +129,15 @@ def load(path: Path | str, device: str = "cpu") -> SmallCNN:
         raise FileNotFoundError(f"{path}: expected an extractor, found nothing; run snakemake to make it") from error
     except SafetensorError as error:
         raise ValueError(
-            f"{path}: expected a whole safetensors file, found damage ({error}); delete it and run snakemake again"
+            f"{path}: expected a whole safetensors file, found damage ({error}); "
+            f"make it again: snakemake --force {path}"
         ) from error
     with torch.device("meta"):
         probe = SmallCNN((1, 1), 1, 1)
     if names != (expected := set(probe.state_dict())):
         raise ValueError(
             f"{path}: expected the tensors of an extractor, found missing {sorted(expected - names)[:3]} and extra "
-            f"{sorted(names - expected)[:3]}; delete it and run snakemake again"
+            f"{sorted(names - expected)[:3]}; make it again: snakemake --force {path}"
         )
     channels = state["convs.0.weight"].shape[0], state["convs.2.weight"].shape[0]
     with torch.device("meta"):

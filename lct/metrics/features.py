@@ -36,7 +36,7 @@ def extract(
         if not all(torch.isfinite(part).all() for part in parts[-1]):
             raise ValueError(
                 f"{images.path}: images {start}-{start + valid - 1}: expected finite features, found NaN or infinity; "
-                "the extractor's weights are damaged: delete them and run snakemake again"
+                "the extractor's weights are damaged: make them again with snakemake --force"
             )
         if progress is not None:
             progress(start + valid)

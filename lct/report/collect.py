@@ -257,10 +257,13 @@ def _fill(
 def _metrics_file(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or not {"values", "protocol", "protocol_hash"} <= content.keys():
-        raise ValueError(f"{path}: expected a metrics file, found something else; delete it and run snakemake again")
+        raise ValueError(
+            f"{path}: expected a metrics file, found something else; make it again: snakemake --force {path}"
+        )
     if missing := sorted(set(METRICS) - content["values"].keys()):
         raise ValueError(
-            f"{path}: expected the metrics {list(METRICS)}, found none of {missing}; delete it and run snakemake again"
+            f"{path}: expected the metrics {list(METRICS)}, found none of {missing}; "
+            f"make it again: snakemake --force {path}"
         )
     return content
 
