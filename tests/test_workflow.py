@@ -350,3 +350,31 @@ def test_the_report_renders_from_what_exists(smoke, tmp_path):
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     page = (folder / "reports/smoke/index.html").read_text()
     assert "not computed yet" in page and "table1.a.ilct-1.fd" in page and "table1.a.lct-1.fd" not in page
+
+
+def test_given_weights_are_sampled_and_scored_without_training(smoke, tmp_path):
+    """The weights of a finished run, handed over by path and hash: the same images, the same values, no training."""
+    folder = tmp_path / "project"
+    shutil.copytree(smoke[0], folder, symlinks=True)
+    plan = Plan(folder, {"scale": "smoke"})
+    name = plan.weights_names(plan.runs["digits-lct"])[0]
+    shutil.copy(folder / plan.paths.weights("digits-lct", 0, name), folder / "given.safetensors")
+    sha256 = sha256_file(folder / "given.safetensors")
+    with open(folder / "config/runs/digits.yaml", "a") as runs:
+        runs.write(f"digits-given: {{base: digits-lct, weights: {{path: given.safetensors, sha256: {sha256}}}}}\n")
+    table = folder / "config/tables/table1.yaml"
+    table.write_text(table.read_text().replace('"{dataset}-lct"', "digits-given"))
+    before = {row["id"]: row for row in tables(folder)["tables"][0]["subtables"][0]["rows"]}
+    done = snakemake(folder, *SMOKE)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert not (folder / "results/smoke/train/digits-given/s0/curves.json").exists()
+    after = {row["id"]: row for row in tables(folder)["tables"][0]["subtables"][0]["rows"]}
+    for row in ("lct-1", "lct-2"):
+        assert after[row]["run"] == "digits-given" and before[row]["run"] == "digits-lct"
+        for metric, cell in before[row]["cells"].items():
+            assert after[row]["cells"][metric]["mean"] == cell["mean"]
+    (folder / "given.safetensors").write_bytes(b"something else")
+    refused = snakemake(folder, *SMOKE)
+    assert refused.returncode != 0
+    line = next(line for line in refused.stdout.splitlines() if line.startswith("error: "))
+    assert f"given.safetensors: expected sha256 {sha256}" in line

@@ -304,12 +304,19 @@ class Plan:
             if name in shown:
                 continue
             spec = self.tables.get(name) or table_spec(self.files, name, "config/tables")
-            further = name in self.tables
-            why = "made on request" if further else f"not listed in {self._scale_layer.source}"
-            scale = f" --config scale={self.scale_name}"
-            command = f"snakemake all_tables{scale}" if further else "snakemake all_tables --config scale=mini"
+            scale = self.scale_name if name in self.tables else self._scale_with(name)
+            why = "made on request" if name in self.tables else f"not part of the {self.scale_name} scale"
+            command = f"snakemake all_tables --config scale={scale}" if scale else "listed by no scale"
             found.append({"id": name, "title": spec.title, "why": why, "command": command})
         return found
+
+    def _scale_with(self, table: str) -> str | None:
+        """The first scale, by name, that lists a table."""
+        for name in self.files.names("scales"):
+            values = self.files.raw("scales", name, "scale", "config/scales").values
+            if table in (*values.get("tables", ()), *values.get("more_tables", ())):
+                return name
+        return None
 
     def listing(self, which: str = "tables") -> list[str]:
         """What a dry run says: every table with its rows, every run with its length, samplers and tables."""
