@@ -262,6 +262,20 @@ def test_a_full_disk_stops_with_one_line_and_a_good_run_follows(tmp_path):
         subprocess.run(["umount", str(folder / "results")], check=True)
 
 
+@pytest.mark.slow  # mounts a small file system, as root
+def test_a_read_only_folder_stops_before_any_job_with_one_line(tmp_path):
+    folder = project(tmp_path / "project")
+    (folder / "results").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(folder / "results")], check=True)
+    try:
+        done = snakemake(folder, *SMOKE)
+        assert done.returncode != 0
+        assert "results: expected a writable folder, found a read-only one; fix its permissions or mount" in done.stdout
+        assert not (folder / "work").exists() and "Traceback" not in done.stdout
+    finally:
+        subprocess.run(["umount", str(folder / "results")], check=True)
+
+
 def test_a_limit_on_file_sizes_stops_with_one_line_and_leaves_nothing(tmp_path):
     """What an ordinary user can have of a full disk."""
     folder = project(tmp_path / "project")

@@ -31,6 +31,16 @@ def use_this_python() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
+def check_writable(root: Path) -> None:
+    """Raise ValueError, before any job, when a folder that a run writes to is there but cannot be written."""
+    for name in ("results", "reports", "logs", "work"):
+        folder = root / name
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            raise ValueError(
+                f"{folder}: expected a writable folder, found a read-only one; fix its permissions or mount"
+            )
+
+
 def quieter() -> None:
     """Drop the scheduler's running commentary, so that the terminal shows one line per finished job."""
     noise = ("Select jobs", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")

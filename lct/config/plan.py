@@ -11,7 +11,6 @@ from lct.config.paths import FLOORS, Paths, grid
 from lct.config.recipes import RECIPES
 from lct.config.resolve import (
     Files,
-    Layer,
     dataset_settings,
     main_settings,
     published_table,
@@ -103,10 +102,6 @@ class Plan:
         self._weights_names: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._cells(name, spec)]
         self._refuse_twins()
-
-    @property
-    def scale_layer(self) -> Layer:
-        return self._scale_layer
 
     def _cells(self, table: str, spec: TableSpec) -> list[Cell]:
         published = self.published[spec.published]

@@ -5,7 +5,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from lct.cluster.resources import resource_class
-from lct.cluster.start import check_settings, quieter, take_lock, use_this_python
+from lct.cluster.start import (
+    check_settings,
+    check_writable,
+    quieter,
+    take_lock,
+    use_this_python,
+)
 from lct.config.paths import (
     AUTOENCODER_FILES,
     FLOORS,
@@ -96,6 +102,7 @@ def start_alone():
             snakemake_lock=workflow.execution_settings.lock,
             rerun_incomplete=dag.force_incomplete,
         )
+        check_writable(Path.cwd())
         LOCKS.append(take_lock(Path.cwd()))
     except (ValueError, RuntimeError) as error:
         raise WorkflowError(str(error)) from None
