@@ -15,14 +15,18 @@ from lct.cli.verbs import SCHEMAS, lock_pins
 from lct.config.schema import schema
 
 ROOT = Path(__file__).resolve().parents[1]
-SETTINGS = {f"{room}.settings" for room in ("data", "losses", "metrics", "networks", "report", "sampling", "training")}
+SETTINGS = {
+    f"{room}.settings"
+    for room in ("data", "download", "losses", "metrics", "networks", "report", "sampling", "training")
+}
 ALLOWED = {  # room -> rooms (or modules) it may import from lct; a room may always import itself and `streams`
     "streams": set(),
     "schedules": set(),
     "files": set(),
     "losses": {"schedules"},
     "networks": set(),
-    "data": set(),
+    "download": {"files"},
+    "data": {"download.settings", "files"},
     "config": SETTINGS | {"schedules", "networks.layout"},
     "lineage": {"config", "files"},
     "cluster": {"config", "files"},
