@@ -244,3 +244,18 @@ def test_bad_configuration_ends_in_one_line_before_the_graph(project, file, old,
 def test_an_unknown_key_on_the_command_line_is_refused(project):
     with pytest.raises(ValueError, match=r"--config: unknown key 'sacle'.*did you mean 'scale'"):
         Plan(project, {"sacle": "mini"})
+
+
+def test_a_dataset_of_ones_own_needs_one_file(project):
+    (project / "config/datasets/mine.yaml").write_text(
+        "title: my photographs\nsource: {kind: folder, path: photographs}\nresolution: 32\nheldout: 64\n"
+    )
+    plan = Plan(project, {"scale": "smoke", "dataset": "mine"})
+    assert {cell.run for cell in plan.cells} == {"mine-ldm", "mine-ilct", "mine-lct"}
+    assert list(plan.tables) == ["own"] and list(plan.datasets) == ["mine"] and plan.left_out("tables") == []
+    assert plan.paths.report("index.html") == "reports/smoke/dataset-mine/index.html"
+    assert not plan.scale.comparable and all(row.fid is None for row in plan.published["own"].rows_of("a").values())
+    usual = Plan(project, {"scale": "smoke"})
+    assert "mine" not in usual.datasets and "own" not in [left["id"] for left in usual.left_out("tables")]
+    with pytest.raises(ValueError, match="expected a dataset of .*'mien'.*config/datasets/mien.yaml"):
+        Plan(project, {"scale": "smoke", "dataset": "mien"})

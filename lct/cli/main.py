@@ -37,7 +37,7 @@ VERBS = {
     "status": Verb(
         "what is computed, and how far running trainings are",
         verbs.status,
-        verbs.scale_argument,
+        verbs.plan_arguments,
         "lct status --scale mini",
     ),
     "report": Verb(

@@ -16,6 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings-sha256", required=True, help="hash of the settings that the run was planned with")
     parser.add_argument("--scale", required=True, help="scale whose cells are collected")
+    parser.add_argument("--dataset", help="a dataset of its own, in the place of the scale's tables")
     parser.add_argument("--which", choices=("tables", "all"), default="tables", help="those it lists, or all of them")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     arguments = parser.parse_args()
@@ -23,7 +24,7 @@ def main() -> int:
 
 
 def tables(arguments) -> str:
-    plan = Plan(Path.cwd(), {"scale": arguments.scale})
+    plan = Plan(Path.cwd(), {"scale": arguments.scale, "dataset": arguments.dataset})
     planned = {"recipe": RECIPES["tables"], **plan.tables_settings(arguments.which)}
     if sha256_json(planned) != arguments.settings_sha256:
         raise ValueError("config/: expected what this run was planned with, found changes; run the same command again")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,18 @@ def scale_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
 
 
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
+    scale_argument(parser)
+    parser.add_argument("--dataset", help="a dataset of your own, as in `snakemake --config dataset=NAME`")
+
+
 def show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run of config/runs/; with two, what differs")
     scale_argument(parser)
 
 
 def report_arguments(parser: argparse.ArgumentParser) -> None:
-    scale_argument(parser)
+    plan_arguments(parser)
     parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
 
 
@@ -61,7 +67,9 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {} if arguments.scale is None else {"scale": arguments.scale}
+    """What the command line sets on top of config/config.yaml."""
+    given = {"scale": arguments.scale, "dataset": getattr(arguments, "dataset", None)}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def show(arguments: argparse.Namespace) -> Result:
@@ -160,10 +168,10 @@ def report(arguments: argparse.Namespace) -> Result:
 
     plan = Plan(arguments.root, _overrides(arguments))
     which = "all" if arguments.all else "tables"
-    contents = render(collect(plan, arguments.root, which), arguments.root, "../../.." if arguments.all else "../..")
-    for name, content in contents.items():
-        write_text(arguments.root / plan.paths.report(name, which), content)
     page = plan.paths.report("index.html", which)
+    up = os.path.relpath(".", Path(page).parent)
+    for name, content in render(collect(plan, arguments.root, which), arguments.root, up).items():
+        write_text(arguments.root / plan.paths.report(name, which), content)
     return 0, {"report": page}, f"{page}\nthe graph does the same when all cells exist: snakemake {page}"
 
 

@@ -28,6 +28,7 @@ class Main:
     """config/config.yaml: which scale a bare `snakemake` computes."""
 
     scale: str = "mini"  # a file in config/scales/
+    dataset: str | None = None  # a file in config/datasets/: the methods on it in a table of its own, and nothing else
 
 
 @dataclass(frozen=True, kw_only=True)

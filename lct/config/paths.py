@@ -21,6 +21,7 @@ class Paths:
     """Paths of one scale."""
 
     scale: str
+    dataset: str | None = None  # with it, tables and report are those of one dataset of the user's own
 
     def images(self, dataset: str, split: str) -> str:
         return f"results/{self.scale}/images/{dataset}/{split}.zip"
@@ -59,10 +60,14 @@ class Paths:
 
     def tables(self, which: str = "tables") -> str:
         """All cells of the tables that the scale lists ("tables"), or of those and its further ones ("all")."""
-        return f"results/{self.scale}/tables/{which}.json"
+        return f"results/{self.scale}/tables/{self._own}{which}.json"
 
     def report(self, name: str, which: str = "tables") -> str:
-        return f"reports/{self.scale}/{'all/' if which == 'all' else ''}{name}"
+        return f"reports/{self.scale}/{self._own}{'all/' if which == 'all' else ''}{name}"
+
+    @property
+    def _own(self) -> str:
+        return f"dataset-{self.dataset}/" if self.dataset else ""
 
     def samples_folder(self, run: str, seed: int | str) -> str:
         return f"results/{self.scale}/sample/{run}/s{seed}"

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lct.config.model import Dataset, Main, PublishedTable, Run, TableSpec
+from lct.config.model import Dataset, Main, PublishedTable, Run, Scale, TableSpec
 from lct.config.paths import FLOORS, Paths, grid
 from lct.config.recipes import RECIPES
 from lct.config.resolve import (
@@ -21,6 +21,22 @@ from lct.config.resolve import (
 from lct.config.schema import plain
 from lct.networks.layout import parameters
 from lct.report.settings import RowChange, TableRow
+
+OWN_TABLE = "own"  # the table of a dataset of the user's own; no scale lists it
+
+
+def _of_one_dataset(scale: Scale, dataset: str) -> Scale:
+    """A scale that holds the methods on one dataset, and nothing of the paper's tables."""
+    return dataclasses.replace(
+        scale,
+        banner=(f"This report is about the dataset {dataset} alone; no number of the paper belongs to it.",),
+        comparable=False,
+        tables=(OWN_TABLE,),
+        more_tables=(),
+        short=None,
+        subtables={"a": dataset},
+        seeds={dataset: scale.seeds.get(dataset, (0,))},
+    )
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,9 @@ class Plan:
         self.main: Main = main_settings(self.files, overrides)
         self.scale_name = self.main.scale
         self.scale, self._scale_layer = scale_settings(self.files, self.scale_name)
-        self.paths = Paths(self.scale_name)
+        if self.main.dataset is not None:
+            self.scale = _of_one_dataset(self.scale, self.main.dataset)
+        self.paths = Paths(self.scale_name, self.main.dataset)
         where = self._scale_layer.source
         listed = (*self.scale.tables, *self.scale.more_tables)
         if twice := sorted({name for name in listed if listed.count(name) > 1}):
@@ -295,8 +313,8 @@ class Plan:
     def left_out(self, which: str) -> list[dict[str, str]]:
         """Tables of config/tables/ that a report does not hold, and the command that makes them."""
         shown, found = self.tables_of(which), []
-        for name in self.files.names("tables"):
-            if name in shown:
+        for name in self.files.names("tables") if self.main.dataset is None else []:
+            if name in shown or name == OWN_TABLE:
                 continue
             spec = self.tables.get(name) or table_spec(self.files, name, "config/tables")
             scale = self.scale_name if name in self.tables else self._scale_with(name)

@@ -105,7 +105,8 @@ class Files:
         return Layer("config/config.yaml", self._load("config/config.yaml"))
 
     def run_entries(self) -> dict[str, RunSource]:
-        """Every run of config/runs/*.yaml by id; an entry for several datasets gives one run each."""
+        """Every run by id: those of config/runs/*.yaml (an entry for several datasets gives one for each), and
+        DATASET-METHOD for datasets that these do not name."""
         if self._runs is None:
             self._runs = {}
             for name in self.names("runs"):
@@ -113,6 +114,11 @@ class Files:
                 for key, values in self._load(source).items():
                     for run, one in _per_dataset(str(key), values, source):
                         self._add_run(run, one, source)
+            declared = {found.entry.dataset for found in self._runs.values()}
+            for dataset in set(self.names("datasets")) - declared:  # the plain runs of a new dataset need no entry
+                for method in self.names("methods"):
+                    values = {"dataset": dataset, "method": method}
+                    self._add_run(f"{dataset}-{method}", values, f"config/datasets/{dataset}.yaml")
         return self._runs
 
     def _add_run(self, run: str, values: dict[str, Any], source: str) -> None:

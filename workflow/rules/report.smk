@@ -7,6 +7,8 @@ localrules:
     report_all,
 
 
+OWN = f"dataset-{PLAN.main.dataset}/" if PLAN.main.dataset else ""
+
 for _which in ("tables", "all"):
 
     rule:
@@ -19,9 +21,9 @@ for _which in ("tables", "all"):
             tables=PATHS.tables(_which),
             records=records(PATHS.tables(_which)),
         log:
-            PATHS.log(f"{_which}.log"),
+            PATHS.log(f"{OWN}{_which}.log"),
         benchmark:
-            PATHS.log(f"{_which}.tsv")
+            PATHS.log(f"{OWN}{_which}.tsv")
         conda:
             "../envs/lct.yaml"
         resources:
@@ -34,10 +36,11 @@ for _which in ("tables", "all"):
                 {"recipe": RECIPES["tables"], **PLAN.tables_settings(_which)}
             ),
             scale=PLAN.scale_name,
+            dataset=f"--dataset {PLAN.main.dataset}" if PLAN.main.dataset else "",
             which=_which,
         shell:
             "python -m lct.cli.tables --settings-sha256 {params.sha256} --scale {params.scale} --which {params.which}"
-            " --out {output.tables:q} 2> {log:q}"
+            " {params.dataset} --out {output.tables:q} 2> {log:q}"
 
     rule:
         name:
@@ -50,9 +53,9 @@ for _which in ("tables", "all"):
             files=[PATHS.report(name, _which) for name in REPORT_FILES],
             records=records(*(PATHS.report(name, _which) for name in REPORT_FILES)),
         log:
-            PATHS.log(f"report-{_which}.log"),
+            PATHS.log(f"{OWN}report-{_which}.log"),
         benchmark:
-            PATHS.log(f"report-{_which}.tsv")
+            PATHS.log(f"{OWN}report-{_which}.tsv")
         conda:
             "../envs/lct.yaml"
         resources:
