@@ -74,6 +74,15 @@ def dataset_settings(stage):
     return of
 
 
+def download_settings(wildcards):
+    """The same for the download that the wildcard {id} names."""
+    try:
+        PLAN.download_path(wildcards.id, f"resources/{wildcards.id}")
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+    return json.dumps(PLAN.downloads()[wildcards.id], sort_keys=True)
+
+
 def folder_of(kind, name, up=0):
     """A function that gives the folder of the first file of an input or output, `up` levels further up."""
 

@@ -1,14 +1,6 @@
 # Downloads: the files of a network or a dataset, from the first of its origins that gives them. `snakemake
 # resources/ID/download.json` fetches one alone. The files themselves are not declared, so that Snakemake leaves the
 # part that was received in place and the next run goes on from there.
-def download_settings(wildcards):
-    try:
-        PLAN.download_path(wildcards.id, f"resources/{wildcards.id}")
-    except ValueError as error:
-        raise WorkflowError(str(error)) from None
-    return json.dumps(PLAN.downloads()[wildcards.id], sort_keys=True)
-
-
 localrules:
     download,
 
