@@ -33,10 +33,12 @@ class Part:
         self._about = target.with_name(f".{target.name}.part.json")
         self.source: Source | None = None
         self.size = 0
+        self.inherited = False  # whether bytes of an earlier run are among them
         self._digest = hashlib.sha256()
 
     def load(self, url: str) -> None:
         """Go on with what an earlier run received from `url`; anything else is removed."""
+        self.size, self.inherited, self._digest = 0, False, hashlib.sha256()
         try:
             source = Source(**read_json(self._about))
         except (ValueError, TypeError):
@@ -49,12 +51,13 @@ class Part:
             while block := handle.read(_BLOCK):
                 self._digest.update(block)
                 self.size += len(block)
+        self.inherited = self.size > 0
 
     def discard(self) -> None:
         """Forget and remove everything received."""
         self.path.unlink(missing_ok=True)
         self._about.unlink(missing_ok=True)
-        self.source, self.size, self._digest = None, 0, hashlib.sha256()
+        self.source, self.size, self.inherited, self._digest = None, 0, False, hashlib.sha256()
 
     def begin(self, source: Source) -> None:
         """Start at the first byte of the file that `source` describes."""

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import pairwise
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
@@ -71,15 +73,14 @@ def receive(
     expected: int | None = None,
     policy: Policy,
     auth: Callable[[requests.PreparedRequest], requests.PreparedRequest] | None = None,
-) -> bool:
-    """Receive the whole of `url` into `part`; returns whether bytes of an earlier run are among them.
+) -> None:
+    """Receive the whole of `url` into `part`, going on from what is there.
 
     expected: declared size, bytes; a server that offers another is refused before the first byte.
     auth:     adds credentials to the request; they are not sent on to another host.
     Raises Failed when the address does not give the file, and OSError when the disk is full."""
     part.load(public(url))
-    resumed, name = part.size > 0, part.target.name
-    failures, furthest = 0, part.size
+    name, failures, furthest = part.target.name, 0, part.size
     with requests.Session() as session:
         session.max_redirects = policy.redirects
         while not part.complete:
@@ -95,7 +96,6 @@ def receive(
                 wait = backoff if again.wait is None else again.wait
                 log.warning("%s: %s; again in %g s", name, again, wait)
                 policy.sleep(wait)
-    return resumed
 
 
 def _attempt(session, part: Part, url: str, expected: int | None, policy: Policy, auth) -> None:
@@ -124,7 +124,8 @@ def _receive_body(response: requests.Response, part: Part, url: str, expected: i
             raise _Again("the file at the server is not the one that was begun; starting from its first byte", 0)
         log.info("%s: going on after %s", name, readable(part.size))
     elif part.size:
-        log.warning("%s: the server sends the file from its first byte: it has changed or cannot go on", name)
+        why = "the file has changed at the server" if _differs(source, part.source) else "the server cannot go on"
+        log.warning("%s: %s: starting from its first byte", name, why)
         part.discard()
     if source.total is not None and expected is not None and source.total != expected:
         part.discard()
@@ -179,7 +180,7 @@ def _html(name: str) -> str:
     )
 
 
-def looks_like_html(path) -> bool:
+def looks_like_html(path: Path) -> bool:
     """Whether a file begins as an HTML page does."""
     with open(path, "rb") as handle:
         return _HTML.match(handle.read(512)) is not None
@@ -205,7 +206,7 @@ def _differs(now: Source, begun: Source) -> bool:
 
 def _follow_safely(response: requests.Response) -> None:
     schemes = [urlsplit(answer.url).scheme for answer in (*response.history, response)]
-    if "http" in schemes[schemes.index("https") :] if "https" in schemes else False:
+    if any(before == "https" and after == "http" for before, after in pairwise(schemes)):
         raise Failed("redirected from https to http, which anybody on the way can change")
 
 

@@ -56,10 +56,14 @@ def declared(file: RemoteFile, manual: bool) -> Wanted:
     )
 
 
-def wanted(origin: Origin, listings: list[Path], connected: bool, policy: Policy) -> list[Wanted]:
+def wanted(
+    origin: Origin, listings: list[Path], policy: Policy, *, connected: bool, names_suffice: bool = True
+) -> list[Wanted]:
     """The files of an origin, in reading order. Raises Failed when they cannot be known.
 
-    listings: folders that may hold what the hub listed before; a new listing is kept in the first."""
+    listings:      folders that may hold what the hub listed before; a new listing is kept in the first.
+    connected:     whether the hub may be asked.
+    names_suffice: without its listing, take the declared names and no hashes; false: the listing is needed."""
     if not isinstance(origin, HubOrigin):
         return [declared(file, manual=origin.kind == "manual") for file in origin.files]
     name = f"listing-{sha256_json([origin.repo, origin.repo_type, origin.revision])[:12]}.json"
@@ -68,8 +72,8 @@ def wanted(origin: Origin, listings: list[Path], connected: bool, policy: Policy
         known = _list(origin, policy)
         write_json(listings[0] / name, known)
     if known is None:
-        if any(set(pattern) & set("*?[") for pattern in origin.files):
-            raise Failed("the names of its files are not known without a connection to the hub")
+        if not names_suffice or any(set(pattern) & set("*?[") for pattern in origin.files):
+            raise Failed("the names of its files are not known without asking the hub; go online once")
         known = {path: {"bytes": None, "sha256": None} for path in origin.files}
     return [_of_hub(origin, path, known[path]) for path in _matching(origin, list(known))]
 
@@ -93,7 +97,10 @@ def _matching(origin: HubOrigin, names: list[str]) -> list[str]:
             raise Failed(f"expected {pattern} in it at commit {origin.revision[:12]}, found no such file")
         found |= dict.fromkeys(matches)
     for path in found:
-        check_name(path, f"{origin.repo}: file")
+        try:
+            check_name(path, "file")
+        except ValueError as error:
+            raise Failed(f"a file of it has a name that is refused: {path!r}") from error
     return list(found)
 
 
