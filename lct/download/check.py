@@ -30,7 +30,7 @@ class Checker:
 
     def __init__(self, name: str, pins: Pins):
         self.name, self.pins = name, pins
-        self._hashes: dict[tuple[str, int, int], str] = {}  # (path, size, time of change) -> sha256
+        self._hashes: dict[tuple[int, ...], str] = {}  # (device, inode, size, time of change) -> sha256
 
     def expected(self, file: Wanted) -> Expected:
         pin = None if file.sha256 else self.pins.get(f"{self.name}/{file.path}")
@@ -51,7 +51,7 @@ class Checker:
         """The same of bytes whose size and sha256 are known."""
         expected, advice = self.expected(file), ""
         if expected.pinned:
-            advice = f" (recorded on first use in {self.pins.path}; was it changed on purpose, remove its entry there)"
+            advice = f" (recorded on first use in {self.pins.path}; if it changed on purpose, remove its entry there)"
         if expected.bytes not in (None, size):
             return f"expected {expected.bytes} bytes, found {size}{advice}"
         if expected.sha256 not in (None, digest):
@@ -60,17 +60,25 @@ class Checker:
             return f"expected a sha256 that begins with {file.sha256_prefix}, found {digest}"
         return None
 
-    def entry(self, file: Wanted, path: Path) -> dict[str, Any]:
-        """A good file, as download.json lists it. Its hash is recorded when nobody has published one."""
-        size, digest = path.stat().st_size, self._sha256(path)
-        if file.sha256 is None and not self.expected(file).pinned:
-            self.pins.record(f"{self.name}/{file.path}", size, digest, file.url)
-            log.info("%s: sha256 %s recorded on first use in %s, enforced from now on", path, digest, self.pins.path)
-        return {"path": file.path, "url": file.url, "bytes": size, "sha256": digest, "verified": file.verified}
+    def entries(self, files: list[tuple[Wanted, Path]]) -> list[dict[str, Any]]:
+        """Good files, as download.json lists them. Hashes that nobody has published are recorded."""
+        new, made = {}, []
+        for file, path in files:
+            size, digest = path.stat().st_size, self._sha256(path)
+            if file.sha256 is None and not self.expected(file).pinned:
+                new[f"{self.name}/{file.path}"] = {"bytes": size, "sha256": digest, "url": file.url}
+                log.info(
+                    "%s: sha256 %s: recorded on first use in %s, enforced from now on", path, digest, self.pins.path
+                )
+            entry = {"path": file.path, "url": file.url, "bytes": size, "sha256": digest, "verified": file.verified}
+            made.append(entry)
+        if new:
+            self.pins.record(new)
+        return made
 
     def _sha256(self, path: Path) -> str:
         about = path.stat()
-        key = (str(path), about.st_size, about.st_mtime_ns)
+        key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
         if key not in self._hashes:
             self._hashes[key] = sha256_file(path)
         return self._hashes[key]

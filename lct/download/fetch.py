@@ -61,32 +61,27 @@ class _Download:
 
     def first(self, origins: tuple[Origin, ...]) -> dict[str, Any]:
         """The first origin that is here already, or else that gives its files."""
-        reasons = []
-        for way in (self._present, self._fetched):
-            reasons = []
+        reasons: list[str] = []
+        for way, level in ((self._present, logging.DEBUG), (self._fetched, logging.WARNING)):
+            reasons.clear()
             for index, origin in enumerate(origins):
                 try:
                     files = way(origin)
                 except Failed as failed:
-                    log.log(
-                        logging.DEBUG if way == self._present else logging.WARNING, "%s: %s", _title(origin), failed
-                    )
+                    log.log(level, "%s: %s", _title(origin), failed)
                     reasons.append(f"({index + 1}) {_title(origin)}: {failed}")
-                    continue
-                entries = [self.check.entry(file, self._path(file)) for file in files]
-                self._fill_cache(files)
-                origin_settings = asdict(origin)
-                return {
-                    "format": FORMAT,
-                    "id": self.name,
-                    "origin": origin_settings,
-                    "alternative": index,
-                    "files": entries,
-                }
+                else:
+                    return self._record(index, origin, files)
         raise ValueError(
             f"{self.name}: expected its files from one of {len(origins)} origins, found none that gives them: "
             f"{'; '.join(reasons)}; then the same command goes on from here: snakemake {self.folder}/download.json"
         )
+
+    def _record(self, index: int, origin: Origin, files: list[Wanted]) -> dict[str, Any]:
+        """What download.json says; good files go into the cache too."""
+        entries = self.check.entries([(file, self._path(file)) for file in files])
+        self._fill_cache(files)
+        return {"format": FORMAT, "id": self.name, "origin": asdict(origin), "alternative": index, "files": entries}
 
     # --- one origin -----------------------------------------------------------------------------------------------
     def _present(self, origin: Origin) -> list[Wanted]:

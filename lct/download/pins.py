@@ -16,19 +16,24 @@ class Pins:
 
     def __init__(self, path: Path, lock: Path):
         self.path, self._lock = path, lock
+        self._seen: tuple[int, int] | None = None  # time of change and size of what was read last
+        self._pins: dict[str, dict[str, Any]] = {}
 
     def get(self, key: str) -> dict[str, Any] | None:
         """What is recorded of a file; None: nothing yet."""
         return self._read().get(key)
 
-    def record(self, key: str, size: int, sha256: str, url: str | None) -> None:
-        """Record a file; other downloads may be recording theirs at the same time."""
+    def record(self, new: dict[str, dict[str, Any]]) -> None:
+        """Record files; other downloads may be recording theirs at the same time."""
         with hold(self._lock, "writer of the pinned hashes", _WAIT_SECONDS):
-            write_json(self.path, self._read() | {key: {"bytes": size, "sha256": sha256, "url": url}})
+            write_json(self.path, self._read() | new)
 
     def _read(self) -> dict[str, Any]:
         if not self.path.exists():
             return {}
+        about = self.path.stat()
+        if self._seen == (about.st_mtime_ns, about.st_size):
+            return self._pins
         pins = read_json(self.path, hint="mend it, or bring it back from git")
         good = isinstance(pins, dict) and all(
             isinstance(pin, dict) and {"bytes", "sha256", "url"} <= pin.keys() for pin in pins.values()
@@ -38,4 +43,5 @@ class Pins:
                 f"{self.path}: expected NAME: {{bytes, sha256, url}} for each file, found something else; mend it, or "
                 "bring it back from git"
             )
+        self._seen, self._pins = (about.st_mtime_ns, about.st_size), pins
         return pins
