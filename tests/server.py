@@ -2,7 +2,7 @@
 
     with serve({"a.zip": content}) as url:  # f"{url}/a.zip"
     with serve({"a.zip": content}, {"a.zip": [status(503), cut(100)]}) as url:  # first 503, then cut, then whole
-    with serve(hub=[Repository("owner/name", "dataset", REVISION, {"data/0.parquet": content})]) as url:  # HF_ENDPOINT=url
+    with serve(hub=[Repository("owner/name", "dataset", COMMIT, {"0.parquet": content})]) as url:  # HF_ENDPOINT=url
 
 The value is the address, a string that also knows: `requests` (what was asked for), `sent` (bytes of bodies by path),
 `files` (path -> content, which a test may change while the server runs).
@@ -10,6 +10,7 @@ The value is the address, a string that also knows: `requests` (what was asked f
 
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 
@@ -30,7 +32,8 @@ class Fault:
     cut: int | None = None  # bytes of the body after which the connection is closed
     stall: float = 0.0  # seconds of silence after `cut` bytes, before the connection is closed
     plain: bool = False  # ignores Range, names no ETag
-    chunked: bool = False  # does not say how long the file is
+    chunked: bool = False  # does not say how long the file is, but where it ends
+    unsized: bool = False  # says neither: closes the connection at the end
     forever: bool = False  # happens to all further requests too
     then: Callable[[], None] = lambda: None  # called after the answer: to change the file
 
@@ -70,11 +73,15 @@ def serve(
     files: dict[str, bytes] | None = None,
     faults: dict[str, list[Fault]] | None = None,
     hub: list[Repository] | None = None,
+    tls: Path | None = None,
 ) -> Iterator[Site]:
-    """Serve `files` (path without leading slash -> content) until the block ends."""
+    """Serve `files` (path without leading slash -> content) until the block ends; `tls`: certificate with its key."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    site = Site(f"http://127.0.0.1:{server.server_port}")
+    if tls is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    site = Site(f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}")
     site.requests, site.sent, site.files, site.hub = [], Counter(), dict(files or {}), hub or []
     site.faults = {path: list(some) for path, some in (faults or {}).items()}
     server.site = site
@@ -135,15 +142,18 @@ class _Handler(BaseHTTPRequestHandler):
             told |= {"ETag": tag, "Accept-Ranges": "bytes"}
         if asked and same and not fault.plain:
             told["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-        told |= {"Transfer-Encoding": "chunked"} if fault.chunked else {"Content-Length": str(len(content) - first)}
+        if fault.chunked:
+            told["Transfer-Encoding"] = "chunked"
+        elif not fault.unsized:
+            told["Content-Length"] = str(len(content) - first)
         for name, value in told.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "GET":
             return None
         body = content[first:]
-        whole = fault.cut is None or fault.cut >= len(body)
-        body = body if whole else body[: fault.cut]
+        whole = not fault.unsized and (fault.cut is None or fault.cut >= len(body))
+        body = body[: fault.cut]
         self.server.site.sent[path] += len(body)
         try:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body) + (b"0\r\n\r\n" * whole) if fault.chunked else body)
@@ -204,5 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._file(path, content, fault, commit)
         stored = f"stored/{hashlib.sha256(content).hexdigest()}"
         self.server.site.files[stored] = content
+        if fault != Fault():
+            self.server.site.faults.setdefault(stored, []).append(fault)
         told = commit | {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{stored.rpartition("/")[2]}"'}
-        return self._answer(302, headers=told | {"Location": f"{self.server.site}/{stored}?X-Amz-Signature=secret"})
+        elsewhere = self.server.site.replace("127.0.0.1", "localhost")  # another host, as the hub's storage is
+        return self._answer(302, headers=told | {"Location": f"{elsewhere}/{stored}?X-Amz-Signature=very-secret"})

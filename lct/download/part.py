@@ -4,6 +4,7 @@ Both survive kill -9; the next run goes on from them."""
 
 import errno
 import hashlib
+import io
 import os
 import shutil
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ class Part:
         self.size = 0
         self.inherited = False  # whether bytes of an earlier run are among them
         self._digest = hashlib.sha256()
+        self._handle: io.FileIO | None = None
 
     def load(self, url: str) -> None:
         """Go on with what an earlier run received from `url`; anything else is removed."""
@@ -55,6 +57,7 @@ class Part:
 
     def discard(self) -> None:
         """Forget and remove everything received."""
+        self.close()
         self.path.unlink(missing_ok=True)
         self._about.unlink(missing_ok=True)
         self.source, self.size, self.inherited, self._digest = None, 0, False, hashlib.sha256()
@@ -71,12 +74,13 @@ class Part:
         """Add bytes. OSError with a line that says what to do when there is no place for them; the others are kept."""
         rest = memoryview(block)
         try:
-            with open(self.path, "ab", buffering=0) as handle:
-                while rest:
-                    written = handle.write(rest)
-                    self._digest.update(rest[:written])
-                    self.size += written
-                    rest = rest[written:]
+            if self._handle is None:
+                self._handle = open(self.path, "ab", buffering=0)  # noqa: SIM115 closed by close()
+            while rest:
+                written = self._handle.write(rest)
+                self._digest.update(rest[:written])
+                self.size += written
+                rest = rest[written:]
         except OSError as error:
             if error.errno not in _FULL:
                 raise
@@ -85,6 +89,12 @@ class Part:
                 f"{self.target}: expected space for the whole file, found: {os.strerror(error.errno)}; the "
                 f"{self.size} bytes received are kept: free space, then run the same command again",
             ) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
 
     @property
     def complete(self) -> bool:

@@ -9,7 +9,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import pairwise
@@ -24,7 +24,7 @@ from lct.download.part import Part, Source, check_space, readable
 log = logging.getLogger(__name__)
 
 RETRIED = {408, 425, 429, 500, 502, 503, 504}  # states of a server that may pass
-_CHUNK = 1 << 18
+_HEAD, _CHUNK = 512, 1 << 18  # bytes read at a time: at first, and then at most
 _HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
@@ -96,6 +96,8 @@ def receive(
                 wait = backoff if again.wait is None else again.wait
                 log.warning("%s: %s; again in %g s", name, again, wait)
                 policy.sleep(wait)
+            finally:
+                part.close()
 
 
 def _attempt(session, part: Part, url: str, expected: int | None, policy: Policy, auth) -> None:
@@ -134,7 +136,7 @@ def _receive_body(response: requests.Response, part: Part, url: str, expected: i
         raise Failed("the server does not say how long the file is; declare `bytes`")
     check_space(part.path.parent, (source.total or expected or 0) - part.size, name)
     report = _reporter(name, part.size, source.total or expected, policy.report_seconds)
-    for block in response.raw.stream(_CHUNK, decode_content=False):
+    for block in _blocks(response):
         if not part.size:
             if _HTML.match(block) and not name.endswith((".html", ".htm")):
                 raise Failed(_html(name))
@@ -149,6 +151,14 @@ def _receive_body(response: requests.Response, part: Part, url: str, expected: i
         raise _Again(f"the connection ended after {part.size} of {total} bytes")
     if not part.size:
         raise _Again("the server sent no byte")
+
+
+def _blocks(response: requests.Response) -> Iterator[bytes]:
+    """The body as it arrives, so that a cut or a silence loses nothing; the first block tells what the file is."""
+    block = response.raw.read(_HEAD, decode_content=False)
+    while block:
+        yield block
+        block = response.raw.read1(_CHUNK, decode_content=False)
 
 
 def _check_status(response: requests.Response, part: Part, policy: Policy) -> None:
@@ -183,7 +193,7 @@ def _html(name: str) -> str:
 def looks_like_html(path: Path) -> bool:
     """Whether a file begins as an HTML page does."""
     with open(path, "rb") as handle:
-        return _HTML.match(handle.read(512)) is not None
+        return _HTML.match(handle.read(_HEAD)) is not None
 
 
 def _source(response: requests.Response, url: str) -> Source:

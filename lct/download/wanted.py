@@ -61,7 +61,7 @@ def wanted(
 ) -> list[Wanted]:
     """The files of an origin, in reading order. Raises Failed when they cannot be known.
 
-    listings:      folders that may hold what the hub listed before; a new listing is kept in the first.
+    listings:      folders that may hold what the hub listed before; the first keeps it.
     connected:     whether the hub may be asked.
     names_suffice: without its listing, take the declared names and no hashes; false: the listing is needed."""
     if not isinstance(origin, HubOrigin):
@@ -70,6 +70,8 @@ def wanted(
     known = _known([folder / name for folder in listings])
     if known is None and connected:
         known = _list(origin, policy)
+        write_json(listings[0] / name, known)
+    elif known is not None and not (listings[0] / name).exists():
         write_json(listings[0] / name, known)
     if known is None:
         if not names_suffice or any(set(pattern) & set("*?[") for pattern in origin.files):
