@@ -76,7 +76,7 @@ def serve(
     tls: Path | None = None,
 ) -> Iterator[Site]:
     """Serve `files` (path without leading slash -> content) until the block ends; `tls`: certificate with its key."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
     if tls is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tls)
@@ -93,6 +93,11 @@ def serve(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address) -> None:
+        """Nothing on the terminal: clients that go away are part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -128,6 +128,13 @@ FAULTS = (
         {},
     ),
     Case("HTML page that says it is an archive", (status(200, body=b"\n " + PAGE, **ALWAYS),), "an HTML page", 1, {}),
+    Case(
+        "compressed though asked not to",
+        (Fault(headers={"Content-Encoding": "gzip"}, **ALWAYS),),
+        r"the server sends it encoded \(gzip\)",
+        1,
+        {},
+    ),
     Case("404", (status(404, **ALWAYS),), "404 Not Found", 1, GOOD),
     Case("403", (status(403, **ALWAYS),), "403 Forbidden", 1, GOOD),
     Case("401", (status(401, **ALWAYS),), "401 Unauthorized", 1, GOOD),
@@ -251,6 +258,15 @@ def test_a_file_that_changes_after_an_interrupted_run_starts_again(bench):
     bench.site.files[NAME], bench.site.faults[NAME] = OTHER, []
     bench.run(bench.web())
     assert (bench.resources / "files" / NAME).read_bytes() == OTHER
+
+
+def test_what_was_begun_is_removed_when_the_file_comes_another_way(bench):
+    bench.site.faults[NAME] = [cut(HALF), cut(0, forever=True)]
+    with pytest.raises(ValueError, match="cut"):
+        bench.run(bench.web(**GOOD))
+    (bench.resources / "files" / NAME).write_bytes(CONTENT)
+    bench.run(bench.web(**GOOD))
+    assert bench.left() == ["download.json", f"files/{NAME}"] and bench.asked() == 4
 
 
 def test_a_damaged_part_costs_one_more_transfer_not_the_origin(bench):

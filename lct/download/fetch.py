@@ -37,7 +37,7 @@ class Access:
         cache = os.environ.get("LCT_CACHE")
         return cls(
             mirror=os.environ.get("LCT_MIRROR") or None,
-            cache=Path(cache) if cache else None,
+            cache=Path(cache).expanduser() if cache else None,
             offline=is_set("LCT_OFFLINE"),
             hub_offline=is_set("HF_HUB_OFFLINE"),
         )
@@ -81,6 +81,8 @@ class _Download:
         """What download.json says; good files go into the cache too."""
         entries = self.check.entries([(file, self._path(file)) for file in files])
         self._fill_cache(files)
+        for file in files:
+            Part(self._path(file)).discard()  # begun once, then brought here in another way
         return {"format": FORMAT, "id": self.name, "origin": asdict(origin), "alternative": index, "files": entries}
 
     # --- one origin -----------------------------------------------------------------------------------------------
@@ -124,8 +126,9 @@ class _Download:
                 return
             except Failed as failed:
                 told = explained(failed, origin) if isinstance(origin, HubOrigin) and not label else failed
-                log.warning("%s: %s", public(address), told)
                 reasons.append(f"{label}{told}")
+                if label:
+                    log.warning("%s: %s", public(address), told)
         if origin.kind == "manual":
             known = f" ({self.check.expected(file)})" if str(self.check.expected(file)) else ""
             reasons.append(f"{origin.instructions.rstrip('. ')}; put the file{known} at {path}")

@@ -32,7 +32,7 @@ _HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 class Policy:
     """How patient a transfer is. The waits are the same every time."""
 
-    attempts: int = 6  # failures in a row without one new byte, after which an address is given up
+    attempts: int = 7  # failures in a row without one new byte, after which an address is given up
     first_wait: float = 1.0  # seconds before the second attempt; doubled with every further one
     longest_wait: float = 60.0  # seconds between attempts at most
     longest_retry_after: float = 600.0  # seconds; a server that asks for more is given up
@@ -80,6 +80,8 @@ def receive(
     auth:     adds credentials to the request; they are not sent on to another host.
     Raises Failed when the address does not give the file, and OSError when the disk is full."""
     part.load(public(url))
+    if part.inherited:
+        log.info("%s: %s are here from an earlier run", part.target.name, readable(part.size))
     name, failures, furthest = part.target.name, 0, part.size
     with requests.Session() as session:
         session.max_redirects = policy.redirects
@@ -181,6 +183,9 @@ def _check_type(response: requests.Response, name: str) -> None:
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind in ("text/html", "application/xhtml+xml") and not name.endswith((".html", ".htm")):
         raise Failed(_html(name))
+    encoding = response.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity" and not name.endswith((".gz", ".tgz")):  # some servers call these encoded
+        raise Failed(f"expected the file as it is, the server sends it encoded ({encoding}); declare another origin")
 
 
 def _html(name: str) -> str:
