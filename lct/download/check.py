@@ -76,9 +76,17 @@ class Checker:
             self.pins.record(new)
         return made
 
-    def _sha256(self, path: Path) -> str:
+    def remember(self, path: Path, digest: str) -> None:
+        """The sha256 of a file that was hashed while it was received."""
+        self._hashes[self._key(path)] = digest
+
+    @staticmethod
+    def _key(path: Path) -> tuple[int, ...]:
         about = path.stat()
-        key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+        return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+
+    def _sha256(self, path: Path) -> str:
+        key = self._key(path)
         if key not in self._hashes:
             self._hashes[key] = sha256_file(path)
         return self._hashes[key]

@@ -118,8 +118,9 @@ class _Download:
         path, reasons = self._path(file), []
         if path.exists():
             reasons.append(self._put_away(file, origin))
-        if self._from_cache(file):
+        if (reason := self._from_cache(file)) is None:
             return
+        reasons += [reason] if reason else []
         for label, address in self._addresses(file, origin):
             try:
                 self._receive(file, address)
@@ -133,7 +134,7 @@ class _Download:
             known = f" ({self.check.expected(file)})" if str(self.check.expected(file)) else ""
             reasons.append(f"{origin.instructions.rstrip('. ')}; put the file{known} at {path}")
         elif not self._may_ask(origin):
-            cache = f" and not in the cache {self.access.cache}" if self.access.cache else ""
+            cache = f", nor good in the cache {self.access.cache}" if self.access.cache else ""
             variable = "LCT_OFFLINE" if self.access.offline else "HF_HUB_OFFLINE"
             reasons.append(f"not here{cache}, and {variable} forbids to ask for it: put it at {path}, or go online")
         raise Failed(f"{file.path}: {'; '.join(reasons)}")
@@ -155,6 +156,7 @@ class _Download:
             reason = self.check.differs(file, part.size, part.sha256)
             if reason is None:
                 part.publish()
+                self.check.remember(part.target, part.sha256)
                 return
             inherited = part.inherited
             part.discard()
@@ -176,18 +178,19 @@ class _Download:
         return f"{reason}; removed"
 
     # --- the cache ------------------------------------------------------------------------------------------------
-    def _from_cache(self, file: Wanted) -> bool:
-        """Take a file from the cache, when it is there and good."""
+    def _from_cache(self, file: Wanted) -> str | None:
+        """Take a file from the cache; returns why not: "" when there is none."""
         if self.access.cache is None:
-            return False
+            return ""
         cached = self._cached(self._path(file))
+        if not cached.exists():
+            return ""
         if (reason := self.check.wrong(file, cached)) is not None:
-            if cached.exists():
-                log.warning("%s: %s; not used", cached, reason)
-            return False
+            log.warning("%s: %s; not used", cached, reason)
+            return f"{cached} is not it: {reason}"
         log.info("%s: from the cache %s", file.path, self.access.cache)
         _link_or_copy(cached, self._path(file))
-        return True
+        return None
 
     def _fill_cache(self, files: list[Wanted]) -> None:
         """Keep good files, and what the hub listed, in the cache too."""

@@ -154,8 +154,10 @@ def _list(origin: HubOrigin, policy: Policy) -> dict[str, Any]:
             break
         except (HTTPError, OSError) as error:
             failed = _failed(error, origin)
-            if attempt == policy.attempts or (failed.status is not None and failed.status not in RETRIED):
+            if failed.status is not None and failed.status not in RETRIED:
                 raise failed from error
+            if attempt == policy.attempts:
+                raise Failed(f"{failed}, {attempt} times in a row", failed.status, failed.code) from error
             wait = min(policy.first_wait * 2 ** (attempt - 1), policy.longest_wait)
             log.warning("%s: %s; again in %g s", origin.repo, failed, wait)
             policy.sleep(wait)
