@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster.progress import unfinished
-from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec
+from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec, Weights
 from lct.config.plan import Plan
 from lct.config.resolve import (
     Files,
@@ -35,6 +35,7 @@ SCHEMAS = {
     "run": RunEntry,
     "table": TableSpec,
     "published": PublishedTable,
+    "weights": Weights,
 }
 
 

@@ -33,7 +33,7 @@ def use_this_python() -> None:
 
 def check_writable(root: Path) -> None:
     """Raise ValueError, before any job, when a folder that a run writes to is there but cannot be written."""
-    for name in ("results", "reports", "logs", "work"):
+    for name in ("results", "reports", "logs", "work", "resources"):
         folder = root / name
         if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
             raise ValueError(

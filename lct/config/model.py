@@ -5,12 +5,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lct.data.settings import Dataset as DataSettings
+from lct.download.settings import Downloads, Weights
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
 from lct.report.settings import PublishedTable, TableSpec
 from lct.sampling.settings import Sampler, Sampling
 from lct.training.settings import Training
 
-__all__ = ["Dataset", "GivenWeights", "Main", "Method", "PublishedTable", "Run", "RunEntry", "Scale", "TableSpec"]
+__all__ = [
+    "Dataset",
+    "GivenWeights",
+    "Main",
+    "Method",
+    "PublishedTable",
+    "Run",
+    "RunEntry",
+    "Scale",
+    "TableSpec",
+    "Weights",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +41,7 @@ class Main:
 
     scale: str = "mini"  # a file in config/scales/
     dataset: str | None = None  # a file in config/datasets/: the methods on it in a table of its own, and nothing else
+    downloads: Downloads = field(default_factory=Downloads)  # mirror, cache and offline mode of this machine
 
 
 @dataclass(frozen=True, kw_only=True)

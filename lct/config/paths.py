@@ -16,6 +16,11 @@ def manifest(image_set: str) -> str:
     return image_set.removesuffix(".zip") + ".manifest.json"
 
 
+def download(name: str) -> str:
+    """What stands in the graph for the files of a download, under resources/{name}/files/; the same at every scale."""
+    return f"resources/{name}/download.json"
+
+
 @dataclass(frozen=True)
 class Paths:
     """Paths of one scale."""

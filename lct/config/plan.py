@@ -4,10 +4,10 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from lct.config.model import Dataset, Main, PublishedTable, Run, Scale, TableSpec
-from lct.config.paths import FLOORS, Paths, grid
+from lct.config.paths import FLOORS, Paths, download, grid
 from lct.config.recipes import RECIPES
 from lct.config.resolve import (
     Files,
@@ -17,8 +17,9 @@ from lct.config.resolve import (
     run_settings,
     scale_settings,
     table_spec,
+    weights_settings,
 )
-from lct.config.schema import plain
+from lct.config.schema import build, plain, settings_type
 from lct.networks.layout import parameters
 from lct.report.settings import RowChange, TableRow
 
@@ -111,6 +112,9 @@ class Plan:
                 raise ValueError(
                     f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"
                 )
+        self._downloads = self._read_downloads()
+        for name in self.datasets:
+            self.weights_of(name)
         if self.scale.protocol.num_images > self.scale.sampling.count:
             raise ValueError(
                 f"{where}: protocol.num_images: expected at most the {self.scale.sampling.count} images of `sampling`, "
@@ -238,6 +242,49 @@ class Plan:
                     f"{self.scale_name!r}; let both table rows name one run"
                 )
             seen[key] = run.id
+
+    # --- downloads, the same at every scale -----------------------------------------------------------------------
+    def _read_downloads(self) -> dict[str, dict[str, Any]]:
+        found = {
+            name: weights_settings(self.files, name, "config/weights").origins for name in self.files.names("weights")
+        }
+        for name in self.files.names("datasets"):
+            layer = self.files.raw("datasets", name, "dataset", "config/datasets")
+            values = layer.values.get("source")
+            if not isinstance(values, dict) or values.get("kind") != "download":
+                continue
+            if name in found:
+                raise ValueError(f"{layer.source}: config/weights/{name}.yaml has the same name; rename one of them")
+            cls = settings_type(get_type_hints(Dataset)["source"], "download")
+            source = build(cls, values, f"{layer.source}: source")
+            found[name] = tuple(alternative.origin for alternative in source.alternatives)
+        return {
+            name: {"recipe": RECIPES["download"], "id": name, "origins": plain(origins)}
+            for name, origins in found.items()
+        }
+
+    def downloads(self) -> dict[str, dict[str, Any]]:
+        """Settings of every download by id: the networks of config/weights/, and the datasets that have a source so."""
+        return self._downloads
+
+    def download_path(self, name: str, asked_by: str = "config") -> str:
+        """The download.json of a network or dataset; ValueError naming `asked_by` when nothing is declared for it."""
+        if name not in self._downloads:
+            raise ValueError(
+                f"{asked_by}: expected a download of {sorted(self._downloads)}, found {name!r}; fix it or add "
+                f"config/weights/{name}.yaml"
+            )
+        return download(name)
+
+    def download_of(self, dataset: str) -> str | None:
+        """The download that a dataset's images are read from; None for local and built-in images."""
+        return download(dataset) if self.datasets[dataset].source.kind == "download" else None
+
+    def weights_of(self, dataset: str) -> str | None:
+        """The download that a dataset's autoencoder is taken from; None for one that is trained or local."""
+        weights = getattr(self.datasets[dataset].autoencoder, "weights", None)
+        where = f"config/datasets/{dataset}.yaml: autoencoder.weights"
+        return None if weights is None else self.download_path(weights, where)
 
     # --- what a run keeps and is asked for ---------------------------------------------------------------------
     def weights_names(self, run: Run) -> list[str]:

@@ -4,6 +4,7 @@ The graph reruns a stage when its recipe changes; it does not look at code, so t
 """
 
 RECIPES = {
+    "download": 1,
     "images": 1,
     "autoencoder": 1,
     "encode": 1,

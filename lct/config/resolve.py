@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.config import yaml
-from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, Short, TableSpec
+from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, Short, TableSpec, Weights
 from lct.config.schema import ID_PATTERN, build, check, plain
 from lct.training.settings import Training
 
@@ -274,6 +274,11 @@ def table_spec(files: Files, name: str, asked_by: str) -> TableSpec:
 def published_table(files: Files, name: str, asked_by: str) -> PublishedTable:
     layer = files.raw("published", name, "published table", asked_by)
     return build(PublishedTable, layer.values, layer.source)
+
+
+def weights_settings(files: Files, name: str, asked_by: str) -> Weights:
+    layer = files.raw("weights", name, "network's weights", asked_by)
+    return build(Weights, layer.values, layer.source)
 
 
 def flat(settings: Any, prefix: str = "") -> dict[str, Any]:

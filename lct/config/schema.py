@@ -130,6 +130,8 @@ def _object(cls: type, partial: bool) -> dict[str, Any]:
             entry = {"type": "object", "propertyNames": {"pattern": ID_PATTERN}, "additionalProperties": overrides}
         else:
             entry = _entry(hints[f.name], partial)
+        if f.metadata.get("names") == "any":  # keys that are names of others, such as files
+            entry.pop("propertyNames")
         if f.name in comments:
             entry = {"description": comments[f.name], **entry}
         if f.default is not dataclasses.MISSING:

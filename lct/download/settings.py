@@ -4,6 +4,9 @@ import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
+from urllib.parse import parse_qsl, urlsplit
+
+_SECRET = re.compile("token|secret|signature|password|credential|(^|[-_])(key|sig|auth)$", re.IGNORECASE)
 
 
 def _require(condition: bool, where: str, expected: str, found: object) -> None:
@@ -18,6 +21,14 @@ def check_name(name: str, where: str) -> None:
     _require(bool(safe), where, "a relative path of letters, digits and . _ - + @ without `..`", name)
 
 
+def check_url(url: str, where: str) -> None:
+    """Refuse addresses that are not http(s), and those that carry a password or token, which records would repeat."""
+    parts = urlsplit(url)
+    _require(parts.scheme in ("http", "https") and bool(parts.hostname), where, "http(s)://host/...", url)
+    secret = parts.username is not None or any(_SECRET.search(key) for key, _ in parse_qsl(parts.query))
+    _require(not secret, where, "no password or token in the address (~/.netrc may hold it)", parts.hostname)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RemoteFile:
     """One file: where its bytes are, and what they must be."""
@@ -26,13 +37,24 @@ class RemoteFile:
     url: str | None = None  # http or https; null: only a person can download it
     bytes: int | None = None  # size; null: recorded on first use, enforced afterwards
     sha256: str | None = None  # of the content; null: recorded on first use, enforced afterwards
+    sha256_prefix: str | None = None  # its first digits, where only these are known (NAME-6726825d.pth)
 
     def __post_init__(self):
         check_name(self.path, "file.path")
-        _require(self.url is None or self.url.startswith(("http://", "https://")), "url", "http(s)://...", self.url)
+        if self.url is not None:
+            check_url(self.url, f"{self.path}: url")
         _require(self.bytes is None or self.bytes > 0, f"{self.path}: bytes", "a positive size or null", self.bytes)
         known = self.sha256 is None or re.fullmatch("[0-9a-f]{64}", self.sha256)
         _require(bool(known), f"{self.path}: sha256", "64 hexadecimal digits or null", self.sha256)
+        prefix = self.sha256_prefix
+        fits = prefix is None or (re.fullmatch("[0-9a-f]{6,64}", prefix) and (self.sha256 or prefix).startswith(prefix))
+        _require(bool(fits), f"{self.path}: sha256_prefix", "6 or more first digits of the sha256, or null", prefix)
+
+
+def _check_files(files: tuple[RemoteFile, ...]) -> None:
+    names = [f.path for f in files]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    _require(not twice, "files", "every path once", twice)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +66,16 @@ class HubOrigin:
     repo_type: Literal["dataset", "model"] = "dataset"  # kind of repository
     revision: str  # commit: 40 hexadecimal digits, never a branch
     files: tuple[str, ...]  # names or glob patterns inside the repository, in reading order
-    sha256: dict[str, str] = field(default_factory=dict)  # name -> hash, where known
+    sha256: dict[str, str] = field(
+        default_factory=dict, metadata={"names": "any"}
+    )  # name -> hash, where known: for files the hub itself gives no hash of
 
     def __post_init__(self):
         _require(bool(re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo)), "repo", "owner/name", self.repo)
         _require(bool(re.fullmatch("[0-9a-f]{40}", self.revision)), "revision", "a commit of 40 digits", self.revision)
         _require(bool(self.files), "files", "at least one name or pattern", self.files)
+        wrong = [name for name, digits in self.sha256.items() if not re.fullmatch("[0-9a-f]{64}", digits)]
+        _require(not wrong, "sha256", "64 hexadecimal digits for every name", wrong)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +87,7 @@ class WebOrigin:
 
     def __post_init__(self):
         _require(bool(self.files) and all(f.url for f in self.files), "files", "files with a url", self.files)
+        _check_files(self.files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +100,7 @@ class ManualOrigin:
 
     def __post_init__(self):
         _require(bool(self.files), "files", "at least one file", self.files)
+        _check_files(self.files)
 
 
 Origin = HubOrigin | WebOrigin | ManualOrigin
@@ -89,3 +117,21 @@ class Weights:
 
     def __post_init__(self):
         _require(bool(self.origins), "origins", "at least one", self.origins)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downloads:
+    """config/config.yaml, downloads: this machine's way to the files. Never part of a result, so no job reruns."""
+
+    mirror: str | None = None  # address laid out like resources/, asked before the declared ones; LCT_MIRROR
+    cache: str | None = None  # folder laid out like resources/, looked up first and filled afterwards; LCT_CACHE
+    offline: bool = False  # no connection at all: files in place, or in the cache; LCT_OFFLINE=1
+
+    def __post_init__(self):
+        correct = self.mirror is None or urlsplit(self.mirror).scheme in ("http", "https")
+        _require(correct, "downloads.mirror", "http(s)://...", self.mirror)
+
+    def environment(self) -> dict[str, str]:
+        """The same as environment variables, which is how jobs learn of it."""
+        given = {"LCT_MIRROR": self.mirror, "LCT_CACHE": self.cache, "LCT_OFFLINE": "1" if self.offline else None}
+        return {name: value for name, value in given.items() if value is not None}

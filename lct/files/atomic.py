@@ -28,10 +28,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         yield partial
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-        _sync_directory(path.parent)
+        publish(partial, path)
     except OSError as error:
         _remove(partial)
         if error.errno in _UNWRITABLE:
@@ -44,6 +41,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
     except BaseException:
         _remove(partial)
         raise
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file, whose bytes then really are on the disk, its final name."""
+    with open(partial, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(partial, path)
+    _sync_directory(path.parent)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lct.config.paths import (
     IMAGE_SPLITS,
     LATENT_FILES,
     RECONSTRUCTIONS,
+    download,
     grid,
     manifest,
 )
@@ -35,6 +37,8 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
+for _name, _value in PLAN.main.downloads.environment().items():
+    os.environ.setdefault(_name, _value)  # not a param: another mirror reruns nothing
 LOCKS = []  # the lock's handle lives as long as this process
 
 
@@ -68,6 +72,15 @@ def dataset_settings(stage):
         )
 
     return of
+
+
+def download_settings(wildcards):
+    """The same for the download that the wildcard {id} names."""
+    try:
+        PLAN.download_path(wildcards.id, f"resources/{wildcards.id}")
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+    return json.dumps(PLAN.downloads()[wildcards.id], sort_keys=True)
 
 
 def folder_of(kind, name, up=0):
@@ -136,6 +149,7 @@ if (
 
 wildcard_constraints:
     dataset="[a-z0-9_-]+",
+    id="[a-z0-9_-]+",
     encoding="[a-z0-9_-]+",
     extractor="[a-z0-9_-]+",
     seed="[0-9]+",

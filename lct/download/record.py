@@ -1,0 +1,62 @@
+"""Reading a finished download: its files, each checked against download.json before anybody uses it. Torch-free."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lct.files.atomic import read_json
+from lct.files.hashing import sha256_file
+
+FORMAT = 1
+_KEYS = ("path", "url", "bytes", "sha256", "verified")
+
+
+@dataclass(frozen=True)
+class Download:
+    """What resources/{id}/download.json says."""
+
+    path: Path  # the download.json
+    id: str  # a file in config/weights/ or config/datasets/
+    alternative: int  # index of the origin that worked
+    origin: dict[str, Any]  # its settings
+    files: tuple[dict[str, Any], ...]  # path, url, bytes, sha256, verified of each, in reading order
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the files, in reading order."""
+        return [entry["path"] for entry in self.files]
+
+    def file(self, name: str, deep: bool = True) -> Path:
+        """A file, checked: its size always, its sha256 when `deep`. ValueError with the remedy when it is not it."""
+        entry = next((entry for entry in self.files if entry["path"] == name), None)
+        if entry is None:
+            raise ValueError(f"{self.path}: expected a file {name!r}, found {self.names}; correct config/")
+        path = self.path.parent / "files" / name
+        if not path.is_file():
+            self._refuse(path, f"{entry['bytes']} bytes", "nothing")
+        if (size := path.stat().st_size) != entry["bytes"]:
+            self._refuse(path, f"{entry['bytes']} bytes", size)
+        if deep and (digest := sha256_file(path)) != entry["sha256"]:
+            self._refuse(path, f"sha256 {entry['sha256']}", digest)
+        return path
+
+    def _refuse(self, path: Path, expected: str, found: object) -> NoReturn:
+        raise ValueError(f"{path}: expected {expected}, found {found}; fetch it again: snakemake --force {self.path}")
+
+
+def read(path: Path | str) -> Download:
+    """The download that a download.json describes; ValueError when the file is missing, damaged or of another form."""
+    path = Path(path)
+    content = read_json(path)
+    try:
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}")
+        files = tuple(
+            {key: entry[key] for key in ("path", "url", "bytes", "sha256", "verified")} for entry in content["files"]
+        )
+        return Download(path, content["id"], content["alternative"], content["origin"], files)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected a download of format {FORMAT}, found damage ({error}); make it again: "
+            f"snakemake --force {path}"
+        ) from error
