@@ -117,11 +117,12 @@ def test_inception_is_torch_fidelitys(files, images):
 
 @torch.no_grad()
 def test_inception_with_the_other_resize_is_pytorch_fids(files, images, monkeypatch):
-    """clean-fid ships a port of pytorch-fid's network; its resize is pytorch-fid's: images in [0, 1], then bilinear."""
+    """clean-fid ships pytorch-fid's network without its resize, which is torch's bilinear one of values in [0, 1]."""
     state = torch.load(files["inception"], weights_only=True)
     monkeypatch.setattr(cleanfid.inception_pytorch, "load_state_dict_from_url", lambda *a, **k: state)
-    theirs = cleanfid.inception_pytorch.InceptionV3(output_blocks=[3], resize_input=True).eval()
-    expected = theirs(images.float() / 255)[0].flatten(1)
+    theirs = cleanfid.inception_pytorch.InceptionV3(output_blocks=[3], resize_input=False).eval()
+    resized = F.interpolate(images.float() / 255, size=(299, 299), mode="bilinear", align_corners=False)
+    expected = theirs(resized)[0].flatten(1)
     found, _ = load(PYTORCH_FID, files["inception"])(images)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
