@@ -130,7 +130,7 @@ def test_inception_with_the_other_resize_is_pytorch_fids(files, images, monkeypa
 @torch.no_grad()
 def test_the_two_resizes_differ_by_a_shift_that_tensorflow_made(files, images):
     ours, theirs = (load(one, files["inception"])(images)[0] for one in (INCEPTION, PYTORCH_FID))
-    assert 0.01 < ((ours - theirs).norm() / ours.norm()).item() < 0.7
+    assert 1e-3 < ((ours - theirs).norm() / ours.norm()).item() < 0.5
     ramp = torch.arange(48).float().expand(1, 3, 48, 48)
     old, new = pretrained.resize_torch_fidelity(ramp), pretrained.resize_pytorch_fid(ramp)
     back = (old * 128 + 128, (new + 1) * 127.5)  # grey levels again

@@ -8,6 +8,7 @@ file holds.
 import hashlib
 import io
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
@@ -44,14 +45,18 @@ def _state(content: bytes, where: str) -> dict[str, Tensor]:
     """The tensors of a PyTorch file; refuses one with anything else in it."""
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
         raise ValueError(
-            f"{where}: expected a state dict of tensors and nothing else, found: {reason}; nothing of it was run"
+            f"{where}: expected a state dict of tensors and nothing else, found: {_first_line(error)}; "
+            "nothing of it was run"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{where}: expected a state dict of tensors, found a {type(state).__name__} of other things")
     return state
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _fits(error: RuntimeError, where: str) -> ValueError:
@@ -142,10 +147,12 @@ class TorchScript(nn.Module):
     def __init__(self, settings: PretrainedExtractor, content: bytes, where: str):
         super().__init__()
         try:
-            self.network = torch.jit.load(io.BytesIO(content), map_location="cpu")
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the published format is this one
+                self.network = torch.jit.load(io.BytesIO(content), map_location="cpu")
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"{where}: expected a TorchScript file, found: {reason}; name another file") from error
+            raise ValueError(
+                f"{where}: expected a TorchScript file, found: {_first_line(error)}; name another file"
+            ) from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         with torch.jit.optimized_execution(False):  # the profiler would give early batches another last bit
