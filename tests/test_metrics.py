@@ -1,4 +1,4 @@
-"""Metrics: parity with torch-fidelity end to end and with NumPy, semantic cases, the extractor, the protocol's hash."""
+"""Metrics: parity with torch-fidelity end to end and with NumPy, semantic cases, the trained extractor, protocols."""
 
 import dataclasses
 import json
@@ -7,14 +7,20 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy import linalg
+from torch_fidelity.metric_fid import fid_features_to_statistics
 
 from lct.data.imageset import ImageSet, write_imageset
-from lct.metrics import distances, extractor, features, protocol
-from lct.metrics.settings import Protocol, TrainedExtractor
+from lct.files.hashing import sha256_file
+from lct.metrics import distances, extractor, features, network, protocol
+from lct.metrics.distances import statistics
+from lct.metrics.protocol import Side, Used
+from lct.metrics.settings import PretrainedExtractor, Protocol, TrainedExtractor, View
 
 TINY = TrainedExtractor(id="cnn8", channels=(4, 6), features=8, steps=12, batch=16)
+PLAIN = View(extractor="cnn8", jpeg_quality=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,6 +62,14 @@ def trained(sets, tmp_path_factory):
     return model, history, path
 
 
+def loaded(path, settings=TINY):
+    return {PLAIN: network.load(settings, path, sha256_file(path))}
+
+
+def frechet(first, second, of=distances.frechet):
+    return of(statistics(first), statistics(second))
+
+
 def cloud(count, dimension=6, seed=0, shift=0.0, scale=1.0):
     draws = torch.Generator().manual_seed(seed)
     return shift + scale * torch.randn(count, dimension, generator=draws, dtype=torch.float64)
@@ -91,20 +105,20 @@ def test_frechet_matches_numpy_and_cleanfid(seed):
     mixing = cloud(6, seed=50 + seed)
     a, b = cloud(300, seed=seed) @ mixing, cloud(200, seed=seed + 10, shift=0.3, scale=1.4) @ mixing
     expected = frechet_by_hand(a, b)
-    assert distances.frechet(a, b) == pytest.approx(expected, rel=1e-9)
-    assert distances.frechet(b, a) == pytest.approx(expected, rel=1e-9)
-    assert distances.frechet_cleanfid(a, b) == pytest.approx(expected, rel=1e-7)
+    assert frechet(a, b) == pytest.approx(expected, rel=1e-9)
+    assert frechet(b, a) == pytest.approx(expected, rel=1e-9)
+    assert frechet(a, b, distances.frechet_cleanfid) == pytest.approx(expected, rel=1e-7)
 
 
 def test_frechet_of_shifted_features_is_the_squared_shift():
     a = cloud(500)
-    assert distances.frechet(a, a + 0.5) == pytest.approx(6 * 0.25, rel=1e-6)
+    assert frechet(a, a + 0.5) == pytest.approx(6 * 0.25, rel=1e-6)
 
 
 def test_frechet_keeps_its_digits_far_from_the_origin():
     """What a float32 mean would lose."""
     a, b = cloud(2000), cloud(2000, seed=1)
-    assert distances.frechet(a + 1e4, b + 1e4) == pytest.approx(distances.frechet(a, b), rel=1e-5)
+    assert frechet(a + 1e4, b + 1e4) == pytest.approx(frechet(a, b), rel=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
@@ -118,14 +132,14 @@ def test_precision_and_recall_match_numpy(k):
 
 def test_identical_sets_are_at_distance_zero_and_cover_each_other():
     a = cloud(400, 16)
-    assert abs(distances.frechet(a, a)) < 1e-9 and abs(distances.frechet_cleanfid(a, a)) < 1e-6
+    assert abs(frechet(a, a)) < 1e-9 and abs(frechet(a, a, distances.frechet_cleanfid)) < 1e-6
     assert distances.precision_recall(generated=a, real=a) == distances.PrecisionRecall(1.0, 1.0)
 
 
 def test_the_order_of_images_does_not_matter():
     a, b = cloud(300, seed=0), cloud(200, seed=1, shift=0.2)
     shuffled = a[torch.randperm(300, generator=torch.Generator().manual_seed(0))]
-    assert distances.frechet(shuffled, b) == pytest.approx(distances.frechet(a, b), rel=1e-9)
+    assert frechet(shuffled, b) == pytest.approx(frechet(a, b), rel=1e-9)
     assert distances.precision_recall(generated=shuffled, real=b) == distances.precision_recall(generated=a, real=b)
 
 
@@ -146,21 +160,77 @@ def test_a_scattered_generator_recalls_all_and_is_imprecise():
 def test_constant_and_few_images_have_a_distance():
     real, constant = cloud(100), torch.ones(40, 6, dtype=torch.float64)
     expected = real.var(0).sum() + (real.mean(0) - 1).square().sum()
-    assert distances.frechet(constant, real) == pytest.approx(expected.item(), rel=1e-6)
-    second = distances.frechet_cleanfid(constant, real)
+    assert frechet(constant, real) == pytest.approx(expected.item(), rel=1e-6)
+    second = frechet(constant, real, distances.frechet_cleanfid)
     assert second is None or second == pytest.approx(expected.item(), rel=1e-2)
-    few = distances.frechet(cloud(4), real)
+    few = frechet(cloud(4), real)
     assert np.isfinite(few) and few > 0
 
 
-def test_confidence_is_the_mean_of_the_largest_probability():
+def test_confidence_is_the_largest_probability():
     logits = torch.tensor([[0.0, 0.0], [np.log(3.0), 0.0]], dtype=torch.float64)
-    assert distances.confidence(logits) == pytest.approx((0.5 + 0.75) / 2, rel=1e-12)
+    assert distances.confidence(logits).tolist() == pytest.approx([0.5, 0.75], rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [2, 300, distances.BLOCK])
+def test_statistics_of_one_block_are_torch_fidelitys_to_the_last_bit(count):
+    whole = cloud(count, 7, shift=3.0).float()
+    theirs = fid_features_to_statistics(whole.double())
+    found = statistics(whole)
+    assert np.array_equal(found.mu, theirs["mu"]) and np.array_equal(found.sigma, theirs["sigma"])
+    assert found.count == count and found.sigma.dtype == np.float64
+
+
+def test_statistics_of_several_blocks_do_not_depend_on_how_features_arrive(monkeypatch):
+    monkeypatch.setattr(distances, "BLOCK", 64)
+    whole = cloud(1000, 5, shift=1e3)
+    theirs = fid_features_to_statistics(whole)
+    found = [distances.statistics(whole)]
+    for size in (1, 63, 250):
+        moments, folded = distances.Moments(), []
+        for part in whole.split(size):
+            moments.add(part)
+            folded.append(moments._waiting)
+        assert max(folded) < 64 + size  # what is held at any time
+        found.append(moments.statistics())
+    for one in found:
+        np.testing.assert_allclose(one.mu, theirs["mu"], rtol=1e-14)
+        np.testing.assert_allclose(one.sigma, theirs["sigma"], rtol=1e-9, atol=1e-12)
+        assert np.array_equal(one.sigma, found[0].sigma) and np.array_equal(one.mu, found[0].mu)
+
+
+def test_distances_never_fill_a_whole_matrix(monkeypatch):
+    assert distances.rows(6000) == 10_000 and distances.rows(120_000) == 833  # 0.8 GB of float64 at a time
+    assert distances.rows(200_000) * 200_000 <= distances.ENTRIES
+    generated, real = cloud(150, seed=1, scale=0.7), cloud(170, seed=2)
+    whole = distances.precision_recall(generated=generated, real=real)
+    sizes, cdist = [], torch.cdist
+    monkeypatch.setattr(torch, "cdist", lambda a, b: sizes.append(len(a) * len(b)) or cdist(a, b))
+    monkeypatch.setattr(distances, "ENTRIES", 1700)
+    assert distances.precision_recall(generated=generated, real=real) == whole
+    assert max(sizes) <= 100 and len(sizes) > 500
+
+
+def test_half_precision_distances_are_those_of_the_authors_toolbox():
+    """Restated from its description: features and radii in float16, the k-th distance chosen among float32 values."""
+    generated, real = (cloud(n, 64, seed=s, scale=0.8).float().half() for n, s in ((90, 1), (110, 2)))
+
+    def covered(points, centres, k=3):
+        radius = torch.cdist(centres[None], centres[None])[0].float().kthvalue(k + 1).values.half()
+        return (torch.cdist(points[None], centres[None])[0] <= radius).any(1).double().mean().item()
+
+    found = distances.precision_recall(generated=generated, real=real, dtype="float16")
+    assert found.precision == pytest.approx(covered(generated, real), abs=1e-6)
+    assert found.recall == pytest.approx(covered(real, generated), abs=1e-6)
+    exact = distances.precision_recall(generated=generated.double(), real=real.double())
+    assert abs(found.recall - exact.recall) < 0.1
 
 
 def test_features_of_the_wrong_kind_are_refused():
-    with pytest.raises(TypeError, match="float64"):
-        distances.frechet(cloud(10).float(), cloud(10))
+    with pytest.raises(TypeError, match="floating"):
+        statistics(torch.zeros(10, 6, dtype=torch.int64))
+    with pytest.raises(ValueError, match="2 or more images, found 1"):
+        statistics(cloud(1))
     with pytest.raises(ValueError, match="generated: expected 4 or more images, found 3"):
         distances.precision_recall(generated=cloud(3), real=cloud(10))
 
@@ -184,8 +254,7 @@ def test_every_number_equals_torch_fidelitys_own_run(trained, sets):
     theirs = torch_fidelity.calculate_metrics(
         input1=Images(generated),
         input2=Images(real),
-        feature_extractor=extractor.register(TINY.id),
-        feature_extractor_weights_path=str(trained[2]),
+        feature_extractor=network.register(TINY, trained[2], sha256_file(trained[2])),
         fid=True,
         prc=True,
         prc_neighborhood=3,
@@ -195,19 +264,19 @@ def test_every_number_equals_torch_fidelitys_own_run(trained, sets):
         save_cpu_ram=True,
         verbose=False,
     )
-    model = extractor.load(trained[2])
-    a, b = (features.extract(model, images, batch=32)["features"] for images in (generated, real))
-    assert distances.frechet(a, b) == theirs[torch_fidelity.KEY_METRIC_FID]
+    a, b = (features.extract(loaded(trained[2]), images, batch=32)[PLAIN].features for images in (generated, real))
+    assert frechet(a, b) == theirs[torch_fidelity.KEY_METRIC_FID]
     found = distances.precision_recall(generated=a, real=b, k=3)
     assert found.precision == theirs[torch_fidelity.KEY_METRIC_PRECISION]
     assert found.recall == theirs[torch_fidelity.KEY_METRIC_RECALL]
     assert found.precision != found.recall
 
 
-def test_registering_twice_is_harmless_and_their_names_stay_theirs():
-    assert extractor.register("cnn8") == extractor.register("cnn8") == "cnn8"
+def test_registering_twice_is_harmless_and_their_names_stay_theirs(trained):
+    weights = trained[2], sha256_file(trained[2])
+    assert network.register(TINY, *weights) == network.register(TINY, *weights) == "cnn8"
     with pytest.raises(ValueError, match="one of torch-fidelity's"):
-        extractor.register("vgg16")
+        network.register(dataclasses.replace(TINY, id="vgg16"), *weights)
 
 
 # ---- extractor and features ------------------------------------------------------------------------------------
@@ -216,7 +285,7 @@ def test_registering_twice_is_harmless_and_their_names_stay_theirs():
 def test_the_extractor_learns_its_labels(trained, sets):
     model, history, _ = trained
     assert [p.step for p in history] == list(range(1, 13)) and history[-1].loss < history[0].loss
-    assert extractor.accuracy(model, *sets["generated"], batch=20) > 0.9
+    assert extractor.accuracy(model, TINY, *sets["generated"], batch=20) > 0.9
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
 
@@ -234,18 +303,21 @@ def test_equal_seeds_give_equal_weights(trained, sets):
 
 def test_a_stored_extractor_gives_the_same_features(trained, sets):
     images = sets["generated"][0]
-    ours, stored = (features.extract(m, images, batch=16) for m in (trained[0], extractor.load(trained[2])))
-    assert torch.equal(ours["features"], stored["features"]) and torch.equal(ours["logits"], stored["logits"])
-    assert ours["features"].shape == (64, 8) and ours["logits"].shape == (64, 2)
-    assert ours["features"].dtype == torch.float64
+    here = {PLAIN: network.Network(TINY, trained[0], "cpu")}
+    ours, stored = (features.extract(one, images, batch=16)[PLAIN] for one in (here, loaded(trained[2])))
+    assert torch.equal(ours.features, stored.features) and torch.equal(ours.confidence, stored.confidence)
+    assert ours.features.shape == (64, 8) and ours.features.dtype == torch.float32
+    exact, _ = trained[0](features.to_network(images.array()[:16]))
+    assert torch.equal(ours.features[:16].double(), exact)  # float32 holds all digits there are
+    assert ours.confidence.shape == (64,) and ours.confidence.dtype == torch.float64
 
 
 def test_features_hardly_depend_on_the_batch_and_not_at_all_on_the_division(trained, sets):
-    model, images = trained[0], sets["generated"][0]
-    whole = features.extract(model, images, batch=24)["features"]
-    torch.testing.assert_close(features.extract(model, images, batch=7)["features"], whole, rtol=1e-4, atol=1e-5)
+    model, images = loaded(trained[2]), sets["generated"][0]
+    whole = features.extract(model, images, batch=24)[PLAIN].features
+    torch.testing.assert_close(features.extract(model, images, batch=7)[PLAIN].features, whole, rtol=1e-4, atol=1e-5)
     told = []
-    first = features.extract(model, images, batch=24, limit=30, progress=told.append)["features"]
+    first = features.extract(model, images, batch=24, limit=30, progress=told.append)[PLAIN].features
     assert torch.equal(first[:24], whole[:24]) and len(first) == 30 and told == [24, 30]
 
 
@@ -256,6 +328,39 @@ def test_labels_are_needed(sets):
             list(extractor.train(extractor.create(TINY, classes=2), TINY, images, wrong))
     with pytest.raises(ValueError, match="2 or more classes"):
         extractor.create(TINY, classes=1)
+
+
+def test_rotations_are_learned_from_images_without_labels(tmp_path):
+    """Pictures with an upright: a bright sky over dark ground, light from the left."""
+    draws = np.random.default_rng(0)
+    sky = np.linspace(230, 40, 16)[:, None] + np.linspace(25, -25, 16)[None] + draws.normal(0, 15, (160, 16, 16))
+    images = np.repeat(sky.clip(0, 255).astype(np.uint8)[..., None], 3, 3)
+    none = [None] * 160
+    write_imageset(tmp_path / "x.zip", images)
+    settings = dataclasses.replace(TINY, labels="rotations", steps=40)
+    assert extractor.classes(settings, none) == 4 and "90" in settings.learned
+    weights = []
+    with ImageSet(tmp_path / "x.zip") as found:
+        for resident in (extractor.RESIDENT, 0):  # from memory, and read step by step
+            extractor.RESIDENT, before = resident, extractor.RESIDENT
+            model = extractor.create(settings, classes=4)
+            history = list(extractor.train(model, settings, found, none))
+            extractor.RESIDENT = before
+            weights.append(extractor.tensors(model))
+        assert history[-1].loss < history[0].loss
+        assert extractor.accuracy(model, settings, found, none, batch=50) > 0.9
+        with pytest.raises(ValueError, match=r"expected a label for every image, found 160 .*labels: rotations"):
+            list(extractor.train(extractor.create(TINY, classes=2), TINY, found, none))
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    write_imageset(tmp_path / "wide.zip", images[:, :8])
+    with pytest.raises(ValueError, match="expected square images to turn, found 8x16"):
+        list(extractor.train(model, settings, ImageSet(tmp_path / "wide.zip"), none))
+
+
+def test_turning_goes_by_quarters():
+    image = torch.arange(12, dtype=torch.uint8).reshape(3, 2, 2)
+    found = extractor.turned(image.expand(4, 3, 2, 2), torch.arange(4))
+    assert [one[0].flatten().tolist() for one in found] == [[0, 1, 2, 3], [1, 3, 0, 2], [3, 2, 1, 0], [2, 0, 3, 1]]
 
 
 @pytest.mark.parametrize(
@@ -287,23 +392,46 @@ def test_truncated_and_missing_extractors_are_named(trained, tmp_path):
 
 
 def test_damaged_weights_are_noticed_in_the_features(trained, sets):
-    model = extractor.load(trained[2])
-    model.norms[2].bias[0] = torch.nan
+    model = loaded(trained[2])
+    model[PLAIN].module.norms[2].bias[0] = torch.nan
     with pytest.raises(ValueError, match="images 0-15: expected finite features"):
         features.extract(model, sets["real"][0], batch=16)
+
+
+def test_jpeg_views_are_an_independent_round_trip_through_a_file(trained, sets, tmp_path):
+    images = sets["generated"][0]
+    view = View(extractor="cnn8", jpeg_quality=75)
+    networks = loaded(trained[2]) | {view: next(iter(loaded(trained[2]).values()))}
+    found = features.extract(networks, images, batch=32)
+    written = []
+    for i in range(len(images)):
+        Image.fromarray(images[i]).save(tmp_path / f"{i}.jpg")  # Pillow's own default quality
+        written.append(np.asarray(Image.open(tmp_path / f"{i}.jpg")))
+    write_imageset(tmp_path / "through.zip", written)
+    through = features.extract(loaded(trained[2]), ImageSet(tmp_path / "through.zip"), batch=32)[PLAIN].features
+    assert torch.equal(found[view].features, through)
+    assert not torch.equal(found[view].features, found[PLAIN].features)
+    assert (view.name, PLAIN.name) == ("cnn8-jpeg75", "cnn8")
 
 
 # ---- protocol --------------------------------------------------------------------------------------------------
 
 
+OTHER = PretrainedExtractor(
+    id="other", architecture="torchscript", weights="other", file="other.pt", features=6, resize="own"
+)
+
+
 def described(settings=None, **changes):
     values = {
-        "weights_sha256": "a" * 64,
-        "reference_content_sha256": "b" * 64,
-        "reference_count": 6000,
+        "distance": Used(TINY, "a" * 64),
+        "recall": Used(OTHER, "d" * 64),
+        "reference": [Side("train", 6000, "b" * 64)],
         "resolution": 16,
+        "generated": 2000,
+        "reconstructed": 6000,
     }
-    return protocol.describe(settings or Protocol(), TINY, **{**values, **changes})
+    return protocol.describe(settings or Protocol(), **{**values, **changes})
 
 
 def test_the_protocol_is_plain_json_with_a_stable_hash():
@@ -316,18 +444,40 @@ def test_the_protocol_is_plain_json_with_a_stable_hash():
 def test_everything_a_number_depends_on_changes_the_hash():
     variants = [
         described(),
-        described(weights_sha256="c" * 64),
-        described(reference_content_sha256="c" * 64),
-        described(reference_count=5999),
+        described(distance=Used(TINY, "c" * 64)),
+        described(recall=Used(OTHER, "c" * 64)),
+        described(recall=Used(TINY, "d" * 64)),
+        described(reference=[Side("train", 6000, "c" * 64)]),
+        described(reference=[Side("train", 5999, "b" * 64)]),
+        described(reference=[Side("train", 6000, "b" * 64), Side("heldout", 600, "e" * 64)]),
         described(resolution=32),
+        described(generated=1000),
+        described(reconstructed=500),
+        described(Protocol(id="other")),
         described(Protocol(k=5)),
-        described(Protocol(num_images=1000)),
         described(Protocol(batch=100)),
+        described(Protocol(jpeg_quality=75)),
+        described(Protocol(reference="all")),
+        described(Protocol(reference_jpeg_quality=75)),
+        described(Protocol(recall_generated=500)),
+        described(Protocol(recall_reference=500)),
+        described(Protocol(dtype="float16")),
+        *(
+            described(recall=Used(dataclasses.replace(OTHER, **change), "d" * 64))
+            for change in ({"dtype": "float16"}, {"features": 7}, {"architecture": "vgg16", "resize": "torch-fidelity"})
+        ),
+        described(distance=Used(dataclasses.replace(TINY, labels="rotations"), "a" * 64)),
     ]
     assert len({protocol.digest(variant) for variant in variants}) == len(variants)
 
 
-@pytest.mark.parametrize("wrong", [{"k": 0}, {"k": 10, "num_images": 10}, {"num_images": 1}, {"batch": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"k": 0}, {"k": 10, "num_images": 10}, {"num_images": 1}, {"batch": 0}, {"jpeg_quality": 0}),
+        *({"jpeg_quality": 100}, {"reference_jpeg_quality": 96}, {"recall_generated": 3}, {"recall_reference": 2}),
+    ],
+)
 def test_protocols_that_cannot_be_are_refused(wrong):
-    with pytest.raises(ValueError, match="protocol"):
+    with pytest.raises(ValueError, match=f"protocol.{next(iter(wrong))}"):
         Protocol(**wrong)

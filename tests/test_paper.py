@@ -376,13 +376,31 @@ def test_the_dry_run_lists_the_whole_paper():
         assert f"  {run} " in done.stdout, run
 
 
-def test_the_inception_extractor_says_that_its_weights_come_later(tmp_path):
-    settings = '{"recipe": 1, "extractor": {"kind": "inception"}}'
-    command = [sys.executable, "-m", "lct.cli.extractor", "--settings", settings, "--train", "x", "--heldout", "x"]
-    command += ["--out", str(tmp_path / "w"), "--summary", str(tmp_path / "s")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stdout.startswith("error: extractor inception: expected its weights at")
-    assert done.stdout.count("\n") == 1 and not list(tmp_path.iterdir())
+def test_the_paper_is_measured_by_the_authors_protocol_first(paper):
+    authors, standard = paper.scale.protocols
+    assert (authors.id, standard.id, paper.protocol) == ("authors", "standard", "authors")
+    inception, recall = (paper.extractor("celebahq", name) for name in (authors.distance, authors.recall))
+    assert (inception.architecture, inception.resize) == ("inception", "pytorch-fid")
+    assert (recall.architecture, recall.dtype, authors.dtype, authors.k) == ("torchscript", "float16", "float16", 3)
+    assert authors.num_images == paper.scale.sampling.count == 50_176 and authors.jpeg_quality == 75
+    assert (authors.recall_generated, authors.recall_reference) == (50_000, 200_000)
+    assert (standard.num_images, standard.jpeg_quality, standard.reference_jpeg_quality) == (50_000, None, None)
+    assert paper.extractor_files("church")[1] == "resources/vgg16-stylegan2-ada/download.json"
+    assert paper.extractor_of("church") is None  # no network of its own is trained
+    assert paper.features_of("church-lct", 0) == []  # and 2 GB of features per image set are not kept
+
+
+def test_floor_rows_without_held_out_images_say_so(project):
+    plan = Plan(project, {"scale": "paper"})
+    assert [Path(path).parent.name for path in plan.floors_of("celebahq")] == ["reconstruction"] * 2
+    floors = collect(plan, project)["tables"][0]["subtables"][0]["floors"]
+    assert floors[0]["why"] == "no held-out images" and floors[1]["model"] == "Training images through the VAE"
+    edit(project / "config/datasets/celebahq.yaml", "train: 27000", "train: 27000\nheldout: 3000")
+    edit(project / "config/scales/paper.yaml", "reference: train", "reference: all")
+    plan = Plan(project, {"scale": "paper"})
+    floors = collect(plan, project)["tables"][0]["subtables"][0]["floors"]
+    assert floors[0]["why"] == "the held-out images are part of the reference"
+    assert floors[1]["model"] == "Held-out images through the VAE"
 
 
 def test_the_report_marks_what_is_not_print_and_names_what_is_left_out(tmp_path):

@@ -1,49 +1,59 @@
-"""score: every image set of one (run, seed): features once, then every metric."""
+"""score: every image set of one (run, seed): features once in each network, then every protocol's metrics."""
 
 from pathlib import Path
 
 from lct.cli import job
-from lct.cli.scoring import Scorer, metrics_file
-from lct.data.imageset import read_manifest
+from lct.cli.scoring import Reference, Scorer
 from lct.files.atomic import write_json
 from lct.files.records import Job
-from lct.files.tensors import read_tensors, write_tensors
+from lct.files.tensors import write_tensors
+from lct.metrics.settings import views
 
 
 def main() -> int:
     parser = job.parser(__doc__)
     parser.add_argument("--samples", type=Path, nargs="+", required=True, help="manifests of the image sets")
-    parser.add_argument("--features", type=Path, nargs="+", required=True, help="features to write, in the same order")
     parser.add_argument(
-        "--metrics", type=Path, nargs="+", required=True, help="metrics files to write, in the same order"
+        "--features", type=Path, nargs="*", required=True, help="features to write, per set and view; none: not kept"
     )
-    parser.add_argument("--train", type=Path, required=True, help="manifest of the training images")
-    parser.add_argument("--reference", type=Path, required=True, help="reference features")
-    parser.add_argument("--extractor", type=Path, required=True, help="weights of the feature extractor")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="files to write, per set and protocol")
+    parser.add_argument("--references", type=Path, nargs="+", required=True, help="{protocol}.safetensors, in order")
+    parser.add_argument("--extractors", type=Path, nargs="+", required=True, help="weights, in the settings' order")
     arguments = parser.parse_args()
     return job.run(lambda: score(arguments))
 
 
 def score(arguments) -> str:
     device = job.device(arguments.device, threads=1)
-    scorer = Scorer(arguments.settings, arguments.extractor, device)
-    reference = read_tensors(arguments.reference)
-    described = scorer.describe(read_manifest(arguments.train))
-    found = []
-    triples = zip(arguments.samples, arguments.features, arguments.metrics, strict=True)
-    for samples, features_out, metrics_out in job.progress(triples, len(arguments.samples), "score"):
-        inputs = {"samples": samples, "reference": arguments.reference, "extractor": arguments.extractor}
-        record = Job("score", arguments.settings, inputs=inputs, device=device.type)
-        extracted = scorer.features(samples, limit=scorer.protocol.num_images)
-        write_tensors(features_out, extracted)
-        values = scorer.measure(extracted, reference)
-        write_json(metrics_out, metrics_file(scorer, values, described))
-        record.record([features_out, metrics_out])
-        found.append(
-            f"{samples.parent.name} FD({scorer.extractor.id}) {values['fd']:.2f} recall {values['recall']:.2f}"
-        )
+    scorer = Scorer(arguments.settings, arguments.extractors, device)
+    protocols, seen = scorer.protocols, views(scorer.protocols, scorer.own)
+    references = [Reference.read(path) for path in arguments.references]
+    limit = max(protocol.num_images for protocol in protocols)
+    inputs = {f"extractor-{name}": path for name, path in zip(scorer.used, arguments.extractors, strict=True)}
+    inputs |= {f"reference-{p.id}": path for p, path in zip(protocols, arguments.references, strict=True)}
+    sets = len(arguments.samples)
+    asked = zip(arguments.samples, _shared(arguments.features, sets), _shared(arguments.metrics, sets), strict=True)
+    said = []
+    for samples, features_out, metrics_out in job.progress(asked, sets, "score"):
+        record = Job("score", arguments.settings, inputs=inputs | {"samples": samples}, device=device.type)
+        found = scorer.features(samples, limit=limit)
+        for view, out in zip(seen, features_out, strict=bool(features_out)):
+            write_tensors(out, {"features": found[view].features})
+        for protocol, reference, out in zip(protocols, references, metrics_out, strict=True):
+            measured = scorer.metrics(protocol, found, reference)
+            write_json(out, measured)
+            if protocol is protocols[0]:
+                values, network = measured["values"], measured["protocol"]["distance"]["extractor"]
+                said.append(f"{samples.parent.name} FD({network}) {values['fd']:.2f} recall {values['recall']:.2f}")
+        record.record([*features_out, *metrics_out])
     run, seed = arguments.samples[0].parts[-5:-3]
-    return f"score {run} {seed}: {', '.join(found)}"
+    return f"score {run} {seed}: {', '.join(said)}"
+
+
+def _shared(files: list[Path], sets: int) -> list[list[Path]]:
+    """Files in order, dealt out evenly to the image sets."""
+    each = len(files) // sets
+    return [files[i * each : (i + 1) * each] for i in range(sets)]
 
 
 if __name__ == "__main__":

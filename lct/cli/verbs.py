@@ -24,6 +24,7 @@ from lct.config.schema import schema
 from lct.files.atomic import write_json, write_text
 from lct.lineage.check import check_outputs
 from lct.losses.settings import ROBUST
+from lct.metrics.settings import PretrainedExtractor
 from lct.networks.layout import parameters
 
 Result = tuple[int, Any, str]
@@ -31,6 +32,7 @@ SCHEMAS = {
     "config": Main,
     "scale": Scale,
     "dataset": Dataset,
+    "extractor": PretrainedExtractor,
     "method": Method,
     "run": RunEntry,
     "table": TableSpec,

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from lct.config.schema import ID_PATTERN
 from lct.data.settings import Dataset as DataSettings
 from lct.download.settings import Downloads, Weights
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
@@ -29,7 +30,9 @@ __all__ = [
 class Dataset(DataSettings):
     """config/datasets/*.yaml: images, autoencoder and encoding, and the network whose features measure distances."""
 
-    extractor: Extractor = field(default_factory=TrainedExtractor)  # feature extractor of FD, precision and recall
+    extractor: Extractor = field(
+        default_factory=TrainedExtractor
+    )  # the dataset's own feature extractor, for protocols that name no other
     training: dict[str, Any] = field(
         default_factory=dict, metadata={"partial": Training}
     )  # settings of every run on this dataset, such as epochs and batch
@@ -73,7 +76,8 @@ class Scale:
     subtables: dict[str, str]  # sub-table -> file in config/datasets/; missing ones are reported as not run
     seeds: dict[str, tuple[int, ...]]  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes
-    protocol: Protocol = field(default_factory=Protocol)  # how they are scored
+    protocols: tuple[Protocol, ...] = (Protocol(),)  # how they are scored; tables show the first
+    keep_features: bool = True  # whether scoring keeps the features of generated images; a metrics file needs none
     dataset: dict[str, Any] = field(default_factory=dict, metadata={"partial": Dataset})  # overrides for every dataset
     training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # overrides for every run
     methods: dict[str, Any] = field(
@@ -82,6 +86,13 @@ class Scale:
 
     def __post_init__(self):
         check_seeds(self.seeds)
+        ids = [protocol.id for protocol in self.protocols]
+        if not ids or len(set(ids)) < len(ids) or any(not re.match(ID_PATTERN, name) for name in ids):
+            raise ValueError(
+                f"protocols: expected one or more different ids of a-z, 0-9, _ and -, found {ids}; fix them"
+            )
+        if len({protocol.batch for protocol in self.protocols}) > 1:
+            raise ValueError("protocols: expected one `batch` for all, since they share each pass; make them equal")
 
 
 def check_seeds(seeds: dict[str, tuple[int, ...]]) -> None:

@@ -51,14 +51,15 @@ class Paths:
     def samples(self, run: str, seed: int | str, weights: str, sampler: str, draw: int) -> str:
         return f"{self.samples_folder(run, seed)}/{weights}/{sampler}/d{draw}.zip"
 
-    def features(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, extractor: str) -> str:
-        return f"results/{self.scale}/features/{run}/s{seed}/{weights}/{sampler}/d{draw}/{extractor}.safetensors"
+    def features(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, view: str) -> str:
+        return f"results/{self.scale}/features/{run}/s{seed}/{weights}/{sampler}/d{draw}/{view}.safetensors"
 
     def metrics(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, protocol: str) -> str:
         return f"results/{self.scale}/metrics/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
 
-    def reference_features(self, dataset: str, extractor: str) -> str:
-        return f"results/{self.scale}/features/reference/{dataset}/{extractor}.safetensors"
+    def reference(self, dataset: str, protocol: str) -> str:
+        """What a protocol compares with: statistics and features of real images."""
+        return f"results/{self.scale}/features/reference/{dataset}/{protocol}.safetensors"
 
     def floor_metrics(self, dataset: str, floor: str, protocol: str) -> str:
         return f"results/{self.scale}/metrics/reference/{dataset}/{floor}/{protocol}.json"

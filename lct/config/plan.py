@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,6 +11,7 @@ from lct.config.recipes import RECIPES
 from lct.config.resolve import (
     Files,
     dataset_settings,
+    extractor_settings,
     main_settings,
     published_table,
     run_settings,
@@ -20,6 +20,7 @@ from lct.config.resolve import (
     weights_settings,
 )
 from lct.config.schema import build, plain, settings_type
+from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol, TrainedExtractor, views
 from lct.networks.layout import parameters
 from lct.report.settings import RowChange, TableRow
 
@@ -103,11 +104,6 @@ class Plan:
         for subtable, name in self.scale.subtables.items():
             dataset, sources = dataset_settings(self.files, name, self._scale_layer, f"{where}: subtables.{subtable}")
             self.datasets[name], self.dataset_sources[name] = dataset, sources
-            if 0 < dataset.heldout < self.scale.protocol.num_images:
-                raise ValueError(
-                    f"config/datasets/{name}.yaml: heldout: expected the {self.scale.protocol.num_images} images of "
-                    f"the protocol or more, found {dataset.heldout}; hold out more or score fewer"
-                )
             if name not in self.scale.seeds:
                 raise ValueError(
                     f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"
@@ -115,15 +111,39 @@ class Plan:
         self._downloads = self._read_downloads()
         for name in self.datasets:
             self.weights_of(name)
-        if self.scale.protocol.num_images > self.scale.sampling.count:
-            raise ValueError(
-                f"{where}: protocol.num_images: expected at most the {self.scale.sampling.count} images of `sampling`, "
-                f"found {self.scale.protocol.num_images}; sample more or score fewer"
-            )
+        for protocol in self.scale.protocols:
+            if protocol.num_images > self.scale.sampling.count:
+                raise ValueError(
+                    f"{where}: protocols.{protocol.id}: num_images: expected at most the {self.scale.sampling.count} "
+                    f"images of `sampling`, found {protocol.num_images}; sample more or score fewer"
+                )
+        self.extractors: dict[str, PretrainedExtractor] = {
+            name: extractor_settings(self.files, name, f"{where}: protocols.{protocol.id}")
+            for protocol in self.scale.protocols
+            for name in (protocol.distance, protocol.recall)
+            if name != OWN
+        }
+        self._check_extractors(where)
         self.runs: dict[str, Run] = {}
         self._weights_names: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._cells(name, spec)]
         self._refuse_twins()
+
+    def _check_extractors(self, where: str) -> None:
+        """FID is the name of one network's distance, and an id is the name of one extractor."""
+        for name, dataset in self.datasets.items():
+            own = dataset.extractor
+            if own.id in self.extractors and own != self.extractors[own.id] and self.uses_own_extractor(name):
+                raise ValueError(
+                    f"config/datasets/{name}.yaml: extractor.id: expected a name of its own, found {own.id!r}, which "
+                    f"config/extractors/{own.id}.yaml has; rename it"
+                )
+            first = self.extractor(name, self.scale.protocols[0].distance)
+            if self.scale.distance == "FID" and getattr(first, "architecture", None) != "inception":
+                raise ValueError(
+                    f"{where}: distance: expected another name than FID, which is the Inception network's, found it "
+                    f"with extractor {first.id}; call it FD"
+                )
 
     def _cells(self, table: str, spec: TableSpec) -> list[Cell]:
         published = self.published[spec.published]
@@ -329,22 +349,74 @@ class Plan:
         """A file of the encoding of a dataset."""
         return f"{self.paths.latents(dataset, self.datasets[dataset].encoding.sample)}/{name}"
 
-    def extractor_of(self, dataset: str) -> str:
-        return self.paths.extractor(dataset, self.datasets[dataset].extractor.id)
+    # --- how image sets are measured ---------------------------------------------------------------------------
+    def extractor(self, dataset: str, name: str) -> Extractor:
+        """The extractor that a protocol names."""
+        return self.datasets[dataset].extractor if name == OWN else self.extractors[name]
 
-    def reference_of(self, dataset: str) -> str:
-        return self.paths.reference_features(dataset, self.datasets[dataset].extractor.id)
+    def extractors_of(self, dataset: str) -> list[Extractor]:
+        """Every extractor that the protocols need for a dataset, each once, in order of first use."""
+        names = [name for protocol in self.scale.protocols for name in (protocol.distance, protocol.recall)]
+        return list({(e := self.extractor(dataset, name)).id: e for name in names}.values())
+
+    def extractor_files(self, dataset: str) -> list[str]:
+        """Their weights in the same order: made in the graph, or the record of a download."""
+        return [
+            self.paths.extractor(dataset, e.id) if isinstance(e, TrainedExtractor) else download(e.weights)
+            for e in self.extractors_of(dataset)
+        ]
+
+    def uses_own_extractor(self, dataset: str) -> bool:
+        return any(OWN in (protocol.distance, protocol.recall) for protocol in self.scale.protocols)
+
+    def extractor_of(self, dataset: str) -> str | None:
+        """The dataset's own extractor, where the graph trains it and a protocol uses it."""
+        own = self.datasets[dataset].extractor
+        trained = isinstance(own, TrainedExtractor) and self.uses_own_extractor(dataset)
+        return self.paths.extractor(dataset, own.id) if trained else None
+
+    def references_of(self, dataset: str) -> list[str]:
+        return [self.paths.reference(dataset, protocol.id) for protocol in self.scale.protocols]
+
+    def floor_missing(self, dataset: str, floor: str, protocol: Protocol) -> str | None:
+        """Why a floor row is not measured; None where it is."""
+        if floor != "heldout":
+            return None
+        if not self.datasets[dataset].heldout:
+            return "no held-out images"
+        return "the held-out images are part of the reference" if protocol.reference == "all" else None
+
+    def floors_of(self, dataset: str) -> list[str]:
+        """Metrics files of the floor rows that are measured."""
+        return [
+            self.paths.floor_metrics(dataset, floor, protocol.id)
+            for floor in FLOORS
+            for protocol in self.scale.protocols
+            if self.floor_missing(dataset, floor, protocol) is None
+        ]
+
+    def heldout_of(self, dataset: str, path: str) -> list[str]:
+        """A file of held-out images, where there are any."""
+        return [path] if self.datasets[dataset].heldout else []
 
     def samples_of(self, run: str, seed: int | str) -> list[str]:
         """Image sets of a run and seed, in one order everywhere."""
         return [self.paths.samples(run, seed, *one) for one in self.sample_sets(run)]
 
     def features_of(self, run: str, seed: int | str) -> list[str]:
-        extractor = self.datasets[self.runs[run].dataset].extractor.id
-        return [self.paths.features(run, seed, *one, extractor) for one in self.sample_sets(run)]
+        """Feature files of each image set, per view; none where the scale keeps none."""
+        if not self.scale.keep_features:
+            return []
+        seen = views(self.scale.protocols, self.datasets[self.runs[run].dataset].extractor.id)
+        return [self.paths.features(run, seed, *one, view.name) for one in self.sample_sets(run) for view in seen]
 
     def metrics_of(self, run: str, seed: int | str) -> list[str]:
-        return [self.paths.metrics(run, seed, *one, self.protocol) for one in self.sample_sets(run)]
+        """Metrics files of each image set, per protocol."""
+        return [
+            self.paths.metrics(run, seed, *one, protocol.id)
+            for one in self.sample_sets(run)
+            for protocol in self.scale.protocols
+        ]
 
     # --- what a report shows: `which` is "tables", those the scale lists, or "all", its further ones too ---------
     def tables_of(self, which: str) -> list[str]:
@@ -399,14 +471,12 @@ class Plan:
     def all_metrics(self, which: str = "all") -> list[str]:
         """Metrics files of every cell and every floor row."""
         cells = {
-            self.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, self.protocol)
+            self.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, protocol.id)
             for cell in self.cells_of(which)
             for s in cell.sets
+            for protocol in self.scale.protocols
         }
-        floors = {
-            self.paths.floor_metrics(dataset, floor, self.protocol) for dataset in self.datasets for floor in FLOORS
-        }
-        return sorted(cells | floors)
+        return sorted(cells | {floor for dataset in self.datasets for floor in self.floors_of(dataset)})
 
     def shown(self, which: str = "all") -> list[str]:
         """What the report shows beside the metrics: previews, reconstructions, curves, summaries."""
@@ -416,7 +486,8 @@ class Plan:
         files |= {f"{self.paths.train(run, seed)}/curves.json" for run, seed in trained}
         for dataset in self.datasets:
             files |= {self.latents_of(dataset, name) for name in ("reconstructions.grid.png", "summary.json")}
-            files.add(self.extractor_of(dataset).replace(".safetensors", ".summary.json"))
+            if (extractor := self.extractor_of(dataset)) is not None:
+                files.add(extractor.replace(".safetensors", ".summary.json"))
         return sorted(files)
 
     def latent_shape(self, dataset: str) -> list[int]:
@@ -430,10 +501,10 @@ class Plan:
         channels, side, _ = self.latent_shape(self.runs[run].dataset)
         return parameters(self.runs[run].training.network, channels, side)
 
-    @cached_property
+    @property
     def protocol(self) -> str:
-        """Id of the metric protocol: the name of the metrics files."""
-        return self.scale.protocol.id
+        """Id of the protocol that tables show: the name of its metrics files."""
+        return self.scale.protocols[0].id
 
     # --- settings that each stage's job is given: a changed value reruns the stage and what follows from it ---------
     def images_settings(self, dataset: str) -> dict[str, Any]:
@@ -479,8 +550,10 @@ class Plan:
     def scoring_settings(self, dataset: str) -> dict[str, Any]:
         return {
             "recipe": RECIPES["score"],
-            "protocol": plain(self.scale.protocol),
-            "extractor": plain(self.datasets[dataset].extractor),
+            "protocols": plain(self.scale.protocols),
+            "extractors": [plain(extractor) for extractor in self.extractors_of(dataset)],
+            "own_extractor": self.datasets[dataset].extractor.id,
+            "flips": self.datasets[dataset].flips,
         }
 
     def tables_settings(self, which: str = "all") -> dict[str, Any]:

@@ -11,7 +11,7 @@ RECIPES = {
     "extractor": 1,
     "train": 1,
     "sample": 1,
-    "score": 1,
+    "score": 2,
     "tables": 1,
     "report": 1,
 }

@@ -13,6 +13,7 @@ from typing import Any
 from lct.config import yaml
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, Short, TableSpec, Weights
 from lct.config.schema import ID_PATTERN, build, check, plain
+from lct.metrics.settings import PretrainedExtractor
 from lct.training.settings import Training
 
 
@@ -264,6 +265,14 @@ def _one_length(layers: list[Layer]) -> list[Layer]:
     dropped -= layers[last].values.keys()
     earlier = [Layer(a.source, {k: v for k, v in a.values.items() if k not in dropped}) for a in layers[:last]]
     return earlier + layers[last:]
+
+
+def extractor_settings(files: Files, name: str, asked_by: str) -> PretrainedExtractor:
+    layer = files.raw("extractors", name, "extractor", asked_by)
+    found = build(PretrainedExtractor, layer.values, layer.source)
+    if found.id != name:
+        raise ValueError(f"{layer.source}: id: expected {name!r}, the file's name, found {found.id!r}; make them equal")
+    return found
 
 
 def table_spec(files: Files, name: str, asked_by: str) -> TableSpec:

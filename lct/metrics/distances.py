@@ -1,7 +1,7 @@
 """Frechet distance, precision and recall of feature sets; torch-fidelity computes, clean-fid gives a second opinion.
 
-Features are (N, D) float64 tensors on the CPU: torch-fidelity takes means in the precision it is given, and a float32
-mean over 50 000 images costs digits that a small distance needs.
+Statistics are float64: torch-fidelity takes means in the precision it is given, and a float32 mean over 50 000 images
+costs digits that a small distance needs.
 """
 
 import contextlib
@@ -11,8 +11,94 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
+
+BLOCK = 8192  # images whose features are summed at once; part of the last bit of sets larger than this
+ENTRIES = 100_000_000  # largest part of a distance matrix in memory, elements; torch-fidelity holds it twice
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and covariance (divisor N - 1) of N feature vectors, float64."""
+
+    mu: np.ndarray  # (D,)
+    sigma: np.ndarray  # (D, D)
+    count: int  # N
+
+
+class Moments:
+    """Mean and covariance of features that come in pieces, in memory for BLOCK of them. However they are cut, blocks
+    are the same, so the result is; up to BLOCK vectors it is bit for bit numpy's, beyond it differs in rounding."""
+
+    def __init__(self):
+        self._pending: list[np.ndarray] = []
+        self._waiting = self._count = 0
+        self._mean = self._scatter = None
+
+    def add(self, features: Tensor) -> None:
+        """features: (B, D), the next B of them."""
+        for start in range(0, len(features), BLOCK):
+            self._pending.append(_float64(features[start : start + BLOCK]))
+            self._waiting += len(self._pending[-1])
+            if self._waiting >= BLOCK:
+                joined = np.concatenate(self._pending)
+                self._fold(joined[:BLOCK])
+                self._pending, self._waiting = [joined[BLOCK:]], len(joined) - BLOCK
+
+    def _fold(self, block: np.ndarray) -> None:
+        """Join a block by the update of Chan, Golub and LeVeque (1983): scatter about the joint mean."""
+        mean = block.mean(axis=0)
+        centred = block - mean
+        scatter = np.dot(centred.T, centred)
+        if self._count:
+            total, shift = self._count + len(block), mean - self._mean
+            scatter += self._scatter + np.outer(shift, shift) * (self._count * len(block) / total)
+            mean = self._mean + shift * (len(block) / total)
+        self._count, self._mean, self._scatter = self._count + len(block), mean, scatter
+
+    def statistics(self) -> Statistics:
+        """Of all that was added; ValueError for fewer than two."""
+        if self._waiting:
+            self._fold(np.concatenate(self._pending))
+            self._pending, self._waiting = [], 0
+        if self._count < 2:
+            raise ValueError(f"statistics: expected 2 or more images, found {self._count}; raise num_images")
+        return Statistics(self._mean, self._scatter * (1 / (self._count - 1)), self._count)
+
+
+def statistics(features: Tensor) -> Statistics:
+    """Mean and covariance of (N, D) features of any floating dtype."""
+    moments = Moments()
+    moments.add(features)
+    return moments.statistics()
+
+
+def _float64(features: Tensor) -> np.ndarray:
+    if features.dim() != 2 or not features.is_floating_point():
+        raise TypeError(f"expected (N, D) floating features, found {features.dtype} {tuple(features.shape)}")
+    return features.detach().cpu().double().numpy()
+
+
+def frechet(first: Statistics, second: Statistics) -> float:
+    """||mu1 - mu2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). Rounding can make it a hair negative."""
+    pair = [{"mu": s.mu, "sigma": s.sigma} for s in (first, second)]
+    return fid_statistics_to_metric(*pair, verbose=False)[KEY_METRIC_FID]
+
+
+def frechet_cleanfid(first: Statistics, second: Statistics) -> float | None:
+    """The same quantity by clean-fid's matrix square root; None where that root is not real, as happens for sets of
+    fewer images than features."""
+    from cleanfid.fid import frechet_distance  # slow to import, and a second opinion only
+
+    try:
+        # clean-fid calls scipy's sqrtm in its older form, and prints where a covariance is singular.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(None):
+            warnings.simplefilter("ignore")
+            value = float(frechet_distance(first.mu, first.sigma, second.mu, second.sigma))
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -21,47 +107,35 @@ class PrecisionRecall:
     recall: float  # share of real images inside the generated images' manifold
 
 
-def _check(features: Tensor, least: int, name: str) -> Tensor:
-    if features.dim() != 2 or features.dtype != torch.float64 or features.device.type != "cpu":
-        raise TypeError(f"{name}: expected (N, D) float64 on the CPU, found {features.dtype} {tuple(features.shape)}")
-    if len(features) < least:
-        raise ValueError(f"{name}: expected {least} or more images, found {len(features)}; raise num_images")
-    return features
-
-
-def frechet(first: Tensor, second: Tensor) -> float:
-    """||mu1 - mu2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), S with divisor N - 1. Rounding can make it a hair negative."""
-    statistics = [fid_features_to_statistics(_check(features, 2, "frechet")) for features in (first, second)]
-    return fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID]
-
-
-def frechet_cleanfid(first: Tensor, second: Tensor) -> float | None:
-    """The same quantity by clean-fid's matrix square root; None where that root is not real, as happens for sets of
-    fewer images than features."""
-    from cleanfid.fid import frechet_distance  # slow to import, and a second opinion only
-
-    statistics = [fid_features_to_statistics(_check(features, 2, "frechet_cleanfid")) for features in (first, second)]
-    try:
-        # clean-fid calls scipy's sqrtm in its older form, and prints where a covariance is singular.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(None):
-            warnings.simplefilter("ignore")
-            value = float(frechet_distance(*(s[key] for s in statistics for key in ("mu", "sigma"))))
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
-
-
-def precision_recall(*, generated: Tensor, real: Tensor, k: int = 3) -> PrecisionRecall:
+def precision_recall(*, generated: Tensor, real: Tensor, k: int = 3, dtype: str = "float64") -> PrecisionRecall:
     """Improved precision and recall (Kynkaanniemi et al. 2019): a set's manifold is the union of the balls around its
-    points that reach their k-th nearest neighbour. Keywords only: exchanging the sets exchanges the two numbers."""
+    points that reach their k-th nearest neighbour. Keywords only: exchanging the sets exchanges the two numbers.
+
+    generated, real: (N, D) features, on the device that computes.
+    dtype:           precision of the distances; the authors' float16 is coarse, and gives other numbers.
+    """
     for name, features in (("generated", generated), ("real", real)):
-        _check(features, k + 1, name)
+        if features.dim() != 2 or not features.is_floating_point():
+            raise TypeError(f"{name}: expected (N, D) features, found {features.dtype} {tuple(features.shape)}")
+        if len(features) < k + 1:
+            raise ValueError(f"{name}: expected {k + 1} or more images, found {len(features)}; raise num_images")
+    generated, real = (features.to(getattr(torch, dtype)) for features in (generated, real))
     values = prc_features_to_metric(
-        generated, real, prc_neighborhood=k, prc_batch_size=10_000, save_cpu_ram=True, verbose=False
+        generated,
+        real,
+        prc_neighborhood=k,
+        prc_batch_size=rows(max(len(generated), len(real))),
+        save_cpu_ram=True,
+        verbose=False,
     )
     return PrecisionRecall(values[KEY_METRIC_PRECISION], values[KEY_METRIC_RECALL])
 
 
-def confidence(logits: Tensor) -> float:
-    """Mean over images of the largest class probability, in [1 / K, 1]: how sure the classifier is of what it sees."""
-    return _check(logits, 1, "confidence").softmax(1).amax(1).mean().item()
+def rows(count: int) -> int:
+    """Rows of a distance matrix of `count` columns that are in memory at once: 10 000 (torch-fidelity's) or fewer."""
+    return max(1, min(10_000, ENTRIES // count))
+
+
+def confidence(logits: Tensor) -> Tensor:
+    """(N,) float64: the largest class probability of each image, in [1 / K, 1]: how sure the classifier is."""
+    return logits.double().softmax(1).amax(1)

@@ -1,33 +1,33 @@
-"""A small feature extractor trained inside the graph, and its registration with torch-fidelity.
+"""A small feature extractor trained inside the graph.
 
 Six 3x3 convolutions in three pairs, batch normalisation, ReLU, global average pooling: the pooled activations are the
-features, a linear layer on them the class scores. It takes what torch-fidelity's extractors take, (B, 3, H, W) uint8,
-and gives float64, because torch-fidelity averages features in the precision it is given (its own dtype option named
-"float64" computes in float32).
+features, a linear layer on them the class scores. It takes what torch-fidelity's extractors take, (B, 3, H, W) uint8.
+
+Images with labels train it to tell these apart. Images without train it on rotations (Gidaris et al. 2018): each image
+is turned by 0, 90, 180 or 270 degrees, and by which is the label, so that it has to learn what is shown and how it
+stands. A set without a preferred direction (textures, views from above) teaches it little: its accuracy says so.
 """
 
-import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_fidelity import register_feature_extractor
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from lct.data.imageset import ImageSet
-from lct.metrics.features import to_network
+from lct.metrics.images import to_network
 from lct.metrics.settings import TrainedExtractor
 from lct.streams import generator
 
-FEATURES, LOGITS = "features", "logits"
+TURNS = 4  # classes of the rotation task
+RESIDENT = 1 << 30  # bytes of images that training keeps in memory; larger sets are read step by step
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ class SmallCNN(nn.Module):
 def create(settings: TrainedExtractor, classes: int) -> SmallCNN:
     """A fresh network; its weights are a function of settings.seed and leave torch's global generator alone."""
     if classes < 2:
-        raise ValueError(f"extractor {settings.id}: expected 2 or more classes, found {classes}; label the images")
+        raise ValueError(
+            f"extractor {settings.id}: expected 2 or more classes, found {classes}; label the images or use rotations"
+        )
     with torch.device("meta"):  # no numbers are drawn here
         model = SmallCNN(settings.channels, settings.features, classes)
     model.to_empty(device="cpu")
@@ -77,19 +79,42 @@ def create(settings: TrainedExtractor, classes: int) -> SmallCNN:
     return model
 
 
+def classes(settings: TrainedExtractor, labels: Sequence[int | None]) -> int:
+    """How many classes there are to tell apart."""
+    return (
+        TURNS
+        if settings.labels == "rotations"
+        else max((label for label in labels if label is not None), default=0) + 1
+    )
+
+
+def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
+    """A function from indices (B,) to images (B, 3, H, W) uint8."""
+    if len(images) * images.height * images.width * 3 > RESIDENT:
+        return lambda picks: to_network(np.stack([images[i] for i in picks.tolist()]))
+    pixels = to_network(images.array())
+    return lambda picks: pixels[picks]
+
+
+def turned(images: Tensor, turns: Tensor) -> Tensor:
+    """Image i of (B, 3, S, S) turned by turns[i] times 90 degrees."""
+    return torch.stack([image.rot90(int(turn), (1, 2)) for image, turn in zip(images, turns, strict=True)])
+
+
 def train(
     model: SmallCNN, settings: TrainedExtractor, images: ImageSet, labels: Sequence[int | None], device: str = "cpu"
 ) -> Iterator[Progress]:
     """Train `model` in place to tell the labels apart, one step per item taken from the iterator; leaves it frozen, in
-    eval mode, on the CPU. No augmentation: features should see what samplers get wrong, position included."""
-    if len(labels) != len(images) or any(label is None for label in labels):
-        missing = sum(label is None for label in labels) + abs(len(images) - len(labels))
-        raise ValueError(
-            f"{images.path}: expected a label for every image, found {missing} without; choose an extractor that "
-            "needs no labels for this dataset"
-        )
-    pixels = to_network(images.array())
-    targets = torch.tensor(labels)
+    eval mode, on the CPU. No augmentation: features should see what samplers get wrong, position included.
+
+    labels: one per image; not read by the rotation task."""
+    rotations = settings.labels == "rotations"
+    if rotations and images.height != images.width:
+        raise ValueError(f"{images.path}: expected square images to turn, found {images.height}x{images.width}")
+    if not rotations:
+        _check_labels(images, labels)
+    read = _reader(images)
+    targets = torch.zeros(len(images), dtype=torch.int64) if rotations else torch.tensor(labels)
     model.to(device).train().requires_grad_(True)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, foreach=False, fused=True
@@ -100,9 +125,13 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = lr
         draws = generator(settings.seed, "extractor/step", step)
-        picks = torch.randint(len(pixels), (settings.batch,), generator=draws)
-        target = targets[picks].to(device)
-        _, logits = model(pixels[picks].to(device))
+        picks = torch.randint(len(images), (settings.batch,), generator=draws)
+        pixels, target = read(picks), targets[picks]
+        if rotations:
+            target = torch.randint(TURNS, (settings.batch,), generator=draws)
+            pixels = turned(pixels, target)
+        target = target.to(device)
+        _, logits = model(pixels.to(device))
         loss = F.cross_entropy(logits, target)
         if not torch.isfinite(loss):
             raise ValueError(f"extractor {settings.id}: step {step + 1}: expected a finite loss; lower extractor.lr")
@@ -112,6 +141,15 @@ def train(
         hits = (logits.argmax(1) == target).double().mean()
         yield Progress(step + 1, settings.steps, loss.item(), hits.item(), lr)
     model.to("cpu").eval().requires_grad_(False)
+
+
+def _check_labels(images: ImageSet, labels: Sequence[int | None]) -> None:
+    if len(labels) != len(images) or any(label is None for label in labels):
+        missing = sum(label is None for label in labels) + abs(len(images) - len(labels))
+        raise ValueError(
+            f"{images.path}: expected a label for every image, found {missing} without; give the dataset "
+            "`extractor: {labels: rotations}`, which needs none"
+        )
 
 
 def tensors(model: SmallCNN) -> dict[str, Tensor]:
@@ -151,46 +189,20 @@ def load(path: Path | str, device: str = "cpu") -> SmallCNN:
 
 
 @torch.no_grad()
-def accuracy(model: SmallCNN, images: ImageSet, labels: Sequence[int], batch: int = 250) -> float:
-    """Share of images whose best class is their label."""
-    hits, device = 0, next(model.parameters()).device
-    for start, pixels, valid in images.batches(batch):
-        _, logits = model(to_network(pixels, device))
-        hits += int((logits[:valid].argmax(1).cpu() == torch.tensor(labels[start : start + valid])).sum())
-    return hits / len(images)
-
-
-class FidelityExtractor(FeatureExtractorBase):
-    """The same network in torch-fidelity's interface; its weights come from `feature_extractor_weights_path`."""
-
-    def __init__(self, name, features_list, feature_extractor_weights_path=None, **kwargs):
-        super().__init__(name, features_list)
-        if feature_extractor_weights_path is None:
-            raise ValueError(f"extractor {name}: expected feature_extractor_weights_path, found None; name its file")
-        self.network = load(feature_extractor_weights_path)
-
-    @staticmethod
-    def get_provided_features_list():
-        return FEATURES, LOGITS
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric):
-        return {"isc": LOGITS}.get(metric, FEATURES)
-
-    @staticmethod
-    def can_be_compiled():
-        return False
-
-    def forward(self, input):
-        outputs = dict(zip((FEATURES, LOGITS), self.network(input), strict=True))
-        return tuple(outputs[name] for name in self.features_list)
-
-
-@functools.cache
-def register(name: str) -> str:
-    """Make `name` (settings.id) known to torch-fidelity's calculate_metrics; returns it. Safe to repeat."""
-    if name not in FEATURE_EXTRACTORS_REGISTRY:
-        register_feature_extractor(name, FidelityExtractor)
-    elif FEATURE_EXTRACTORS_REGISTRY[name] is not FidelityExtractor:
-        raise ValueError(f"extractor id {name}: expected a name of our own, found one of torch-fidelity's; rename it")
-    return name
+def accuracy(
+    model: SmallCNN, settings: TrainedExtractor, images: ImageSet, labels: Sequence[int | None], batch: int = 250
+) -> float:
+    """Share of images whose best class is their label; of rotations, share of all turned images."""
+    rotations, hits, device = settings.labels == "rotations", 0, next(model.parameters()).device
+    if not rotations:
+        _check_labels(images, labels)
+    for start, stack, valid in images.batches(batch):
+        pixels = to_network(stack)
+        if rotations:
+            for turn in range(TURNS):
+                _, logits = model(turned(pixels, torch.full((batch,), turn)).to(device))
+                hits += int((logits[:valid].argmax(1) == turn).sum())
+        else:
+            _, logits = model(pixels.to(device))
+            hits += int((logits[:valid].argmax(1).cpu() == torch.tensor(labels[start : start + valid])).sum())
+    return hits / len(images) / (TURNS if rotations else 1)

@@ -1,44 +1,69 @@
-"""Image sets -> features, one pass for every metric."""
+"""Image sets -> features, one reading of the images for every network and protocol."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lct.data.imageset import ImageSet
+from lct.metrics.distances import confidence
+from lct.metrics.images import jpeg, to_network
+from lct.metrics.network import Network
+from lct.metrics.settings import View
 
 
-def to_network(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """(B, H, W, 3) -> (B, 3, H, W) uint8, contiguous: torch picks its convolution by the layout in memory, and
-    torch-fidelity's own loader gives this one."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
+@dataclass(frozen=True)
+class Features:
+    """What one network says of N images."""
+
+    features: Tensor  # (N, D) on the CPU, in the dtype of the extractor
+    confidence: Tensor | None  # (N,) float64, the largest class probability; None without class scores
 
 
 @torch.no_grad()
-def extract(
-    model: nn.Module,
+def walk(
+    networks: Mapping[View, Network],
     images: ImageSet,
     batch: int,
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, Tensor]:
-    """{"features": (N, D), "logits": (N, K)} float64 on the CPU for the first `limit` images (all by default).
+) -> Iterator[dict[View, Features]]:
+    """Batch after batch of the first `limit` images (all by default), through every network.
 
-    model: maps (B, 3, H, W) uint8 to (features, logits), in eval mode.
     batch: every pass takes this many images, the last one filled up, so results do not depend on how a set is divided.
     """
-    device = next(model.parameters()).device
-    parts: list[tuple[Tensor, Tensor]] = []
+    qualities = dict.fromkeys(view.jpeg_quality for view in networks)
     for start, pixels, valid in images.batches(batch, limit):
-        outputs = model(to_network(pixels, device))
-        parts.append(tuple(output[:valid].double().cpu() for output in outputs))
-        if not all(torch.isfinite(part).all() for part in parts[-1]):
-            raise ValueError(
-                f"{images.path}: images {start}-{start + valid - 1}: expected finite features, found NaN or infinity; "
-                "the extractor's weights are damaged: make them again with snakemake --force"
-            )
+        treated = {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}
+        found = {}
+        for view, network in networks.items():
+            features, logits = network(to_network(treated[view.jpeg_quality], network.device))
+            if not torch.isfinite(features[:valid]).all():
+                raise ValueError(
+                    f"{images.path}: images {start}-{start + valid - 1}: expected finite features, found NaN or "
+                    f"infinity; the weights of extractor {view.extractor} are damaged: make or fetch them again"
+                )
+            sure = None if logits is None else confidence(logits[:valid]).cpu()
+            found[view] = Features(features[:valid].cpu(), sure)
+        yield found
         if progress is not None:
             progress(start + valid)
-    features, logits = (torch.cat(column) for column in zip(*parts, strict=True))
-    return {"features": features, "logits": logits}
+
+
+def extract(
+    networks: Mapping[View, Network],
+    images: ImageSet,
+    batch: int,
+    limit: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[View, Features]:
+    """The same for the whole set at once."""
+    parts = list(walk(networks, images, batch, limit, progress))
+    made = {}
+    for view in networks:
+        sure = [part[view].confidence for part in parts]
+        scored = all(one is not None for one in sure)
+        made[view] = Features(torch.cat([part[view].features for part in parts]), torch.cat(sure) if scored else None)
+    return made

@@ -7,49 +7,117 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lct.metrics.settings import Extractor, Protocol
+from lct.metrics.settings import Extractor, Protocol, View
 
-PACKAGES = ("torch-fidelity", "clean-fid", "scipy", "numpy", "torch")  # whose versions can change a number
-RECIPE = 1  # raised when the meaning of this package's numbers changes
+PACKAGES = (
+    "torch-fidelity",
+    "clean-fid",
+    "scipy",
+    "numpy",
+    "torch",
+    "torchvision",
+    "pillow",
+)  # that can change a number
+RECIPE = 2  # raised when the meaning of this package's numbers changes
+
+
+@dataclass(frozen=True)
+class Used:
+    """An extractor with the weights it runs on."""
+
+    settings: Extractor
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Side:
+    """Images that are part of a reference: the first `count` of a set."""
+
+    name: str  # train, heldout or reconstructed
+    count: int
+    content_sha256: str  # of the pixels of the whole set
 
 
 def describe(
     protocol: Protocol,
-    extractor: Extractor,
     *,
-    weights_sha256: str,
-    reference_content_sha256: str,
-    reference_count: int,
+    distance: Used,
+    recall: Used,
+    reference: Sequence[Side],
     resolution: int,
+    generated: int,
+    reconstructed: int,
 ) -> dict[str, Any]:
-    """A JSON-able description. Content hashes are of pixels and tensors, so that paths and containers do not matter."""
+    """A JSON-able description. Content hashes are of pixels and tensors, so that paths and containers do not matter.
+
+    reference:     the real images compared with; mirror images of them are never among them.
+    generated:     how many images were measured.
+    reconstructed: how many reconstructions the distance to these is about.
+    """
+    count = sum(side.count for side in reference)
     description = {
-        "format": 1,
+        "format": 2,
         "recipe": RECIPE,
         "id": protocol.id,
-        "implementation": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "extractor": {
-            "id": extractor.id,
-            "task": extractor.task,
-            "settings": dataclasses.asdict(extractor),
-            "weights_sha256": weights_sha256,
-            "layer": "features",
-            "dimension": extractor.features,
-            "dtype": "float32 network, float64 features and statistics",
-            "batch": protocol.batch,
+        "implementation": versions(),
+        "distance": extractor(distance) | {"statistics": "float64"},
+        "recall": extractor(recall)
+        | {
+            "distances": protocol.dtype,
+            "k": protocol.k,
+            "generated": min(generated, protocol.recall_generated),
+            "reference": min(count, protocol.recall_reference),
         },
-        "images": {"format": "png", "quality": "lossless", "colour": "RGB uint8", "resize": "none", "side": resolution},
+        "batch": protocol.batch,
+        "images": {"colour": "RGB uint8", "side": resolution},
+        "generated": {"count": generated, "format": image_format(protocol.jpeg_quality)},
         "reference": {
             "side": protocol.reference,
-            "count": reference_count,
-            "content_sha256": reference_content_sha256,
+            "count": count,
+            "format": image_format(protocol.reference_jpeg_quality),
+            "sets": [dataclasses.asdict(side) for side in reference],
+            "reconstructions": reconstructed,
         },
-        "generated": {"count": protocol.num_images},
-        "precision_recall": {"k": protocol.k},
     }
     return json.loads(json.dumps(description))  # tuples become lists, as in any file it is read back from
+
+
+def versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def extractor(used: Used) -> dict[str, Any]:
+    """All that decides the features of given pixels."""
+    settings = used.settings
+    return {
+        "extractor": settings.id,
+        "task": settings.learned,
+        "settings": dataclasses.asdict(settings),
+        "weights_sha256": used.weights_sha256,
+        "layer": settings.layer,
+        "dimension": settings.features,
+        "dtype": f"float32 network, {settings.dtype} features",
+    }
+
+
+def image_format(jpeg_quality: int | None) -> str:
+    return "PNG" if jpeg_quality is None else f"JPEG {jpeg_quality}"
+
+
+def view(used: Used, seen: View, batch: int, device: str) -> dict[str, Any]:
+    """All that decides the features of an image set besides its pixels, down to the last bit."""
+    return {
+        "recipe": RECIPE,
+        "implementation": versions(),
+        "extractor": extractor(used),
+        "format": image_format(seen.jpeg_quality),
+        "batch": batch,
+        "device": device,
+    }
 
 
 def digest(description: dict[str, Any]) -> str:

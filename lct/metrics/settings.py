@@ -1,7 +1,11 @@
-"""Settings of the metrics: the feature extractor and the protocol. Torch-free."""
+"""Settings of the metrics: feature extractors and protocols. Torch-free."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+OWN = "dataset"  # in a protocol: the extractor that each dataset names itself
 
 
 def _require(condition: bool, where: str, expected: str, found: object) -> None:
@@ -11,19 +15,21 @@ def _require(condition: bool, where: str, expected: str, found: object) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedExtractor:
-    """A small convolutional classifier trained inside the graph on an image set's labels; its last hidden layer is
-    the feature space of FD(id), precision and recall."""
+    """A small convolutional classifier trained inside the graph on an image set; its last hidden layer is the feature
+    space of FD(id), precision and recall."""
 
     kind: Literal["trained"] = "trained"  # trained in the graph
     id: str = "cnn64"  # name shown beside every number, FD(id), and registered with torch-fidelity
-    task: str = "labels"  # what the labels are, in words: digit classes, cells of a photograph
+    labels: Literal["source", "rotations"] = "source"  # what it learns to tell apart: the labels that the source gives,
+    # or, for images without labels, each image turned by 0, 90, 180 and 270 degrees
+    task: str = "labels"  # what the source's labels are, in words: digit classes, cells of a photograph
     channels: tuple[int, int] = (24, 48)  # channels of the first and second pair of convolutions
     features: int = 64  # channels of the third pair = dimension of the features
     steps: int = 600  # optimiser steps
     batch: int = 64  # images per step
     lr: float = 3e-3  # AdamW's largest step size (linear warm-up over a tenth of the steps, then cosine to zero)
     weight_decay: float = 1e-2  # AdamW's decoupled decay
-    seed: int = 0  # of the initial weights and the batches
+    seed: int = 0  # of the initial weights, the batches and the rotations
 
     def __post_init__(self):
         for name in ("features", "steps", "batch"):
@@ -31,38 +37,114 @@ class TrainedExtractor:
         _require(min(self.channels) >= 1, "extractor.channels", "two positive counts", self.channels)
         _require(self.lr > 0, "extractor.lr", "a positive number", self.lr)
 
+    @property
+    def learned(self) -> str:
+        """What it was trained to tell apart, in words."""
+        return "rotations by 0, 90, 180 and 270 degrees" if self.labels == "rotations" else self.task
+
+    @property
+    def layer(self) -> str:
+        return "features"
+
+    @property
+    def dtype(self) -> str:
+        return "float32"
+
+
+LAYERS = {"inception": "2048", "vgg16": "fc2_relu", "torchscript": "return_features"}  # architecture -> its features
+RESIZES = {"inception": ("torch-fidelity", "pytorch-fid"), "vgg16": ("torch-fidelity",), "torchscript": ("own",)}
+
 
 @dataclass(frozen=True, kw_only=True)
-class InceptionExtractor:
-    """The Inception-v3 whose 2048 pooled features define FID. Its weights are a download, not made in the graph."""
+class PretrainedExtractor:
+    """config/extractors/*.yaml: a published network, used as it is. Its weights are a download."""
 
-    kind: Literal["inception"] = "inception"  # a fixed, downloaded network
-    id: str = "inception"  # name shown beside every number
+    kind: Literal["pretrained"] = "pretrained"  # a fixed, downloaded network
+    id: str  # name shown beside every number; in config/extractors/ the file's own
     task: str = "ImageNet classes"  # what it was trained on, in words
-    features: int = 2048  # dimension of the features
-    weights: str = "resources/inception/inception.safetensors"  # the file; it comes with the paper's data
-    sha256: str | None = None  # of that file; null: recorded on first use
+    architecture: Literal["inception", "vgg16", "torchscript"]  # the Inception-v3 of FID, torchvision's VGG16, or a
+    # TorchScript file that is called as model(images, return_features=True)
+    weights: str  # a file in config/weights/: whose download holds the network
+    file: str  # name of the network's file in that download
+    features: int  # dimension of the features
+    resize: Literal[
+        "torch-fidelity", "pytorch-fid", "own"
+    ]  # how images get the network's size and range: TensorFlow 1's
+    # bilinear, torch's bilinear (align_corners false), or inside the TorchScript file
+    dtype: Literal["float32", "float16"] = "float32"  # features are cast to this; the network computes in float32
 
     def __post_init__(self):
-        _require(bool(self.weights), "extractor.weights", "a file's name", repr(self.weights))
+        _require(bool(re.fullmatch("[a-z0-9_-]+", self.weights)), "extractor.weights", "a name", repr(self.weights))
+        _require(bool(self.file), "extractor.file", "a file's name", repr(self.file))
         _require(self.features >= 1, "extractor.features", "a positive whole number", self.features)
+        known = RESIZES[self.architecture]
+        _require(self.resize in known, f"extractor.resize of {self.architecture}", f"one of {known}", self.resize)
+
+    @property
+    def learned(self) -> str:
+        return self.task
+
+    @property
+    def layer(self) -> str:
+        return LAYERS[self.architecture]
 
 
-Extractor = TrainedExtractor | InceptionExtractor
+Extractor = TrainedExtractor | PretrainedExtractor
+KINDS = {"trained": TrainedExtractor, "pretrained": PretrainedExtractor}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a set of generated images is measured. Together with the extractor and the reference set it gives the hash
-    that is stored with every number."""
+    """How a set of generated images is measured. Together with the extractors' weights and the reference images it
+    gives the hash that is stored with every number."""
 
     id: str = "fidelity"  # name in paths and under tables
-    num_images: int = 2000  # generated images, and images of every floor row
-    reference: Literal["train"] = "train"  # side of the dataset that generated images are compared with
+    distance: str = OWN  # extractor of the Frechet distance: a file in config/extractors/; dataset: each dataset's own
+    recall: str = OWN  # extractor of precision and recall, likewise
+    num_images: int = 2000  # the first so many generated images; floor rows take as many, or all there are
+    jpeg_quality: int | None = None  # generated images pass through JPEG of this quality first; null: as they are
+    reference: Literal["train", "all"] = "train"  # generated images are compared with the training images, without
+    # appended mirror images, or with these and the held-out ones
+    reference_jpeg_quality: int | None = None  # the same for the images compared with
+    recall_generated: int = 50_000  # precision and recall look at the first so many generated images
+    recall_reference: int = 200_000  # and at the first so many reference images
     k: int = 3  # neighbour whose distance is the radius of precision's and recall's balls
+    dtype: Literal["float64", "float32", "float16"] = "float64"  # precision of these distances; statistics are float64
     batch: int = 250  # images per pass of the extractor; part of the result's last bit
 
     def __post_init__(self):
         _require(self.num_images >= 2, "protocol.num_images", "2 or more", self.num_images)
+        for name in ("recall_generated", "recall_reference"):
+            _require(getattr(self, name) > self.k, f"protocol.{name}", f"more than k = {self.k}", getattr(self, name))
         _require(1 <= self.k < self.num_images, "protocol.k", f"1 to {self.num_images - 1}", self.k)
         _require(self.batch >= 1, "protocol.batch", "a positive whole number", self.batch)
+        for name in ("jpeg_quality", "reference_jpeg_quality"):
+            quality = getattr(self, name)
+            _require(quality is None or 1 <= quality <= 95, f"protocol.{name}", "1 to 95 or null", quality)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Images as one network sees them: the features of an image set depend on nothing else in a protocol."""
+
+    extractor: str  # its id
+    jpeg_quality: int | None  # of the JPEG that images pass through before; None: as they are
+
+    @property
+    def name(self) -> str:
+        """Of its feature files."""
+        return self.extractor if self.jpeg_quality is None else f"{self.extractor}-jpeg{self.jpeg_quality}"
+
+
+def resolve(name: str, own: str) -> str:
+    """The id of the extractor that a protocol names; own: the dataset's."""
+    return own if name == OWN else name
+
+
+def views(protocols: Sequence[Protocol], own: str) -> list[View]:
+    """What scoring extracts from generated images, each once, in order of first use. own: the dataset's extractor."""
+    found: dict[View, None] = {}
+    for protocol in protocols:
+        for role in (protocol.distance, protocol.recall):
+            found[View(extractor=resolve(role, own), jpeg_quality=protocol.jpeg_quality)] = None
+    return list(found)

@@ -73,7 +73,9 @@ _SUBTABLE = _object(
         "id": _TEXT,
         "paper_dataset": _TEXT,
         "dataset": _OPTIONAL_TEXT,
-        "protocols": _list(_object({"hash": _TEXT, "settings": {"type": "object"}})),
+        "protocols": _list(
+            _object({"hash": _TEXT, "settings": {"type": "object"}}, {"line": _TEXT, "behind": {"type": "boolean"}})
+        ),
         "rows": _list(_ROW, at_least=1),
     },
     {

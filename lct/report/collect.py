@@ -7,6 +7,7 @@ is "not run"; a damaged one stops with its name.
 import math
 import re
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,14 @@ METRICS = ("fd", "fdr", "precision", "recall")
 FLOOR_TITLES = {
     "heldout": ("Held-out images", "real images that no training saw"),
     "reconstruction": ("Held-out images through the VAE", "encoded and decoded, no generator in between"),
+    "heldout-train": ("Held-out images", "none at this dataset: training images are all there are"),
+    "reconstruction-train": (
+        "Training images through the VAE",
+        "encoded and decoded, no generator in between; nothing is held out, so these are compared with themselves",
+    ),
 }
+SIDES = {"train": "training images", "heldout": "held-out images"}  # of a reference, in words
+Protocols = dict[str, dict[str, Any]]  # first digits of the hash -> description
 
 
 def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
@@ -42,12 +50,15 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
 
 
 def _metrics(plan: Plan) -> list[dict[str, str]]:
-    extractors = sorted({dataset.extractor.id for dataset in plan.datasets.values()})
-    distance = f"{plan.scale.distance}({', '.join(extractors)})"
-    k = plan.scale.protocol.k
-    inception = all(dataset.extractor.kind == "inception" for dataset in plan.datasets.values())
-    small = "a small network trained here on the same images. It is not FID."
-    space = "the Inception network: FID, by the protocol under each table." if inception else small
+    first = plan.scale.protocols[0]
+    extractors = {(e := plan.extractor(name, first.distance)).id: e for name in plan.datasets}
+    distance, k = f"{plan.scale.distance}({', '.join(sorted(extractors))})", first.k
+    if plan.scale.distance == "FID":  # the plan lets no other network than Inception have this name
+        distance, space = "FID", "the Inception network, by the protocol under each table."
+    elif all(extractor.kind == "trained" for extractor in extractors.values()):
+        space = "a small network trained here on the same images. It is not FID."
+    else:
+        space = f"{', '.join(sorted(extractors))}, by the protocol under each table. It is not FID."
     return [
         {
             "id": "fd",
@@ -93,7 +104,7 @@ def _table(plan: Plan, root: Path, name: str, spec: TableSpec) -> dict[str, Any]
 def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, printed: Any) -> dict[str, Any]:
     name = plan.scale.subtables.get(printed.id)
     cells = {cell.row: cell for cell in plan.cells if (cell.table, cell.subtable) == (table, printed.id)}
-    protocols: dict[str, dict[str, Any]] = {}
+    protocols: Protocols = {}
     rows = [_row(plan, root, row, cells.get(row.id), spec, protocols) for row in printed.rows]
     floors, latents = [], None
     if name is not None:
@@ -107,7 +118,10 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, printed: Any)
         "dataset_title": dataset.title if dataset else None,
         "resolution": dataset.resolution if dataset else None,
         "dataset_note": dataset.note if dataset else None,
-        "protocols": [{"hash": key, "settings": value} for key, value in sorted(protocols.items())],
+        "protocols": [
+            {"hash": key, "line": protocol_line(value), "behind": value["id"] != plan.protocol, "settings": value}
+            for key, value in sorted(protocols.items(), key=lambda item: _rank(plan, item))
+        ],
         "rows": rows,
         "floors": floors,
         "reconstructions": {"grid": latents} if latents and (root / latents).exists() else None,
@@ -118,7 +132,7 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, printed: Any)
 
 
 def _row(
-    plan: Plan, root: Path, row: PublishedRow, cell: Cell | None, spec: TableSpec, protocols: dict[str, dict[str, Any]]
+    plan: Plan, root: Path, row: PublishedRow, cell: Cell | None, spec: TableSpec, protocols: Protocols
 ) -> dict[str, Any]:
     made: dict[str, Any] = {
         "id": row.id,
@@ -153,10 +167,13 @@ def _row(
         "steps": _steps(cell.weights),
         "batch": None if run.weights else run.training.batch,
     }
-    files = [
-        (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol))
-        for s in cell.sets
-    ]
+    files = {
+        protocol.id: [
+            (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, protocol.id))
+            for s in cell.sets
+        ]
+        for protocol in plan.scale.protocols
+    }
     _fill(made, root, files, cell.id, protocols, missing="not computed yet; run snakemake")
     images = [
         (s.seed, grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw)))
@@ -184,9 +201,9 @@ def _readings(plan: Plan, cells: dict[str, Cell]) -> list[dict[str, Any]]:
 
 
 def _floor(
-    plan: Plan, root: Path, table: str, subtable: str, dataset: str, floor: str, protocols: dict[str, dict[str, Any]]
+    plan: Plan, root: Path, table: str, subtable: str, dataset: str, floor: str, protocols: Protocols
 ) -> dict[str, Any]:
-    title, explanation = FLOOR_TITLES[floor]
+    title, explanation = FLOOR_TITLES[floor if plan.datasets[dataset].heldout else f"{floor}-train"]
     made: dict[str, Any] = {
         "id": f"floor-{floor}",
         "group": "Floors",
@@ -207,26 +224,38 @@ def _floor(
         "extra": {},
         "samples": [],
     }
-    files = [(0, 0, plan.paths.floor_metrics(dataset, floor, plan.protocol))]
+    files = {
+        protocol.id: [(0, 0, plan.paths.floor_metrics(dataset, floor, protocol.id))]
+        for protocol in plan.scale.protocols
+        if plan.floor_missing(dataset, floor, protocol) is None
+    }
+    why = plan.floor_missing(dataset, floor, plan.scale.protocols[0])
 
     def cell_id(metric: str) -> str:
         return f"{table}.{subtable}.floor-{floor}.{metric}"
 
-    _fill(made, root, files, cell_id, protocols, missing="not computed yet; run snakemake")
+    _fill(made, root, files, cell_id, protocols, missing=why or "not computed yet; run snakemake")
     return made
 
 
 def _fill(
-    row: dict[str, Any], root: Path, files: list, cell_id: Any, protocols: dict[str, dict[str, Any]], missing: str
+    row: dict[str, Any],
+    root: Path,
+    files: dict[str, list[tuple[int, int, str]]],
+    cell_id: Callable[[str], str],
+    protocols: Protocols,
+    missing: str,
 ) -> None:
-    """Put the values of the metrics files that exist into a row, and its status."""
-    found = [(seed, draw, path, _metrics_file(root / path)) for seed, draw, path in files if (root / path).exists()]
+    """Put the values of the metrics files that exist into a row, and its status. files: by protocol, (seed, draw, path)
+    each; the first protocol's go into the cells, those of the others behind the row."""
+    (first, asked), *others = files.items() or [("", [])]
+    found = _existing(root, asked)
     if not found:
         row["why"] = missing
         return
-    row["status"] = "complete" if len(found) == len(files) else "partial"
+    row["status"] = "complete" if len(found) == len(asked) else "partial"
     if row["status"] == "partial":
-        row["why"] = f"{len(found)} of {len(files)} metrics files exist"
+        row["why"] = f"{len(found)} of {len(asked)} metrics files exist"
     hashes = {content["protocol_hash"][:12]: content["protocol"] for *_, content in found}
     protocols |= hashes
     for metric in METRICS:
@@ -250,8 +279,40 @@ def _fill(
             "axis": "training seed" if len({draw for _, draw, *_ in found}) == 1 else "training seed and draw",
             "protocol": " ".join(sorted(hashes)),
         }
+    row["extra"]["images"] = sorted({content["num_images"] for *_, content in found})
     for extra in ("confidence", "fd_cleanfid"):
         row["extra"][extra] = [content["values"].get(extra) for *_, content in found]
+    for protocol, asked in others:
+        further = _existing(root, asked)
+        hashes = {content["protocol_hash"][:12]: content["protocol"] for *_, content in further}
+        protocols |= hashes
+        for metric in METRICS if further else ():
+            values = [_json_number(content["values"][metric]) for *_, content in further]
+            row["extra"][f"{metric} by protocol {protocol}"] = values
+        if further:
+            row["extra"][f"hash of protocol {protocol}"] = " ".join(sorted(hashes))
+
+
+def _existing(root: Path, files: list[tuple[int, int, str]]) -> list[tuple[int, int, str, dict[str, Any]]]:
+    return [(seed, draw, path, _metrics_file(root / path)) for seed, draw, path in files if (root / path).exists()]
+
+
+def _rank(plan: Plan, item: tuple[str, dict[str, Any]]) -> tuple[int, int, str]:
+    """Protocols in the scale's order; of one protocol, that of the most images first: a floor row may have fewer."""
+    order = [protocol.id for protocol in plan.scale.protocols]
+    name = item[1]["id"]
+    return order.index(name) if name in order else len(order), -item[1]["generated"]["count"], item[0]
+
+
+def protocol_line(described: dict[str, Any]) -> str:
+    """A protocol in one line: what was compared with what, in which networks."""
+    generated, real, recall = described["generated"], described["reference"], described["recall"]
+    sides = " and ".join(f"{side['count']} {SIDES[side['name']]}" for side in real["sets"])
+    return (
+        f"{described['id']}: distance in {described['distance']['extractor']}, {generated['count']} images as "
+        f"{generated['format']} against {sides} as {real['format']}; precision and recall in {recall['extractor']}, "
+        f"{recall['generated']} against {recall['reference']} images, k = {recall['k']}, in {recall['distances']}"
+    )
 
 
 def _metrics_file(path: Path) -> dict[str, Any]:
@@ -296,10 +357,10 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
             "latents: excess kurtosis": summary["tails"]["excess_kurtosis"],
             "latents: share beyond 3 IQR": summary["tails"]["outlier_share"],
         }
-    extractor = root / plan.extractor_of(dataset).replace(".safetensors", ".summary.json")
-    if extractor.exists():
-        summary = read_json(extractor)
-        found[f"extractor accuracy, held-out ({summary['task']})"] = summary["heldout_accuracy"]
+    extractor = plan.extractor_of(dataset)
+    if extractor is not None and (path := root / extractor.replace(".safetensors", ".summary.json")).exists():
+        summary = read_json(path)
+        found[f"extractor accuracy, {summary['images']} ({summary['task']})"] = summary["accuracy"]
     return {key: float(f"{value:.4g}") for key, value in found.items()}
 
 

@@ -104,6 +104,8 @@ class Protocol:
     hash: str
     anchor: str
     mark: str
+    line: str  # what was compared with what, in words
+    behind: bool  # its numbers stand behind the rows, not in the table
     settings: tuple[tuple[str, str], ...]
 
 
@@ -119,7 +121,7 @@ class Subtable:
     resolution: str
     groups: tuple[tuple[str, tuple[Row, ...]], ...]
     floors: tuple[Row, ...]
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[Protocol, ...]  # those of the table's numbers first
     axis: str
     reconstructions: Picture | None
     curves: str  # SVG, or empty
@@ -131,6 +133,11 @@ class Subtable:
     def printed(self) -> bool:
         """Whether every number beside ours stands in print."""
         return not any(row.origin for row in self.rows)
+
+    @property
+    def shown_protocols(self) -> tuple[Protocol, ...]:
+        """Those of the numbers in the table."""
+        return tuple(protocol for protocol in self.protocols if not protocol.behind)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -234,9 +241,11 @@ def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str,
             p["hash"],
             f"protocol-{place}-{anchor(p['hash'])}",
             "" if i == 0 else f"p{i + 1}",
+            p.get("line", ""),
+            p.get("behind", False),
             tuple(flatten(p["settings"])),
         )
-        for i, p in enumerate(subtable["protocols"])
+        for i, p in enumerate(sorted(subtable["protocols"], key=lambda p: p.get("behind", False)))
     )
     marks = {protocol.hash: protocol.mark for protocol in protocols}
     rows = [_row(row, place, marks, tables, root) for row in subtable["rows"]]

@@ -1,11 +1,9 @@
 """Images from weights: per-image seeds, fixed padded batches, so that any sharding gives the same bytes."""
 
-import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from lct.sampling.samplers import Denoiser, sample
@@ -18,13 +16,6 @@ def image_noise(draw: int, step: int, images: range, shape: tuple[int, ...]) -> 
     """Unit noise (len(images), *shape); row i depends on (draw, step, image index) alone."""
     rows = [torch.randn(shape, generator=generator(draw, "sample-noise", step, index)) for index in images]
     return torch.stack(rows)
-
-
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """An image (H, W, 3) uint8 as it comes back from a JPEG file of this quality, written by Pillow."""
-    with io.BytesIO() as file:
-        Image.fromarray(image).save(file, "JPEG", quality=quality)
-        return np.asarray(Image.open(file).convert("RGB"))
 
 
 @torch.inference_mode()
@@ -57,5 +48,4 @@ def generate(
             raise FloatingPointError(
                 f"image {bad} of draw {draw}: expected finite latents, found NaN or infinity; train again"
             )
-        decoded = decode(latents)[: settings.count - start]
-        yield from decoded if settings.jpeg_quality is None else (jpeg(i, settings.jpeg_quality) for i in decoded)
+        yield from decode(latents)[: settings.count - start]

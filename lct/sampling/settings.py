@@ -76,7 +76,6 @@ class Sampling:
     grid_images: int = 32  # images in the preview grid; the same image seeds for every method
     threads: int = 1  # torch threads; part of the result's bytes
     rounding: Literal["truncate", "nearest"] = "truncate"  # pixels to uint8; the authors truncate
-    jpeg_quality: int | None = None  # images pass through JPEG of this quality; the authors wrote 75, Pillow's default
     full_batches: bool = (
         False  # num_images rounded up to full batches; the authors scored 50 176 for 50 000 (batch 256)
     )
@@ -90,8 +89,6 @@ class Sampling:
                 "sampling: expected num_images >= 2, batch >= 1 and a draw, found "
                 f"{self.num_images}, {self.batch}, {self.draws}; fix it"
             )
-        if self.jpeg_quality is not None and not 1 <= self.jpeg_quality <= 95:
-            raise ValueError(f"sampling.jpeg_quality: expected 1 to 95 or null, found {self.jpeg_quality}; fix it")
 
     @property
     def count(self) -> int:

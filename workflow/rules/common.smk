@@ -15,7 +15,6 @@ from lct.cluster.start import (
 )
 from lct.config.paths import (
     AUTOENCODER_FILES,
-    FLOORS,
     IMAGE_SPLITS,
     LATENT_FILES,
     RECONSTRUCTIONS,

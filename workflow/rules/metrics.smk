@@ -1,8 +1,14 @@
-# Metrics: the extractor, reference features with the floor rows, and one scoring job per (run, training seed).
+# Metrics: the extractor, references with the floor rows, and one scoring job per (run, training seed).
+def heldout_images(wildcards):
+    return PLAN.heldout_of(
+        wildcards.dataset, manifest(PATHS.images(wildcards.dataset, "heldout"))
+    )
+
+
 rule extractor:
     input:
         train=manifest(PATHS.images("{dataset}", "train")),
-        heldout=manifest(PATHS.images("{dataset}", "heldout")),
+        heldout=heldout_images,
     output:
         weights=PATHS.extractor("{dataset}", "{extractor}"),
         summary=PATHS.extractor("{dataset}", "{extractor}").replace(
@@ -37,25 +43,19 @@ for _dataset in PLAN.datasets:
             rule_name("reference", _dataset)
         input:
             train=manifest(PATHS.images(_dataset, "train")),
-            heldout=manifest(PATHS.images(_dataset, "heldout")),
+            heldout=PLAN.heldout_of(
+                _dataset, manifest(PATHS.images(_dataset, "heldout"))
+            ),
             reconstructed=manifest(PLAN.latents_of(_dataset, "reconstructed-train.zip")),
-            reconstructed_heldout=manifest(
-                PLAN.latents_of(_dataset, "reconstructed-heldout.zip")
+            reconstructed_heldout=PLAN.heldout_of(
+                _dataset,
+                manifest(PLAN.latents_of(_dataset, "reconstructed-heldout.zip")),
             ),
-            extractor=PLAN.extractor_of(_dataset),
+            extractors=PLAN.extractor_files(_dataset),
         output:
-            features=PLAN.reference_of(_dataset),
-            heldout=PATHS.floor_metrics(_dataset, "heldout", PLAN.protocol),
-            reconstruction=PATHS.floor_metrics(
-                _dataset, "reconstruction", PLAN.protocol
-            ),
-            records=records(
-                PLAN.reference_of(_dataset),
-                *(
-                    PATHS.floor_metrics(_dataset, floor, PLAN.protocol)
-                    for floor in FLOORS
-                ),
-            ),
+            references=PLAN.references_of(_dataset),
+            floors=PLAN.floors_of(_dataset),
+            records=records(*PLAN.references_of(_dataset), *PLAN.floors_of(_dataset)),
         log:
             PATHS.log("reference", f"{_dataset}.log"),
         benchmark:
@@ -70,9 +70,8 @@ for _dataset in PLAN.datasets:
         shell:
             "python -m lct.cli.reference --settings {params.settings:q} --train {input.train:q}"
             " --heldout {input.heldout:q} --reconstructed-train {input.reconstructed:q}"
-            " --reconstructed-heldout {input.reconstructed_heldout:q} --extractor {input.extractor:q}"
-            " --features {output.features:q} --floor-heldout {output.heldout:q}"
-            " --floor-reconstruction {output.reconstruction:q} 2> {log:q}"
+            " --reconstructed-heldout {input.reconstructed_heldout:q} --extractors {input.extractors:q}"
+            " --references {output.references:q} --floors {output.floors:q} 2> {log:q}"
 
 
 for _run in PLAN.runs.values():
@@ -82,9 +81,8 @@ for _run in PLAN.runs.values():
             rule_name("score", _run.id)
         input:
             samples=[manifest(images) for images in PLAN.samples_of(_run.id, "{seed}")],
-            train=manifest(PATHS.images(_run.dataset, "train")),
-            reference=PLAN.reference_of(_run.dataset),
-            extractor=PLAN.extractor_of(_run.dataset),
+            references=PLAN.references_of(_run.dataset),
+            extractors=PLAN.extractor_files(_run.dataset),
         output:
             features=PLAN.features_of(_run.id, "{seed}"),
             metrics=PLAN.metrics_of(_run.id, "{seed}"),
@@ -106,5 +104,5 @@ for _run in PLAN.runs.values():
             settings=settings_param(PLAN.scoring_settings(_run.dataset)),
         shell:
             "python -m lct.cli.score --settings {params.settings:q} --samples {input.samples:q}"
-            " --features {output.features:q} --metrics {output.metrics:q} --train {input.train:q}"
-            " --reference {input.reference:q} --extractor {input.extractor:q} 2> {log:q}"
+            " --features {output.features:q} --metrics {output.metrics:q}"
+            " --references {input.references:q} --extractors {input.extractors:q} 2> {log:q}"
