@@ -1,0 +1,130 @@
+"""The verbs that look back: audit, verify, diff. Each returns (exit code, value for --json, text for people)."""
+
+import argparse
+import difflib
+from pathlib import Path
+from typing import Any
+
+from lct.config.paths import FLOORS
+from lct.config.plan import Plan
+from lct.files.atomic import read_json
+from lct.lineage import archive, book, planned, words
+from lct.lineage.audit import Auditor, Target
+from lct.report.collect import FLOOR_TITLES, METRICS
+from lct.report.readback import shown
+
+Result = tuple[int, Any, str]
+
+
+def targets(plan: Plan) -> dict[str, Target]:
+    """Every cell of a scale, floors included, by its id, in the order of the tables."""
+    found: dict[str, Target] = {}
+
+    def add(place: str, title: str, files: tuple[tuple[int, int, str], ...]) -> None:
+        for metric in METRICS:
+            found[f"{place}.{metric}"] = Target(f"{place}.{metric}", metric, f"{metric} of {title}", files)
+
+    for cell in plan.cells:
+        files = tuple(
+            (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol))
+            for s in cell.sets
+        )
+        title = f"run {cell.run}, weights {cell.weights}, sampler {cell.sampler}, {plan.scale_name} scale"
+        add(f"{cell.table}.{cell.subtable}.{cell.row}", title, files)
+    for table in plan.tables:
+        for subtable, dataset in plan.scale.subtables.items():
+            for floor in FLOORS:
+                files = ((0, 0, plan.paths.floor_metrics(dataset, floor, plan.protocol)),)
+                title = f"{FLOOR_TITLES[floor][0].lower()} of {dataset}, {plan.scale_name} scale"
+                add(f"{table}.{subtable}.floor-{floor}", title, files)
+    return found
+
+
+def chosen(names: list[str], known: dict[str, Target]) -> list[Target]:
+    """Cells by id, by the parts that an id starts with (a row, a sub-table), or by any start that only one has."""
+    found: dict[str, Target] = {}
+    for name in names:
+        matching = [known[name]] if name in known else [t for t in known.values() if t.id.startswith(f"{name}.")]
+        if not matching:
+            matching = [t for t in known.values() if t.id.startswith(name)]
+            if len(matching) > 1:
+                raise ValueError(f"cell {name!r}: expected the start of one cell, found {_few(matching)}; add letters")
+        if not matching:
+            near = difflib.get_close_matches(name, known, n=4, cutoff=0.4)
+            advice = f"near: {', '.join(near)}" if near else f"the first is {next(iter(known), 'none')}"
+            raise ValueError(f"cell {name!r}: expected table.sub-table.row.metric, found no such cell; {advice}")
+        found |= {target.id: target for target in matching}
+    return list(found.values())
+
+
+def _few(found: list[Target]) -> str:
+    listed = ", ".join(target.id for target in found[:4])
+    return f"{listed} and {len(found) - 4} more" if len(found) > 4 else listed
+
+
+def auditor(plan: Plan, root: Path, deep: bool = False, live: bool = False) -> Auditor:
+    """Everything an audit of this scale reads. `live`: only what is in the workspace, as before any recording."""
+    tables = {}
+    for which in ("tables", "all"):
+        path = plan.paths.tables(which)
+        if (root / path).exists():
+            tables[path] = read_json(root / path)
+    pages = {}
+    for which in ("tables", "all"):
+        for name, values in {} if live else shown(root / plan.paths.report("", which), list(targets(plan))).items():
+            pages[plan.paths.report(name, which)] = values
+    return Auditor(
+        root=root,
+        archive={} if live else archive.read(root, plan.scale_name),
+        lock=None if live else book.read_lock(root),
+        planned=planned.settings(plan),
+        tables=tables,
+        shown=pages,
+        deep=deep,
+    )
+
+
+def audit_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="a cell, or the start of its name: table1.a.lct-1")
+    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    parser.add_argument("--all", action="store_true", help="every cell that was computed or recorded")
+    parser.add_argument("--deep", action="store_true", help="hash big files too")
+    parser.add_argument("--settings", action="store_true", help="print the settings of every link and the protocol too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
+
+
+def audit(arguments: argparse.Namespace) -> Result:
+    """Trace cells from their numbers to the source of the images and check every link."""
+    if bool(arguments.cells) == arguments.all:
+        raise ValueError("expected cells or --all, found " + ("both" if arguments.all else "neither"))
+    plan = Plan(arguments.root, {} if arguments.scale is None else {"scale": arguments.scale})
+    known, book_of = targets(plan), auditor(plan, arguments.root, arguments.deep)
+    wanted = list(known.values()) if arguments.all else chosen(arguments.cells, known)
+    absent = [t for t in wanted if arguments.all and not any(_known(book_of, path) for *_, path in t.files)]
+    audits = [book_of.audit(target) for target in wanted if target not in absent]
+    found = words.faults(audits)
+    value = {
+        "scale": plan.scale_name,
+        "notes": _notes(book_of, plan),
+        "cells": audits,
+        "not_run": [t.id for t in absent],
+    }
+    lines = [words.cell(one, arguments.settings) for one in audits]
+    lines += [f"note: {note}" for note in value["notes"]]
+    lines += [f"{len(audits)} cells audited, {len(absent)} not run, {len(found)} different faults"]
+    return int(bool(found)), value, "\n".join(lines)
+
+
+def _known(looked: Auditor, path: str) -> bool:
+    return path in looked.archive or (looked.root / path).exists()
+
+
+def _notes(looked: Auditor, plan: Plan) -> list[str]:
+    """What the whole audit had to do without."""
+    notes = []
+    if not looked.archive:
+        name = f"lineage/{plan.scale_name}.jsonl"
+        notes.append(f"{name}: no archive yet, so only the records in results/ were looked at; `lct record` makes one")
+    if looked.lock is None:
+        notes.append("dvc.lock: none yet, so nothing was compared with DVC's own record")
+    return notes
