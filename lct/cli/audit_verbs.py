@@ -5,9 +5,10 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from lct.cli.tables import rows_of
 from lct.config.paths import FLOORS
 from lct.config.plan import Plan
-from lct.files.atomic import read_json
+from lct.files.atomic import read_json, write_text
 from lct.lineage import archive, book, planned, words
 from lct.lineage.audit import Auditor, Target
 from lct.report.collect import FLOOR_TITLES, METRICS
@@ -22,7 +23,7 @@ def targets(plan: Plan) -> dict[str, Target]:
 
     def add(place: str, title: str, files: tuple[tuple[int, int, str], ...]) -> None:
         for metric in METRICS:
-            found[f"{place}.{metric}"] = Target(f"{place}.{metric}", metric, f"{metric} of {title}", files)
+            found[f"{place}.{metric}"] = Target(f"{place}.{metric}", metric, title, files)
 
     for cell in plan.cells:
         files = tuple(
@@ -93,6 +94,16 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
 
 
+def page(plan: Plan, root: Path, collected: dict[str, Any]) -> str:
+    """The page beside a report: every cell that the report shows, as the workspace has it, before any recording."""
+    from lct.report.audit import page as render
+
+    looked, known = auditor(plan, root, live=True), targets(plan)
+    ids = [cell["id"] for row in rows_of(collected) for cell in row["cells"].values()]
+    cells = [looked.audit(known[id_]) for id_ in ids if id_ in known]
+    return render({"scale": plan.scale_name, "cells": cells, "notes": [], "not_run": []}, report="index.html")
+
+
 def audit(arguments: argparse.Namespace) -> Result:
     """Trace cells from their numbers to the source of the images and check every link."""
     if bool(arguments.cells) == arguments.all:
@@ -102,15 +113,15 @@ def audit(arguments: argparse.Namespace) -> Result:
     wanted = list(known.values()) if arguments.all else chosen(arguments.cells, known)
     absent = [t for t in wanted if arguments.all and not any(_known(book_of, path) for *_, path in t.files)]
     audits = [book_of.audit(target) for target in wanted if target not in absent]
-    found = words.faults(audits)
-    value = {
-        "scale": plan.scale_name,
-        "notes": _notes(book_of, plan),
-        "cells": audits,
-        "not_run": [t.id for t in absent],
-    }
+    found, notes = words.faults(audits), _notes(book_of, plan)
+    value = {"scale": plan.scale_name, "notes": notes, "cells": audits, "not_run": [t.id for t in absent]}
     lines = [words.cell(one, arguments.settings) for one in audits]
-    lines += [f"note: {note}" for note in value["notes"]]
+    lines += [f"note: {note}" for note in notes]
+    if arguments.html:
+        from lct.report.audit import page as render
+
+        write_text(arguments.html, render(value))
+        lines.append(f"the page is at {arguments.html}")
     lines += [f"{len(audits)} cells audited, {len(absent)} not run, {len(found)} different faults"]
     return int(bool(found)), value, "\n".join(lines)
 

@@ -155,12 +155,15 @@ def status(arguments: argparse.Namespace) -> Result:
 
 def report(arguments: argparse.Namespace) -> Result:
     """Collect and render without the graph; cells that do not exist yet appear as not run."""
+    from lct.cli.audit_verbs import page
     from lct.report.collect import collect
     from lct.report.render import render
 
     plan = Plan(arguments.root, _overrides(arguments))
     which = "all" if arguments.all else "tables"
-    contents = render(collect(plan, arguments.root, which), arguments.root, "../../.." if arguments.all else "../..")
+    collected = collect(plan, arguments.root, which)
+    contents = render(collected, arguments.root, "../../.." if arguments.all else "../..")
+    contents["audit.html"] = page(plan, arguments.root, collected)
     for name, content in contents.items():
         write_text(arguments.root / plan.paths.report(name, which), content)
     page = plan.paths.report("index.html", which)

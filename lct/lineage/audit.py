@@ -206,8 +206,8 @@ class Auditor:
                 )
             return check
         if entry is not None:
-            text = f"{path}: not in the workspace, recorded in the archive ({entry.bytes} bytes, sha256 {entry.sha256[:12]})"
-            return Check("file", "unchecked", text)
+            what = f"{entry.bytes} bytes, sha256 {entry.sha256[:12]}"
+            return Check("file", "unchecked", f"{path}: not in the workspace, recorded in the archive ({what})")
         if record.holder != path and record.where == "archive":
             return Check("file", "unchecked", f"{path}: not in the workspace, recorded with {record.holder}")
         return Check("file", "missing", f"{path}: expected a file, found none and no record of it; `snakemake {path}`")
@@ -227,8 +227,8 @@ class Auditor:
                 what = f"{record.holder}.{name}.json: expected what the archive holds, found other values of {keys}"
                 checks.append(Check("records", "broken", f"{what}; {_NEWER}"))
         if entry is not None and record.sha256 not in (None, entry.sha256):
-            what = f"{record.path}: expected sha256 {entry.sha256[:12]}, the archive's, found {record.sha256[:12]} recorded"
-            checks.append(Check("records", "broken", f"{what}; {_NEWER}"))
+            what = f"expected sha256 {entry.sha256[:12]}, the archive's, found {record.sha256[:12]} recorded"
+            checks.append(Check("records", "broken", f"{record.path}: {what}; {_NEWER}"))
         return checks or [Check("records", "ok", "both JSON records are those of the archive")]
 
     def _manifest(self, record: chain.Record) -> list[Check]:
@@ -261,8 +261,8 @@ class Auditor:
             if wrote is None:
                 wrote, by = self.contents.sha256(path), "it holds"
             if wrote is None:
-                text = f"{record.path}: input {role} = {path}: read with sha256 {str(read)[:12]}, nothing to compare it with"
-                checks.append(Check("input", "unchecked", text))
+                text = f"input {role} = {path}: read with sha256 {str(read)[:12]}, nothing to compare it with"
+                checks.append(Check("input", "unchecked", f"{record.path}: {text}"))
             elif read != wrote:
                 text = f"{record.path}: input {role} = {path}: read with sha256 {str(read)[:12]}, {by} {wrote[:12]}; "
                 text += f"{record.path} was made from another version: `snakemake {record.path}` makes it anew"
@@ -347,8 +347,9 @@ class Auditor:
             values = one.params.get(f"{path}.settings.json") if one.role == "outs" else None
             if values is not None and (changed := differing(entry.settings or {}, values)):
                 keys = ", ".join(key for key, *_ in changed[:6])
-                text = f"dvc.lock: stage {one.stage}: params: expected the archive's settings, found other values of {keys}"
-                checks.append(Check("dvc", "broken", f"{text}; git checkout dvc.lock, or `lct record`"))
+                text = f"params: expected the archive's settings, found other values of {keys}"
+                text = f"dvc.lock: stage {one.stage}: {text}; git checkout dvc.lock, or `lct record`"
+                checks.append(Check("dvc", "broken", text))
         return checks or [Check("dvc", "ok", "dvc.lock and the archive agree")]
 
 

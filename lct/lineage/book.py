@@ -9,8 +9,7 @@ from typing import Any
 
 import yaml
 
-from lct.lineage.archive import CONFLICT_MARKS
-
+CONFLICT_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one reads 300 cells in a second
 _PATH = re.compile(r"^ +(?:- )?path: (.+)$", re.MULTILINE)
 _MD5 = re.compile(r"[0-9a-f]{32}")

@@ -89,7 +89,8 @@ class Contents:
         return Check("file", "ok", f"{found} bytes, sha256 {hashed[:12]}")
 
     def remedy(self, path: str) -> str:
-        return f"bring the recorded bytes back (`dvc checkout --force {path}`) or make it again (`snakemake --force {path}`)"
+        """How to get the recorded bytes back."""
+        return f"`dvc checkout --force {path}` brings the recorded bytes back, `snakemake --force {path}` makes them"
 
     def _object_name(self, link: Path) -> str | None:
         """The md5 in the target of a link into a DVC cache."""

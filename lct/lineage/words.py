@@ -68,7 +68,7 @@ def _tree(links: dict[str, Any], path: str, role: str, depth: int, shown: set[st
             again.append(f"{one['role']} {(links[one['path']]['sha256'] or 'no hash')[:12]}")
         else:
             lines += _tree(links, one["path"], one["role"], depth + 1, shown, settings)
-    return lines + ([f"{indent}  also from above: {', '.join(again)}"] if again else [])
+    return lines + ([f"{indent}  also reads: {', '.join(again)}"] if again else [])
 
 
 def made(link: dict[str, Any]) -> list[str]:

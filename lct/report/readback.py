@@ -8,7 +8,7 @@ from pathlib import Path
 from lct.report.text import anchor
 
 _ROW = re.compile(r'<tr class="exact" id="(cell-[^"]+)">(.*?)</tr>', re.DOTALL)
-_VALUE = re.compile(r"</span>&ensp;([^<]+)")
+_VALUE = re.compile(r"</span>&ensp;(?:<a [^>]*>)?([^<]+)")
 _WORDS = {"∞": "inf", "−∞": "-inf", "—": "nan"}
 
 
