@@ -1,6 +1,7 @@
 """The verbs that look back: audit, verify, diff. Each returns (exit code, value for --json, text for people)."""
 
 import argparse
+import dataclasses
 import difflib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from lct.config.plan import Plan
 from lct.files.atomic import read_json, write_text
 from lct.lineage import archive, book, planned, words
 from lct.lineage.audit import Auditor, Target
+from lct.lineage.verify import verify as check
 from lct.report.collect import FLOOR_TITLES, METRICS
 from lct.report.readback import shown
 
@@ -139,3 +141,30 @@ def _notes(looked: Auditor, plan: Plan) -> list[str]:
     if looked.lock is None:
         notes.append("dvc.lock: none yet, so nothing was compared with DVC's own record")
     return notes
+
+
+def verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    parser.add_argument("--deep", action="store_true", help="hash every file, DVC's cache and the remotes again")
+
+
+def verify(arguments: argparse.Namespace) -> Result:
+    """Every output with a record: is it there, and is it what was written?"""
+    plan = Plan(arguments.root, {} if arguments.scale is None else {"scale": arguments.scale})
+    looked = Auditor(
+        root=arguments.root,
+        archive=archive.read(arguments.root, plan.scale_name),
+        lock=book.read_lock(arguments.root),
+        planned={},
+        deep=arguments.deep,
+    )
+    found = check(looked, plan.scale_name)
+    objects = "".join(f", {count} objects of the {place}" for place, count in found.objects.items())
+    lines = [*found.faults, *(f"note: {note}" for note in found.notes)]
+    lines.append(f"{found.checked} outputs{objects} checked, {len(found.faults)} faults")
+    if found.faults:
+        lines.append(
+            f"to make one again, and what follows from it: snakemake --force FILE --config scale={plan.scale_name}; "
+            f"then snakemake --config scale={plan.scale_name}"
+        )
+    return int(bool(found.faults)), dataclasses.asdict(found), "\n".join(lines)

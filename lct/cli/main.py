@@ -49,7 +49,12 @@ VERBS = {
         audit_verbs.audit_arguments,
         "lct audit table1.a.lct-1.fd",
     ),
-    "verify": Verb("do outputs agree with their records?", verbs.verify, verbs.verify_arguments, "lct verify --deep"),
+    "verify": Verb(
+        "do outputs agree with their records?",
+        audit_verbs.verify,
+        audit_verbs.verify_arguments,
+        "lct verify --deep",
+    ),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
     "environment": Verb(
         "print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"

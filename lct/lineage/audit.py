@@ -48,7 +48,7 @@ class Auditor:
     _known_revisions: dict[str, bool | None] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.contents = Contents(self.root, self.deep)
+        self.contents = Contents(self.root, self.deep, self.archive)
         self.records = chain.Records(self.root, self.archive)
         self._cells = {name: _cells(content) for name, content in self.tables.items()}
         self._lock_sha256 = sha256_file(lock) if (lock := self.root / "requirements.lock").exists() else None

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,10 @@ def hash_file(path: Path) -> tuple[str, str]:
 class Contents:
     """Files under a root; each is hashed at most once, whatever names lead to it."""
 
-    def __init__(self, root: Path, deep: bool):
+    def __init__(self, root: Path, deep: bool, recorded: Container[str] = ()):
         self.root = root
         self.deep = deep  # hash every file, not only the small ones
+        self.recorded = recorded  # paths that `lct restore` can bring back
         self.cache = book.cache_folder(root)
         self._hashes: dict[tuple[int, int], tuple[str, str]] = {}
 
@@ -73,9 +75,7 @@ class Contents:
             return Check("file", "broken", f"{path}: {what}; {self._why(full)}{self.remedy(path)}")
         if full.is_symlink() and md5 is not None and (named := self._object_name(full)) not in (None, md5):
             what = f"expected a link to the DVC object {md5[:12]}, found one to {named[:12]}"
-            return Check(
-                "file", "broken", f"{path}: {what}; `dvc checkout --force {path}` links it to the recorded one"
-            )
+            return Check("file", "broken", f"{path}: {what}; {self.remedy(path)}")
         if found > SMALL and not self.deep:
             return Check("file", "ok", f"{found} bytes; not hashed: --deep does")
         hashed = self.hashes(full)[0]
@@ -89,8 +89,10 @@ class Contents:
         return Check("file", "ok", f"{found} bytes, sha256 {hashed[:12]}")
 
     def remedy(self, path: str) -> str:
-        """How to get the recorded bytes back."""
-        return f"`dvc checkout --force {path}` brings the recorded bytes back, `snakemake --force {path}` makes them"
+        """How to get the right bytes."""
+        again = f"`snakemake --force {path}` makes it again"
+        back = "delete it, and `lct restore` brings back what was recorded; or "
+        return f"{back if path in self.recorded else ''}{again}"
 
     def _object_name(self, link: Path) -> str | None:
         """The md5 in the target of a link into a DVC cache."""
@@ -100,8 +102,8 @@ class Contents:
     def _why(self, full: Path) -> str:
         """Where wrong bytes behind a link come from."""
         if not full.is_symlink():
-            return "it was changed in place: "
-        return f"it is a link to {full.resolve()}, whose content is not what its name says: delete that object, then "
+            return "it was changed since it was written: "
+        return f"its content is the DVC object {full.resolve()}, damaged: delete that and `dvc pull`; or "
 
     def _absent(self, path: str, full: Path) -> Check:
         if not full.is_symlink():
@@ -113,7 +115,7 @@ class Contents:
                 "file",
                 "missing",
                 f"{path}: expected a link into {self.cache}, found one to {target}; the project folder was moved or "
-                "renamed: `dvc checkout --relink` makes the links anew",
+                "renamed: `lct restore` sets the links right",
             )
         what = (
             f"{path}: expected the DVC object {name}, found a link to nothing"
@@ -121,5 +123,5 @@ class Contents:
             else (f"{path}: expected a file, found a link to {target}, which does not exist")
         )
         return Check(
-            "file", "missing", f"{what}; `dvc pull {path}` fetches it from a remote, or `snakemake --force {path}`"
+            "file", "missing", f"{what}; `dvc pull` fetches it from a remote, `snakemake --force {path}` makes it again"
         )
