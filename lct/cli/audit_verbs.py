@@ -146,6 +146,14 @@ def _notes(looked: Auditor, plan: Plan) -> list[str]:
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
     parser.add_argument("--deep", action="store_true", help="hash every file, DVC's cache and the remotes again")
+    parser.add_argument("--recompute", nargs="+", metavar="CELL", help="compute what these cells rest on once more")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=("samples", "weights"),
+        default="samples",
+        help="recompute metrics from stored samples, or samples from stored weights (default: samples)",
+    )
 
 
 def verify(arguments: argparse.Namespace) -> Result:
@@ -158,6 +166,8 @@ def verify(arguments: argparse.Namespace) -> Result:
         planned={},
         deep=arguments.deep,
     )
+    if arguments.recompute:
+        return _recomputed(looked, chosen(arguments.recompute, targets(plan)), arguments.source)
     found = check(looked, plan.scale_name)
     objects = "".join(f", {count} objects of the {place}" for place, count in found.objects.items())
     lines = [*found.faults, *(f"note: {note}" for note in found.notes)]
@@ -168,3 +178,19 @@ def verify(arguments: argparse.Namespace) -> Result:
             f"then snakemake --config scale={plan.scale_name}"
         )
     return int(bool(found.faults)), dataclasses.asdict(found), "\n".join(lines)
+
+
+def _recomputed(looked: Auditor, cells: list[Target], source: str) -> Result:
+    """Compute again and compare; cells that share a job share the work."""
+    from lct.cli.recompute import Outcome, recompute
+
+    outcomes: dict[str, Outcome] = {}
+    seen: set[tuple[tuple[int, int, str], ...]] = set()
+    for target in cells:
+        if target.files not in seen:
+            seen.add(target.files)
+            outcomes |= {one.path: one for one in recompute(looked, target, source)}
+    lines = [f"{one.state:8}{one.text}" for one in outcomes.values()]
+    wrong = sum(one.state == "differs" for one in outcomes.values())
+    lines.append(f"{len(outcomes)} outputs recomputed from {source}, {wrong} differ")
+    return int(bool(wrong)), [dataclasses.asdict(one) for one in outcomes.values()], "\n".join(lines)
