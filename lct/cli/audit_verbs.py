@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from lct.cli.tables import rows_of
 from lct.config.paths import FLOORS
 from lct.config.plan import Plan
 from lct.files.atomic import read_json, write_text
-from lct.lineage import archive, book, planned, words
+from lct.lineage import archive, book, planned, revisions, words
 from lct.lineage.audit import Auditor, Target
+from lct.lineage.content import Contents
+from lct.lineage.diff import diff as compare
 from lct.lineage.verify import verify as check
 from lct.report.collect import FLOOR_TITLES, METRICS
 from lct.report.readback import shown
@@ -194,3 +197,49 @@ def _recomputed(looked: Auditor, cells: list[Target], source: str) -> Result:
     wrong = sum(one.state == "differs" for one in outcomes.values())
     lines.append(f"{len(outcomes)} outputs recomputed from {source}, {wrong} differ")
     return int(bool(wrong)), [dataclasses.asdict(one) for one in outcomes.values()], "\n".join(lines)
+
+
+def diff_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", metavar="REV1", help="a commit, branch or tag")
+    parser.add_argument("new", metavar="REV2", nargs="?", help="another one (default: the workspace)")
+    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well, with the samples side by side")
+
+
+def diff(arguments: argparse.Namespace) -> Result:
+    """What differs between two recorded states: cells, settings, protocols, files. Nothing is checked out."""
+    root, overrides = arguments.root, {} if arguments.scale is None else {"scale": arguments.scale}
+    scale = Plan(root, overrides).scale_name
+    with tempfile.TemporaryDirectory(prefix="lct-diff-") as folder:
+        states = []
+        for name in (arguments.old, arguments.new):
+            place = Path(folder) / str(len(states))
+            place.mkdir()
+            made = revisions.in_workspace(root, scale) if name is None else None
+            states.append(made or revisions.at_revision(root, scale, name, place))
+        old, new = states
+        reader = revisions.Reader(root, Contents(root, deep=False).hashes)
+        found = compare(old, new, (_cells_of(old, scale), _cells_of(new, scale)), reader, scale)
+        lines = words.diff(found)
+        if arguments.html:
+            from lct.report.diff import page as render
+
+            pictures = [
+                tuple(one[side] and reader.find(state, one[side]) for side, state in (("old", old), ("new", new)))
+                for one in found["samples"]
+            ]
+            write_text(arguments.html, render(found, pictures))
+            lines += f"\nthe page is at {arguments.html}"
+    return 0, found, lines
+
+
+def _cells_of(state: revisions.State, scale: str) -> dict[str, Target]:
+    """Cells as the configuration of that state names them."""
+    try:
+        return targets(Plan(state.root, {"scale": scale}))
+    except ValueError as error:
+        text = str(error).replace(f"{state.root}/", "")
+        state.notes.append(
+            f"{state.name}: its configuration is not one of this version, so its cells are left out: {text}"
+        )
+        return {}

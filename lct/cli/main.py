@@ -55,6 +55,12 @@ VERBS = {
         audit_verbs.verify_arguments,
         "lct verify --deep",
     ),
+    "diff": Verb(
+        "what differs between two recorded states, or one and the workspace",
+        audit_verbs.diff,
+        audit_verbs.diff_arguments,
+        "lct diff HEAD~1",
+    ),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
     "environment": Verb(
         "print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"

@@ -1,4 +1,4 @@
-"""An audit in words, for the terminal."""
+"""Audits and differences in words, for the terminal."""
 
 from typing import Any
 
@@ -97,3 +97,31 @@ def origin(one: dict[str, str]) -> str:
 def faults(audits: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Every different fault of several cells, once."""
     return list({one["text"]: one for audit in audits for one in audit["faults"] if one["state"] in FAULTS}.values())
+
+
+def diff(found: dict[str, Any], most: int = 12) -> str:
+    """Differences of two states; of long lists the first `most`."""
+    old, new = found["old"]["name"], found["new"]["name"]
+    cells = [cell for cell in found["cells"] if cell["state"] != "same"]
+    same = len(found["cells"]) - len(cells)
+    lines = [f"{old} -> {new}, {found['scale']} scale: {len(cells)} cells differ, {same} are the same"]
+    for cell in cells:
+        sides = [" / ".join(_number(one["value"]) for one in cell[side]) or "none" for side in ("old", "new")]
+        apart = "" if cell["difference"] is None else f"  ({cell['difference']:+.6g})"
+        lines.append(f"  {cell['id']}: {sides[0]} -> {sides[1]}{apart}  {cell['state']}")
+    for group in found["settings"]:
+        lines.append(f"settings of {group['stage']} {group['name']}: {group['state']}")
+        lines += [f"  {one['key']}: {one['old']!r} -> {one['new']!r}" for one in group["changes"]]
+    for pair in found["protocols"]:
+        lines.append(f"protocol {pair['old'][:12]} -> {pair['new'][:12]}: not comparable: {', '.join(pair['cells'])}")
+        lines += [f"  {one['key']}: {one['old']!r} -> {one['new']!r}" for one in pair["changes"]]
+    lines.append(f"{len(found['files'])} files have another recorded hash")
+    for one in found["files"][:most]:
+        lines.append(f"  {one['path']}: {(one['old'] or 'none')[:12]} -> {(one['new'] or 'none')[:12]}")
+    more = len(found["files"]) - most
+    lines += [f"  and {more} more (--json lists them)"] if more > 0 else []
+    return "\n".join([*lines, *(f"note: {note}" for note in found["notes"])])
+
+
+def _number(value: float | None) -> str:
+    return "not here" if value is None else repr(value)
