@@ -178,7 +178,7 @@ class Project:
     def record(self) -> None:
         """Archive, dvc.lock and DVC's cache from what is in the workspace."""
         entries, stages = {}, {}
-        for full in sorted((self.root / "results").rglob("*")):
+        for full in sorted(p for top in ("results", "reports") for p in (self.root / top).rglob("*")):
             path = str(full.relative_to(self.root))
             if full.is_dir() or path.endswith((".settings.json", ".run.json")):
                 continue
@@ -223,3 +223,5 @@ class Project:
             shown = self.root / plan.paths.report(name)
             shown.parent.mkdir(parents=True, exist_ok=True)
             shown.write_text(content, encoding="utf-8")
+            settings = {"format": 1, "stage": "report", "seeds": {}, "inputs": {}, "settings": {"recipe": 1}}
+            self.records(plan.paths.report(name), settings, self._run(path, "report", revision, "0" * 64))

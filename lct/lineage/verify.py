@@ -121,15 +121,8 @@ def _remotes(looked: Auditor, found: Findings) -> None:
             found.notes.append(f"remote {name}: {url} cannot be reached, so it was not checked")
 
 
-def _remote_objects(
-    looked: Auditor,
-    found: Findings,
-    name: str,
-    folder: Path,
-    owners: dict[str, str],
-    url: str,
-    failure: str | None = None,
-) -> None:
+def _remote_objects(looked: Auditor, found: Findings, name: str, url: str, folder: Path, failure: str | None) -> None:
+    owners = _owners(looked)
     there = {md5: path for md5 in owners if (path := book.stored_object(folder, md5)).exists()}
     for md5, path in sorted(there.items()):
         if looked.contents.hashes(path)[1] != md5:
