@@ -306,7 +306,11 @@ BROKEN = [
     (forget_records, "missing", f"{LATENTS}: no records beside it and none in the archive"),
     (wrong_images, "broken", f"{IMAGES}.zip: expected sha256"),
     (wrong_lock, "broken", f"outs: {WEIGHTS}: expected md5"),
-    (wrong_params, "broken", "params: expected the archive's settings, found other values of settings.training.batch"),
+    (
+        wrong_params,
+        "broken",
+        f"params of {WEIGHTS}: expected the archive's settings, found other values of settings.training.batch",
+    ),
     (lost_object, "missing", f"{WEIGHTS}: expected the DVC object"),
     (moved_folder, "missing", "the project folder was moved or renamed: `lct restore`"),
     (linked_elsewhere, "broken", f"{WEIGHTS}: expected a link to the DVC object"),
@@ -521,7 +525,7 @@ FAST += [moved_folder, wrong_params, edit_tables, edit_csv, edit_page]
 def test_the_fast_check_names_what_it_sees(project, lct, damage):
     damage(project)
     code, text, _ = lct("verify")
-    name = {edit_tables: TABLES, edit_csv: "tables.csv", edit_page: "index.html", wrong_params: "params"}.get(damage)
+    name = {edit_tables: TABLES, edit_csv: "tables.csv", edit_page: "index.html", wrong_params: "params of"}.get(damage)
     says = name or next(says for one, _, says in BROKEN if one is damage)
     assert code == 1 and says in text
 

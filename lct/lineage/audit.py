@@ -323,33 +323,27 @@ class Auditor:
         return self._known_revisions[revision]
 
     def _dvc(self, path: str, entry: Entry | None) -> list[Check]:
-        """dvc.lock against the archive."""
-        mentions = self.lock.of(path) if self.lock else []
-        if not mentions:
+        """The stage of dvc.lock that makes a file against the archive: what it wrote, read and was set to."""
+        stage = self.lock.maker(path) if self.lock else []
+        if not stage:
             return []
+        mend = "git checkout dvc.lock, or `lct record`"
         if entry is None:
-            return [
-                Check(
-                    "dvc", "broken", f"dvc.lock: {path}: in it, but not in the archive; `lct record` makes them agree"
+            return [Check("dvc", "broken", f"dvc.lock: {path}: in it, but not in the archive; {mend}")]
+        checks = []
+        for one in stage:
+            known = self.archive.get(one.path)
+            if known is not None and known.md5 is not None and one.md5 != known.md5:
+                what = f"expected md5 {known.md5[:12]}, the archive's, found {one.md5[:12]}"
+                checks.append(
+                    Check("dvc", "broken", f"dvc.lock: stage {one.stage}, {one.role}: {one.path}: {what}; {mend}")
                 )
-            ]
-        checks = [
-            Check(
-                "dvc",
-                "broken",
-                f"dvc.lock: stage {one.stage}, {one.role}: {path}: expected md5 {entry.md5[:12]}, the archive's, found "
-                f"{one.md5[:12]}; git checkout dvc.lock, or `lct record`",
-            )
-            for one in mentions
-            if entry.md5 is not None and one.md5 != entry.md5
-        ]
-        for one in mentions:
-            values = one.params.get(f"{path}.settings.json") if one.role == "outs" else None
-            if values is not None and (changed := differing(entry.settings or {}, values)):
+        for name, values in stage[0].params.items():
+            maker = self.archive.get(name.removesuffix(".settings.json"))
+            if maker is not None and (changed := differing(maker.settings or {}, values)):
                 keys = ", ".join(key for key, *_ in changed[:6])
-                text = f"params: expected the archive's settings, found other values of {keys}"
-                text = f"dvc.lock: stage {one.stage}: {text}; git checkout dvc.lock, or `lct record`"
-                checks.append(Check("dvc", "broken", text))
+                text = f"params of {maker.path}: expected the archive's settings, found other values of {keys}"
+                checks.append(Check("dvc", "broken", f"dvc.lock: stage {stage[0].stage}: {text}; {mend}"))
         return checks or [Check("dvc", "ok", "dvc.lock and the archive agree")]
 
 

@@ -11,6 +11,7 @@ import yaml
 
 CONFLICT_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one reads 300 cells in a second
+_OUTS = re.compile(r"^    outs:\n((?:    [- ].*\n?)*)", re.MULTILINE)
 _PATH = re.compile(r"^ +(?:- )?path: (.+)$", re.MULTILINE)
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -49,16 +50,18 @@ class Lock:
         self._parsed: dict[int, list[Stored]] = {}
 
     @cached_property
-    def _places(self) -> dict[str, list[int]]:
-        places: dict[str, list[int]] = {}
+    def _makers(self) -> dict[str, list[int]]:
+        """Output -> the stages that make it; found in the text, since reading YAML takes far longer."""
+        makers: dict[str, list[int]] = {}
         for i, block in enumerate(self._blocks):
-            for path in dict.fromkeys(_PATH.findall(block)):
-                places.setdefault(path.strip("'\""), []).append(i)
-        return places
+            for outs in _OUTS.findall(block):
+                for path in _PATH.findall(outs):
+                    makers.setdefault(path.strip("'\""), []).append(i)
+        return makers
 
-    def of(self, path: str) -> list[Stored]:
-        """Every mention of a file: where it is made, and where it is read."""
-        return [stored for i in self._places.get(path, ()) for stored in self._block(i) if stored.path == path]
+    def maker(self, path: str) -> list[Stored]:
+        """Every file of the stage that makes `path`: what it wrote and what it read; empty when no stage does."""
+        return [stored for i in self._makers.get(path, ()) for stored in self._block(i)]
 
     def all(self) -> list[Stored]:
         return [stored for i in range(len(self._blocks)) for stored in self._block(i)]
