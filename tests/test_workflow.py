@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from lct.config.plan import Plan
+from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
-from lct.lineage.check import check_outputs
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock", "dvc.yaml", ".dvcignore")
@@ -111,8 +111,46 @@ def test_each_job_prints_one_line_and_keeps_a_log_and_a_benchmark(smoke):
 
 
 def test_every_output_agrees_with_the_records_beside_it(smoke):
-    checked, faults = check_outputs(smoke[0] / "results", deep=True)
-    assert checked >= 30 and faults == []
+    command = [sys.executable, "-m", "lct.cli.main", "verify", "--scale", "smoke", "--deep", "--json"]
+    done = subprocess.run(command, cwd=smoke[0], capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout)
+    assert done.returncode == 0 and found["checked"] >= 30 and found["faults"] == []
+
+
+def test_every_cell_of_the_run_passes_its_audit(smoke):
+    command = [sys.executable, "-m", "lct.cli.main", "audit", "--all", "--scale", "smoke", "--json"]
+    found = json.loads(subprocess.run(command, cwd=smoke[0], capture_output=True, text=True, check=False).stdout)
+    assert len(found["cells"]) == 4 * (5 + 2)
+    wrong = [one for cell in found["cells"] for one in cell["faults"] if one["state"] != "dirty"]
+    assert wrong == [], "uncommitted code is no fault of a run that a developer tests"
+    assert {link["stage"] for cell in found["cells"] for link in cell["links"].values()} >= {
+        "train",
+        "sample",
+        "images",
+    }
+
+
+def test_what_is_stored_can_be_computed_again_to_the_byte(smoke, tmp_path):
+    """And a stored value that nothing computes is found out, even with records that agree with it."""
+    folder = tmp_path / "project"
+    shutil.copytree(smoke[0], folder, symlinks=True)
+    command = [sys.executable, "-m", "lct.cli.main", "verify", "--recompute", "table1.a.lct-1", "--scale", "smoke"]
+    for source, outputs in (("samples", 4), ("weights", 2)):
+        done = subprocess.run([*command, "--from", source, "--json"], cwd=folder, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert [one["state"] for one in json.loads(done.stdout)] == ["equal"] * outputs
+    metrics = next((folder / "results/smoke/metrics/digits-lct").rglob("one/d0/fd-train.json"))
+    content = json.loads(metrics.read_text())
+    content["values"]["fd"] = 7.27
+    write_json(metrics, content)
+    record = Path(f"{metrics}.run.json")
+    output = {"bytes": metrics.stat().st_size, "sha256": sha256_file(metrics)}
+    run = json.loads(record.read_text())
+    write_json(record, run | {"output": run["output"] | output})
+    before = {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*")}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "1 differ" in done.stdout and "largest relative difference" in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*")}, "nothing is written"
 
 
 def test_a_second_run_has_nothing_to_do(smoke):

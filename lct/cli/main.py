@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import verbs
+from lct.cli import audit_verbs, verbs
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,24 @@ VERBS = {
     "report": Verb(
         "render the report from whatever cells exist", verbs.report, verbs.report_arguments, "lct report --scale mini"
     ),
-    "verify": Verb("do outputs agree with their records?", verbs.verify, verbs.verify_arguments, "lct verify --deep"),
+    "audit": Verb(
+        "where does a number come from? every link of its chain, checked",
+        audit_verbs.audit,
+        audit_verbs.audit_arguments,
+        "lct audit table1.a.lct-1.fd",
+    ),
+    "verify": Verb(
+        "do outputs agree with their records?",
+        audit_verbs.verify,
+        audit_verbs.verify_arguments,
+        "lct verify --deep",
+    ),
+    "diff": Verb(
+        "what differs between two recorded states, or one and the workspace",
+        audit_verbs.diff,
+        audit_verbs.diff_arguments,
+        "lct diff HEAD~1",
+    ),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
     "environment": Verb(
         "print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"

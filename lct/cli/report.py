@@ -1,10 +1,12 @@
-"""report: HTML, Markdown, LaTeX and CSV from tables.json."""
+"""report: HTML, Markdown, LaTeX and CSV from tables.json, and the page that traces every number of it."""
 
 import argparse
 import os
 from pathlib import Path
 
 from lct.cli import job
+from lct.cli.audit_verbs import page
+from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
 from lct.files.atomic import write_text
 from lct.files.records import Job
@@ -23,7 +25,9 @@ def main() -> int:
 def report(arguments) -> str:
     record = Job("report", {"recipe": RECIPES["report"]}, inputs={"tables": arguments.tables})
     up = os.path.relpath(Path.cwd(), arguments.files[0].parent)
-    contents = render(read(arguments.tables), Path.cwd(), up)
+    tables = read(arguments.tables)
+    contents = render(tables, Path.cwd(), up)
+    contents["audit.html"] = page(Plan(Path.cwd(), {"scale": tables["scale"]}), Path.cwd(), tables)
     for path in arguments.files:
         write_text(path, contents[path.name])
     record.record(arguments.files)

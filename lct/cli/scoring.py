@@ -11,7 +11,7 @@ import torch
 from lct.cli import job
 from lct.config.schema import build
 from lct.data import imageset
-from lct.files.atomic import read_json
+from lct.download import record
 from lct.files.hashing import sha256_file
 from lct.files.tensors import read_metadata, read_tensors
 from lct.metrics import distances, network, protocol
@@ -33,13 +33,9 @@ def weights_of(extractor: Extractor, path: Path) -> tuple[Path, str]:
     """(file, sha256) of an extractor's weights. path: the file made in the graph, or a download's record."""
     if not isinstance(extractor, PretrainedExtractor):
         return path, sha256_file(path)
-    for entry in read_json(path)["files"]:
-        if entry["path"] == extractor.file:
-            return path.parent / "files" / extractor.file, entry["sha256"]
-    raise ValueError(
-        f"{path}: expected the file {extractor.file} of extractor {extractor.id}, found "
-        f"{[entry['path'] for entry in read_json(path)['files']]}; correct `file` in config/extractors/"
-    )
+    found = record.read(path)
+    file = found.file(extractor.file, deep=False)  # hashed when it is loaded
+    return file, next(entry["sha256"] for entry in found.files if entry["path"] == extractor.file)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from lct.config.resolve import (
 )
 from lct.config.schema import schema
 from lct.files.atomic import write_json, write_text
-from lct.lineage.check import check_outputs
+from lct.files.hashing import canonical_json
 from lct.losses.settings import ROBUST
 from lct.metrics.settings import PretrainedExtractor
 from lct.networks.layout import parameters
@@ -62,11 +62,6 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
 def report_arguments(parser: argparse.ArgumentParser) -> None:
     plan_arguments(parser)
     parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
-
-
-def verify_arguments(parser: argparse.ArgumentParser) -> None:
-    scale_argument(parser)
-    parser.add_argument("--deep", action="store_true", help="hash every file again instead of comparing sizes")
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -166,29 +161,19 @@ def status(arguments: argparse.Namespace) -> Result:
 
 def report(arguments: argparse.Namespace) -> Result:
     """Collect and render without the graph; cells that do not exist yet appear as not run."""
+    from lct.cli.audit_verbs import page
     from lct.report.collect import collect
     from lct.report.render import render
 
     plan = Plan(arguments.root, _overrides(arguments))
     which = "all" if arguments.all else "tables"
-    page = plan.paths.report("index.html", which)
-    up = os.path.relpath(".", Path(page).parent)
-    for name, content in render(collect(plan, arguments.root, which), arguments.root, up).items():
+    index = plan.paths.report("index.html", which)
+    collected = json.loads(canonical_json(collect(plan, arguments.root, which)))  # as tables.json holds it
+    contents = render(collected, arguments.root, os.path.relpath(".", Path(index).parent))
+    contents["audit.html"] = page(plan, arguments.root, collected)
+    for name, content in contents.items():
         write_text(arguments.root / plan.paths.report(name, which), content)
-    return 0, {"report": page}, f"{page}\nthe graph does the same when all cells exist: snakemake {page}"
-
-
-def verify(arguments: argparse.Namespace) -> Result:
-    """Every output with a record: is it there, and is it what was written?"""
-    plan = Plan(arguments.root, _overrides(arguments))
-    checked, faults = check_outputs(arguments.root / "results" / plan.scale_name, deep=arguments.deep)
-    lines = [*faults, f"{checked} outputs checked, {len(faults)} faults"]
-    if faults:
-        lines.append(
-            f"make each again, and what follows from it: snakemake --force FILE --config scale={plan.scale_name}; then "
-            f"snakemake --config scale={plan.scale_name}"
-        )
-    return int(bool(faults)), {"checked": checked, "faults": faults}, "\n".join(lines)
+    return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {index}"
 
 
 def schemas(arguments: argparse.Namespace) -> Result:

@@ -36,19 +36,19 @@ def render(tables: dict[str, Any], root: Path, up: str = UP) -> dict[str, str]:
 
 
 def html(shown: Report) -> str:
-    environment = _environment(autoescape=True)
+    environment = templates(autoescape=True)
     environment.filters["svg"] = Markup  # made by lct.report.plots, the only markup from outside the templates
     return environment.get_template("index.html.jinja").render(report=shown)
 
 
 def markdown(shown: Report, up: str = UP) -> str:
-    environment = _environment(finalize=text.finalizer(text.markdown))
+    environment = templates(finalize=text.finalizer(text.markdown))
     environment.filters |= {"raw": text.Raw, "code": text.markdown_code, "target": partial(_target, up=up)}
     return environment.get_template("report.md.jinja").render(report=shown)
 
 
 def latex(shown: Report) -> str:
-    environment = _environment(
+    environment = templates(
         finalize=text.finalizer(text.latex),
         block_start_string="<%",
         block_end_string="%>",
@@ -158,7 +158,7 @@ def _latex_comment(value: Any) -> text.Raw:
     return text.Raw(" ".join(str(value).split()))
 
 
-def _environment(autoescape: bool = False, **settings: Any) -> jinja2.Environment:
+def templates(autoescape: bool = False, **settings: Any) -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,

@@ -1,0 +1,201 @@
+"""Recomputing what is stored: the recorded command of a job run again, with its outputs in a temporary folder.
+
+Nothing of the project is written. The same device kind, host and versions must give the same bytes. Elsewhere a
+tolerance holds, because sums are taken in another order there: float32 activations move by about 1e-6 relative.
+"""
+
+import json
+import math
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lct.files.atomic import read_json
+from lct.files.hashing import sha256_file
+from lct.files.records import run_path
+from lct.lineage.audit import Auditor, Target, equal
+from lct.lineage.chain import MANIFEST, Record, Records
+
+JOBS = ("score", "reference", "sample")  # jobs that may be run again; a training is not among them
+RELATIVE = 1e-4  # of a metric's value; another CPU instruction set moves it by 1e-7 (measured), a GPU by more
+FLIPS = 2  # images that may change sides in precision and recall (values in [0, 1]), each worth 1 / number of images
+GREY = 0.5  # mean absolute difference of recomputed images [grey levels of 256]
+FAR, FAR_SHARE = 2, 0.01  # share of values that may differ by more than so many grey levels
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One output, stored and recomputed."""
+
+    path: str
+    state: str  # "equal", "within", "differs"
+    text: str
+    stored: dict[str, Any] | None = None  # values, for a metrics file
+    recomputed: dict[str, Any] | None = None
+
+
+def recompute(looked: Auditor, target: Target, source: str) -> list[Outcome]:
+    """Recompute what a cell rests on: from "samples" its metrics files, from "weights" its samples.
+
+    Raises ValueError when inputs are missing or not those that the stored result was made from, or the job fails."""
+    done: set[str] = set()
+    found: list[Outcome] = []
+    for *_, path in target.files:
+        record = looked.records.of(path)
+        if source == "weights":
+            record = _samples(looked.records, record)
+        command = (record.run or {}).get("command")
+        if not command:
+            raise ValueError(f"{record.path}: expected a run record with its command, found none; `lct restore`")
+        if (key := json.dumps(command)) not in done:
+            done.add(key)
+            found += _job(looked, record, [str(word) for word in command])
+    return found
+
+
+def _samples(records: Records, metrics: Record) -> Record:
+    for role, path, _ in metrics.inputs:
+        if role == "samples":
+            return records.of(records.of(path).holder)
+    raise ValueError(f"{metrics.path}: expected a metrics file made from samples, found inputs {metrics.inputs}")
+
+
+def _job(looked: Auditor, record: Record, command: list[str]) -> list[Outcome]:
+    """Run one recorded job again and compare each of its outputs."""
+    name = Path(command[0]).stem
+    if name not in JOBS:
+        raise ValueError(f"{record.path}: expected a job of {list(JOBS)}, found {name!r}; only these are recomputed")
+    outputs = _outputs(looked, command)
+    inputs = {path: sha256 for one in outputs.values() for _, path, sha256 in one.inputs}
+    _check_inputs(looked, record, inputs)
+    with tempfile.TemporaryDirectory(prefix="lct-recompute-") as folder:
+        words = _redirected(command[1:], list(outputs), list(inputs), folder)
+        job = [sys.executable, "-m", f"lct.cli.{name}", *words]
+        done = subprocess.run(job, cwd=looked.root, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["no message"]
+            raise ValueError(
+                f"{record.path}: expected its job to run again, found exit code {done.returncode}: {said[-1]}"
+            )
+        return [_compare(looked, one, Path(folder) / path) for path, one in outputs.items()]
+
+
+def _outputs(looked: Auditor, command: list[str]) -> dict[str, Record]:
+    """Every file that this very command wrote, as far as records say."""
+    known = set(looked.archive)
+    for path in (looked.root / "results").rglob("*.run.json"):
+        known.add(str(path.relative_to(looked.root)).removesuffix(".run.json"))
+    records = {path: looked.records.of(path) for path in sorted(known) if not path.endswith(MANIFEST)}
+    return {path: one for path, one in records.items() if (one.run or {}).get("command") == command}
+
+
+def _check_inputs(looked: Auditor, record: Record, inputs: dict[str, str | None]) -> None:
+    for path, sha256 in inputs.items():
+        if not (looked.root / path).exists():
+            raise ValueError(
+                f"{record.path}: needs {path}, which is not in the workspace; `lct restore` brings it back"
+            )
+        found = looked.contents.hashes(looked.root / path)[0]
+        if found != sha256:
+            raise ValueError(
+                f"{path}: expected sha256 {str(sha256)[:12]}, which {record.path} was made from, found {found[:12]}; "
+                f"{looked.contents.remedy(path)}"
+            )
+
+
+def _redirected(words: list[str], outputs: list[str], inputs: list[str], folder: str) -> list[str]:
+    """A job's arguments with every output, or folder of outputs, moved into `folder`."""
+
+    def within(word: str, paths: list[str]) -> bool:
+        return any(path == word or path.startswith(f"{word.rstrip('/')}/") for path in paths)
+
+    moved = [str(Path(folder) / word) if within(word, outputs) and not within(word, inputs) else word for word in words]
+    if moved == words:
+        raise ValueError(f"expected the names of {outputs} among the recorded arguments, found none of them")
+    return moved
+
+
+def _compare(looked: Auditor, stored: Record, made: Path) -> Outcome:
+    path = stored.path
+    if not made.exists():
+        return Outcome(path, "differs", f"{path}: expected the job to write it again, found nothing")
+    found = sha256_file(made)
+    if found == stored.sha256:
+        return Outcome(path, "equal", f"{path}: the same bytes, sha256 {found[:12]}", *_values(made, made))
+    why = elsewhere(stored.run or {}, read_json(run_path(made)))
+    before = looked.root / path
+    if not before.exists() or sha256_file(before) != stored.sha256:
+        text = f"expected sha256 {str(stored.sha256)[:12]}, found {found[:12]}; the stored file is not here to compare"
+        return Outcome(path, "differs", f"{path}: {text}")
+    within, text = _difference(before, made)
+    if why is None:
+        reason = "the same device kind, host and versions give the same bytes"
+        return Outcome(path, "differs", f"{path}: {text}; expected none: {reason}", *_values(before, made))
+    state = "within" if within else "differs"
+    return Outcome(path, state, f"{path}: {text}; {'allowed' if within else 'too much'}: {why}", *_values(before, made))
+
+
+def elsewhere(stored: dict[str, Any], made: dict[str, Any]) -> str | None:
+    """Why bytes may differ between two run records; None where they may not."""
+    pairs = [("device", stored.get("device"), made.get("device")), ("host", stored.get("host"), made.get("host"))]
+    pairs.append(("machine", str(stored.get("machine")).partition(",")[0], platform.machine()))
+    before, now = stored.get("packages") or {}, made.get("packages") or {}
+    pairs += [(name, before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())]
+    changed = [f"{name} {old} then, {new} now" for name, old, new in pairs if old != new]
+    return ", ".join(changed) or None
+
+
+def _difference(before: Path, made: Path) -> tuple[bool, str]:
+    """Whether two versions of a file agree within the tolerance of its kind, and how far they are apart."""
+    if before.suffix == ".json":
+        return _metrics_difference(read_json(before), read_json(made))
+    if before.suffix == ".zip":
+        return _image_difference(before, made)
+    return True, "other bytes; what rests on it is compared by its values"
+
+
+def _metrics_difference(before: dict[str, Any], made: dict[str, Any]) -> tuple[bool, str]:
+    allowance = FLIPS / max(int(before.get("num_images") or 1), 1)
+    old, new = before.get("values") or {}, made.get("values") or {}
+    wrong, largest = [], 0.0
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if equal(a, b):
+            continue
+        if not all(isinstance(one, int | float) and math.isfinite(one) for one in (a, b)):
+            wrong.append(f"{key} {a!r} then, {b!r} now")
+            continue
+        largest = max(largest, abs(a - b) / max(abs(a), abs(b)))
+        if abs(a - b) > RELATIVE * max(abs(a), abs(b)) + (allowance if 0 <= min(a, b) and max(a, b) <= 1 else 0):
+            wrong.append(f"{key} {a!r} then, {b!r} now")
+    limit = f"tolerance {RELATIVE:g} relative, and {allowance:g} for shares of images"
+    return not wrong, f"largest relative difference {largest:.2g} ({limit}){': ' if wrong else ''}{'; '.join(wrong)}"
+
+
+def _image_difference(before: Path, made: Path) -> tuple[bool, str]:
+    import numpy as np
+
+    from lct.data.imageset import ImageSet
+
+    with ImageSet(before) as old, ImageSet(made) as new:
+        if len(old) != len(new):
+            return False, f"{len(old)} images then, {len(new)} now"
+        total, far, values = 0, 0, 0
+        for i in range(len(old)):
+            apart = np.abs(old[i].astype(np.int16) - new[i].astype(np.int16))
+            total, far, values = total + int(apart.sum()), far + int((apart > FAR).sum()), values + apart.size
+    mean, share = total / values, far / values
+    text = (
+        f"images differ by {mean:.2g} grey levels on average (tolerance {GREY:g}), {share:.2%} of the values by more "
+    )
+    return mean <= GREY and share <= FAR_SHARE, f"{text}than {FAR} (tolerance {FAR_SHARE:.0%})"
+
+
+def _values(before: Path, made: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    if before.suffix != ".json":
+        return None, None
+    return read_json(before).get("values"), read_json(made).get("values")

@@ -1,0 +1,411 @@
+"""Audit: a table cell traced from its number to the source of the images, every link looked at.
+
+Works from whatever is there: files and records of the workspace, the archive, dvc.lock, the configuration. What could
+not be looked at is said. No dvc, no network, no cache is needed.
+"""
+
+import hashlib
+import json
+import math
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lct.config.resolve import flat_dict
+from lct.files.atomic import read_json
+from lct.files.hashing import sha256_file
+from lct.lineage import book, chain
+from lct.lineage.archive import Entry
+from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
+
+DOWNLOADS = "download.json"  # a file of this name lists what was downloaded
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table cell: one metric of one row, measured on one image set or several."""
+
+    id: str  # e.g. table1.a.lct-1.fd
+    metric: str  # key under `values` in a metrics file
+    title: str
+    files: tuple[tuple[int, int, str], ...]  # (training seed, draw, metrics file)
+
+
+@dataclass
+class Auditor:
+    """Everything an audit reads, each thing once."""
+
+    root: Path
+    archive: dict[str, Entry]
+    lock: book.Lock | None
+    planned: dict[str, dict[str, Any]]  # file -> settings that the configuration asks for now
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # tables file -> its content
+    shown: dict[str, Mapping[str, list[float]]] = field(default_factory=dict)  # report file -> cell -> its values
+    deep: bool = False
+    _links: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _known_revisions: dict[str, bool | None] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.contents = Contents(self.root, self.deep, self.archive)
+        self.records = chain.Records(self.root, self.archive)
+        self._cells = {name: _cells(content) for name, content in self.tables.items()}
+        self._lock_sha256 = sha256_file(lock) if (lock := self.root / "requirements.lock").exists() else None
+
+    def audit(self, target: Target) -> dict[str, Any]:
+        """All that is known of one cell, as JSON: its values, the links behind them, faults, what was not checked."""
+        values = [self._value(target, seed, draw, path) for seed, draw, path in target.files]
+        paths = dict.fromkeys(path for one in values for path in one["chain"])
+        links = {path: self.link(path) for path in paths}
+        told = [
+            *(one for value in values for one in value["checks"]),
+            *(c for k in links.values() for c in k["checks"]),
+        ]
+        unique = list({(one["kind"], one["text"]): one for one in told}.values())
+        return {
+            "id": target.id,
+            "title": target.title,
+            "metric": target.metric,
+            "state": worst([one["state"] for one in told]),
+            "values": values,
+            "links": links,
+            "cost": chain.cost([self.records.of(path) for path in paths]),
+            "faults": [one for one in unique if one["state"] in FAULTS],
+            "unchecked": [one for one in unique if one["state"] == "unchecked"],
+            "checked": sum(one["state"] == "ok" for one in told),
+        }
+
+    # --- the number ------------------------------------------------------------------------------------------------
+    def _value(self, target: Target, seed: int, draw: int, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = {"seed": seed, "draw": draw, "metrics": path, "key": f"values.{target.metric}"}
+        found |= {"value": None, "read_from": None, "protocol": None, "checks": [], "chain": []}
+        record = self.records.of(path)
+        if not record.where and not (self.root / path).exists():
+            text = f"{path}: not computed and not recorded; `snakemake {path}` makes it"
+            return found | {"checks": [_json(Check("value", "missing", text))]}
+        found["chain"] = list(chain.walk(self.records, path))
+        content, found["read_from"], checks = self._metrics(path, record)
+        if content is not None:
+            found["value"] = content["values"].get(target.metric)
+            checks += [self._protocol(path, content)]
+            found["protocol"] = {"hash": content.get("protocol_hash"), "contents": content.get("protocol")}
+            checks += self._shown(target, seed, draw, path, found["value"])
+        return found | {"checks": [_json(check) for check in checks]}
+
+    def _metrics(self, path: str, record: chain.Record) -> tuple[dict[str, Any] | None, str | None, list[Check]]:
+        """Content of a metrics file, from the workspace or DVC's cache."""
+        entry = self.archive.get(path)
+        places = [(self.root / path, "the workspace")]
+        if entry is not None and entry.md5 is not None:
+            places.append((book.stored_object(self.contents.cache, entry.md5), "DVC's cache"))
+        for place, name in places:
+            if place.exists():
+                try:
+                    content = read_json(place, self.contents.remedy(path))
+                    if not isinstance(content.get("values"), dict):
+                        raise ValueError(f"{path}: expected a metrics file; {self.contents.remedy(path)}")
+                except (ValueError, AttributeError) as error:
+                    return None, None, [Check("value", "broken", str(error).replace(f"{self.root}/", ""))]
+                return content, name, []
+        hash_ = (record.sha256 or "?")[:12]
+        text = f"{path}: the number itself: not in the workspace or DVC's cache (recorded: sha256 {hash_})"
+        return None, None, [Check("value", "unchecked", text)]
+
+    def _protocol(self, path: str, content: dict[str, Any]) -> Check:
+        text = json.dumps(content.get("protocol"), sort_keys=True, separators=(",", ":"))
+        found, stated = hashlib.sha256(text.encode()).hexdigest(), str(content.get("protocol_hash"))
+        if found != stated:
+            what = f"expected protocol hash {found[:12]}, the protocol's own, found {stated[:12]}"
+            return Check("protocol", "broken", f"{path}: {what}; {self.contents.remedy(path)}")
+        return Check("protocol", "ok", f"hash {stated[:12]} is that of the protocol's contents")
+
+    def _shown(self, target: Target, seed: int, draw: int, path: str, value: Any) -> list[Check]:
+        """The number again in every table file and rendered report."""
+        checks = []
+        for name, cells in self._cells.items():
+            cell = cells.get(target.id)
+            if cell is None:
+                continue
+            same = [one for one in cell["values"] if (one.get("seed"), one.get("draw", 0)) == (seed, draw)]
+            wrong = [one for one in same if not equal(one.get("value"), value)]
+            if not same:
+                text = f"{name}: {target.id}: no value of seed {seed}, draw {draw}; `snakemake {name}` collects it anew"
+                checks.append(Check("value", "stale", text))
+            elif wrong:
+                text = f"{name}: {target.id}: expected {value!r}, as in {path}, found {wrong[0]['value']!r}"
+                checks.append(Check("value", "broken", f"{text}; {self.contents.remedy(name)}"))
+            else:
+                checks.append(Check("value", "ok", f"{name} holds the same value"))
+        for name, cells in self.shown.items():
+            if target.id in cells and not any(equal(one, value) for one in cells[target.id]):
+                text = f"{name}: {target.id}: expected {value!r}, as in {path}, found {cells[target.id]}"
+                checks.append(Check("value", "broken", f"{text}; `snakemake --force {name}` renders it anew"))
+            elif target.id in cells:
+                checks.append(Check("value", "ok", f"{name} shows the same value"))
+        return checks
+
+    # --- the links -------------------------------------------------------------------------------------------------
+    def link(self, path: str) -> dict[str, Any]:
+        """One file of a chain, its records and the checks of it."""
+        if path not in self._links:
+            self._links[path] = self._link(path)
+        return self._links[path]
+
+    def _link(self, path: str) -> dict[str, Any]:
+        record = self.records.of(path)
+        entry = self.archive.get(path)
+        settings = record.settings or {}
+        checks = [self._file(record, entry)]
+        if record.where:
+            checks += [Check("records", "broken", text) for text in record.damage]
+            checks += self._archived(record, entry)
+            checks += [] if record.holder == path else self._manifest(record)
+            checks += self._inputs(record)
+            checks += self._settings(record)
+            checks += self._git(record)
+        checks += self._dvc(path, entry)
+        return {
+            "path": path,
+            "stage": record.stage,
+            "where": record.where,
+            "bytes": record.bytes,
+            "sha256": record.sha256 or self.contents.sha256(path),
+            "settings": settings.get("settings"),
+            "seeds": settings.get("seeds") or {},
+            "inputs": [{"role": role, "path": other, "sha256": sha} for role, other, sha in record.inputs],
+            "origins": chain.origins(record, self._downloads(path)),
+            "run": run_facts(record.run, self._lock_sha256),
+            "state": worst([check.state for check in checks]),
+            "checks": [_json(check) for check in checks],
+        }
+
+    def _downloads(self, path: str) -> Any:
+        full = self.root / path
+        if not path.endswith(DOWNLOADS) or not full.exists() or full.stat().st_size > SMALL:
+            return None
+        try:
+            return read_json(full)
+        except ValueError:  # the hash says that it is damaged
+            return None
+
+    def _file(self, record: chain.Record, entry: Entry | None) -> Check:
+        path, md5 = record.path, entry.md5 if entry else None
+        size, sha256 = record.bytes, record.sha256
+        if record.damage and entry is not None:  # its own record is gone, the archive's is not
+            size, sha256 = entry.bytes, entry.sha256
+        check = self.contents.check(path, size, sha256, md5)
+        if check.state != "unchecked":
+            if not record.where:
+                inside = path.startswith("results/")
+                what = "no records beside it and none in the archive; `snakemake --force` its rule" if inside else ""
+                return (
+                    Check("file", "missing", f"{path}: {what}")
+                    if inside
+                    else Check("file", check.state, f"a file from outside the graph: {check.text}")
+                )
+            return check
+        if entry is not None:
+            what = f"{entry.bytes} bytes, sha256 {entry.sha256[:12]}"
+            return Check("file", "unchecked", f"{path}: not in the workspace, recorded in the archive ({what})")
+        if record.holder != path and record.where == "archive":
+            return Check("file", "unchecked", f"{path}: not in the workspace, recorded with {record.holder}")
+        return Check("file", "missing", f"{path}: expected a file, found none and no record of it; `snakemake {path}`")
+
+    def _archived(self, record: chain.Record, entry: Entry | None) -> list[Check]:
+        """The records beside a file against those in the archive."""
+        held = self.archive.get(record.holder)
+        if record.where == "archive" or not self.archive:
+            return []
+        if held is None:
+            return [Check("records", "unchecked", f"{record.path}: not in the archive yet: `lct record`")]
+        checks = []
+        wanted = {"settings": (record.settings, held.settings), "run": (record.run, held.run)}
+        for name, (found, recorded) in wanted.items():
+            if found is not None and found != recorded:
+                keys = ", ".join(key for key, *_ in differing(recorded or {}, found))
+                what = f"{record.holder}.{name}.json: expected what the archive holds, found other values of {keys}"
+                checks.append(Check("records", "broken", f"{what}; {_NEWER}"))
+        if entry is not None and record.sha256 not in (None, entry.sha256):
+            what = f"expected sha256 {entry.sha256[:12]}, the archive's, found {record.sha256[:12]} recorded"
+            checks.append(Check("records", "broken", f"{record.path}: {what}; {_NEWER}"))
+        return checks or [Check("records", "ok", "both JSON records are those of the archive")]
+
+    def _manifest(self, record: chain.Record) -> list[Check]:
+        """A manifest against the image set that it stands for."""
+        full, held = self.root / record.path, self.records.of(record.holder)
+        zipped = self.contents.check(record.holder, held.bytes, held.sha256)
+        checks = [
+            Check("manifest", zipped.state, f"{record.holder}: {zipped.text}" if zipped.state == "ok" else zipped.text)
+        ]
+        if not full.exists():
+            return checks
+        try:
+            content = read_json(full, self.contents.remedy(record.path))
+            stated = (content["bytes"], content["sha256"])
+        except (ValueError, KeyError, TypeError) as error:
+            text = f"{record.path}: expected a manifest with `bytes` and `sha256`, found damage ({error})"
+            return [*checks, Check("manifest", "broken", f"{text}; {self.contents.remedy(record.path)}")]
+        if held.sha256 is not None and stated != (held.bytes, held.sha256):
+            text = f"{record.path}: expected the {held.bytes} bytes and sha256 {held.sha256[:12]} of {record.holder}"
+            text += f", found {stated[0]} and {str(stated[1])[:12]}; {self.contents.remedy(record.path)}"
+            checks.append(Check("manifest", "broken", text))
+        return checks
+
+    def _inputs(self, record: chain.Record) -> list[Check]:
+        """What a job says it read against what the makers of those files say they wrote."""
+        checks = []
+        for role, path, read in record.inputs:
+            source = self.records.of(path)
+            wrote, by = source.sha256, "its record says"
+            if wrote is None:
+                wrote, by = self.contents.sha256(path), "it holds"
+            if wrote is None:
+                text = f"input {role} = {path}: read with sha256 {str(read)[:12]}, nothing to compare it with"
+                checks.append(Check("input", "unchecked", f"{record.path}: {text}"))
+            elif read != wrote:
+                text = f"{record.path}: input {role} = {path}: read with sha256 {str(read)[:12]}, {by} {wrote[:12]}; "
+                text += f"{record.path} was made from another version: `snakemake {record.path}` makes it anew"
+                checks.append(Check("input", "broken", text))
+            else:
+                checks.append(Check("input", "ok", f"{role} was read as {path} was written"))
+        return checks
+
+    def _settings(self, record: chain.Record) -> list[Check]:
+        """Recorded settings against those of today's configuration."""
+        wanted = self.planned.get(record.holder)
+        found = (record.settings or {}).get("settings")
+        if found is None:
+            return []
+        if wanted is None:
+            text = f"{record.path}: settings: the configuration has no such file now, nothing to compare with"
+            return [Check("settings", "unchecked", text)]
+        changed = differing(found, json.loads(json.dumps(wanted)))
+        if changed:
+            listed = "; ".join(
+                f"{key}: recorded {_short(old)}, configured {_short(new)}" for key, old, new in changed[:6]
+            )
+            more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
+            text = f"{record.path}: stale: {listed}{more}; run `snakemake`, or put the setting back"
+            return [Check("settings", "stale", text)]
+        return [Check("settings", "ok", "settings are those of the configuration")]
+
+    def _git(self, record: chain.Record) -> list[Check]:
+        """The revision that made a file."""
+        if record.run is None:
+            return []
+        git = record.run.get("git")
+        if not git:
+            text = f"{record.path}: code: no git revision recorded, it was not made in a git checkout"
+            return [Check("git", "unchecked", text)]
+        revision = str(git.get("revision"))
+        if git.get("dirty"):
+            named = f" (diff {git['diff_sha256'][:12]})" if git.get("diff_sha256") else ""
+            text = (
+                f"{record.path}: made by uncommitted code on top of {revision[:12]}{named}; commit it, then make the "
+            )
+            return [Check("git", "dirty", f"{text}file again: `snakemake --force {record.path}`")]
+        known = self._known(revision)
+        if known is None:
+            return [
+                Check(
+                    "git", "unchecked", f"code: revision {revision[:12]}: this is not a git checkout, or git is missing"
+                )
+            ]
+        if not known:
+            text = f"code: revision {revision[:12]} is not in this clone; `git fetch --all` may bring it"
+            return [Check("git", "unchecked", text)]
+        return [Check("git", "ok", f"made by revision {revision[:12]}, committed")]
+
+    def _known(self, revision: str) -> bool | None:
+        if revision not in self._known_revisions:
+            self._known_revisions[revision] = has_commit(self.root, revision)
+        return self._known_revisions[revision]
+
+    def _dvc(self, path: str, entry: Entry | None) -> list[Check]:
+        """The stage of dvc.lock that makes a file against the archive: what it wrote, read and was set to."""
+        stage = self.lock.maker(path) if self.lock else []
+        if not stage:
+            return []
+        mend = "git checkout dvc.lock, or `lct record`"
+        if entry is None:
+            return [Check("dvc", "broken", f"dvc.lock: {path}: in it, but not in the archive; {mend}")]
+        checks = []
+        for one in stage:
+            known = self.archive.get(one.path)
+            if known is not None and known.md5 is not None and one.md5 != known.md5:
+                what = f"expected md5 {known.md5[:12]}, the archive's, found {one.md5[:12]}"
+                checks.append(
+                    Check("dvc", "broken", f"dvc.lock: stage {one.stage}, {one.role}: {one.path}: {what}; {mend}")
+                )
+        for name, values in stage[0].params.items():
+            maker = self.archive.get(name.removesuffix(".settings.json"))
+            if maker is not None and (changed := differing(maker.settings or {}, values)):
+                keys = ", ".join(key for key, *_ in changed[:6])
+                text = f"params of {maker.path}: expected the archive's settings, found other values of {keys}"
+                checks.append(Check("dvc", "broken", f"dvc.lock: stage {stage[0].stage}: {text}; {mend}"))
+        return checks or [Check("dvc", "ok", "dvc.lock and the archive agree")]
+
+
+_NEWER = "it was made again or edited since: `lct record` if that is the version to keep, else `lct restore`"
+
+
+def run_facts(run: dict[str, Any] | None, lock_sha256: str | None) -> dict[str, Any] | None:
+    """What a run record says of when, where and by what, and whether this checkout's packages are the same."""
+    if run is None:
+        return None
+    keys = ("started", "finished", "seconds", "cpu_seconds", "peak_memory_bytes", "device", "host", "machine", "python")
+    found = {key: run.get(key) for key in (*keys, "packages", "environment_lock_sha256", "git", "slurm", "command")}
+    recorded = run.get("environment_lock_sha256")
+    return found | {"same_environment_lock": None if None in (recorded, lock_sha256) else recorded == lock_sha256}
+
+
+def has_commit(root: Path, revision: str) -> bool | None:
+    """Whether a commit is in this clone; None outside a git checkout."""
+    if not (revision.isalnum() and revision.isascii()):
+        return False
+    try:
+        inside = subprocess.run(["git", "-C", str(root), "rev-parse", "--git-dir"], capture_output=True, check=False)
+        if inside.returncode != 0:
+            return None
+        command = ["git", "-C", str(root), "cat-file", "-e", f"{revision}^{{commit}}"]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return None
+
+
+def differing(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(dotted key, old, new) of every value that differs; "absent" where one side has no such key."""
+    before, after = flat_dict(old, ""), flat_dict(new, "")
+    keys = sorted(before.keys() | after.keys())
+    pairs = [(key, before.get(key, "absent"), after.get(key, "absent")) for key in keys]
+    return [(key, a, b) for key, a, b in pairs if a != b or (key in before) != (key in after)]
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two spellings of a metric value are the same number; NaN equals NaN, and none equals NaN."""
+    try:
+        x, y = (float("nan") if one is None else float(one) for one in (a, b))
+    except (TypeError, ValueError):
+        return False
+    return x == y or (math.isnan(x) and math.isnan(y))
+
+
+def _cells(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Cell id -> cell of a tables.json."""
+    return {
+        cell["id"]: cell
+        for table in tables.get("tables", ())
+        for subtable in table.get("subtables", ())
+        for row in (*subtable.get("rows", ()), *subtable.get("floors", ()))
+        for cell in (row.get("cells") or {}).values()
+    }
+
+
+def _json(check: Check) -> dict[str, str]:
+    return {"kind": check.kind, "state": check.state, "text": check.text}
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if value != "absent" else "absent"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,180 @@
+"""The chain behind a file: its records, those of its inputs, and so on to the source of the images.
+
+Records are read beside the files; where a file is not in the workspace, from the archive.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lct.files.atomic import read_json
+from lct.files.records import run_path, settings_path
+from lct.lineage.archive import Entry
+
+MANIFEST = ".manifest.json"
+PACKAGED = {"digits": "scikit-learn", "patches": "scikit-learn"}  # kinds of source that ship inside a package
+# the order in which a chain is told: the way of a number back to its source first, the rest by name
+_ROLES = ("samples", "weights", "latents", "statistics", "autoencoder", "images", "train")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a file without looking at its bytes."""
+
+    path: str
+    where: str  # "workspace", "archive", or "" where nothing is recorded
+    bytes: int | None = None
+    sha256: str | None = None
+    settings: dict[str, Any] | None = None  # content of X.settings.json
+    run: dict[str, Any] | None = None  # content of X.run.json
+    holder: str = ""  # the file whose records these are: the zip for its manifest
+    damage: tuple[str, ...] = ()  # why a record could not be read
+
+    @property
+    def stage(self) -> str | None:
+        return (self.settings or self.run or {}).get("stage")
+
+    @property
+    def inputs(self) -> list[tuple[str, str, str | None]]:
+        """(role, path, sha256) of what was read, the chain's main line first."""
+        found = (self.settings or {}).get("inputs") or {}
+        listed = [
+            (role, str(one.get("path")), one.get("sha256")) for role, one in found.items() if isinstance(one, dict)
+        ]
+        return sorted(listed, key=lambda one: (_ROLES.index(one[0]) if one[0] in _ROLES else len(_ROLES), one[0]))
+
+
+@dataclass
+class Records:
+    """Records of a project."""
+
+    root: Path
+    archive: dict[str, Entry]  # empty: nothing is recorded yet
+    _known: dict[str, Record] = field(default_factory=dict)
+
+    def of(self, path: str) -> Record:
+        if path not in self._known:
+            self._known[path] = self._read(path)
+        return self._known[path]
+
+    def _read(self, path: str) -> Record:
+        entry = self.archive.get(path)
+        holder = self.holder(path)
+        if not settings_path(self.root / holder).exists() and not run_path(self.root / holder).exists():
+            return self._archived(path, holder, entry)
+        settings, run, damage = None, None, []
+        try:
+            settings = self._json(settings_path(self.root / holder))
+        except ValueError as error:
+            damage.append(str(error))
+        try:
+            run = self._json(run_path(self.root / holder))
+        except ValueError as error:
+            damage.append(str(error))
+        if holder != path:  # a manifest: its own hash is in the archive, and in what read it
+            size, sha256 = (entry.bytes, entry.sha256) if entry else (None, None)
+        else:
+            output = (run or {}).get("output")
+            output = output if isinstance(output, dict) else {}
+            size, sha256 = output.get("bytes"), output.get("sha256")
+        return Record(path, "workspace", size, sha256, settings, run, holder, tuple(damage))
+
+    def _json(self, path: Path) -> dict[str, Any]:
+        name = path.relative_to(self.root)
+        known = self.archive.get(self._output_of(str(name)))
+        hint = (
+            "`lct restore` brings it back"
+            if known
+            else f"make it again: snakemake --force {self._output_of(str(name))}"
+        )
+        try:
+            content = read_json(path, hint)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(path), str(name))) from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{name}: expected a record, found {type(content).__name__}; {hint}")
+        return content
+
+    @staticmethod
+    def _output_of(record: str) -> str:
+        return record.removesuffix(".settings.json").removesuffix(".run.json")
+
+    def _archived(self, path: str, holder: str, entry: Entry | None) -> Record:
+        held = self.archive.get(holder)
+        if entry is None and held is None:
+            return Record(path, "", holder=holder)
+        settings, run = (held.settings, held.run) if held else (None, None)
+        size, sha256 = (entry.bytes, entry.sha256) if entry else (None, None)
+        return Record(path, "archive", size, sha256, settings, run, holder)
+
+    def holder(self, path: str) -> str:
+        """The file whose records stand for `path`: the image set for its manifest."""
+        if not path.endswith(MANIFEST) or path in self.archive and self.archive[path].settings is not None:
+            return path
+        return path.removesuffix(MANIFEST) + ".zip"
+
+
+def walk(records: Records, start: str) -> dict[str, Record]:
+    """Every file behind `start`, itself first, each once, in the order of a telling."""
+    found: dict[str, Record] = {}
+    waiting = [start]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found[path] = records.of(path)
+        waiting += [other for _, other, _ in reversed(found[path].inputs)]
+    return found
+
+
+def origins(record: Record, content: Any = None) -> list[dict[str, str]]:
+    """Where data come from: downloads with their hashes, packages with their version, local folders.
+
+    content: what stands in the file itself, where it lists its downloads."""
+    found: list[dict[str, str]] = []
+    _urls(record.settings or {}, found)
+    _urls(content, found)
+    for kind, source in _sources((record.settings or {}).get("settings") or {}):
+        if kind in PACKAGED:
+            version = ((record.run or {}).get("packages") or {}).get(PACKAGED[kind])
+            found.append({"kind": kind, "package": PACKAGED[kind], "version": version or "not recorded"})
+        elif "path" in source:
+            found.append({"kind": kind, "folder": str(source["path"])})
+    return found
+
+
+def _urls(value: Any, found: list[dict[str, str]]) -> None:
+    """Every mapping that names a place on the network, wherever it stands, with the hash beside it."""
+    if isinstance(value, dict):
+        if isinstance(value.get("url") or value.get("hub"), str):
+            found.append({key: str(value[key]) for key in ("url", "hub", "revision", "sha256") if value.get(key)})
+        for item in value.values():
+            _urls(item, found)
+    elif isinstance(value, list):
+        for item in value:
+            _urls(item, found)
+
+
+def _sources(settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(kind, settings) of every `source` in resolved settings."""
+    found = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found += [(str(value["kind"]), value)] if key == "source" and "kind" in value else _sources(value)
+    return found
+
+
+def cost(records: list[Record]) -> dict[str, Any]:
+    """Wall and CPU seconds of the jobs behind some files. Files of one process are counted together: its CPU seconds
+    run on from record to record, so the largest stands for it."""
+    processes: dict[str, dict[str, Any]] = {}
+    for record in records:
+        run = record.run
+        if run:
+            key = repr((run.get("host"), run.get("command"), (run.get("slurm") or {}).get("SLURM_JOB_ID")))
+            one = processes.setdefault(key, {"stage": run.get("stage"), "wall": {}, "cpu": 0.0})
+            one["wall"][run.get("started")] = float(run.get("seconds") or 0)
+            one["cpu"] = max(one["cpu"], float(run.get("cpu_seconds") or 0))
+    wall = sum(sum(one["wall"].values()) for one in processes.values())
+    cpu = sum(one["cpu"] for one in processes.values())
+    return {"jobs": len(processes), "seconds": round(wall, 3), "cpu_seconds": round(cpu, 3)}

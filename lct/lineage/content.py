@@ -1,0 +1,127 @@
+"""What files hold now, against what was written: sizes, hashes, links into DVC's cache."""
+
+import hashlib
+import os
+from collections.abc import Container
+from dataclasses import dataclass
+from pathlib import Path
+
+from lct.lineage import book
+
+SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`
+STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
+FAULTS = STATES[:4]
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at."""
+
+    kind: str  # "file", "records", "manifest", "input", "settings", "git", "dvc", "value", "protocol"
+    state: str  # one of STATES
+    text: str  # what was found, in one line; for a fault also what to do
+
+
+def worst(states: list[str]) -> str:
+    return min(states, key=STATES.index, default="ok")
+
+
+def hash_file(path: Path) -> tuple[str, str]:
+    """(sha256, md5) of a file in one pass."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            sha256.update(chunk)
+            md5.update(chunk)
+    return sha256.hexdigest(), md5.hexdigest()
+
+
+class Contents:
+    """Files under a root; each is hashed at most once, whatever names lead to it."""
+
+    def __init__(self, root: Path, deep: bool, recorded: Container[str] = ()):
+        self.root = root
+        self.deep = deep  # hash every file, not only the small ones
+        self.recorded = recorded  # paths that `lct restore` can bring back
+        self.cache = book.cache_folder(root)
+        self._hashes: dict[tuple[int, int], tuple[str, str]] = {}
+
+    def hashes(self, path: Path) -> tuple[str, str]:
+        """(sha256, md5) of the file that `path` leads to."""
+        status = path.stat()
+        key = (status.st_dev, status.st_ino)
+        if key not in self._hashes:
+            self._hashes[key] = hash_file(path)
+        return self._hashes[key]
+
+    def sha256(self, path: str) -> str | None:
+        """Hash of a small file, or of any when `deep`; None where it is missing or too big."""
+        full = self.root / path
+        if not full.is_file() or (full.stat().st_size > SMALL and not self.deep):
+            return None
+        return self.hashes(full)[0]
+
+    def check(self, path: str, size: int | None, sha256: str | None, md5: str | None = None) -> Check:
+        """A file against its recorded size and hash. Missing here is no fault by itself: the state is "unchecked"."""
+        full = self.root / path
+        if not full.exists():
+            return self._absent(path, full)
+        if not full.is_file():
+            return Check("file", "broken", f"{path}: expected a file, found a directory; {self.remedy(path)}")
+        found = full.stat().st_size
+        if size is not None and found != size:
+            what = f"expected {size} bytes, found {found}"
+            return Check("file", "broken", f"{path}: {what}; {self._why(full)}{self.remedy(path)}")
+        if full.is_symlink() and md5 is not None and (named := self._object_name(full)) not in (None, md5):
+            what = f"expected a link to the DVC object {md5[:12]}, found one to {named[:12]}"
+            return Check("file", "broken", f"{path}: {what}; {self.remedy(path)}")
+        if found > SMALL and not self.deep:
+            return Check("file", "ok", f"{found} bytes; not hashed: --deep does")
+        hashed = self.hashes(full)[0]
+        if sha256 is not None and hashed != sha256:
+            what = (
+                f"expected sha256 {sha256[:12]}, found {hashed[:12]} (same size)"
+                if size == found
+                else (f"expected sha256 {sha256[:12]}, found {hashed[:12]}")
+            )
+            return Check("file", "broken", f"{path}: {what}; {self._why(full)}{self.remedy(path)}")
+        return Check("file", "ok", f"{found} bytes, sha256 {hashed[:12]}")
+
+    def remedy(self, path: str) -> str:
+        """How to get the right bytes."""
+        again = f"`snakemake --force {path}` makes it again"
+        back = "delete it, and `lct restore` brings back what was recorded; or "
+        return f"{back if path in self.recorded else ''}{again}"
+
+    def _object_name(self, link: Path) -> str | None:
+        """The md5 in the target of a link into a DVC cache."""
+        parts = Path(os.readlink(link)).parts[-4:]
+        return parts[2] + parts[3] if parts[:2] == ("files", "md5") and len(parts) == 4 else None
+
+    def _why(self, full: Path) -> str:
+        """Where wrong bytes behind a link come from."""
+        if not full.is_symlink():
+            return "it was changed since it was written: "
+        return f"its content is the DVC object {full.resolve()}, damaged: delete that and `dvc pull`; or "
+
+    def _absent(self, path: str, full: Path) -> Check:
+        if not full.is_symlink():
+            return Check("file", "unchecked", f"{path}: not in the workspace")
+        target, name = Path(os.readlink(full)), self._object_name(full)
+        here = book.stored_object(self.cache, name) if name else None
+        if here is not None and here.exists():
+            return Check(
+                "file",
+                "missing",
+                f"{path}: expected a link into {self.cache}, found one to {target}; the project folder was moved or "
+                "renamed: `lct restore` sets the links right",
+            )
+        what = (
+            f"{path}: expected the DVC object {name}, found a link to nothing"
+            if name
+            else (f"{path}: expected a file, found a link to {target}, which does not exist")
+        )
+        return Check(
+            "file", "missing", f"{what}; `dvc pull` fetches it from a remote, `snakemake --force {path}` makes it again"
+        )

@@ -1,0 +1,145 @@
+"""What differs between two states of a scale: cells, settings, protocols, files, pictures of samples."""
+
+import math
+from typing import Any
+
+from lct.lineage.audit import Target, differing, equal
+from lct.lineage.chain import MANIFEST, Record
+from lct.lineage.revisions import Reader, State
+
+GRID = ".grid.png"
+
+
+def diff(
+    old: State, new: State, cells: tuple[dict[str, Target], dict[str, Target]], reader: Reader, scale: str
+) -> dict[str, Any]:
+    """All differences, as JSON. `cells`: the cells of the old and the new configuration, by id."""
+    names = list(dict.fromkeys([*cells[1], *cells[0]]))
+    compared = [_cell(name, old, new, cells, reader) for name in names]
+    return {
+        "scale": scale,
+        "old": {"name": old.name, "commit": old.commit},
+        "new": {"name": new.name, "commit": new.commit},
+        "notes": [*old.notes, *new.notes],
+        "cells": [cell for cell in compared if cell["state"] != "not run"],
+        "not_run": sum(cell["state"] == "not run" for cell in compared),
+        "settings": _settings(old, new),
+        "protocols": _protocols(compared),
+        "files": _files(old, new),
+        "samples": _samples(compared, old, new),
+    }
+
+
+def _cell(
+    name: str, old: State, new: State, cells: tuple[dict[str, Target], dict[str, Target]], reader: Reader
+) -> dict[str, Any]:
+    before, after = (_values(name, state, of, reader) for state, of in zip((old, new), cells, strict=True))
+    numbers = [[one["value"] for one in side if one["value"] is not None] for side in (before, after)]
+    if not before and not after:
+        state = "not run"
+    elif not before or not after:
+        state = "removed" if before else "added"
+    elif [(v["seed"], v["draw"], v["sha256"]) for v in before] == [(v["seed"], v["draw"], v["sha256"]) for v in after]:
+        state = "same"
+    elif len(numbers[0]) < len(before) or len(numbers[1]) < len(after):
+        state = "changed, value not here"
+    elif len(numbers[0]) == len(numbers[1]) and all(equal(a, b) for a, b in zip(*numbers, strict=True)):
+        state = "same value"
+    else:
+        state = "changed"
+    difference = _mean(numbers[1]) - _mean(numbers[0]) if all(numbers) else None
+    finite = difference is not None and math.isfinite(difference)
+    return {"id": name, "state": state, "old": before, "new": after, "difference": difference if finite else None}
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _values(name: str, state: State, cells: dict[str, Target], reader: Reader) -> list[dict[str, Any]]:
+    """Each value of a cell in a state, as far as it was computed then."""
+    target = cells.get(name)
+    found = []
+    for seed, draw, path in target.files if target else ():
+        record = state.records.get(path)
+        if record is None or not record.where:
+            continue
+        content = reader.json(state, path) or {}
+        value = (content.get("values") or {}).get(target.metric)
+        number = float(value) if isinstance(value, int | float | str) else None
+        found.append(
+            {
+                "seed": seed,
+                "draw": draw,
+                "metrics": path,
+                "sha256": record.sha256,
+                "value": number,
+                "protocol": content.get("protocol_hash"),
+                "contents": content.get("protocol"),
+                "samples": next((p.removesuffix(MANIFEST) + GRID for r, p, _ in record.inputs if r == "samples"), None),
+            }
+        )
+    return found
+
+
+def _settings(old: State, new: State) -> list[dict[str, Any]]:
+    """Settings that differ, per stage and run or dataset."""
+    before, after = _groups(old.records), _groups(new.records)
+    found = []
+    for group in sorted(before.keys() | after.keys()):
+        kind, name = group
+        if group not in before or group not in after:
+            state = "removed" if group in before else "added"
+            found.append({"stage": kind, "name": name, "state": state, "changes": []})
+        elif changes := differing(before[group], after[group]):
+            listed = [{"key": key, "old": a, "new": b} for key, a, b in changes]
+            found.append({"stage": kind, "name": name, "state": "changed", "changes": listed})
+    return found
+
+
+def _groups(records: dict[str, Record]) -> dict[tuple[str, str], dict[str, Any]]:
+    """(stage, run or dataset) -> settings; files of different seeds share theirs."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for path, record in sorted(records.items()):
+        settings = (record.settings or {}).get("settings")
+        parts = path.split("/")
+        if settings is not None and len(parts) > 4 and parts[0] == "results":
+            found.setdefault((str(record.stage), parts[3]), settings)
+    return found
+
+
+def _protocols(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Pairs of protocols that stand against each other in some cell, and what differs between them."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for cell in cells:
+        for a, b in zip(cell["old"], cell["new"], strict=False):
+            if a["protocol"] and b["protocol"] and a["protocol"] != b["protocol"]:
+                changes = differing(a["contents"] or {}, b["contents"] or {})
+                listed = [{"key": key, "old": x, "new": y} for key, x, y in changes]
+                pair = {"old": a["protocol"], "new": b["protocol"], "changes": listed, "cells": []}
+                found.setdefault((a["protocol"], b["protocol"]), pair)["cells"].append(cell["id"])
+    return [pair | {"cells": list(dict.fromkeys(pair["cells"]))} for pair in found.values()]
+
+
+def _files(old: State, new: State) -> list[dict[str, Any]]:
+    """Files whose recorded hash differs, or that only one side has."""
+    found = []
+    for path in sorted(old.records.keys() | new.records.keys()):
+        a, b = (state.records[path].sha256 if path in state.records else None for state in (old, new))
+        if a != b:
+            found.append({"path": path, "old": a, "new": b})
+    return found
+
+
+def _samples(cells: list[dict[str, Any]], old: State, new: State) -> list[dict[str, Any]]:
+    """Pictures to show side by side: per row, seed and draw, where something differs."""
+    found: dict[tuple[str, int, int], dict[str, Any]] = {}
+    for cell in cells:
+        row = cell["id"].rpartition(".")[0]
+        for side in ("old", "new"):
+            for one in cell[side]:
+                if cell["state"] not in ("same", "same value"):
+                    key = (row, one["seed"], one["draw"])
+                    blank = {"row": row, "seed": one["seed"], "draw": one["draw"], "old": None, "new": None}
+                    found.setdefault(key, blank)[side] = one["samples"]
+    return list(found.values())

@@ -1,0 +1,115 @@
+"""States of the project to compare: a git revision, read without checking it out, or the workspace."""
+
+import io
+import json
+import re
+import subprocess
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lct.lineage import archive, book
+from lct.lineage.chain import Record, Records
+
+WORKSPACE = "workspace"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/~^@{}+-]*")
+
+
+@dataclass
+class State:
+    """What was recorded of a scale at one time."""
+
+    name: str  # as the user gave it
+    commit: str | None  # None: the workspace
+    root: Path  # where config/, lineage/ and dvc.lock of that time lie
+    records: dict[str, Record]
+    md5: dict[str, str]  # file -> DVC's name of its content
+    notes: list[str] = field(default_factory=list)
+
+
+def commit(root: Path, name: str) -> str:
+    """The full hash of a revision; ValueError when there is no git checkout or no such revision."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"revision {name!r}: expected a commit, branch or tag, found other characters; git log lists them"
+        )
+    if subprocess.run(["git", "-C", str(root), "rev-parse", "--git-dir"], capture_output=True, check=False).returncode:
+        raise ValueError(f"{root}: expected a git checkout, found none; only there are earlier revisions known")
+    command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(
+            f"revision {name!r}: expected a commit, branch or tag, found none; git log --oneline lists them"
+        )
+    return done.stdout.strip()
+
+
+def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
+    """A revision; its configuration and records are written under `folder`, an empty one."""
+    found = commit(root, name)
+    for path in (f"lineage/{scale}.jsonl", "dvc.lock"):
+        done = subprocess.run(["git", "-C", str(root), "show", f"{found}:./{path}"], capture_output=True, check=False)
+        if done.returncode == 0:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(done.stdout)
+    command = ["git", "-C", str(root), "archive", "--format=tar", found, "config"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode == 0:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+            tar.extractall(folder, filter="data")
+    try:
+        entries = archive.read(folder, scale)
+        md5 = _md5(folder, entries)
+    except ValueError as error:
+        raise ValueError(str(error).replace(f"{folder}/", f"{name}:")) from error
+    records = Records(folder, entries)
+    state = State(name, found, folder, {path: records.of(path) for path in entries}, md5)
+    if not entries:
+        state.notes.append(f"{name}: no lineage/{scale}.jsonl: nothing was recorded of this scale then")
+    return state
+
+
+def in_workspace(root: Path, scale: str) -> State:
+    """What is in the workspace now; of files that are not there, what the archive says."""
+    entries = archive.read(root, scale)
+    records, paths = Records(root, entries), set(entries)
+    for run in (root / "results" / scale).rglob("*.run.json"):
+        paths.add(str(run.relative_to(root)).removesuffix(".run.json"))
+    return State(WORKSPACE, None, root, {path: records.of(path) for path in sorted(paths)}, _md5(root, entries))
+
+
+def _md5(root: Path, entries: dict[str, archive.Entry]) -> dict[str, str]:
+    lock = book.read_lock(root)
+    stored = {one.path: one.md5 for one in lock.all() if one.role == "outs"} if lock else {}
+    return stored | {path: entry.md5 for path, entry in entries.items() if entry.md5}
+
+
+class Reader:
+    """Contents of files as they were in a state, from the workspace where it still holds them, or DVC's cache."""
+
+    def __init__(self, root: Path, hashes: Any):
+        self.root = root  # of the workspace
+        self.cache = book.cache_folder(root)
+        self.hashes = hashes  # path -> (sha256, md5)
+
+    def find(self, state: State, path: str) -> Path | None:
+        """A file with the content that `path` had, or None."""
+        here, record, md5 = self.root / path, state.records.get(path), state.md5.get(path)
+        if here.exists() and state.commit is None:
+            return here
+        wanted = record.sha256 if record else None
+        if here.exists() and wanted is not None and self.hashes(here)[0] == wanted:
+            return here
+        if md5 is not None and (stored := book.stored_object(self.cache, md5)).exists():
+            return stored if wanted is None or self.hashes(stored)[0] == wanted else None
+        return None
+
+    def json(self, state: State, path: str) -> dict[str, Any] | None:
+        """A JSON object as it was; None where it is not here or damaged."""
+        found = self.find(state, path)
+        try:
+            content = json.loads(found.read_bytes()) if found else None
+        except ValueError:
+            return None
+        return content if isinstance(content, dict) else None

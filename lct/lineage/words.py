@@ -1,0 +1,127 @@
+"""Audits and differences in words, for the terminal."""
+
+from typing import Any
+
+from lct.config.resolve import flat_dict
+from lct.lineage.content import FAULTS
+
+MARKS = {
+    "ok": "ok",
+    "unchecked": "not checked",
+    "stale": "STALE",
+    "dirty": "DIRTY",
+    "missing": "MISSING",
+    "broken": "BROKEN",
+}
+
+
+def cell(audit: dict[str, Any], settings: bool = False) -> str:
+    """One cell: its numbers, the chain of each, its cost, what is wrong and what was not checked."""
+    lines = [f"{audit['id']}  {audit['title']}"]
+    shown: set[str] = set()
+    for value in audit["values"]:
+        where = f"{value['metrics']} {value['key']}"
+        number = "not read here" if value["value"] is None else repr(value["value"])
+        lines.append(f"  seed {value['seed']}, draw {value['draw']}: {number}  <- {where}")
+        if value["protocol"]:
+            contents = flat_dict(value["protocol"]["contents"] or {}, "")
+            lines.append(f"    protocol {value['protocol']['hash']}")
+            lines += [f"      {key} = {item}" for key, item in contents.items()] if settings else []
+        lines += [f"    {one['text']}" for one in value["checks"] if one["state"] == "ok"]
+        if value["metrics"] in shown:
+            lines.append("    its chain: above")
+        elif value["chain"]:
+            lines += _tree(audit["links"], value["metrics"], "", 2, shown, settings)
+    spent = audit["cost"]
+    lines.append(
+        f"  cost of the chain: {spent['jobs']} jobs, {spent['seconds']:.1f} s, {spent['cpu_seconds']:.1f} CPU s"
+    )
+    if audit["faults"]:
+        lines.append(f"  wrong ({len(audit['faults'])}):")
+        lines += [f"    {MARKS[one['state']]}  {one['text']}" for one in audit["faults"]]
+    if audit["unchecked"]:
+        lines.append(f"  could not check ({len(audit['unchecked'])}):")
+        lines += [f"    {one['text']}" for one in audit["unchecked"]]
+    lines.append(
+        f"  {audit['checked']} checks passed, {len(audit['faults'])} failed, {len(audit['unchecked'])} not possible"
+    )
+    return "\n".join(lines)
+
+
+def _tree(links: dict[str, Any], path: str, role: str, depth: int, shown: set[str], settings: bool) -> list[str]:
+    link, indent = links[path], "  " * depth
+    name = f"{role}: {path}" if role else path
+    hashed = (link["sha256"] or "no hash")[:12]
+    shown.add(path)
+    lines = [f"{indent}{name}  {hashed}  {MARKS[link['state']]}"]
+    count = len(flat_dict(link["settings"] or {}, ""))
+    counted = f"{count} settings" if count and not settings else ""
+    facts = [link["stage"] or "", counted, *(f"{key} seed {seed}" for key, seed in link["seeds"].items()), *made(link)]
+    if any(facts):
+        lines.append(f"{indent}  | {', '.join(fact for fact in facts if fact)}")
+    if settings:
+        lines += [f"{indent}  | {key} = {value}" for key, value in flat_dict(link["settings"] or {}, "").items()]
+    lines += [f"{indent}  = {origin(one)}" for one in link["origins"]]
+    again = []
+    for one in link["inputs"]:
+        if one["path"] in shown:
+            again.append(f"{one['role']} {(links[one['path']]['sha256'] or 'no hash')[:12]}")
+        else:
+            lines += _tree(links, one["path"], one["role"], depth + 1, shown, settings)
+    return lines + ([f"{indent}  also reads: {', '.join(again)}"] if again else [])
+
+
+def made(link: dict[str, Any]) -> list[str]:
+    """When, where and by what a file was made, in a few words each."""
+    run = link["run"]
+    if run is None:
+        return []
+    git, slurm = run["git"] or {}, run["slurm"] or {}
+    words = [f"code {git['revision'][:12]}{' + changes' if git.get('dirty') else ''}"] if git.get("revision") else []
+    if run["environment_lock_sha256"]:
+        other = " (not this checkout's)" if run["same_environment_lock"] is False else ""
+        words.append(f"lock {run['environment_lock_sha256'][:12]}{other}")
+    words.append(f"{run['device']} on {run['host']}")
+    words += [f"SLURM job {slurm['SLURM_JOB_ID']}"] if slurm.get("SLURM_JOB_ID") else []
+    words += [f"{run['seconds']} s", f"{run['cpu_seconds']} CPU s", str(run["finished"])]
+    return words
+
+
+def origin(one: dict[str, str]) -> str:
+    """Where data come from."""
+    return ", ".join(f"{key} {value}" for key, value in one.items() if key != "kind") + (
+        f" ({one['kind']})" if "kind" in one else ""
+    )
+
+
+def faults(audits: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Every different fault of several cells, once."""
+    return list({one["text"]: one for audit in audits for one in audit["faults"] if one["state"] in FAULTS}.values())
+
+
+def diff(found: dict[str, Any], most: int = 12) -> str:
+    """Differences of two states; of long lists the first `most`."""
+    old, new = found["old"]["name"], found["new"]["name"]
+    cells = [cell for cell in found["cells"] if cell["state"] != "same"]
+    same = len(found["cells"]) - len(cells)
+    lines = [f"{old} -> {new}, {found['scale']} scale: {len(cells)} cells differ, {same} are the same"]
+    for cell in cells:
+        sides = [" / ".join(_number(one["value"]) for one in cell[side]) or "none" for side in ("old", "new")]
+        apart = "" if cell["difference"] is None else f"  ({cell['difference']:+.6g})"
+        lines.append(f"  {cell['id']}: {sides[0]} -> {sides[1]}{apart}  {cell['state']}")
+    for group in found["settings"]:
+        lines.append(f"settings of {group['stage']} {group['name']}: {group['state']}")
+        lines += [f"  {one['key']}: {one['old']!r} -> {one['new']!r}" for one in group["changes"]]
+    for pair in found["protocols"]:
+        lines.append(f"protocol {pair['old'][:12]} -> {pair['new'][:12]}: not comparable: {', '.join(pair['cells'])}")
+        lines += [f"  {one['key']}: {one['old']!r} -> {one['new']!r}" for one in pair["changes"]]
+    lines.append(f"{len(found['files'])} files have another recorded hash")
+    for one in found["files"][:most]:
+        lines.append(f"  {one['path']}: {(one['old'] or 'none')[:12]} -> {(one['new'] or 'none')[:12]}")
+    more = len(found["files"]) - most
+    lines += [f"  and {more} more (--json lists them)"] if more > 0 else []
+    return "\n".join([*lines, *(f"note: {note}" for note in found["notes"])])
+
+
+def _number(value: float | None) -> str:
+    return "not here" if value is None else repr(value)
