@@ -508,9 +508,7 @@ def test_a_manual_download_is_explained_and_accepted(bench):
     assert made["files"][0]["verified"] == "declared" and made["origin"]["kind"] == "manual"
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"), [(OTHER, "expected sha256"), (PAGE, "an HTML page: expected 1024004 bytes")]
-)
+@pytest.mark.parametrize(("wrong", "said"), [(OTHER, "expected sha256"), (PAGE, "was not it: an HTML page")])
 def test_a_wrong_manual_file_is_set_aside_and_named(bench, wrong, said):
     place = bench.resources / "files" / NAME
     place.parent.mkdir(parents=True)
@@ -521,6 +519,17 @@ def test_a_wrong_manual_file_is_set_aside_and_named(bench, wrong, said):
     assert bench.left() == [f"files/{NAME}.rejected"]
     place.write_bytes(CONTENT)
     assert bench.run(MANUAL)["files"][0]["sha256"] == sha256(CONTENT)
+
+
+def test_a_page_saved_by_hand_is_never_taken_for_a_file_of_unknown_hash(bench):
+    unknown = ManualOrigin(files=(RemoteFile(path=NAME),), instructions="Fill in the form")
+    place = bench.resources / "files" / NAME
+    place.parent.mkdir(parents=True)
+    place.write_bytes(PAGE)
+    with pytest.raises(ValueError, match="was not it: an HTML page, perhaps a licence"):
+        bench.run(unknown)
+    place.write_bytes(CONTENT)
+    assert bench.run(unknown)["files"][0]["verified"] == "first use"
 
 
 def test_an_unpublished_hash_is_recorded_once_and_enforced_afterwards(bench, caplog):

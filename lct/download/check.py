@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.download.pins import Pins
+from lct.download.transfer import looks_like_html
 from lct.download.wanted import Wanted
 from lct.files.hashing import sha256_file
 
@@ -42,6 +43,8 @@ class Checker:
         """Why the file at `path` is not the one wanted; None when it is."""
         if not path.is_file():
             return "not there"
+        if looks_like_html(path):
+            return "an HTML page, perhaps a licence to accept or a login"
         size = path.stat().st_size
         if self.expected(file).bytes not in (None, size):
             return self.differs(file, size, "")

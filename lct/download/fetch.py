@@ -13,7 +13,7 @@ from lct.download.part import Part, check_space
 from lct.download.pins import Pins
 from lct.download.record import FORMAT
 from lct.download.settings import HubOrigin, Origin
-from lct.download.transfer import Failed, Policy, looks_like_html, public, receive
+from lct.download.transfer import Failed, Policy, public, receive
 from lct.download.wanted import Wanted, explained, is_set, wanted
 from lct.files.atomic import copy, publish
 from lct.files.lock import hold
@@ -167,8 +167,7 @@ class _Download:
     def _put_away(self, file: Wanted, origin: Origin) -> str:
         """Take a wrong file from its place; a person's own is kept under another name. Returns what happened."""
         path = self._path(file)
-        page = ", an HTML page" if looks_like_html(path) else ""
-        reason = f"{path} was not it{page}: {self.check.wrong(file, path)}"
+        reason = f"{path} was not it: {self.check.wrong(file, path)}"
         if origin.kind == "manual":
             aside = path.with_name(f"{path.name}.rejected")
             os.replace(path, aside)

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 RETRIED = {408, 425, 429, 500, 502, 503, 504}  # states of a server that may pass
 _HEAD, _CHUNK = 512, 1 << 18  # bytes read at a time: at first, and then at most
+_PAGES = (".html", ".htm")  # names of files that may be pages
 _HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
@@ -64,6 +65,16 @@ def public(url: str) -> str:
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"
+
+
+def looks_like_html(path: Path) -> bool:
+    """Whether a file begins as an HTML page does, and is not called one."""
+    with open(path, "rb") as handle:
+        return _is_html(path.name, handle.read(_HEAD))
+
+
+def _is_html(name: str, first: bytes) -> bool:
+    return _HTML.match(first) is not None and not name.endswith(_PAGES)
 
 
 def receive(
@@ -140,7 +151,7 @@ def _receive_body(response: requests.Response, part: Part, url: str, expected: i
     report = _reporter(name, part.size, source.total or expected, policy.report_seconds)
     for block in _blocks(response):
         if not part.size:
-            if _HTML.match(block) and not name.endswith((".html", ".htm")):
+            if _is_html(name, block):
                 raise Failed(_html(name))
             part.begin(source)
         part.append(block)
@@ -181,7 +192,7 @@ def _check_status(response: requests.Response, part: Part, policy: Policy) -> No
 
 def _check_type(response: requests.Response, name: str) -> None:
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind in ("text/html", "application/xhtml+xml") and not name.endswith((".html", ".htm")):
+    if kind in ("text/html", "application/xhtml+xml") and not name.endswith(_PAGES):
         raise Failed(_html(name))
     encoding = response.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity" and not name.endswith((".gz", ".tgz")):  # some servers call these encoded
@@ -193,12 +204,6 @@ def _html(name: str) -> str:
         f"expected {name}, found an HTML page, usually a licence to accept or a login: open the address in a browser, "
         "or declare another origin"
     )
-
-
-def looks_like_html(path: Path) -> bool:
-    """Whether a file begins as an HTML page does."""
-    with open(path, "rb") as handle:
-        return _HTML.match(handle.read(_HEAD)) is not None
 
 
 def _source(response: requests.Response, url: str) -> Source:
