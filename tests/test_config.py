@@ -220,13 +220,6 @@ def test_paths_follow_the_grammar(project):
             r"protocols\.fd-train: expected a.* extractor of .*'vgg'",
         ),
         ("scales/mini.yaml", "distance: FD", "distance: FID", r"distance: expected another name than FID.*cnn64"),
-        ("extractors/inception-pytorch-fid.yaml", "id: inception", "id: x-inception", r"fid\.yaml: id: expected"),
-        (
-            "extractors/inception-pytorch-fid.yaml",
-            "resize: pytorch-fid",
-            "resize: own",
-            r"resize of inception: expected",
-        ),
         ("datasets/digits.yaml", "resolution: 16", "resolutoin: 16", r"digits\.yaml: unknown key 'resolutoin'"),
         ("tables/table1.yaml", "title: ", "title: [1] #", r"table1\.yaml: title: expected string"),
         ("runs/digits.yaml", "method: lct", "method: ict", r"digits-lct: method: expected a method of .*found 'ict'"),

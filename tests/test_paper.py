@@ -297,9 +297,25 @@ def test_given_weights_are_sampled_without_training(project):
         (
             "paper",
             "scales/paper.yaml",
-            "num_images: 50000, k",
-            "num_images: 60000, k",
-            "expected at most the 50176 images",
+            "num_images: 50176",
+            "num_images: 60000",
+            "protocols.authors: num_images: expected at most the 50176 images",
+        ),
+        ("paper", "extractors/inception-pytorch-fid.yaml", "id: inc", "id: x-inc", "fid.yaml: id: expected 'inception"),
+        (
+            "paper",
+            "extractors/inception-pytorch-fid.yaml",
+            "resize: pytorch-fid",
+            "resize: own",
+            "extractor.resize of inception: expected one of",
+        ),
+        ("paper", "scales/paper.yaml", "distance: inception-pytorch-fid", "distance: vgg16-stylegan2-ada", "than FID"),
+        (
+            "paper",
+            "scales/paper.yaml",
+            "distance: inception-pytorch-fid",
+            "distance: dataset",
+            "FID.*cnn64; call it FD",
         ),
         ("paper", "scales/paper.yaml", "[readings]", "[table1]", "expected every table once, found .'table1'. twice"),
         (
