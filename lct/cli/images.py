@@ -21,7 +21,9 @@ def main() -> int:
     parser = job.parser(__doc__)
     parser.add_argument("--train", type=Path, required=True, help="image set to write: training images")
     parser.add_argument("--heldout", type=Path, required=True, help="image set to write: images no training sees")
-    parser.add_argument("--download", type=Path, help="download.json of a dataset whose source is a download")
+    parser.add_argument(
+        "--download", type=Path, nargs="?", help="download.json of a dataset whose source is a download; else nothing"
+    )
     parser.add_argument("--workers", type=int, default=1, help="threads; the result does not depend on it (default: 1)")
     arguments = parser.parse_args()
     return job.run(lambda: images(arguments))
@@ -39,7 +41,8 @@ def images(arguments) -> str:
     for side, out in ((sides.train, arguments.train), (sides.heldout, arguments.heldout)):
         pictures = job.progress(preparation.pictures(side), len(side), out.stem)
         with preparation.side(), atomic(out) as partial:
-            described = imageset.write_imageset(partial, pictures, items=side.items, name=out.name)
+            empty = side is sides.heldout and dataset.heldout == 0
+            described = imageset.write_imageset(partial, pictures, items=side.items, name=out.name, allow_empty=empty)
             described |= {"source": sides.source, "left_out": list(sides.left_out)} if sides.source else {}
             write_json(manifest(str(out)), described)
     preparation.check(sides.where)

@@ -84,11 +84,6 @@ class Plan:
         for subtable, name in self.scale.subtables.items():
             dataset, sources = dataset_settings(self.files, name, self._scale_layer, f"{where}: subtables.{subtable}")
             self.datasets[name], self.dataset_sources[name] = dataset, sources
-            if 0 < dataset.heldout < self.scale.protocol.num_images:
-                raise ValueError(
-                    f"config/datasets/{name}.yaml: heldout: expected the {self.scale.protocol.num_images} images of "
-                    f"the protocol or more, found {dataset.heldout}; hold out more or score fewer"
-                )
             if name not in self.scale.seeds:
                 raise ValueError(
                     f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"

@@ -56,13 +56,14 @@ def write_imageset(
     *,
     items: Sequence[dict[str, Any]] | None = None,
     name: str | None = None,
+    allow_empty: bool = False,
 ) -> dict[str, Any]:
     """Stream `images` into a new set at `path`; returns its manifest.
 
     images: (H, W, 3) uint8 arrays of one size, or such images encoded already, consumed one at a time.
-    items:  what is known of each image, {"source": str, "label": int | None}; as many as there are images. An empty
-            list makes an empty set: a side that nothing is held out for.
+    items:  what is known of each image, {"source": str, "label": int | None}; as many as there are images.
     name:   the file's final name where `path` is a temporary one.
+    allow_empty: whether no image at all is right, as on the held-out side of a dataset that holds none out.
     """
     content, shape, count = hashlib.sha256(), None, 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -81,7 +82,7 @@ def write_imageset(
             archive.writestr(entry, picture.content)
             content.update(np.ascontiguousarray(picture.pixels))
             count += 1
-    if shape is None and items != []:
+    if shape is None and not allow_empty:
         raise ValueError(f"{name or path}: expected at least one image, found none; check the source's settings")
     items = [{"source": f"{i:06d}", "label": None} for i in range(count)] if items is None else list(items)
     if len(items) != count:
