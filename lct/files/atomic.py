@@ -40,40 +40,6 @@ def atomic(path: Path | str) -> Iterator[Path]:
         raise
 
 
-@contextmanager
-def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """The same for a folder: yields a new one beside `path`, which must not exist when the block ends."""
-    path = Path(path)
-    partial = _partial(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        partial.mkdir()
-        yield partial
-        os.replace(partial, path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        _remove(partial)
-        raise _explained(path, error) from error
-    except BaseException:
-        _remove(partial)
-        raise
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
-
-
-def _explained(path: Path, error: OSError) -> OSError:
-    if error.errno not in _UNWRITABLE:
-        return error
-    return OSError(
-        error.errno,
-        f"{path}: expected a writable place, found: {os.strerror(error.errno)}; "
-        "nothing was left half-written: free space or fix the permissions, then run the same command again",
-    )
-
-
 def _remove_leftovers(path: Path) -> None:
     """Remove partial files of `path` whose writer, on this host, is dead; other hosts' are left to them."""
     prefix, suffix = f".{path.name}.{platform.node()}-", ".partial"
@@ -124,6 +90,40 @@ def read_json(path: Path | str, hint: str = "") -> Any:
         raise ValueError(f"{path}: expected a JSON file, found nothing; {advice}") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: expected JSON, found damage ({error}); {advice}") from error
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """The same for a folder: yields a new one beside `path`, which must not exist when the block ends."""
+    path = Path(path)
+    partial = _partial(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        partial.mkdir()
+        yield partial
+        os.replace(partial, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        _remove(partial)
+        raise _explained(path, error) from error
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
+
+
+def _explained(path: Path, error: OSError) -> OSError:
+    if error.errno not in _UNWRITABLE:
+        return error
+    return OSError(
+        error.errno,
+        f"{path}: expected a writable place, found: {os.strerror(error.errno)}; "
+        "nothing was left half-written: free space or fix the permissions, then run the same command again",
+    )
 
 
 def _remove(partial: Path) -> None:
