@@ -34,6 +34,7 @@ _MAGIC = {  # first bytes -> how tarfile opens what follows them; None: a zip
 }
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
 _BLOCK = 512  # bytes of a tar block
+_PADDING = 2**24  # bytes that may follow the end mark of a tar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +141,11 @@ class Archive:
             after = tar.fileobj.read(_BLOCK) if self.compression else os.pread(self._descriptor, _BLOCK, tar.offset)
             if any(after) or not (self.compression or after):
                 raise tarfile.ReadError("no end mark")
+            padding = 0
+            while self.compression and (rest := tar.fileobj.read(2**20)):  # the checksum comes last
+                padding += len(rest)
+                if padding > _PADDING:
+                    raise tarfile.ReadError("more behind the end mark than padding")
 
     def _tar(self) -> tarfile.TarFile:
         if self.compression and self.compression not in tarfile.TarFile.OPEN_METH:
@@ -271,9 +277,7 @@ def _checked(path: Path, entries: Iterable[_Entry], limits: Limits, size: int) -
     advice = "the archive is not safe to unpack: get it from its publisher, or unpack what you trust yourself"
 
     def refuse(name: str, found: str) -> ValueError:
-        return ValueError(
-            f"{path}: member {name!r}: expected a plain file with a name of its own, found {found}; {advice}"
-        )
+        return ValueError(f"{path}: member {name!r}: expected a plain file with its own name, found {found}; {advice}")
 
     for number, entry in enumerate(entries, start=1):
         if entry.wrong:
