@@ -38,14 +38,19 @@ def images(arguments) -> str:
     fetched = _fetched(arguments.download) if arguments.download else None
     sides = sources.load(dataset, fetched=fetched, scratch=arguments.train.parent)
     preparation = Preparation(workers=arguments.workers, report=_report)
-    for side, out in ((sides.train, arguments.train), (sides.heldout, arguments.heldout)):
-        pictures = job.progress(preparation.pictures(side), len(side), out.stem)
-        with preparation.side(), atomic(out) as partial:
+    described = {}
+    with atomic(arguments.train) as train, atomic(arguments.heldout) as heldout:  # both sides appear, or neither
+        for side, out, partial in ((sides.train, arguments.train, train), (sides.heldout, arguments.heldout, heldout)):
+            pictures = job.progress(preparation.pictures(side), len(side), out.stem)
             empty = side is sides.heldout and dataset.heldout == 0
-            described = imageset.write_imageset(partial, pictures, items=side.items, name=out.name, allow_empty=empty)
-            described |= {"source": sides.source, "left_out": list(sides.left_out)} if sides.source else {}
-            write_json(manifest(str(out)), described)
-    preparation.check(sides.where)
+            with preparation.side():
+                described[out] = imageset.write_imageset(
+                    partial, pictures, items=side.items, name=out.name, allow_empty=empty
+                )
+        preparation.check(sides.where)
+    for out, found in described.items():
+        origin = {"source": sides.source, "left_out": list(sides.left_out)} if sides.source else {}
+        write_json(manifest(str(out)), found | origin)
     with imageset.ImageSet(arguments.train) as written, atomic(grid(str(arguments.train))) as partial:
         imageset.write_grid(partial, written.array(0, min(GRID, len(written))), columns=16, scale=2)
     record.record([arguments.train, arguments.heldout])

@@ -97,29 +97,14 @@ def lmdb(files: Files, reading: LmdbReading) -> Container:
     with open(data, "rb") as handle:
         start = handle.read(512)
     if start[_LMDB_MAGIC_AT : _LMDB_MAGIC_AT + 4] != _LMDB_MAGIC:
-        found = "an LMDB cut off at its start" if 0 < len(start) <= _LMDB_MAGIC_AT else describe(start)
-        raise ValueError(f"{data}: expected an LMDB, found {found}; get it again")
+        raise ValueError(f"{data}: expected an LMDB, found {describe(start)}; get it again")
     try:
         database = lmdb.open(str(data), subdir=False, readonly=True, lock=False, readahead=False, max_spare_txns=16)
-    except lmdb.Error as error:
-        raise ValueError(f"{data}: expected a whole LMDB, found damage ({error}); get it again") from error
-    pages, page = database.info()["last_pgno"] + 1, database.stat()["psize"]
-    if (found := data.stat().st_size) < pages * page:  # a read behind the end would kill this process
-        database.close()
-        raise ValueError(f"{data}: expected {pages * page} bytes or more, found {found}: it is cut off; get it again")
-    try:
-        if reading.key is not None:
-            keys = [reading.key.format(index=i).encode() for i in range(reading.count)]
-            with database.begin() as view, view.cursor() as cursor:
-                if missing := next((key for key in keys if not cursor.set_key(key)), None):
-                    first = next(iter(view.cursor().iternext(values=False)), None)
-                    raise ValueError(
-                        f"{data}: expected a key {missing.decode()!r} (`key`, `count`), found none; the first key is "
-                        f"{first!r}; correct them, or set `key: null` for all keys in byte order"
-                    )
-        else:
-            with database.begin() as view, view.cursor() as cursor:
-                keys = list(cursor.iternext(values=False))
+        try:
+            keys = _keys(database, data, reading)
+        except BaseException:
+            database.close()
+            raise
     except lmdb.Error as error:
         raise ValueError(f"{data}: expected a whole LMDB, found damage ({error}); get it again") from error
 
@@ -133,6 +118,25 @@ def lmdb(files: Files, reading: LmdbReading) -> Container:
     readable = all(key.isascii() and key.decode("ascii").isprintable() for key in keys)
     found = [key.decode("ascii") if readable else key.hex() for key in keys]
     return Container(found, [None] * len(keys), contents)
+
+
+def _keys(database: Any, data: Path, reading: LmdbReading) -> list[bytes]:
+    """The keys of the images, in order."""
+    pages, page = database.info()["last_pgno"] + 1, database.stat()["psize"]
+    if (found := data.stat().st_size) < pages * page:  # a read behind the end would kill this process
+        raise ValueError(f"{data}: expected {pages * page} bytes or more, found {found}: it is cut off; get it again")
+    with database.begin() as view, view.cursor() as cursor:
+        if reading.key is None:
+            return list(cursor.iternext(values=False))
+        keys = [reading.key.format(index=i).encode() for i in range(reading.count)]
+        missing = next((key for key in keys if not cursor.set_key(key)), None)
+        if missing is None:
+            return keys
+        cursor.first()
+        raise ValueError(
+            f"{data}: expected a key {missing.decode()!r} (`key`, `count`), found none; the first key is "
+            f"{cursor.key()!r}; correct them, or set `key: null` for all keys in byte order"
+        )
 
 
 def _lmdb_file(files: Files, reading: LmdbReading) -> Path:

@@ -45,25 +45,25 @@ class Incomplete(Exception):
 
 
 class Preparation:
-    """The images of both sides of a dataset, and every one that cannot be used, until the end or MOST of them."""
+    """The images of both sides of a dataset, and the names of all that cannot be used, until there are MOST of them."""
 
     def __init__(self, report: Callable[[Unusable], None], workers: int = 1):
         self.unusable: dict[str, str] = {}  # name -> reason
         self._report, self._workers = report, workers
 
     def pictures(self, side: Side) -> Iterator[Picture]:
-        """The images of a side, ready to be written. Raises Incomplete behind the last one if any was unusable."""
-        before = len(self.unusable)
+        """The images of a side, ready to be written. Raises Incomplete behind the last one if any was unusable, on
+        this side or before."""
         for made in in_order((partial(_made, task) for task in side.tasks(range(len(side)))), self._workers):
-            if isinstance(made, Picture):
-                if not self.unusable:
-                    yield made
-            elif made.name not in self.unusable:  # mirror images fail a second time
+            if len(self.unusable) >= MOST:
+                break
+            if isinstance(made, Unusable):
+                if made.name not in self.unusable:  # mirror images fail a second time
+                    self._report(made)
                 self.unusable[made.name] = made.reason
-                self._report(made)
-                if len(self.unusable) >= MOST:
-                    break
-        if len(self.unusable) > before:
+            elif not self.unusable:
+                yield made
+        if self.unusable:
             raise Incomplete
 
     @contextmanager
