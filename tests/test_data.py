@@ -1,12 +1,14 @@
 """Sources and latent statistics: splits without leaks, equal draws, decoding of anything, parity in float64."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from lct.data.decode import centre_crop, read_image
 from lct.data.latents import (
     Moments,
     Statistics,
@@ -16,8 +18,8 @@ from lct.data.latents import (
     statistics,
     tails,
 )
-from lct.data.settings import Dataset, DigitsSource, Encoding, FolderSource, PatchesSource, TrainedAutoencoder
-from lct.data.sources import SOURCES, centre_crop, load, read_image
+from lct.data.settings import Dataset, DigitsSource, Encoding, FolderSource, PatchesSource, Source, TrainedAutoencoder
+from lct.data.sources import SOURCES, load
 
 
 def digits(**changes):
@@ -211,7 +213,7 @@ def test_transparent_pixels_become_white(tmp_path):
 def test_an_image_that_is_not_rgb_or_grey_is_refused_by_name_unless_conversion_is_asked_for(tmp_path, mode, ending):
     path = tmp_path / f"x.{ending}"
     Image.new(mode, (8, 8)).save(path)
-    with pytest.raises(ValueError, match=rf"x\.{ending}: expected .*found mode {mode}.*set source\.convert: true"):
+    with pytest.raises(ValueError, match=rf"x\.{ending}: expected .*found mode {mode}.*set `convert: true`"):
         read_image(path, 8)
     assert read_image(path, 8, convert=True).shape == (8, 8, 3)
 
@@ -282,7 +284,7 @@ def test_the_centre_crop_halves_scales_and_cuts_the_middle():
 
 
 def test_every_kind_of_source_has_a_function():
-    assert {cls.kind for cls in (DigitsSource, PatchesSource, FolderSource)} == set(SOURCES)
+    assert {cls.kind for cls in get_args(Source)} == set(SOURCES)
 
 
 @pytest.mark.parametrize(

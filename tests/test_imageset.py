@@ -39,13 +39,13 @@ def test_what_is_read_is_what_was_written(written):
         opened[11]
 
 
-def test_the_file_is_a_plain_zip_of_stored_pngs(written):
+def test_the_file_is_a_plain_zip_of_stored_images(written):
     folder, images, _ = written
     with zipfile.ZipFile(folder / "set.zip") as archive:
         assert archive.testzip() is None
-        assert archive.namelist() == [f"{i:06d}.png" for i in range(11)]
+        assert archive.namelist() == [f"{i:06d}.webp" for i in range(11)]
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
-        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(archive.read("000004.png")))), images[4])
+        np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(archive.read("000004.webp")))), images[4])
 
 
 def test_equal_images_give_equal_bytes_whenever_they_are_written(written, tmp_path, monkeypatch):
@@ -143,12 +143,12 @@ def test_a_changed_byte_is_noticed_by_the_hash(written):
 def test_an_image_damaged_inside_is_named(written):
     folder, _, manifest = written
     content = bytearray((folder / "set.zip").read_bytes())
-    start = content.index(b"\x89PNG", content.index(b"000002.png"))
+    start = content.index(b"RIFF", content.index(b"000002.webp"))
     content[start : start + 4] = b"JUNK"
     (folder / "set.zip").write_bytes(content)
     opened = ImageSet(folder / "set.zip")
     opened[1], opened[3]
-    with pytest.raises(ValueError, match="image 2: expected an RGB PNG") as error:
+    with pytest.raises(ValueError, match="image 2: expected a whole RGB image") as error:
         opened[2]
     one_line(error)
 

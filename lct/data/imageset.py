@@ -1,4 +1,4 @@
-"""The one image-set format: a zip of stored PNG files 000000.png, 000001.png, ..., RGB uint8, all of one size.
+"""The one image-set format: a zip of stored lossless WebP files 000000.webp, 000001.webp, ..., RGB uint8, of one size.
 
 Real images, reconstructions and samples are written and read here and nowhere else. Equal images give equal bytes
 (fixed names, dates and encoder settings), so a set is identified by its hash; entries are stored, not deflated, so
@@ -13,6 +13,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,30 @@ import numpy as np
 from PIL import Image
 
 FORMAT = 1
+ENDINGS = ("webp", "png")  # written; and written by earlier versions, or brought by users
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's epoch: the same images give the same bytes on any day
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # fixed part of a zip entry's local header
 
 
+@dataclass(frozen=True)
+class Picture:
+    """An image with its bytes in a set: encoding is most of the work of writing, and can be done in any thread."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    content: bytes
+
+
+def encode(image: np.ndarray) -> Picture:
+    """One (H, W, 3) uint8 image, losslessly encoded."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected uint8 (H, W, 3), found {image.dtype} {image.shape}; convert it to RGB first")
+    buffer = io.BytesIO()
+    Image.fromarray(image, "RGB").save(buffer, "WEBP", lossless=True, quality=0, method=0)
+    return Picture(image, buffer.getvalue())
+
+
 def png(image: np.ndarray) -> bytes:
-    """One (H, W, 3) uint8 image as PNG bytes."""
+    """One (H, W, 3) or (H, W) uint8 image as PNG bytes, for people to look at."""
     buffer = io.BytesIO()
     Image.fromarray(image, "RGB" if image.ndim == 3 else "L").save(buffer, "PNG", compress_level=6, optimize=False)
     return buffer.getvalue()
@@ -33,49 +52,52 @@ def png(image: np.ndarray) -> bytes:
 
 def write_imageset(
     path: Path | str,
-    images: Iterable[np.ndarray],
+    images: Iterable[np.ndarray | Picture],
     *,
     items: Sequence[dict[str, Any]] | None = None,
     name: str | None = None,
+    allow_empty: bool = False,
 ) -> dict[str, Any]:
     """Stream `images` into a new set at `path`; returns its manifest.
 
-    images: (H, W, 3) uint8 arrays of one size, consumed one at a time.
+    images: (H, W, 3) uint8 arrays of one size, or such images encoded already, consumed one at a time.
     items:  what is known of each image, {"source": str, "label": int | None}; as many as there are images.
     name:   the file's final name where `path` is a temporary one.
+    allow_empty: whether no image at all is right, as on the held-out side of a dataset that holds none out.
     """
     content, shape, count = hashlib.sha256(), None, 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for image in images:
             where = f"image {count} of {name or path}"
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-                raise ValueError(
-                    f"{where}: expected uint8 (H, W, 3), found {image.dtype} {image.shape}; convert it to RGB first"
-                )
-            if shape is None:
-                shape = image.shape
-            if image.shape != shape:
-                raise ValueError(f"{where}: expected {shape} like the first, found {image.shape}; resize all alike")
-            entry = zipfile.ZipInfo(f"{count:06d}.png", _DATE)
+            try:
+                picture = image if isinstance(image, Picture) else encode(image)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+            found = picture.pixels.shape
+            shape = shape or found
+            if found != shape:
+                raise ValueError(f"{where}: expected {shape} like the first, found {found}; resize all alike")
+            entry = zipfile.ZipInfo(f"{count:06d}.{ENDINGS[0]}", _DATE)
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every operating system
-            archive.writestr(entry, png(image))
-            content.update(np.ascontiguousarray(image))
+            archive.writestr(entry, picture.content)
+            content.update(np.ascontiguousarray(picture.pixels))
             count += 1
-    if shape is None:
+    if shape is None and not allow_empty:
         raise ValueError(f"{name or path}: expected at least one image, found none; check the source's settings")
     items = [{"source": f"{i:06d}", "label": None} for i in range(count)] if items is None else list(items)
     if len(items) != count:
         raise ValueError(f"{name or path}: expected one item per image, found {len(items)} for {count} images")
     with open(path, "rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    height, width = shape[:2] if shape else (0, 0)
     return {
         "format": FORMAT,
         "file": name or Path(path).name,
         "bytes": os.path.getsize(path),
         "sha256": digest,
         "count": count,
-        "height": shape[0],
-        "width": shape[1],
+        "height": height,
+        "width": width,
         "content_sha256": content.hexdigest(),  # of the pixels alone, whatever container holds them
         "items": items,
     }
@@ -96,21 +118,23 @@ class ImageSet:
                 f"{path}: expected a whole image set, found a damaged zip ({error}); "
                 f"make it again: snakemake --force {path}"
             ) from error
-        expected = [f"{i:06d}.png" for i in range(len(entries))]
-        if not entries or [e.filename for e in entries] != expected or any(e.compress_type for e in entries):
+        ending = entries[0].filename.rpartition(".")[2] if entries else ENDINGS[0]
+        expected = [f"{i:06d}.{ending}" for i in range(len(entries))]
+        stored = not any(entry.compress_type for entry in entries)
+        if ending not in ENDINGS or [entry.filename for entry in entries] != expected or not stored:
             raise ValueError(
-                f"{path}: expected stored 000000.png, 000001.png, ..., found a zip of {len(entries)} other files; "
-                "make image sets with lct.data.imageset.write_imageset"
+                f"{path}: expected stored 000000.{ENDINGS[0]}, 000001.{ENDINGS[0]}, ..., found a zip of {len(entries)} "
+                "other files; make image sets with lct.data.imageset.write_imageset"
             )
         self._spans = [(entry.header_offset, entry.file_size) for entry in entries]
         self._descriptor = os.open(self.path, os.O_RDONLY)
-        self.height, self.width = self[0].shape[:2]
+        self.height, self.width = self[0].shape[:2] if entries else (0, 0)
 
     def __len__(self) -> int:
         return len(self._spans)
 
     def read(self, index: int) -> bytes:
-        """The PNG bytes of one image."""
+        """The encoded bytes of one image."""
         offset, size = self._spans[index]
         header = os.pread(self._descriptor, _LOCAL_HEADER.size, offset)
         if len(header) == _LOCAL_HEADER.size and header[:4] == b"PK\x03\x04":
@@ -128,13 +152,13 @@ class ImageSet:
             raise IndexError(f"{self.path}: image {index} of {len(self)}")
         content = self.read(index)
         try:
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=("WEBP", "PNG")) as image:
                 if image.mode != "RGB":
                     raise ValueError(f"mode {image.mode}")
                 return np.array(image)
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(
-                f"{self.path}: image {index}: expected an RGB PNG, found damage ({error}); "
+                f"{self.path}: image {index}: expected a whole RGB image, found damage ({error}); "
                 f"make it again: snakemake --force {self.path}"
             ) from error
 

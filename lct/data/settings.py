@@ -6,6 +6,9 @@ Torch-free, so that the graph can be parsed without importing torch.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lct.download.settings import Origin
+from lct.files.archive import Limits
+
 
 def _require(condition: bool, where: str, expected: str, found: object) -> None:
     if not condition:
@@ -58,23 +61,139 @@ class PatchesSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FolderSource:
-    """Image files in a folder, any size and any of Pillow's formats, in sorted order of their relative names."""
+class Reading:
+    """How images are taken out of files, whatever these are. Every container has an order of its own."""
 
-    kind: Literal["folder"] = "folder"  # image files in a local folder; no labels
-    path: str  # the folder; relative to the repository root unless absolute
-    recursive: bool = True  # also look into folders below it
-    extensions: tuple[str, ...] = ("png", "jpg", "jpeg", "webp", "bmp", "ppm", "tif", "tiff")  # others are ignored
-    first: int | None = None  # keep only the first so many, in sorted order; null: all
-    convert: bool = False  # bring palette, transparent, CMYK and 16-bit images to RGB too; false: stop at the first
+    first: int | None = None  # keep only the first so many usable images, in the source's own order; null: all
+    count: int | None = None  # images that the source must hold, exceptions included; null: not checked
+    exceptions: tuple[str, ...] = ()  # names of images known to be damaged: left out, and named in the manifest
+    convert: bool = (
+        False  # bring palette, transparent, CMYK and 16-bit images to RGB too; false: a stop that names them
+    )
+    min_side: int = 2  # an image with a shorter side is unusable; others below the resolution are enlarged
+    split: Literal["seeded", "ordered"] = "seeded"  # seeded: both sides drawn, training images in a seeded order;
+    # ordered: the first `train` images are for training, the last `heldout` ones held out, in the source's own order
 
     def __post_init__(self):
-        _require(bool(self.path), "path", "a folder's name", repr(self.path))
-        _require(bool(self.extensions), "extensions", "at least one", self.extensions)
         _require(self.first is None or self.first > 0, "first", "a positive count or null", self.first)
+        _require(self.count is None or self.count > 0, "count", "a positive count or null", self.count)
+        _require(self.min_side >= 1, "min_side", "a positive side in pixels", self.min_side)
+        _require(len(set(self.exceptions)) == len(self.exceptions), "exceptions", "every name once", self.exceptions)
+
+    @property
+    def available(self) -> int | None:
+        """Usable images, as far as the settings tell; None: not known."""
+        left = None if self.count is None else self.count - len(self.exceptions)
+        return min((n for n in (self.first, left) if n is not None), default=None)
 
 
-Source = DigitsSource | PatchesSource | FolderSource
+_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "bmp", "ppm", "tif", "tiff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderReading(Reading):
+    """Image files, any size and mixed formats, in sorted order of their relative names; hidden files are no images."""
+
+    kind: Literal["folder"] = "folder"  # image files in a folder
+    recursive: bool = True  # also look into folders below it
+    extensions: tuple[str, ...] = _EXTENSIONS  # other files are ignored
+    labels: Literal["none", "folders"] = "none"  # folders: an image's label is the number of its sub-folder, sorted
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require(bool(self.extensions), "extensions", "at least one", self.extensions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveReading(Reading):
+    """Image files in one or more zip or tar archives, read where they are, in sorted order of their names."""
+
+    kind: Literal["archive"] = "archive"  # image files in zip or tar archives (tar: also gz, bz2, xz)
+    extensions: tuple[str, ...] = _EXTENSIONS  # other files are ignored
+    labels: Literal["none", "folders"] = "none"  # folders: an image's label is the number of its sub-folder, sorted
+    inside: str = ""  # only the members below this folder of the archive; names are then relative to it
+    limits: Limits = field(default_factory=Limits)  # what an archive may hold
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require(bool(self.extensions), "extensions", "at least one", self.extensions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetReading(Reading):
+    """Rows of parquet files, in order; an image is a column of encoded bytes, or of {bytes, path} as on the hub."""
+
+    kind: Literal["parquet"] = "parquet"  # parquet files
+    image: str = "image"  # column of the encoded images
+    label: str | None = None  # column of labels, whole numbers; null: no labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmdbReading(Reading):
+    """Encoded images in an LMDB, in byte order of their keys as LSUN has them, or under numbered keys."""
+
+    kind: Literal["lmdb"] = "lmdb"  # an LMDB folder, or a zip or tar that holds one (unpacked beside it, once)
+    key: str | None = None  # keys by number, such as 256-{index:05d}, from 0 to `count` - 1; null: every key there is
+    inside: str = ""  # the folder of data.mdb in the archive or folder; needed where there are several
+    limits: Limits = field(default_factory=Limits)  # what an archive may hold
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require(self.key is None or "{index" in self.key, "key", "a pattern with {index}, or null", self.key)
+        _require(self.key is None or self.count is not None, "count with key", "how many keys there are", self.count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderSource(FolderReading):
+    """A local folder of images."""
+
+    path: str  # the folder; relative to the repository root unless absolute
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveSource(ArchiveReading):
+    """A local archive of images."""
+
+    path: str  # the zip or tar; relative to the repository root unless absolute
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetSource(ParquetReading):
+    """Local parquet files."""
+
+    path: str  # a file, or a folder of *.parquet files, read in sorted order; relative to the root unless absolute
+
+
+@dataclass(frozen=True, kw_only=True)
+class LmdbSource(LmdbReading):
+    """A local LMDB."""
+
+    path: str  # the LMDB, or an archive of it; relative to the repository root unless absolute
+
+
+FilesReading = FolderReading | ArchiveReading | ParquetReading | LmdbReading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alternative:
+    """One way to get a dataset: where its files come from, and what they are."""
+
+    origin: Origin  # where the files come from
+    read: FilesReading  # what the files are
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadSource:
+    """Files that the graph downloads to resources/{dataset}/; the alternatives are tried in order."""
+
+    kind: Literal["download"] = "download"  # downloaded by the graph, once for all scales
+    alternatives: tuple[Alternative, ...]  # tried in order; the one that worked is recorded in download.json
+
+    def __post_init__(self):
+        _require(bool(self.alternatives), "alternatives", "at least one", self.alternatives)
+
+
+Source = DigitsSource | PatchesSource | FolderSource | ArchiveSource | ParquetSource | LmdbSource | DownloadSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,10 +294,15 @@ class Dataset:
         _require(self.heldout >= 0, "heldout", "zero or more", self.heldout)
         if self.train is None:
             expected = "a count (augmented and cropped images have no natural number)"
-            _require(self.source.kind == "folder", f"train with source {self.source.kind}", expected, None)
+            drawn = isinstance(self.source, DigitsSource | PatchesSource)
+            _require(not drawn, f"train with source {self.source.kind}", expected, None)
         if isinstance(self.source, PatchesSource):
             blocks = self.source.split == "positions" or self.source.block >= self.resolution
             _require(blocks, "source.block", f"at least the resolution, {self.resolution}", self.source.block)
+        for reading in readings(self.source):
+            needed = (self.train or 1) + self.heldout
+            enough = reading.available is None or reading.available >= needed
+            _require(enough, "train, heldout", f"at most the source's {reading.available} images", needed)
         factor = self.autoencoder.downsampling
         _require(self.resolution % factor == 0, "resolution", f"a multiple of {factor}", self.resolution)
 
@@ -186,3 +310,10 @@ class Dataset:
     def count(self) -> int | None:
         """Training latents: `train`, and their mirror images where those are appended; None: as many as there are."""
         return self.train and self.train * (2 if self.flips == "appended" else 1)
+
+
+def readings(source: Source) -> tuple[Reading, ...]:
+    """Every way in which a source may be read; none for images that are computed."""
+    if isinstance(source, DownloadSource):
+        return tuple(alternative.read for alternative in source.alternatives)
+    return (source,) if isinstance(source, Reading) else ()

@@ -1,51 +1,79 @@
 """Sources of images: one function per kind of source, from settings to a training and a held-out side.
 
-Every side knows its items (where each image comes from, its label) before an image is decoded, and hands its images
-out one at a time, (H, W, 3) uint8. The held-out side is set apart before any augmentation or crop. A new kind of source
-is a settings class in lct/data/settings.py and a function in SOURCES.
+Every side knows its items (where each image comes from, its label) before an image is decoded, and hands out one task
+per image, in order, that makes it, (H, W, 3) uint8, in any thread. The held-out side is set apart before any
+augmentation or crop. A new kind of source is a settings class in lct/data/settings.py and a function in SOURCES; a new
+container of image files is one in lct/data/readers.py.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 
-from lct.data.settings import Dataset, DigitsSource, FolderSource, PatchesSource
+from lct.data.containers import Fetched, Place
+from lct.data.decode import decode
+from lct.data.readers import open_source
+from lct.data.settings import Dataset, DigitsSource, DownloadSource, PatchesSource, Reading
 from lct.streams import generator
 
 _DIGITS_WHITE = 16  # the digits' largest grey level
 _WORK = 4  # digits are warped at this multiple of their final side, then reduced: no jagged edges
 
 
+Task = Callable[[], np.ndarray]  # makes one image
+
+
 @dataclass(frozen=True)
 class Side:
-    """One side of a split: `items[i]` describes the image that `image(i)` makes."""
+    """One side of a split: `items[i]` describes the image that `image(i)` makes; `tasks` gives several, in order."""
 
     items: list[dict[str, Any]]
-    image: Callable[[int], np.ndarray]
+    tasks: Callable[[Sequence[int]], Iterator[Task]]
 
     def __len__(self) -> int:
         return len(self.items)
 
+    def image(self, index: int) -> np.ndarray:
+        return next(self.tasks([index]))()
+
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (self.image(i) for i in range(len(self)))
+        return (task() for task in self.tasks(range(len(self))))
 
 
 @dataclass(frozen=True)
 class Sides:
     train: Side
     heldout: Side
+    where: str = ""  # name of the source in messages
+    source: dict[str, Any] = field(default_factory=dict)  # what was read: kind, files with their hashes, origin
+    left_out: tuple[str, ...] = ()  # names of the source's images that are on no side because settings say so
 
 
-def load(dataset: Dataset, root: Path | str = ".") -> Sides:
-    """The two sides of `dataset`; relative folders are looked up in `root`."""
-    sides = SOURCES[dataset.source.kind](dataset.source, dataset, Path(root))
-    return Sides(_with_flips(sides.train), sides.heldout) if dataset.flips == "appended" else sides
+def load(
+    dataset: Dataset, root: Path | str = ".", fetched: Fetched | None = None, scratch: Path | str | None = None
+) -> Sides:
+    """The two sides of `dataset`.
+
+    root:    where relative paths are looked up.
+    fetched: the downloaded files of a dataset whose source is a download, and which alternative they are.
+    scratch: folder for temporary files, for containers that cannot be read in any order; null: the system's.
+    """
+    sides = SOURCES[dataset.source.kind](dataset.source, dataset, Place(Path(root), fetched, scratch))
+    return dataclasses.replace(sides, train=_with_flips(sides.train)) if dataset.flips == "appended" else sides
+
+
+def _each(image: Callable[[int], np.ndarray]) -> Callable[[Sequence[int]], Iterator[Task]]:
+    """Tasks of images that are made from their index alone."""
+    return lambda indices: (partial(image, i) for i in indices)
 
 
 def _permutation(count: int, seed: int, stream: str) -> list[int]:
@@ -60,10 +88,19 @@ def _uniform(seed: int, stream: str, index: int, count: int) -> list[float]:
 def _with_flips(side: Side) -> Side:
     count = len(side)
     mirrored = [{**item, "source": item["source"] + " mirrored"} for item in side.items]
-    return Side(side.items + mirrored, lambda i: side.image(i) if i < count else side.image(i - count)[:, ::-1].copy())
+
+    def mirror(task: Task) -> np.ndarray:
+        return task()[:, ::-1].copy()
+
+    def tasks(indices: Sequence[int]) -> Iterator[Task]:
+        for flip, run in groupby(indices, lambda i: i >= count):
+            own = side.tasks([i - count * flip for i in run])
+            yield from (partial(mirror, task) for task in own) if flip else own
+
+    return Side(side.items + mirrored, tasks)
 
 
-def digits(source: DigitsSource, dataset: Dataset, root: Path) -> Sides:
+def digits(source: DigitsSource, dataset: Dataset, place: Place) -> Sides:
     """scikit-learn's digits, bicubic from 8x8 to the resolution, each image one affine jitter of one original."""
     from sklearn.datasets import load_digits
 
@@ -83,7 +120,7 @@ def digits(source: DigitsSource, dataset: Dataset, root: Path) -> Sides:
             grey = _jitter(originals[picks[i]] / _DIGITS_WHITE, dataset.resolution, source, draws)
             return np.repeat(grey[:, :, None], 3, axis=2)
 
-        return Side([{"source": f"digit {p}", "label": int(classes[p])} for p in picks], image)
+        return Side([{"source": f"digit {p}", "label": int(classes[p])} for p in picks], _each(image))
 
     return Sides(side("train", dataset.train), side("heldout", dataset.heldout))
 
@@ -103,7 +140,7 @@ def _jitter(original: np.ndarray, resolution: int, source: DigitsSource, draws: 
     return np.rint(255 * small.clip(0, 1)).astype(np.uint8)
 
 
-def patches(source: PatchesSource, dataset: Dataset, root: Path) -> Sides:
+def patches(source: PatchesSource, dataset: Dataset, place: Place) -> Sides:
     """Distinct crops of one photograph, in a seeded order."""
     from sklearn.datasets import load_sample_image
 
@@ -131,7 +168,7 @@ def patches(source: PatchesSource, dataset: Dataset, root: Path) -> Sides:
             top, left = picks[i]
             return pixels[top : top + crop, left : left + crop].copy()
 
-        return Side([item(top, left) for top, left in picks], image)
+        return Side([item(top, left) for top, left in picks], _each(image))
 
     positions = np.argwhere(np.ones((max(0, height - crop + 1), max(0, width - crop + 1)), bool))
     positions = positions[_permutation(len(positions), dataset.split_seed, f"patches/{source.photograph}")]
@@ -154,84 +191,55 @@ def _heldout_blocks(rows: int, columns: int, seed: int) -> np.ndarray:
     return heldout[:rows, :columns]
 
 
-def folder(source: FolderSource, dataset: Dataset, root: Path) -> Sides:
-    """Image files of a folder; held-out ones are drawn by the seed, training ones come in a seeded order."""
-    place = root / source.path
-    if not place.is_dir():
-        raise FileNotFoundError(f"{place}: expected a folder of images, found none; correct source.path of the dataset")
-    endings = {"." + extension.lower().lstrip(".") for extension in source.extensions}
-    found = place.rglob("*") if source.recursive else place.glob("*")
-    names = sorted(p.relative_to(place).as_posix() for p in found if p.suffix.lower() in endings and p.is_file())
-    names = names[: source.first]
-    if not names:
-        raise ValueError(f"{place}: expected images ending in {sorted(endings)}, found none; correct source.path")
-    if source.first is not None and len(names) < source.first:
-        raise ValueError(f"{place}: expected {source.first} images (source.first), found {len(names)}; complete it")
-    train = len(names) - dataset.heldout if dataset.train is None else dataset.train
-    if train < 1 or train + dataset.heldout > len(names):
+def files(source: Reading | DownloadSource, dataset: Dataset, place: Place) -> Sides:
+    """Images in files of some kind, local or downloaded: chosen and divided as the reading options say."""
+    where, reading, container = open_source(source, place)
+    count = len(container.names)
+    if reading.count is not None and count != reading.count:
         raise ValueError(
-            f"{place}: expected {dataset.heldout} held-out and {dataset.train or 'some'} training images, found "
-            f"{len(names)} images in all; lower heldout or train"
+            f"{where}: expected {reading.count} images (`count`), found {count}; complete the files or correct `count`"
         )
-    order = _permutation(len(names), dataset.split_seed, "folder/split")
-
-    def side(picks: list[int]) -> Side:
-        items = [{"source": names[pick], "label": None} for pick in picks]
-        return Side(items, lambda i: read_image(place / names[picks[i]], dataset.resolution, source.convert))
-
-    return Sides(side(order[dataset.heldout : dataset.heldout + train]), side(order[: dataset.heldout]))
-
-
-def read_image(path: Path, resolution: int, convert: bool = False) -> np.ndarray:
-    """One image file as (resolution, resolution, 3) uint8: turned as its EXIF tag says, brought to RGB, centre-cropped.
-
-    Grey is written three times. With `convert`, palette and CMYK images become RGB, transparency is laid over white,
-    and 16-bit greys keep their upper eight bits; without it they are refused by name, as are animated images, those
-    with no way to RGB, and damaged or cut-off ones.
-    """
-    from PIL import ImageOps
-
-    if ImageFile.LOAD_TRUNCATED_IMAGES:  # another library's choice would turn a cut-off file into a grey-bottomed image
-        raise RuntimeError("Pillow is set to accept cut-off images; unset PIL.ImageFile.LOAD_TRUNCATED_IMAGES")
-    try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError(f"{image.n_frames} frames")
-            image.load()
-            if not convert and (image.mode not in ("RGB", "L") or image.has_transparency_data):
-                raise ValueError(f"mode {image.mode}; to bring such images to RGB, set source.convert: true")
-            return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        reason = str(error).replace(str(path), "").strip() or type(error).__name__
+    if missing := sorted(set(reading.exceptions) - set(container.names)):
         raise ValueError(
-            f"{path}: expected a whole still image that can be made RGB, found {reason}; repair or remove the file"
-        ) from error
+            f"{where}: expected every name of `exceptions` among the images, found none called {missing[0]!r}; names "
+            f"look like {container.names[0]!r}"
+        )
+    left_out = set(reading.exceptions)
+    usable = [i for i, name in enumerate(container.names) if name not in left_out][: reading.first]
+    if reading.first is not None and len(usable) < reading.first:
+        raise ValueError(f"{where}: expected {reading.first} images (`first`), found {len(usable)}; complete it")
+    train = len(usable) - dataset.heldout if dataset.train is None else dataset.train
+    if train < 1 or train + dataset.heldout > len(usable):
+        raise ValueError(
+            f"{where}: expected {dataset.heldout} held-out and {dataset.train or 'some'} training images, found "
+            f"{len(usable)} images in all; lower heldout or train"
+        )
+    if reading.split == "seeded":
+        order = [usable[i] for i in _permutation(len(usable), dataset.split_seed, "folder/split")]
+        picks = {"train": order[dataset.heldout : dataset.heldout + train], "heldout": order[: dataset.heldout]}
+    else:
+        picks = {"train": usable[:train], "heldout": usable[len(usable) - dataset.heldout :]}
+
+    def side(own: list[int]) -> Side:
+        names = container.names
+
+        def tasks(indices: Sequence[int]) -> Iterator[Task]:
+            wanted = [own[i] for i in indices]
+            for i, content in zip(wanted, container.contents(wanted), strict=True):
+                yield partial(decode, content, names[i], dataset.resolution, reading.convert, reading.min_side)
+
+        return Side([{"source": names[i], "label": container.labels[i]} for i in own], tasks)
+
+    kept = sorted(left_out, key=container.names.index)
+    return Sides(side(picks["train"]), side(picks["heldout"]), where, container.source, tuple(kept))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit greys arrive as I;16 or, from PNG, as 32-bit integers
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"mode {image.mode} with values {values.min()}..{values.max()}, outside 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8), "L").convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels of unknown range")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def centre_crop(image: Image.Image, resolution: int) -> Image.Image:
-    """ADM's crop: halve with a box filter while the shorter side is at least twice the resolution, scale the shorter
-    side to it (bicubic), cut out the middle. Source: the authors' preprocessing (their datasets_prep)."""
-    while min(image.size) >= 2 * resolution:
-        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
-    scale = resolution / min(image.size)
-    size = (max(resolution, round(image.width * scale)), max(resolution, round(image.height * scale)))
-    image = image.resize(size, Image.Resampling.BICUBIC)
-    left, top = (image.width - resolution) // 2, (image.height - resolution) // 2
-    return image.crop((left, top, left + resolution, top + resolution))
-
-
-SOURCES: dict[str, Callable[[Any, Dataset, Path], Sides]] = {"digits": digits, "patches": patches, "folder": folder}
+SOURCES: dict[str, Callable[[Any, Dataset, Place], Sides]] = {
+    "digits": digits,
+    "patches": patches,
+    "folder": files,
+    "archive": files,
+    "parquet": files,
+    "lmdb": files,
+    "download": files,
+}

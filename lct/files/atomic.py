@@ -23,7 +23,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     or not writable.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
+    partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
@@ -31,13 +31,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         publish(partial, path)
     except OSError as error:
         _remove(partial)
-        if error.errno in _UNWRITABLE:
-            raise OSError(
-                error.errno,
-                f"{path}: expected a writable place, found: {os.strerror(error.errno)}; "
-                "nothing was left half-written: free space or fix the permissions, then run the same command again",
-            ) from error
-        raise
+        raise _explained(path, error) from error
     except BaseException:
         _remove(partial)
         raise
@@ -103,9 +97,46 @@ def read_json(path: Path | str, hint: str = "") -> Any:
         raise ValueError(f"{path}: expected JSON, found damage ({error}); {advice}") from error
 
 
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """The same for a folder: yields a new one beside `path`, which must not exist when the block ends."""
+    path = Path(path)
+    partial = _partial(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        partial.mkdir()
+        yield partial
+        os.replace(partial, path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        _remove(partial)
+        raise _explained(path, error) from error
+    except BaseException:
+        _remove(partial)
+        raise
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
+
+
+def _explained(path: Path, error: OSError) -> OSError:
+    if error.errno not in _UNWRITABLE:
+        return error
+    return OSError(
+        error.errno,
+        f"{path}: expected a writable place, found: {os.strerror(error.errno)}; "
+        "nothing was left half-written: free space or fix the permissions, then run the same command again",
+    )
+
+
 def _remove(partial: Path) -> None:
     try:
-        partial.unlink(missing_ok=True)
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
     except OSError:  # the error that brought us here says more
         return
 

@@ -1,5 +1,16 @@
 # Images: each dataset's training and held-out side, one file each.
+def image_threads(wildcards):
+    """Decoding files is worth threads; the small images that are computed here are not."""
+    return (
+        1
+        if PLAN.datasets[wildcards.dataset].source.kind in ("digits", "patches")
+        else 8
+    )
+
+
 rule images:
+    input:
+        download=lambda wildcards: PLAN.download_of(wildcards.dataset) or [],
     output:
         train=PATHS.images("{dataset}", "train"),
         heldout=PATHS.images("{dataset}", "heldout"),
@@ -12,11 +23,12 @@ rule images:
         PATHS.log("images", "{dataset}.tsv")
     conda:
         "../envs/lct.yaml"
-    threads: 1
+    threads: image_threads
     resources:
-        **resource_class("local"),
+        **resource_class("prepare"),
     params:
         settings=dataset_settings("images"),
     shell:
         "python -m lct.cli.images --settings {params.settings:q}"
+        " --download {input.download:q} --workers {threads}"
         " --train {output.train:q} --heldout {output.heldout:q} 2> {log:q}"

@@ -1,0 +1,94 @@
+"""What a container of encoded images is, whatever its format, and how one that only reads forward serves any order."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+Content = Callable[[], bytes]  # gives the encoded bytes of one image, in any thread
+LARGEST = 2**28  # bytes of one encoded image
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A dataset's finished download, each file checked against its record."""
+
+    folder: Path  # resources/{dataset}; archives are unpacked below it
+    files: tuple[tuple[Path, str], ...]  # (file, sha256), in reading order
+    alternative: int  # index in the dataset's source.alternatives
+    origin: dict[str, Any] = field(default_factory=dict)  # settings of the origin that worked
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source's files may be."""
+
+    root: Path  # relative paths are looked up here
+    fetched: Fetched | None = None  # of a dataset whose source is a download
+    scratch: Path | str | None = None  # for temporary files; null: the system's folder
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one source."""
+
+    where: str  # name of the source in messages
+    names: dict[Path, str]  # file -> its name in the source, in reading order
+    unpacked: Path  # an archive's content goes here, where it has to be unpacked
+    scratch: Path | str | None  # for temporary files
+
+
+@dataclass(frozen=True)
+class Container:
+    """Encoded images, numbered in the container's own order."""
+
+    names: list[str]  # different from each other
+    labels: list[int | None]
+    contents: Callable[[Sequence[int]], Iterator[Content]]  # the images of these numbers, in the order asked for
+    source: dict[str, Any] = field(default_factory=dict)  # what was read, for the manifest
+
+
+class Sequential:
+    """Contents of a container that is read from front to end: straight through where that is the order asked for,
+    otherwise by way of a temporary file, which the operating system removes whatever happens."""
+
+    def __init__(self, forward: Callable[[], Iterator[tuple[int, bytes]]], scratch: Path | str | None, ordered=False):
+        self._forward, self._scratch = forward, scratch
+        self._ordered = ordered  # whether `forward` gives rising numbers
+        self._spans: dict[int, tuple[int, int]] | None = None
+
+    def __call__(self, indices: Sequence[int]) -> Iterator[Content]:
+        indices = list(indices)
+        if self._ordered and all(a < b for a, b in zip(indices, indices[1:], strict=False)) and len(indices) > 1:
+            return self._through(indices)
+        return self._spooled(indices)
+
+    def _through(self, indices: list[int]) -> Iterator[Content]:
+        wanted = iter(indices)
+        next_one = next(wanted)
+        for i, content in self._forward():
+            if i == next_one:
+                yield partial(_same, content)
+                if (next_one := next(wanted, None)) is None:
+                    return
+
+    def _spooled(self, indices: list[int]) -> Iterator[Content]:
+        if self._spans is None:
+            self._file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 lives as long as this object
+            spans, at = {}, 0
+            for i, content in self._forward():
+                self._file.write(content)
+                spans[i] = at, len(content)
+                at += len(content)
+            self._file.flush()
+            self._spans = spans
+        for i in indices:
+            offset, size = self._spans[i]
+            yield partial(os.pread, self._file.fileno(), size, offset)
+
+
+def _same(content: bytes) -> bytes:
+    return content

@@ -1,0 +1,86 @@
+"""From encoded bytes of any origin to one square RGB image, or to one line that says why not."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from lct.files.archive import describe
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no formats that run programs, such as EPS
+
+
+class Unusable(ValueError):
+    """An image that cannot be used: `name` in its source, and the `reason`."""
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(
+            f"{name}: expected a whole still image that can be made RGB, found {reason}; repair or remove the file"
+        )
+        self.name, self.reason = name, reason
+
+
+def read_image(path: Path, resolution: int, convert: bool = False, min_side: int = 1) -> np.ndarray:
+    """One image file, as `decode` makes it."""
+    return decode(path.read_bytes, str(path), resolution, convert, min_side)
+
+
+def decode(
+    content: Callable[[], bytes], name: str, resolution: int, convert: bool = False, min_side: int = 1
+) -> np.ndarray:
+    """One image as (resolution, resolution, 3) uint8: turned as its EXIF tag says, brought to RGB, centre-cropped.
+
+    Grey is written three times. With `convert`, palette and CMYK images become RGB, transparency is laid over white,
+    and 16-bit greys keep their upper eight bits; without it they are unusable, as are animated images, those with no
+    way to RGB, damaged or cut-off ones, and those with a side under `min_side` pixels. Raises Unusable.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:  # another library's choice would turn a cut-off file into a grey-bottomed image
+        raise RuntimeError("Pillow is set to accept cut-off images; unset PIL.ImageFile.LOAD_TRUNCATED_IMAGES")
+    encoded = b""
+    try:
+        encoded = content()
+        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+            # A phone's MPO is a photograph with a preview or depth map behind it, not an animation.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise ValueError(f"{image.n_frames} frames")
+            if min(image.size) < min_side:
+                raise ValueError(f"{image.width}x{image.height} pixels, less than `min_side` {min_side}")
+            image.load()
+            if not convert and (image.mode not in ("RGB", "L") or image.has_transparency_data):
+                raise ValueError(f"mode {image.mode}; to bring such images to RGB, set `convert: true`")
+            return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
+    except UnidentifiedImageError as error:
+        raise Unusable(name, describe(encoded)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make decoders raise anything
+        reason = " ".join(str(error).replace(name, "").split()) or type(error).__name__
+        raise Unusable(name, reason) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit greys arrive as I;16 or, from PNG, as 32-bit integers
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"mode {image.mode} with values {values.min()}..{values.max()}, outside 16 bits")
+        return Image.fromarray((values >> 8).astype(np.uint8), "L").convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels of unknown range")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def centre_crop(image: Image.Image, resolution: int) -> Image.Image:
+    """ADM's crop: halve with a box filter while the shorter side is at least twice the resolution, scale the shorter
+    side to it (bicubic), cut out the middle. Source: the authors' preprocessing (their datasets_prep)."""
+    while min(image.size) >= 2 * resolution:
+        image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
+    scale = resolution / min(image.size)
+    size = (max(resolution, round(image.width * scale)), max(resolution, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.BICUBIC)
+    left, top = (image.width - resolution) // 2, (image.height - resolution) // 2
+    return image.crop((left, top, left + resolution, top + resolution))

@@ -1,0 +1,348 @@
+"""Zip and tar archives of unknown origin, listed, read and unpacked without trusting them.
+
+A member must be a plain file or folder whose name stays inside the archive's own folder and collides with no other,
+not even on a file system that ignores case or normalises Unicode. Links, devices, encrypted members, and archives
+that hold more than the declared limits are refused from the listing alone, before anything is written. What an
+archive is, its first bytes say, not its name.
+"""
+
+import gzip
+import lzma
+import os
+import re
+import shutil
+import stat
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lct.files.atomic import atomic_folder
+
+_MAGIC = {  # first bytes -> how tarfile opens what follows them; None: a zip
+    b"PK\x03\x04": None,
+    b"PK\x05\x06": None,
+    b"\x1f\x8b": "gz",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zst",
+}
+_BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+_BLOCK = 512  # bytes of a tar block
+_PADDING = 2**24  # bytes that may follow the end mark of a tar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an archive may hold. The defaults leave room for a million photographs."""
+
+    members: int = 2_000_000  # files and folders
+    total_bytes: int = 2**41  # size of all files, unpacked
+    ratio: int = 200  # unpacked size divided by the archive's; images hardly compress
+
+    def __post_init__(self):
+        if min(self.members, self.total_bytes, self.ratio) < 1:
+            raise ValueError(f"limits: expected positive numbers, found {self}; correct them")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file of an archive."""
+
+    name: str  # relative, with /
+    size: int  # bytes, unpacked
+    key: int  # its place: index in a zip's listing, offset of the content in a tar
+
+
+@dataclass(frozen=True)
+class _Entry:
+    name: str
+    size: int
+    key: int
+    folder: bool
+    wrong: str | None  # why it is refused, whatever its name
+
+
+class Archive:
+    """An opened archive: `members` in the archive's order; `read` where it gives single files, `stream` always."""
+
+    def __init__(self, path: Path | str, limits: Limits | None = None):
+        self.path, self.size = Path(path), os.path.getsize(path)
+        self.compression = _compression(self.path)
+        self.random_access = self.compression in (None, "")  # zip or plain tar: any member at any time
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+        self._zip: zipfile.ZipFile | None = None
+        try:
+            with _damage(self.path):
+                if self.compression is None:
+                    self._zip = zipfile.ZipFile(self.path)
+                entries = self._zip_entries() if self._zip else self._tar_entries()
+                self.members = _checked(self.path, entries, limits or Limits(), self.size)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, member: Member) -> bytes:
+        """One member's content; from any thread. Not for compressed tars."""
+        with _damage(self.path, member.name):
+            if self._zip:
+                return self._zip.read(self._zip.infolist()[member.key])
+            content = os.pread(self._descriptor, member.size, member.key)
+            if len(content) != member.size:
+                raise EOFError(f"{len(content)} of {member.size} bytes")
+            return content
+
+    def stream(self) -> Iterator[tuple[Member, IO[bytes]]]:
+        """Every member with its content as a file, in the archive's order; read it before the next is asked for."""
+        if self._zip:
+            for member in self.members:
+                with _damage(self.path, member.name):
+                    handle = self._zip.open(self._zip.infolist()[member.key])
+                with handle:
+                    yield member, _Guarded(handle, self.path, member)
+            return
+        wanted = {member.key: member for member in self.members}
+        with self._tar() as tar:
+            for info in self._infos(tar):
+                if member := wanted.get(info.offset_data):
+                    if info.isreg():
+                        yield member, _Guarded(tar.extractfile(info), self.path, member)
+
+    def _zip_entries(self) -> Iterator[_Entry]:
+        for index, info in enumerate(self._zip.infolist()):
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            wrong = None
+            if info.flag_bits & 1:
+                wrong = "an encrypted file"
+            elif stat.S_ISLNK(kind):
+                wrong = "a symbolic link"
+            elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                wrong = "a device"
+            # orig_filename: zipfile itself cuts names at a zero byte
+            yield _Entry(info.orig_filename, info.file_size, index, info.is_dir(), wrong)
+
+    def _tar_entries(self) -> Iterator[_Entry]:
+        with self._tar() as tar:
+            for info in self._infos(tar):
+                wrong = None
+                if info.issym() or info.islnk():
+                    wrong = "a symbolic link" if info.issym() else "a hard link"
+                elif info.issparse():
+                    wrong = "a sparse file"
+                elif not (info.isreg() or info.isdir()):
+                    wrong = "a device"
+                yield _Entry(info.name, info.size, info.offset_data, info.isdir(), wrong)
+            # tarfile takes damage or an end between two members for the end; the end mark is two blocks of zeros
+            after = tar.fileobj.read(_BLOCK) if self.compression else os.pread(self._descriptor, _BLOCK, tar.offset)
+            if any(after) or not (self.compression or after):
+                raise tarfile.ReadError("no end mark")
+            padding = 0
+            while self.compression and (rest := tar.fileobj.read(2**20)):  # the checksum comes last
+                padding += len(rest)
+                if padding > _PADDING:
+                    raise tarfile.ReadError("more behind the end mark than padding")
+
+    def _tar(self) -> tarfile.TarFile:
+        if self.compression and self.compression not in tarfile.TarFile.OPEN_METH:
+            raise ValueError(
+                f"{self.path}: expected a compression that Python reads, found {self.compression}; use Python 3.14, "
+                "or unpack it yourself"
+            )
+        return tarfile.open(self.path, f"r:{self.compression}")
+
+    def _infos(self, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+        while True:
+            with _damage(self.path):
+                info = tar.next()
+            if info is None:
+                return
+            yield info
+            tar.members = []  # a million of them would take a gigabyte
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+            if self._zip:
+                self._zip.close()
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Guarded:
+    """A member's content; damage inside it names the archive and the member."""
+
+    def __init__(self, handle: IO[bytes], path: Path, member: Member):
+        self._handle, self._path, self._member = handle, path, member
+
+    def read(self, size: int = -1) -> bytes:
+        with _damage(self._path, self._member.name):
+            return self._handle.read(size)
+
+
+def is_archive(path: Path | str) -> bool:
+    """Whether the first bytes of a file are those of a zip or tar."""
+    try:
+        _compression(Path(path))
+    except ValueError:
+        return False
+    return True
+
+
+def extract(
+    path: Path | str, into: Path | str, limits: Limits | None = None, progress: Callable[[int], None] | None = None
+) -> Path:
+    """Unpack an archive into the new folder `into`; one that holds all members already, with their sizes, is kept.
+
+    It appears whole or not at all, so whatever interrupts this, doing it again is all that is needed. `progress` is
+    told the number of files written.
+    """
+    into = Path(into)
+    with Archive(path, limits) as archive:
+        if into.is_dir():
+            if all(_has(into, member) for member in archive.members):
+                return into
+            shutil.rmtree(into)
+        with atomic_folder(into) as partial:
+            _require_space(into, sum(member.size for member in archive.members))
+            for count, (member, content) in enumerate(archive.stream(), start=1):
+                place = partial / member.name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with open(place, "xb") as handle:
+                    shutil.copyfileobj(content, handle, 2**20)
+                    os.fsync(handle.fileno())
+                if (found := place.stat().st_size) != member.size:
+                    raise ValueError(
+                        f"{path}: member {member.name!r}: expected {member.size} bytes, found {found}; the archive is "
+                        "damaged: get it again"
+                    )
+                if progress:
+                    progress(count)
+    return into
+
+
+def _has(folder: Path, member: Member) -> bool:
+    try:
+        return os.lstat(folder / member.name).st_size == member.size
+    except OSError:
+        return False
+
+
+def _require_space(into: Path, needed: int) -> None:
+    free = shutil.disk_usage(into.parent).free
+    if needed > free:
+        raise ValueError(
+            f"{into}: expected {needed} bytes free for the unpacked files, found {free}; nothing was unpacked: free "
+            "space, then run the same command again"
+        )
+
+
+def _compression(path: Path) -> str | None:
+    """None: a zip; "", "gz", ...: a tar, so compressed. Raises ValueError for anything else."""
+    with open(path, "rb") as handle:
+        start = handle.read(_BLOCK)
+    for magic, compression in _MAGIC.items():
+        if start.startswith(magic):
+            return compression
+    if start[257:262] == b"ustar":
+        return ""
+    raise ValueError(f"{path}: expected a zip or tar archive, found {describe(start)}; get it again")
+
+
+def describe(start: bytes) -> str:
+    """What a file that is not what it should be looks like, from its first bytes."""
+    if not start:
+        return "an empty file"
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return "a web page (HTML), such as an error or log-in page"
+    return f"something else, starting with {start[:8].hex(' ')}"
+
+
+def _checked(path: Path, entries: Iterable[_Entry], limits: Limits, size: int) -> list[Member]:
+    """The files among `entries`; ValueError at the first one that is refused."""
+    members: list[Member] = []
+    files: set[str] = set()
+    folders: dict[str, str] = {}  # folded name -> name
+    total = 0
+    advice = "the archive is not safe to unpack: get it from its publisher, or unpack what you trust yourself"
+
+    def refuse(name: str, found: str) -> ValueError:
+        return ValueError(f"{path}: member {name!r}: expected a plain file with its own name, found {found}; {advice}")
+
+    for number, entry in enumerate(entries, start=1):
+        if entry.wrong:
+            raise refuse(entry.name, entry.wrong)
+        if wrong := _wrong_name(entry.name):
+            raise refuse(entry.name, wrong)
+        parts = [part for part in entry.name.split("/") if part not in ("", ".")]
+        total += entry.size
+        for what, found, most in (
+            ("files and folders", number, limits.members),
+            ("bytes unpacked", total, limits.total_bytes),
+            ("times its own size unpacked", total // max(1, size), limits.ratio),
+        ):
+            if found > most:
+                raise ValueError(
+                    f"{path}: expected at most {most} {what}, found {found} or more; if you trust it, raise `limits`"
+                )
+        if not parts:  # the folder itself, which tars list as ./
+            continue
+        for depth in range(1, len(parts) + entry.folder):
+            folder = "/".join(parts[:depth])
+            folded = _folded(folder)
+            if folders.setdefault(folded, folder) != folder:
+                raise refuse(entry.name, f"the name of another member, {folders[folded]!r}, in other letters")
+            if folded in files:
+                raise refuse(entry.name, f"a folder with the name of a file, {folder!r}")
+        if not entry.folder:
+            name = "/".join(parts)
+            folded = _folded(name)
+            if folded in files or folded in folders:
+                raise refuse(entry.name, "a name that another member has")
+            files.add(folded)
+            members.append(Member(name, entry.size, entry.key))
+    return members
+
+
+def _folded(name: str) -> str:
+    """Equal for names that some file system takes for the same."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def _wrong_name(name: str) -> str | None:
+    if name.startswith("/"):
+        return "an absolute path"
+    if "\\" in name:
+        return "a backslash"
+    if re.match(r"[A-Za-z]:", name):
+        return "a drive letter"
+    if ".." in name.split("/"):
+        return "a path that leaves its folder"
+    if not name or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        return "an empty name, or one with control characters or bytes that are not Unicode"
+    return None
+
+
+@contextmanager
+def _damage(path: Path, member: str | None = None) -> Iterator[None]:
+    """Turn what the libraries say about broken archives into one line; a full disk or a missing file stays as it is."""
+    try:
+        yield
+    except (*_BROKEN, NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and error.errno is not None:
+            raise
+        inside = f": member {member!r}" if member else ""
+        raise ValueError(
+            f"{path}{inside}: expected a whole archive, found damage ({str(error) or type(error).__name__}); it may be "
+            "cut off: delete it and get it again"
+        ) from error
