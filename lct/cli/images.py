@@ -29,7 +29,8 @@ def images(arguments) -> str:
     for side, out in ((sides.train, arguments.train), (sides.heldout, arguments.heldout)):
         counted = job.progress(side, len(side), out.stem)
         with atomic(out) as partial:
-            described = imageset.write_imageset(partial, counted, items=side.items, name=out.name)
+            empty = side is sides.heldout and dataset.heldout == 0
+            described = imageset.write_imageset(partial, counted, items=side.items, name=out.name, allow_empty=empty)
         write_json(manifest(str(out)), described)
     with imageset.ImageSet(arguments.train) as written, atomic(grid(str(arguments.train))) as partial:
         imageset.write_grid(partial, written.array(0, min(GRID, len(written))), columns=16, scale=2)

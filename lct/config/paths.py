@@ -71,6 +71,10 @@ class Paths:
         """Undeclared: resume state and progress, in a folder per hash of the settings."""
         return f"work/{self.scale}/{run}/s{seed}"
 
+    def work_encode(self, dataset: str) -> str:
+        """Undeclared: finished parts of an encoding, in a folder per hash of its settings and inputs."""
+        return f"work/{self.scale}/encode/{dataset}"
+
     def log(self, *parts: str) -> str:
         return f"logs/{self.scale}/{'/'.join(parts)}"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.config.model import Dataset, Main, PublishedTable, Run, TableSpec
-from lct.config.paths import FLOORS, Paths, grid
+from lct.config.paths import AUTOENCODER_FILES, FLOORS, Paths, grid
 from lct.config.recipes import RECIPES
 from lct.config.resolve import (
     Files,
@@ -262,7 +262,16 @@ class Plan:
 
     def latents_of(self, dataset: str, name: str) -> str:
         """A file of the encoding of a dataset."""
-        return f"{self.paths.latents(dataset, self.datasets[dataset].encoding.sample)}/{name}"
+        return f"{self.paths.latents(dataset, self.datasets[dataset].encoding.id)}/{name}"
+
+    def autoencoder_sources(self, dataset: str) -> list[str]:
+        """Files that a pretrained autoencoder is taken from: the record of its download, or a local folder's files."""
+        found = self.datasets[dataset].autoencoder
+        if found.kind != "pretrained":
+            return []
+        if found.weights is not None:
+            return [f"resources/{found.weights}/download.json"]
+        return [f"{found.folder}/{name}" for name in AUTOENCODER_FILES]
 
     def extractor_of(self, dataset: str) -> str:
         return self.paths.extractor(dataset, self.datasets[dataset].extractor.id)
@@ -408,7 +417,7 @@ class Plan:
             "network": plain(training.network),
             "scaling": plain(training.scaling),
             "grid": plain(training.grid),
-            "encoding": plain(self.datasets[self.runs[run].dataset].encoding),
+            "encoding": {"batch": self.datasets[self.runs[run].dataset].encoding.batch},
         }
 
     def scoring_settings(self, dataset: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The graph reruns a stage when its recipe changes; it does not look at code, so t
 RECIPES = {
     "images": 1,
     "autoencoder": 1,
-    "encode": 1,
+    "encode": 2,
     "extractor": 1,
     "train": 1,
     "sample": 1,

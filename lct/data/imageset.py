@@ -37,12 +37,14 @@ def write_imageset(
     *,
     items: Sequence[dict[str, Any]] | None = None,
     name: str | None = None,
+    allow_empty: bool = False,
 ) -> dict[str, Any]:
     """Stream `images` into a new set at `path`; returns its manifest.
 
     images: (H, W, 3) uint8 arrays of one size, consumed one at a time.
     items:  what is known of each image, {"source": str, "label": int | None}; as many as there are images.
     name:   the file's final name where `path` is a temporary one.
+    allow_empty: whether no image at all is right, as on the held-out side of a dataset that holds none out.
     """
     content, shape, count = hashlib.sha256(), None, 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -61,6 +63,8 @@ def write_imageset(
             archive.writestr(entry, png(image))
             content.update(np.ascontiguousarray(image))
             count += 1
+    if shape is None and allow_empty:
+        shape = (0, 0, 3)
     if shape is None:
         raise ValueError(f"{name or path}: expected at least one image, found none; check the source's settings")
     items = [{"source": f"{i:06d}", "label": None} for i in range(count)] if items is None else list(items)
@@ -97,14 +101,14 @@ class ImageSet:
                 f"make it again: snakemake --force {path}"
             ) from error
         expected = [f"{i:06d}.png" for i in range(len(entries))]
-        if not entries or [e.filename for e in entries] != expected or any(e.compress_type for e in entries):
+        if [e.filename for e in entries] != expected or any(e.compress_type for e in entries):
             raise ValueError(
                 f"{path}: expected stored 000000.png, 000001.png, ..., found a zip of {len(entries)} other files; "
                 "make image sets with lct.data.imageset.write_imageset"
             )
         self._spans = [(entry.header_offset, entry.file_size) for entry in entries]
         self._descriptor = os.open(self.path, os.O_RDONLY)
-        self.height, self.width = self[0].shape[:2]
+        self.height, self.width = self[0].shape[:2] if entries else (0, 0)
 
     def __len__(self) -> int:
         return len(self._spans)

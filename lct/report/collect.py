@@ -291,10 +291,12 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
     latents = root / plan.latents_of(dataset, "summary.json")
     if latents.exists():
         summary = read_json(latents)
-        found |= {"VAE PSNR, held-out [dB]": summary["psnr_heldout"], "VAE PSNR, training [dB]": summary["psnr_train"]}
+        for side, words in (("heldout", "held-out"), ("train", "training")):
+            if summary[f"psnr_{side}"] is not None:  # a dataset may hold no images out
+                found[f"VAE PSNR, {words} [dB]"] = summary[f"psnr_{side}"]
         found |= {
             "latents: excess kurtosis": summary["tails"]["excess_kurtosis"],
-            "latents: share beyond 3 IQR": summary["tails"]["outlier_share"],
+            "latents: share beyond 3 IQR": summary["tails"]["beyond_outer"],
         }
     extractor = root / plan.extractor_of(dataset).replace(".safetensors", ".summary.json")
     if extractor.exists():
