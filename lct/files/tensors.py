@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,8 +24,19 @@ _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.uint8: "U8"}  # wha
 def write_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any] | None = None) -> None:
     """Write `tensors` (any device) and a JSON-able `metadata` atomically to `path`."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic(path) as partial:
+    with atomic(path) as partial, _system_errors():
         save_file(contiguous, partial, metadata={METADATA_KEY: canonical_json(metadata or {})})
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """A full disk as the OSError it is: safetensors tells only in words."""
+    try:
+        yield
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise
 
 
 def stream_tensor(
