@@ -384,10 +384,17 @@ def downloaded(folder: Path, model: Path) -> Path:
     """What the download rule leaves: files beside their record."""
     shutil.copytree(model, folder / "files")
     files = [
-        {"path": name, "bytes": (path := folder / "files" / name).stat().st_size, "sha256": sha256_file(path)}
+        {
+            "path": name,
+            "url": f"https://example.org/{name}",
+            "bytes": (folder / "files" / name).stat().st_size,
+            "sha256": sha256_file(folder / "files" / name),
+            "verified": "declared",
+        }
         for name in AUTOENCODER_FILES
     ]
-    write_json(folder / "download.json", {"format": 1, "id": "vae", "files": files})
+    content = {"format": 1, "id": "vae", "origin": {"kind": "web"}, "alternative": 0, "files": files}
+    write_json(folder / "download.json", content)
     return folder / "download.json"
 
 
@@ -417,10 +424,10 @@ def test_downloaded_and_local_weights_are_taken_over_unchanged(given, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("cut", "expected [0-9]+ bytes, found 1000; download it again"),
-        ("flipped", "expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}; download it again"),
-        ("gone", "expected [0-9]+ bytes, found 0; download it again"),
-        ("unlisted", "expected diffusion_pytorch_model.safetensors, found only"),
+        ("cut", "expected [0-9]+ bytes, found 1000; "),
+        ("flipped", "expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}; "),
+        ("gone", "expected [0-9]+ bytes, found nothing; "),
+        ("unlisted", "download.json: expected a file 'config.json', found"),
         ("missing tensor", "1 missing"),
         ("extra tensor", "1 extra"),
         ("shape", "expected latent_channels, downsampling"),
@@ -445,8 +452,7 @@ def test_wrong_weights_are_refused_in_one_line(given, tmp_path, damage, message)
     elif damage == "gone":
         stored.unlink()
     elif damage == "unlisted":
-        write_json(record, {"format": 1, "id": "vae", "files": []})
-        message = "expected config.json, found only"
+        write_json(record, json.loads(record.read_text()) | {"files": []})
     arguments = pretrained(given, tmp_path, [record], downsampling=8 if damage == "shape" else 4)
     with pytest.raises(ValueError, match=message) as error:
         autoencoder_job.autoencoder(arguments)

@@ -67,13 +67,13 @@ def _folder(settings: PretrainedAutoencoder, source: list[Path]) -> Path:
     """The folder of a pretrained autoencoder; a downloaded one agrees with the record of its download."""
     if settings.folder is not None:
         return Path(settings.folder)
-    record, again = source[0], f"download it again: snakemake --force {source[0]}"
+    record, again = source[0], f"fetch it again: snakemake --force {source[0]}"
     listed = {entry["path"]: entry for entry in read_json(record)["files"]}
     for name in AUTOENCODER_FILES:
         path = record.parent / "files" / name
         if name not in listed:
-            raise ValueError(f"{record}: expected {name}, found only {sorted(listed)}; correct config/weights/")
-        wanted, size = listed[name], path.stat().st_size if path.exists() else 0
+            raise ValueError(f"{record}: expected a file {name!r}, found {sorted(listed)}; correct config/")
+        size, wanted = path.stat().st_size if path.is_file() else "nothing", listed[name]
         if size != wanted["bytes"]:
             raise ValueError(f"{path}: expected {wanted['bytes']} bytes, found {size}; {again}")
         if (found := sha256_file(path)) != wanted["sha256"]:

@@ -167,7 +167,7 @@ def _publish_latents(out: Path, encoding: Encoding, parts: list[shards.Part], fo
     write_tensors(out / "statistics.safetensors", statistics.tensors() | moments.tensors())
     normalised = (statistics.normalise(z) for z in read_rows(path, "latents", PART))
     spread = check_normalised(normalised, statistics, str(path))
-    return {"count": count, "shape": shape, "normalised_std": spread, "tails": _tails(path, statistics, count)}
+    return {"count": count, "shape": shape, "normalised_std": spread, "tails": tails(path, statistics, count)}
 
 
 def _publish_reconstructions(out: Path, side: str, parts: list[shards.Part], folder: Path) -> dict:
@@ -196,7 +196,7 @@ def _content(folder: Path, part: shards.Part) -> shards.Content:
     return content
 
 
-def _tails(latents: Path, statistics: Statistics, count: int) -> dict[str, float]:
+def tails(latents: Path, statistics: Statistics, count: int) -> dict[str, float]:
     """How heavy the tails of normalised latents are, from at most TAILS of them."""
     wanted = spaced(count, TAILS)
     kept, start = [], 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster.progress import unfinished
+from lct.config.figures import Figure
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec
 from lct.config.plan import Plan
 from lct.config.resolve import (
@@ -34,6 +35,7 @@ SCHEMAS = {
     "run": RunEntry,
     "table": TableSpec,
     "published": PublishedTable,
+    "figure": Figure,
 }
 
 

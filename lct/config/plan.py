@@ -12,6 +12,7 @@ from lct.config.recipes import RECIPES
 from lct.config.resolve import (
     Files,
     dataset_settings,
+    figure_settings,
     main_settings,
     published_table,
     run_settings,
@@ -102,6 +103,11 @@ class Plan:
         self._weights_names: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._cells(name, spec)]
         self._refuse_twins()
+        made = {
+            name: figure_settings(self.files, name, self.scale_name, self._scale_layer)
+            for name in self.files.names("figures")
+        }
+        self.figures = {name: found for name, found in made.items() if found is not None}  # (figure, its training)
 
     def _cells(self, table: str, spec: TableSpec) -> list[Cell]:
         published = self.published[spec.published]
@@ -273,6 +279,10 @@ class Plan:
             return [f"resources/{found.weights}/download.json"]
         return [f"{found.folder}/{name}" for name in AUTOENCODER_FILES]
 
+    def figure_files(self) -> list[str]:
+        """Numbers of every figure; its pictures stand beside them."""
+        return [self.paths.figure(name, dataset, "json") for name in self.figures for dataset in self.datasets]
+
     def extractor_of(self, dataset: str) -> str:
         return self.paths.extractor(dataset, self.datasets[dataset].extractor.id)
 
@@ -361,7 +371,7 @@ class Plan:
         for dataset in self.datasets:
             files |= {self.latents_of(dataset, name) for name in ("reconstructions.grid.png", "summary.json")}
             files.add(self.extractor_of(dataset).replace(".safetensors", ".summary.json"))
-        return sorted(files)
+        return sorted(files) + self.figure_files()
 
     def latent_shape(self, dataset: str) -> list[int]:
         """(C, H, W) of a dataset's latents."""
@@ -427,6 +437,16 @@ class Plan:
             "extractor": plain(self.datasets[dataset].extractor),
         }
 
+    def figure_settings(self, name: str) -> dict[str, Any]:
+        figure, training = self.figures[name]
+        cost = figure.scales[self.scale_name]
+        return {
+            "recipe": RECIPES["figure"],
+            "figure": {key: getattr(cost, key) for key in ("images", "values", "pairs")},
+            "seed": figure.seed,
+            "training": plain(training),
+        }
+
     def tables_settings(self, which: str = "all") -> dict[str, Any]:
         """Everything the tables show that is not in a metrics file."""
         scale = plain(dataclasses.replace(self.scale, dataset={}, training={}, methods={}))
@@ -448,5 +468,6 @@ class Plan:
                 for name, run in self.runs.items()
                 if name in self.runs_of(which)
             },
+            "figures": {name: [figure.title, figure.caption] for name, (figure, _) in self.figures.items()},
             "left_out": self.left_out(which),
         }

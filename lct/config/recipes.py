@@ -11,6 +11,7 @@ RECIPES = {
     "train": 1,
     "sample": 1,
     "score": 1,
-    "tables": 1,
-    "report": 1,
+    "figure": 1,
+    "tables": 2,
+    "report": 2,
 }

@@ -49,20 +49,27 @@ def describe(values: np.ndarray) -> dict[str, Any]:
     }
 
 
-def outliers(values: np.ndarray, limit: int) -> list[float]:
-    """Standardised values beyond the inner fences, ascending: on each side all of them, or `limit` evenly spaced in
-    rank with the most extreme one among them. What a plot can draw."""
+def outliers(values: np.ndarray, most: int = 60, gap: float = 0.08) -> list[float]:
+    """Standardised values beyond the inner fences that a plot can show apart, ascending: on each side the most extreme
+    one, then inwards every one that lies `gap` or more from the last, `gap` being widened to keep about `most`."""
     x, _, _ = standardise(values)
     low, high = describe(values)["inner_fences"]
-    below, above = np.sort(x[x < low]), np.sort(x[x > high])[::-1]
-    kept = [side[spaced(len(side), limit)] for side in (below, above)]
-    return sorted(float(v) for side in kept for v in side)
+    kept = []
+    for sign, fence in ((-1.0, -low), (1.0, high)):
+        side = np.sort(sign * x[sign * x > fence])[::-1]
+        step = max(gap, (side[0] - fence) / most) if len(side) else gap
+        last = np.inf
+        for value in side:
+            if value <= last - step:
+                kept.append(sign * float(value))
+                last = value
+    return sorted(kept)
 
 
 def standardise(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     """(values - mean) / sd as a flat float64 copy, with the mean and the population's standard deviation."""
     x = np.array(values, dtype=np.float64).ravel()
-    mean, sd = float(x.mean()) if len(x) else 0.0, float(x.std()) if len(x) else 0.0
+    mean, sd = (float(x.mean()), float(x.std())) if len(x) and np.isfinite(x).all() else (np.nan, np.nan)
     if not 0 < sd < np.inf:
         raise ValueError(f"distribution: expected finite values that vary, found {len(x)} with a spread of {sd}")
     x -= mean

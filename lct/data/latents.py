@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lct.data.settings import Encoding
 
-PART = 1024  # latents converted to float64 at a time
+PART = 256  # latents converted to float64 at a time
 TOLERANCE = 0.02  # allowed relative error of the normalised latents' standard deviation
 
 

@@ -36,6 +36,7 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
         "watermark": plan.scale.watermark,
         "metrics": _metrics(plan),
         "tables": [_table(plan, root, name, plan.tables[name]) for name in plan.tables_of(which)],
+        "figures": [_figure(plan, root, name) for name in plan.figures],
         "left_out": plan.left_out(which),
         "runs": {name: _run(plan, name) for name in plan.runs_of(which)},
     }
@@ -283,6 +284,24 @@ def _curves(plan: Plan, root: Path, cells: dict[str, Cell]) -> list[dict[str, An
     wanted = sorted({(s.run, s.seed) for cell in cells.values() for s in cell.sets})
     paths = [(run, seed, f"{plan.paths.train(run, seed)}/curves.json") for run, seed in wanted]
     return [{"run": run, "seed": seed, "path": path} for run, seed, path in paths if (root / path).exists()]
+
+
+def _figure(plan: Plan, root: Path, name: str) -> dict[str, Any]:
+    """A figure with the numbers of every dataset; those of a dataset whose numbers are missing are null."""
+    figure, _ = plan.figures[name]
+    found = []
+    for letter, dataset in plan.scale.subtables.items():
+        path = plan.paths.figure(name, dataset, "json")
+        found.append(
+            {
+                "subtable": letter,
+                "dataset": dataset,
+                "dataset_title": plan.datasets[dataset].title,
+                "path": path,
+                "numbers": read_json(root / path) if (root / path).exists() else None,
+            }
+        )
+    return {"id": name, "title": figure.title, "caption": figure.caption, "datasets": found}
 
 
 def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:

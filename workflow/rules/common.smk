@@ -17,6 +17,7 @@ from lct.config.paths import (
     FLOORS,
     IMAGE_SPLITS,
     LATENT_FILES,
+    PICTURES,
     RECONSTRUCTIONS,
     grid,
     manifest,
