@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,18 +129,22 @@ def test_attention_weights_under_their_older_names_are_read(images, tmp_path):
 
 def test_posterior_draws_belong_to_the_image_and_not_to_the_batch(trained, images):
     model = trained[0]
-    encoded = [autoencoder.encode(model, images, Encoding(batch=batch)) for batch in (4, 7, 32)]
+    encoded = [autoencoder.encode(model, images, Encoding(batch=batch), "train") for batch in (4, 7, 32)]
     assert encoded[0].shape == (21, 4, 4, 4) and encoded[0].dtype == torch.float32
     for other in encoded[1:]:
         torch.testing.assert_close(other, encoded[0], rtol=1e-4, atol=1e-5)
-    assert torch.equal(autoencoder.encode(model, images, Encoding(batch=4)), encoded[0])
-    assert not torch.allclose(autoencoder.encode(model, images, Encoding(batch=4, seed=1)), encoded[0], atol=1e-2)
+    assert torch.equal(autoencoder.encode(model, images, Encoding(batch=4), "train"), encoded[0])
+    part = autoencoder.encode(model, images, Encoding(batch=4), "train", range(8, 21))
+    assert torch.equal(part, encoded[0][8:])
+    for seed, side in ((1, "train"), (0, "heldout")):
+        other = autoencoder.encode(model, images, Encoding(batch=4, seed=seed), side)
+        assert not torch.isclose(other, encoded[0], atol=1e-2).all((1, 2, 3)).any(), (seed, side)
 
 
 def test_posterior_draws_follow_the_posterior(trained, images):
     model = trained[0]
-    mode = autoencoder.encode(model, images, Encoding(sample="mode"))
-    draw = autoencoder.encode(model, images, Encoding())
+    mode = autoencoder.encode(model, images, Encoding(sample="mode"), "train")
+    draw = autoencoder.encode(model, images, Encoding(), "train")
     with torch.no_grad():
         posterior = model.encode(autoencoder.to_network(images.array())).latent_dist
     torch.testing.assert_close(mode, posterior.mean, rtol=1e-4, atol=1e-5)
@@ -147,24 +152,46 @@ def test_posterior_draws_follow_the_posterior(trained, images):
     assert abs(noise.mean()) < 0.1 and abs(noise.std() - 1) < 0.1
 
 
-def test_progress_of_encoding_ends_at_the_number_of_images(trained, images):
-    told = []
-    autoencoder.encode(trained[0], images, Encoding(batch=8), progress=told.append)
-    assert told == [8, 16, 21]
+def test_the_two_sides_draw_from_streams_of_their_own(trained, images):
+    """Image i of one side and image i of the other share nothing but their index."""
+    model = trained[0]
+    mode = autoencoder.encode(model, images, Encoding(sample="mode"), "train")
+    with torch.no_grad():
+        std = model.encode(autoencoder.to_network(images.array())).latent_dist.std
+    noise = [(autoencoder.encode(model, images, Encoding(), side) - mode) / std for side in ("train", "heldout")]
+    correlation = torch.corrcoef(torch.stack(noise).flatten(1))[0, 1]
+    assert abs(correlation) < 4 / noise[0].numel() ** 0.5
+    assert autoencoder.encode(model, images, Encoding(sample="mode"), "heldout").equal(mode)
+
+
+def test_the_scaling_factor_of_a_configuration_changes_nothing(trained, images, tmp_path):
+    """Pitfall P4: a factor that is read nowhere cannot be applied twice."""
+    z, decoded = [], []
+    for factor in (0.18215, 1.0, 13.0):
+        autoencoder.save(trained[0], tmp_path)
+        path = tmp_path / autoencoder.CONFIG_NAME
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"scaling_factor": factor}))
+        model = autoencoder.load(tmp_path)
+        assert model.config.scaling_factor == factor
+        z.append(autoencoder.encode(model, images, Encoding(), "train"))
+        decoded.append(np.stack(list(autoencoder.decode(model, z[0], 8))))
+    assert all(other.equal(z[0]) for other in z) and all((other == decoded[0]).all() for other in decoded)
+    sources = (Path(autoencoder.__file__).parents[1]).rglob("*.py")
+    assert not [path for path in sources if ".scaling_factor" in path.read_text()]
 
 
 def test_nan_latents_name_their_image(images):
     model = autoencoder.create(TINY).eval().requires_grad_(False)
     model.quant_conv.bias[0] = float("nan")
     with pytest.raises(ValueError, match="set.zip: image 0: expected finite latents") as error:
-        autoencoder.encode(model, images, Encoding())
+        autoencoder.encode(model, images, Encoding(), "train")
     one_line(error)
 
 
 def test_images_of_an_odd_size_are_refused(trained, tmp_path):
     write_imageset(tmp_path / "odd.zip", np.zeros((2, 18, 16, 3), np.uint8))
     with pytest.raises(ValueError, match="multiples of 4.* found 18x16"):
-        autoencoder.encode(trained[0], ImageSet(tmp_path / "odd.zip"), Encoding())
+        autoencoder.encode(trained[0], ImageSet(tmp_path / "odd.zip"), Encoding(), "train")
 
 
 def test_decoding_is_the_same_for_full_and_filled_batches(trained):
@@ -186,15 +213,14 @@ def test_pixels_are_clamped_and_truncated():
     assert np.abs(back - pixels).max() <= 1
 
 
-def test_psnr_matches_its_definition(tmp_path):
-    draws = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 4, 3), np.uint8)
-    sets = []
-    for i, images in enumerate(draws):
-        write_imageset(tmp_path / f"{i}.zip", images)
-        sets.append(ImageSet(tmp_path / f"{i}.zip"))
-    error = np.mean((draws[0].astype(float) - draws[1]) ** 2)
-    assert autoencoder.psnr(*sets, batch=2) == pytest.approx(20 * math.log10(255) - 10 * math.log10(error), rel=1e-12)
-    assert autoencoder.psnr(sets[0], sets[0]) == math.inf
+def test_psnr_matches_its_definition():
+    a, b = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 4, 3), np.uint8)
+    error = np.mean((a.astype(float) - b) ** 2)
+    parts = [autoencoder.squared_error(a[:2], b[:2]), autoencoder.squared_error(a[2:], b[2:])]
+    assert sum(parts) == autoencoder.squared_error(a, b) == autoencoder.squared_error(b, a)
+    expected = 20 * math.log10(255) - 10 * math.log10(error)
+    assert autoencoder.psnr(sum(parts), a.size) == pytest.approx(expected, rel=1e-12)
+    assert autoencoder.psnr(0, a.size) == math.inf
 
 
 def damaged(folder, tmp_path, change):

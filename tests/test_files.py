@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from lct.files.atomic import atomic, read_json, write_bytes, write_json
 from lct.files.hashing import canonical_json, sha256_file
 from lct.files.lock import Busy, hold, take
 from lct.files.records import Job, mismatch, run_path, settings_path
-from lct.files.tensors import read_metadata, read_tensors, write_tensors
+from lct.files.tensors import read_metadata, read_rows, read_tensors, stream_tensor, write_tensors
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
@@ -115,6 +116,43 @@ def test_a_truncated_tensor_file_is_named(tmp_path, kept):
     (tmp_path / "x.safetensors").write_bytes(whole[:kept])
     with pytest.raises(ValueError, match=r"x\.safetensors: expected a whole safetensors file, found damage"):
         read_tensors(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8])
+@pytest.mark.parametrize("metadata", [{}, {"a": [1, 2.5], "b": 'µ"\\\n\u2028'}, *({"k": "x" * n} for n in range(8))])
+def test_a_streamed_tensor_has_the_bytes_of_a_whole_one(tmp_path, dtype, metadata):
+    whole = (100 * torch.rand(7, 4, 3, 3, generator=torch.Generator().manual_seed(0))).to(dtype)
+    write_tensors(tmp_path / "whole", {"latents": whole}, metadata)
+    for sizes in ([7], [1, 0, 6], [3, 3, 1]):
+        stream_tensor(tmp_path / "streamed", "latents", iter(whole.split(sizes)), whole.shape, dtype, metadata)
+        assert (tmp_path / "streamed").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert torch.equal(torch.cat(list(read_rows(tmp_path / "streamed", "latents", 3))), whole)
+    assert [len(part) for part in read_rows(tmp_path / "streamed", "latents", 3)] == [3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"), [([(2, 3)], "found 2"), ([(4, 3), (3, 3)], "found 7"), ([(5, 2)], "found torch.Size")]
+)
+def test_parts_that_do_not_add_up_leave_nothing(tmp_path, parts, found):
+    with pytest.raises(ValueError, match=f"x.safetensors: expected .*{found}"):
+        stream_tensor(tmp_path / "x.safetensors", "latents", (torch.zeros(shape) for shape in parts), (5, 3))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("write", ["whole", "streamed"])
+def test_a_full_disk_is_an_error_of_the_system_for_tensors_too(tmp_path, write):
+    """As far as an ordinary user can fill a disk: a limit on the size of files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError, match="x.safetensors: expected a writable place, found: File too large") as error:
+            if write == "whole":
+                write_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(10_000)})
+            else:
+                stream_tensor(tmp_path / "x.safetensors", "a", [torch.zeros(10_000)], (10_000,))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.errno == errno.EFBIG and os.listdir(tmp_path) == []
 
 
 def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):

@@ -139,6 +139,16 @@ def test_the_final_celebahq_run_is_that_of_the_fact_sheet(paper):
     assert [paper.datasets[name].count for name in ("celebahq", "church", "ffhq")] == [27_000, 240_000, 70_000]
 
 
+def test_the_papers_latents_are_draws_of_the_downloaded_autoencoder(paper):
+    for name, count in (("celebahq", 27_000), ("church", 50_000), ("ffhq", 50_000)):
+        dataset = paper.datasets[name]
+        encoding = dataset.encoding
+        assert paper.autoencoder_sources(name) == ["resources/sd-vae-ft-ema/download.json"]
+        assert paper.latents_of(name, "") == f"results/paper/latents/{name}/posterior/"
+        assert (encoding.sample, encoding.normalisation, encoding.sigma_data) == ("posterior", "per-element", 0.5)
+        assert min(dataset.count, encoding.reconstruct) == count
+
+
 def test_table_1_shows_the_printed_epochs_and_batch_and_its_runs_say_so(paper):
     for cell in (cell for cell in paper.cells if cell.table == "table1"):
         training = paper.runs[cell.run].training

@@ -106,7 +106,7 @@ def test_each_job_prints_one_line_and_keeps_a_log_and_a_benchmark(smoke):
         assert sum(found.startswith(line) for found in output.splitlines()) == 1, line
     logs = sorted(str(p.relative_to(folder / "logs/smoke")) for p in (folder / "logs/smoke").rglob("*.log"))
     timings = sorted(str(p.relative_to(folder / "logs/smoke")) for p in (folder / "logs/smoke").rglob("*.tsv"))
-    assert len(logs) == len(timings) == 16
+    assert len(logs) == len(timings) == 17
     assert "eta=" in (folder / "logs/smoke/train/digits-lct/s0.log").read_text()
 
 

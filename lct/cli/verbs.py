@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster.progress import unfinished
+from lct.config.figures import Figure
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec, Weights
 from lct.config.plan import Plan
 from lct.config.resolve import (
@@ -38,6 +39,7 @@ SCHEMAS = {
     "table": TableSpec,
     "published": PublishedTable,
     "weights": Weights,
+    "figure": Figure,
 }
 
 

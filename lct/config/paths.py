@@ -8,6 +8,7 @@ IMAGE_SPLITS = ("train", "heldout")
 FLOORS = ("heldout", "reconstruction")  # rows without a generator: what real images, and the VAE alone, score
 AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")  # a diffusers folder
 LATENT_FILES = ("latents.safetensors", "statistics.safetensors", "summary.json")
+PICTURES = ("svg", "png", "pdf")  # kinds of a figure's picture
 RECONSTRUCTIONS = tuple(f"reconstructed-{split}" for split in IMAGE_SPLITS)
 
 
@@ -81,6 +82,18 @@ class Paths:
     def work(self, run: str, seed: int | str) -> str:
         """Undeclared: resume state and progress, in a folder per hash of the settings."""
         return f"work/{self.scale}/{run}/s{seed}"
+
+    def figure(self, figure: str, dataset: str, kind: str) -> str:
+        """Numbers (json) or picture (svg, png, pdf) of a figure."""
+        return f"results/{self.scale}/figures/{figure}/{dataset}.{kind}"
+
+    def work_encode(self, dataset: str) -> str:
+        """Undeclared: finished parts of an encoding, in a folder per hash of its settings and inputs."""
+        return f"work/{self.scale}/encode/{dataset}"
+
+    def work_figure(self, figure: str, dataset: str) -> str:
+        """Undeclared: resume states of a figure's trainings, in a folder per hash of its settings and inputs."""
+        return f"work/{self.scale}/figures/{figure}/{dataset}"
 
     def log(self, *parts: str) -> str:
         return f"logs/{self.scale}/{'/'.join(parts)}"

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from lct.config.model import Dataset, Main, PublishedTable, Run, Scale, TableSpec
-from lct.config.paths import FLOORS, Paths, download, grid
+from lct.config.paths import AUTOENCODER_FILES, FLOORS, Paths, download, grid
 from lct.config.recipes import RECIPES
 from lct.config.resolve import (
     Files,
     dataset_settings,
     extractor_settings,
+    figure_settings,
     main_settings,
     published_table,
     run_settings,
@@ -128,6 +129,11 @@ class Plan:
         self._weights_names: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._cells(name, spec)]
         self._refuse_twins()
+        made = {
+            name: figure_settings(self.files, name, self.scale_name, self._scale_layer)
+            for name in self.files.names("figures")
+        }
+        self.figures = {name: found for name, found in made.items() if found is not None}  # (figure, its training)
 
     def _check_extractors(self, where: str) -> None:
         """FID is the name of one network's distance, and an id is the name of one extractor."""
@@ -347,7 +353,20 @@ class Plan:
 
     def latents_of(self, dataset: str, name: str) -> str:
         """A file of the encoding of a dataset."""
-        return f"{self.paths.latents(dataset, self.datasets[dataset].encoding.sample)}/{name}"
+        return f"{self.paths.latents(dataset, self.datasets[dataset].encoding.id)}/{name}"
+
+    def autoencoder_sources(self, dataset: str) -> list[str]:
+        """Files that a pretrained autoencoder is taken from: the record of its download, or a local folder's files."""
+        found = self.datasets[dataset].autoencoder
+        if found.kind != "pretrained":
+            return []
+        if (record := self.weights_of(dataset)) is not None:
+            return [record]
+        return [f"{found.folder}/{name}" for name in AUTOENCODER_FILES]
+
+    def figure_files(self) -> list[str]:
+        """Numbers of every figure; its pictures stand beside them."""
+        return [self.paths.figure(name, dataset, "json") for name in self.figures for dataset in self.datasets]
 
     # --- how image sets are measured ---------------------------------------------------------------------------
     def extractor(self, dataset: str, name: str) -> Extractor:
@@ -488,7 +507,7 @@ class Plan:
             files |= {self.latents_of(dataset, name) for name in ("reconstructions.grid.png", "summary.json")}
             if (extractor := self.extractor_of(dataset)) is not None:
                 files.add(extractor.replace(".safetensors", ".summary.json"))
-        return sorted(files)
+        return sorted(files) + self.figure_files()
 
     def latent_shape(self, dataset: str) -> list[int]:
         """(C, H, W) of a dataset's latents."""
@@ -544,7 +563,7 @@ class Plan:
             "network": plain(training.network),
             "scaling": plain(training.scaling),
             "grid": plain(training.grid),
-            "encoding": plain(self.datasets[self.runs[run].dataset].encoding),
+            "encoding": {"batch": self.datasets[self.runs[run].dataset].encoding.batch},
         }
 
     def scoring_settings(self, dataset: str) -> dict[str, Any]:
@@ -554,6 +573,16 @@ class Plan:
             "extractors": [plain(extractor) for extractor in self.extractors_of(dataset)],
             "own_extractor": self.datasets[dataset].extractor.id,
             "flips": self.datasets[dataset].flips,
+        }
+
+    def figure_settings(self, name: str) -> dict[str, Any]:
+        figure, training = self.figures[name]
+        cost = figure.scales[self.scale_name]
+        return {
+            "recipe": RECIPES["figure"],
+            "figure": {key: getattr(cost, key) for key in ("images", "values", "pairs")},
+            "seed": figure.seed,
+            "training": plain(training),
         }
 
     def tables_settings(self, which: str = "all") -> dict[str, Any]:
@@ -577,5 +606,6 @@ class Plan:
                 for name, run in self.runs.items()
                 if name in self.runs_of(which)
             },
+            "figures": {name: [figure.title, figure.caption] for name, (figure, _) in self.figures.items()},
             "left_out": self.left_out(which),
         }

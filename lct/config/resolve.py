@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.config import yaml
+from lct.config.figures import Figure
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, Short, TableSpec, Weights
 from lct.config.schema import ID_PATTERN, build, check, plain
 from lct.metrics.settings import PretrainedExtractor
@@ -244,6 +245,26 @@ def run_settings(files: Files, run: str, scale: Layer) -> Run:
         weights=last.entry.weights,
         short=short is not None,
     )
+
+
+def figure_settings(files: Files, name: str, scale_name: str, scale: Layer) -> tuple[Figure, Training] | None:
+    """A figure and the resolved settings of its trainings; None where it is not made at this scale."""
+    layer = files.raw("figures", name, "figure", "config/figures")
+    figure = build(Figure, layer.values, layer.source)
+    if scale_name not in figure.scales:
+        return None
+    method = files.raw("methods", figure.method, "method", f"{layer.source}: method")
+    layers = [
+        Layer(method.source, method.values.get("training", {})),
+        Layer(scale.source, scale.values.get("training", {})),
+        Layer(layer.source, layer.values.get("training", {})),
+        Layer(layer.source, layer.values["scales"][scale_name].get("training", {})),
+    ]
+    where = f"{layer.source}: training at scale {scale_name}"
+    training = build(Training, merge(_one_length(layers))[0], where)
+    if training.objective.kind != "consistency" or training.curriculum.kind != "constant":
+        raise ValueError(f"{where}: expected a consistency objective and a constant curriculum, found another; fix it")
+    return figure, training
 
 
 def _suffix(short: dict[str, Any]) -> str:

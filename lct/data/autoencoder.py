@@ -7,7 +7,7 @@ the decoder's own units (see lct/data/latents.py for why there is no scale facto
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,27 +182,27 @@ def to_uint8(decoded: Tensor, rounding: str = "truncate") -> np.ndarray:
 
 
 @torch.no_grad()
-def encode(
-    model: AutoencoderKL,
-    images: ImageSet,
-    encoding: Encoding,
-    progress: Callable[[int], None] | None = None,
-) -> Tensor:
-    """Latents (N, C, h, w) float32 on the CPU: image i's posterior mean, plus its spread times noise drawn from
-    (encoding.seed, "encode", i) if encoding.sample is "posterior". `progress` is told how many images are done."""
+def encode(model: AutoencoderKL, images: ImageSet, encoding: Encoding, side: str, span: range | None = None) -> Tensor:
+    """Latents (n, C, h, w) float32 on the CPU of the images in `span`, which starts a batch; of all by default.
+
+    Image i's posterior mean, plus, if encoding.sample is "posterior", its spread times noise drawn from
+    (encoding.seed, "encode/{side}", i): training and held-out images never share noise. Batches are fixed: the last one
+    is filled by repeating its last image."""
     device = next(model.parameters()).device
     shape = latent_shape(model, images.height)[0], *_latent_side(model, images)
-    latents = torch.empty(len(images), *shape)
-    for start, batch, valid in images.batches(encoding.batch):
-        posterior = model.encode(to_network(batch, device)).latent_dist
+    span = range(len(images)) if span is None else span
+    latents = torch.empty(len(span), *shape)
+    for start in range(span.start, span.stop, encoding.batch):
+        batch = images.array(start, min(start + encoding.batch, span.stop))
+        valid = len(batch)
+        filled = np.concatenate([batch, np.repeat(batch[-1:], encoding.batch - valid, axis=0)])
+        posterior = model.encode(to_network(filled, device)).latent_dist
         z = posterior.mean[:valid].cpu()
         if encoding.sample == "posterior":
-            noise = [torch.randn(shape, generator=generator(encoding.seed, "encode", start + i)) for i in range(valid)]
-            z = z + posterior.std[:valid].cpu() * torch.stack(noise)
+            draws = [generator(encoding.seed, f"encode/{side}", start + i) for i in range(valid)]
+            z = z + posterior.std[:valid].cpu() * torch.stack([torch.randn(shape, generator=draw) for draw in draws])
         check_finite(z, str(images.path), start)
-        latents[start : start + valid] = z
-        if progress is not None:
-            progress(start + valid)
+        latents[start - span.start :][:valid] = z
     return latents
 
 
@@ -227,12 +227,11 @@ def decode(model: AutoencoderKL, latents: Tensor, batch: int, rounding: str = "t
         yield from to_uint8(model.decode(filled.to(device)).sample[: len(part)], rounding)
 
 
-def psnr(first: ImageSet, second: ImageSet, batch: int = 256) -> float:
-    """Peak signal-to-noise ratio in dB, from the mean squared error over all pixels of all images (peak 255)."""
-    if len(first) != len(second):
-        raise ValueError(f"{second.path}: expected {len(first)} images like {first.path}, found {len(second)}")
-    squares, values = 0.0, 0
-    for (_, a, valid), (_, b, _) in zip(first.batches(batch), second.batches(batch), strict=True):
-        error = a[:valid].astype(np.float64) - b[:valid]
-        squares, values = squares + float(np.square(error).sum()), values + error.size
+def squared_error(first: np.ndarray, second: np.ndarray) -> int:
+    """Sum of squared differences of two uint8 arrays: exact, so that parts add up to the whole."""
+    return int(np.square(first.astype(np.int32) - second).sum(dtype=np.int64))
+
+
+def psnr(squares: int, values: int) -> float:
+    """Peak signal-to-noise ratio in dB (peak 255), from a sum of squared differences over so many values."""
     return math.inf if squares == 0 else 10 * math.log10(255**2 * values / squares)

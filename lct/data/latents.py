@@ -5,7 +5,7 @@ z is what the encoder draws and the decoder takes, so no scale factor appears on
 Source: the authors' extract_stat.py and train_cm_latent.py, per element.
 """
 
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lct.data.settings import Encoding
 
+PART = 256  # latents converted to float64 at a time
 TOLERANCE = 0.02  # allowed relative error of the normalised latents' standard deviation
 
 
@@ -39,6 +40,18 @@ class Moments:
             self.mean = self.mean + delta * (other.count / count)
             self.count = count
         return self
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What another pass can merge, and per-channel statistics follow from."""
+        mean, m2 = self.mean.clone(), self.m2.clone()  # safetensors refuses shared memory
+        return {"moments.count": torch.tensor(self.count), "moments.mean": mean, "moments.m2": m2}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Moments":
+        found = cls()
+        found.count, found.mean, found.m2 = (tensors[f"moments.{name}"] for name in ("count", "mean", "m2"))
+        found.count = int(found.count)
+        return found
 
     def std(self) -> Tensor:
         """Unbiased standard deviation."""
@@ -74,7 +87,10 @@ class Statistics:
 
 def statistics(latents: Tensor, encoding: Encoding) -> Statistics:
     """Statistics of (N, C, H, W) latents as `encoding` asks for them."""
-    return from_moments(_moments(latents), encoding)
+    moments = Moments()
+    for part in latents.split(PART):
+        moments.update(part)
+    return from_moments(moments, encoding)
 
 
 def from_moments(moments: Moments, encoding: Encoding) -> Statistics:
@@ -91,13 +107,6 @@ def from_moments(moments: Moments, encoding: Encoding) -> Statistics:
             "check that the images differ and the autoencoder is whole"
         )
     return Statistics(moments.mean, std, encoding.sigma_data)
-
-
-def _moments(latents: Tensor, batch: int = 4096) -> Moments:
-    moments = Moments()
-    for part in latents.split(batch):
-        moments.update(part)
-    return moments
 
 
 def _over_space(moments: Moments) -> Moments:
@@ -121,31 +130,25 @@ def check_finite(latents: Tensor, where: str, first: int = 0) -> None:
         )
 
 
-def check_normalised(x: Tensor, statistics: Statistics, where: str) -> None:
-    """Refuse normalised training latents (N, C, H, W) whose standard deviation is not sigma_data within 2 %.
+def check_normalised(x: Tensor | Iterable[Tensor], statistics: Statistics, where: str) -> float:
+    """Refuse normalised training latents (N, C, H, W), whole or in parts, whose standard deviation is not sigma_data
+    within 2 %; returns it.
 
-    A second, independent path to the number: it catches statistics of other latents (pitfall: a scale factor applied
-    to one side only leaves a spread of about 2.7 or 0.09 instead of 0.5)."""
-    check_finite(x, where)
-    axes = (0,) if statistics.mean.shape[1:] != (1, 1) else (0, 2, 3)
-    spread = x.to(torch.float64).var(axes, correction=1 if len(axes) == 1 else 0).mean().sqrt().item()
+    A second, independent path to the number (plain sums of x and x^2): it catches statistics of other latents (pitfall:
+    a scale factor applied to one side only leaves a spread of about 2.7 or 0.09 instead of 0.5)."""
+    count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for part in x.split(PART) if isinstance(x, Tensor) else x:
+        check_finite(part, where, first=count)
+        values = part.to(torch.float64)
+        count, total, squares = count + len(part), total + values.sum(0), squares + values.square().sum(0)
+    if statistics.mean.shape[1:] == (1, 1):  # per channel: pooled over its elements
+        variance = squares.mean((1, 2)) / count - (total.mean((1, 2)) / count).square()
+    else:
+        variance = (squares - total.square() / count) / (count - 1)
+    spread = variance.mean().sqrt().item()
     if not abs(spread / statistics.sigma_data - 1) <= TOLERANCE:
         raise ValueError(
             f"{where}: expected normalised latents of standard deviation {statistics.sigma_data} within 2 %, found "
             f"{spread:.4g}; the statistics belong to other latents: make both again with snakemake --force"
         )
-
-
-def tails(values: Tensor) -> dict[str, float]:
-    """How heavy the tails are: excess kurtosis, share beyond Tukey's outer fences (3 interquartile ranges outside the
-    quartiles), largest distance from the mean in standard deviations."""
-    flat = values.detach().to(torch.float64).flatten().sort().values
-    z = (flat - flat.mean()) / flat.std(correction=0)
-    low, high = (flat[math.floor(q * (len(flat) - 1))] for q in (0.25, 0.75))
-    fence = 3 * (high - low)
-    outside = (flat < low - fence) | (flat > high + fence)
-    return {
-        "excess_kurtosis": z.pow(4).mean().item() - 3,
-        "outlier_share": outside.to(torch.float64).mean().item(),
-        "max_abs": z.abs().max().item(),
-    }
+    return spread

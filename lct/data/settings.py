@@ -3,6 +3,7 @@
 Torch-free, so that the graph can be parsed without importing torch.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -236,17 +237,21 @@ class TrainedAutoencoder:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainedAutoencoder:
-    """An AutoencoderKL in diffusers' folder layout: config.json + diffusion_pytorch_model.safetensors."""
+    """An AutoencoderKL in diffusers' folder layout: config.json + diffusion_pytorch_model.safetensors.
+
+    Its `scaling_factor` is neither a setting here nor read from config.json: see Encoding."""
 
     kind: Literal["pretrained"] = "pretrained"  # used as it is, no training
-    folder: str  # the folder that holds the two files; relative to the repository root unless absolute
-    hub: str | None = None  # where the folder's files come from, e.g. stabilityai/sd-vae-ft-ema
-    revision: str | None = None  # commit of the hub repository
+    weights: str | None = None  # a file in config/weights/: downloaded to resources/{weights}/files; or:
+    folder: str | None = None  # a local folder with the two files; relative to the repository root unless absolute
     latent_channels: int = 4  # channels of the latent, as its config.json says
     downsampling: int = 8  # image side divided by latent side
 
     def __post_init__(self):
-        _require(bool(self.folder), "autoencoder.folder", "a folder's name", repr(self.folder))
+        given = [value for value in (self.weights, self.folder) if value]
+        _require(len(given) == 1, "autoencoder.weights, autoencoder.folder", "one of them", given)
+        named = self.weights is None or re.fullmatch("[a-z0-9_-]+", self.weights)
+        _require(bool(named), "autoencoder.weights", "a name of a-z, 0-9, _ and -", self.weights)
         sizes = (self.latent_channels, self.downsampling)
         _require(min(sizes) >= 1, "autoencoder.latent_channels, downsampling", "positive counts", sizes)
 
@@ -265,11 +270,19 @@ class Encoding:
     normalisation: Literal["per-element", "per-channel"] = "per-element"  # axes over which mu and sd are taken
     sigma_data: float = 0.5  # standard deviation of normalised latents
     batch: int = 250  # images per pass of the encoder and decoder; part of the result's last bit
-    seed: int = 0  # of the posterior draws; image i draws from (seed, "encode", i)
+    seed: int = 0  # of the posterior draws; image i of a side draws from (seed, "encode/{side}", i)
+    reconstruct: int | None = None  # training images decoded again, the first ones; null: all; held-out: always all
 
     def __post_init__(self):
         _require(self.sigma_data > 0, "encoding.sigma_data", "a positive number", self.sigma_data)
         _require(self.batch >= 1, "encoding.batch", "a positive whole number", self.batch)
+        known = self.reconstruct is None or self.reconstruct >= 1
+        _require(known, "encoding.reconstruct", "a positive count or null", self.reconstruct)
+
+    @property
+    def id(self) -> str:
+        """What changes the latents, as a name in their path. How they are normalised touches the statistics alone."""
+        return self.sample if self.sample == "mode" or self.seed == 0 else f"{self.sample}-s{self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)

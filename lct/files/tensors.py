@@ -1,7 +1,11 @@
 """safetensors files with one metadata key, so that equal content gives equal bytes."""
 
 import json
-from collections.abc import Iterator
+import math
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +18,63 @@ from lct.files.atomic import atomic
 from lct.files.hashing import canonical_json
 
 METADATA_KEY = "lct"  # one key holding sorted JSON: safetensors does not fix the order of several keys
+_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.uint8: "U8"}  # what streams here, by safetensors' names
 
 
 def write_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any] | None = None) -> None:
     """Write `tensors` (any device) and a JSON-able `metadata` atomically to `path`."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic(path) as partial:
+    with atomic(path) as partial, _system_errors():
         save_file(contiguous, partial, metadata={METADATA_KEY: canonical_json(metadata or {})})
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    """A full disk as the OSError it is: safetensors tells only in words."""
+    try:
+        yield
+    except SafetensorError as error:
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise
+
+
+def stream_tensor(
+    path: Path | str,
+    name: str,
+    parts: Iterable[torch.Tensor],
+    shape: tuple[int, ...],
+    dtype: torch.dtype = torch.float32,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Write one tensor of `shape`, given as consecutive parts (n, *shape[1:]), atomically and one part at a time.
+
+    The file has the bytes that `write_tensors` would give it with all parts in memory."""
+    size = math.prod(shape) * dtype.itemsize
+    entry = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [0, size]}
+    content = {"__metadata__": {METADATA_KEY: canonical_json(metadata or {})}, name: entry}
+    header = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # safetensors aligns the data to 8 bytes
+    rows = 0
+    with atomic(path) as partial, open(partial, "wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        for part in parts:
+            if part.dtype != dtype or tuple(part.shape[1:]) != tuple(shape[1:]):
+                raise ValueError(f"{path}: expected parts (n, {shape[1:]}) {dtype}, found {part.shape} {part.dtype}")
+            rows += len(part)
+            file.write(part.detach().cpu().contiguous().numpy().data)
+        if rows != shape[0]:
+            raise ValueError(f"{path}: expected {shape[0]} rows in all parts together, found {rows}")
+
+
+def read_rows(path: Path | str, name: str, size: int) -> Iterator[torch.Tensor]:
+    """A stored tensor in parts of `size` rows, one in memory at a time: the file is mapped anew for each."""
+    with _opened(path, "cpu") as handle:
+        count = handle.get_slice(name).get_shape()[0]
+    for start in range(0, count, size):
+        with _opened(path, "cpu") as handle:
+            part = handle.get_slice(name)[start : start + size]
+        yield part
 
 
 def read_tensors(path: Path | str, device: str = "cpu") -> dict[str, torch.Tensor]:

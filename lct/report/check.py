@@ -94,6 +94,29 @@ _TABLE = _object(
     {"remarks": _list(_NOTE), "cross_checks": _list(_NOTE)},
 )
 _METRIC = _object({"id": _TEXT, "label": _TEXT, "better": {"enum": ["lower", "higher"]}, "definition": _TEXT})
+_PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_BOX = _object(
+    {
+        "panel": _TEXT,
+        "label": _TEXT,
+        "count": {"type": "integer"},
+        "quartiles": _list({"type": "number"}, at_least=3),
+        "drawn": _list({"type": "number"}),
+        **dict.fromkeys(("whiskers", "inner_fences", "outer_fences"), _PAIR),
+        **dict.fromkeys(("beyond_inner", "beyond_outer", "excess_kurtosis", "max_abs"), {"type": "number"}),
+    }
+)
+_NUMBERS = _object({"boxes": _list(_BOX, at_least=1), "points": {"type": "integer"}, "steps": {"type": "integer"}})
+_FIGURE = _object(
+    {
+        "id": _TEXT,
+        "title": _TEXT,
+        "caption": _TEXT,
+        "datasets": _list(
+            _object({"dataset": _TEXT, "path": _TEXT, "numbers": {"anyOf": [_NUMBERS, {"type": "null"}]}})
+        ),
+    }
+)
 SCHEMA = _object(
     {
         "format": {"const": FORMAT},
@@ -103,7 +126,7 @@ SCHEMA = _object(
         "tables": _list(_TABLE, at_least=1),
         "runs": {"type": "object", "additionalProperties": {"type": "object"}},
     },
-    {"watermark": _OPTIONAL_TEXT},
+    {"watermark": _OPTIONAL_TEXT, "figures": _list(_FIGURE)},
 )
 
 

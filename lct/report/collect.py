@@ -44,6 +44,7 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
         "watermark": plan.scale.watermark,
         "metrics": _metrics(plan),
         "tables": [_table(plan, root, name, plan.tables[name]) for name in plan.tables_of(which)],
+        "figures": [_figure(plan, root, name) for name in plan.figures],
         "left_out": plan.left_out(which),
         "runs": {name: _run(plan, name) for name in plan.runs_of(which)},
     }
@@ -346,16 +347,36 @@ def _curves(plan: Plan, root: Path, cells: dict[str, Cell]) -> list[dict[str, An
     return [{"run": run, "seed": seed, "path": path} for run, seed, path in paths if (root / path).exists()]
 
 
+def _figure(plan: Plan, root: Path, name: str) -> dict[str, Any]:
+    """A figure with the numbers of every dataset; those of a dataset whose numbers are missing are null."""
+    figure, _ = plan.figures[name]
+    found = []
+    for letter, dataset in plan.scale.subtables.items():
+        path = plan.paths.figure(name, dataset, "json")
+        found.append(
+            {
+                "subtable": letter,
+                "dataset": dataset,
+                "dataset_title": plan.datasets[dataset].title,
+                "path": path,
+                "numbers": read_json(root / path) if (root / path).exists() else None,
+            }
+        )
+    return {"id": name, "title": figure.title, "caption": figure.caption, "datasets": found}
+
+
 def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
     """What else is measured about a dataset's autoencoder and extractor."""
     found: dict[str, Any] = {}
     latents = root / plan.latents_of(dataset, "summary.json")
     if latents.exists():
         summary = read_json(latents)
-        found |= {"VAE PSNR, held-out [dB]": summary["psnr_heldout"], "VAE PSNR, training [dB]": summary["psnr_train"]}
+        for side, words in (("heldout", "held-out"), ("train", "training")):
+            if summary[f"psnr_{side}"] is not None:  # a dataset may hold no images out
+                found[f"VAE PSNR, {words} [dB]"] = summary[f"psnr_{side}"]
         found |= {
             "latents: excess kurtosis": summary["tails"]["excess_kurtosis"],
-            "latents: share beyond 3 IQR": summary["tails"]["outlier_share"],
+            "latents: share beyond 3 IQR": summary["tails"]["beyond_outer"],
         }
     extractor = plan.extractor_of(dataset)
     if extractor is not None and (path := root / extractor.replace(".safetensors", ".summary.json")).exists():

@@ -1,4 +1,4 @@
-"""Training curves as SVG text: the same bytes for the same numbers, readable in greyscale and without colour vision."""
+"""Training curves and box plots: same numbers, same bytes; readable in greyscale and without colour vision."""
 
 import io
 import math
@@ -7,6 +7,8 @@ import warnings
 from typing import Any
 
 import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
@@ -131,6 +133,92 @@ def _points(steps: list[Any], values: list[Any], positive: bool) -> list[tuple[f
         if all(isinstance(v, int | float) and math.isfinite(v) for v in (x, y)) and (y > 0 or not positive):
             drawable.append((x, y))
     return drawable
+
+
+_CANVASES = {  # kind of picture -> what draws it, what would name the moment or the program
+    "svg": (FigureCanvasSVG, {"Date": None, "Creator": None, "Format": None, "Type": None}),
+    "png": (FigureCanvasAgg, {"Software": None}),
+    "pdf": (FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None}),
+}
+
+
+def box_plots(numbers: dict[str, Any], kind: str) -> bytes:
+    """Box plots with inner and outer fences, one panel per `panel` of its boxes, as a picture: svg, png or pdf.
+
+    numbers: `boxes`, each with panel, label, quartiles, whiskers, inner_fences, outer_fences and the outliers `drawn`,
+    in standard deviations.
+    """
+    canvas, metadata = _CANVASES[kind]
+    with matplotlib.rc_context(_SETTINGS):
+        figure = _box_figure(numbers["boxes"])
+        buffer = io.BytesIO()
+        canvas(figure).print_figure(buffer, format=kind, metadata=metadata, dpi=200)
+    return buffer.getvalue()
+
+
+def embedded_box_plots(numbers: dict[str, Any], name: str, title: str) -> str:
+    """The same as an <svg> element; `name` and `title` as in `training_curves`."""
+    return _embedded(box_plots(numbers, "svg").decode(), name, title)
+
+
+_LINEAR = 4.0  # standard deviations up to which the axis is linear; logarithmic beyond
+_FENCES = (("inner_fences", "inner fences", (0, (1.2, 1.4))), ("outer_fences", "outer fences", (0, (6, 2))))
+_DOTS = (  # label, colour of the edge, of the inside
+    ("beyond the inner fences", "#8c5a00", "white"),
+    ("beyond the outer fences", "#b8433f", "#b8433f"),
+)
+
+
+def _box_figure(boxes: list[dict[str, Any]]) -> Figure:
+    panels = {name: [box for box in boxes if box["panel"] == name] for name in dict.fromkeys(b["panel"] for b in boxes)}
+    figure = Figure(figsize=(9.6, 4.8), layout="constrained")
+    ratios = {"width_ratios": [len(shown) for shown in panels.values()]}
+    drawn = figure.subplots(1, len(panels), sharey=True, gridspec_kw=ratios, squeeze=False)[0]
+    for axes, (name, shown) in zip(drawn, panels.items(), strict=True):
+        for place, box in enumerate(shown):
+            _draw_box(axes, place, box)
+        axes.set_title(name[:1].upper() + name[1:], loc="left", fontsize=10, fontweight="bold")
+        axes.set_xticks(range(len(shown)), [box["label"] for box in shown])
+        axes.tick_params(axis="x", length=0)
+        axes.set_xlim(-0.6, len(shown) - 0.4)
+        axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+    _deviations_axis(drawn[0], max(abs(v) for box in boxes for v in (*box["outer_fences"], *box["drawn"], _LINEAR)))
+    handles, labels = drawn[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, handlelength=3)
+    return figure
+
+
+def _deviations_axis(axes: Any, most: float) -> None:
+    """A vertical axis for values up to `most` standard deviations either way, the same on both sides of zero."""
+    axes.set_yscale("symlog", linthresh=_LINEAR, linscale=2, base=2)
+    axes.set_ylim(-1.2 * most, 1.2 * most)
+    ticks = [0, 1, 2, 3, 4]
+    while 2 * ticks[-1] <= 1.2 * most:
+        ticks.append(2 * ticks[-1])
+    axes.yaxis.set_major_locator(FixedLocator([-tick for tick in ticks[:0:-1]] + ticks))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}".replace("-", "\u2212")))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel("standard deviations from the mean")
+
+
+def _draw_box(axes: Any, place: int, box: dict[str, Any]) -> None:
+    """One box with whiskers, both pairs of fences and outliers; only the first one names its parts for the legend."""
+    ink, half, named = "#004488", 0.26, place == 0
+    (q1, median, q3), (low, high) = box["quartiles"], box["whiskers"]
+    axes.vlines([place, place], [low, q3], [q1, high], color=ink, linewidth=1.1)
+    axes.hlines([low, high], place - half / 2, place + half / 2, color=ink, linewidth=1.1)
+    axes.bar(place, q3 - q1, 2 * half, q1, facecolor="#c9d8ea", edgecolor=ink, linewidth=1.1)
+    axes.hlines(median, place - half, place + half, color=ink, linewidth=2.2)
+    for key, words, dashes in _FENCES:
+        label = words if named else None
+        axes.hlines(box[key], place - 0.4, place + 0.4, color="#57606a", linewidth=1.0, linestyle=dashes, label=label)
+    low, high = box["outer_fences"]
+    for far, (words, edge, inside) in enumerate(_DOTS):
+        points = [value for value in box["drawn"] if (value < low or value > high) == bool(far)]
+        label = words if named else None
+        style = {"markersize": 3.2, "markeredgewidth": 0.7, "markerfacecolor": inside, "color": edge}
+        axes.plot([place] * len(points), points, "o", label=label, **style)
 
 
 def _embedded(svg: str, name: str, title: str) -> str:

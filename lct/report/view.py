@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -186,6 +186,31 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A figure's picture and numbers for one dataset."""
+
+    dataset: str
+    dataset_title: str
+    path: str  # of the numbers
+    svg: str  # empty if the numbers are not there
+    picture: str  # path of the PNG beside the numbers
+    rows: tuple[tuple[str, ...], ...]  # one per box; see BOX_COLUMNS
+    about: str = ""  # how many images, steps
+
+
+@dataclass(frozen=True)
+class Figure:
+    id: str
+    anchor: str
+    title: str
+    caption: str
+    drawings: tuple[Drawing, ...]
+
+
+BOX_COLUMNS = ("Values", "pooled", "beyond inner fences", "beyond outer fences", "excess kurtosis", "largest, in SD")
+
+
+@dataclass(frozen=True)
 class Run:
     id: str
     anchor: str
@@ -205,7 +230,9 @@ class Report:
     metrics: tuple[dict[str, Any], ...]
     tables: tuple[Table, ...]
     runs: tuple[Run, ...]
+    figures: tuple[Figure, ...] = ()
     left_out: tuple[dict[str, str], ...] = ()  # tables that this report does not hold
+    box_columns: tuple[str, ...] = BOX_COLUMNS
     paper: str = PAPER
     paper_url: str = PAPER_URL
 
@@ -220,8 +247,38 @@ def report(tables: dict[str, Any], root: Path) -> Report:
         metrics=tuple(tables["metrics"]),
         tables=tuple(_table(table, tables, root) for table in tables["tables"]),
         runs=tuple(_run(run, values) for run, values in tables["runs"].items()),
+        figures=tuple(_figure(figure) for figure in tables.get("figures", ())),
         left_out=tuple(tables.get("left_out", ())),
     )
+
+
+def _figure(figure: dict[str, Any]) -> Figure:
+    place = f"figure-{anchor(figure['id'])}"
+    drawings = tuple(_drawing(entry, figure["title"], place) for entry in figure["datasets"])
+    return Figure(figure["id"], place, figure["title"], figure["caption"], drawings)
+
+
+def _drawing(entry: dict[str, Any], title: str, place: str) -> Drawing:
+    numbers, path = entry["numbers"], entry["path"]
+    made = Drawing(entry["dataset"], entry.get("dataset_title") or entry["dataset"], path, "", "", ())
+    if numbers is None:
+        return made
+    from lct.report.plots import embedded_box_plots  # matplotlib takes half a second to import
+
+    rows = tuple(
+        (
+            f"{box['panel']}: {' '.join(box['label'].split())}",
+            count(box["count"]),
+            f"{number(100 * box['beyond_inner'])} %",
+            f"{number(100 * box['beyond_outer'])} %",
+            number(box["excess_kurtosis"]),
+            number(box["max_abs"]),
+        )
+        for box in numbers["boxes"]
+    )
+    svg = embedded_box_plots(numbers, f"{place}-{anchor(made.dataset)}", f"{title}, {made.dataset_title}")
+    about = f"{count(numbers.get('images'))} images; each network trained for {count(numbers['steps'])} steps"
+    return replace(made, svg=svg, picture=path.removesuffix("json") + "png", rows=rows, about=about)
 
 
 def _table(table: dict[str, Any], tables: dict[str, Any], root: Path) -> Table:

@@ -110,14 +110,27 @@ class Trainer:
         if s.objective.kind == "denoising":
             return denoising_terms(s.objective, f, x, t, stage.c, sigma_data)
         r = stage.sigmas[index + 1].to(self.device)
-        stream = "dropout" if s.objective.shared_dropout else "target-dropout"
-        with torch.no_grad():
-            target_dropout = generator(self.seed, stream, step, device=self.device)
-            f_target = self.f(self.target_pass, perturb(x, noise, r), r, target_dropout)
+        f_target = self.target_answer(step, x, noise, r)
         points = stage.intervals + 1
         return consistency_terms(
             s.objective, f, f_target, x, t, r, index, points, stage.c, sigma_data, distance=self.distance
         )
+
+    @torch.no_grad()
+    def target_answer(self, step: int, x: Tensor, noise: Tensor, r: Tensor) -> Tensor:
+        """f^-(x_r, r), without gradient."""
+        stream = "dropout" if self.settings.objective.shared_dropout else "target-dropout"
+        dropout = generator(self.seed, stream, step, device=self.device)
+        return self.f(self.target_pass, perturb(x, noise, r), r, dropout)
+
+    @torch.no_grad()
+    def temporal_difference(self, step: int) -> Tensor:
+        """f(x_t, t) - f^-(x_r, r) (B, C, H, W) of a step's draw, by the present weights: what the loss is a size of."""
+        stage = self.stage(step)
+        x, noise, index = self.draw(step)
+        t, r = (stage.sigmas[i].to(self.device) for i in (index, index + 1))
+        dropout = generator(self.seed, "dropout", step, device=self.device)
+        return self.f(self.online_pass, perturb(x, noise, t), t, dropout) - self.target_answer(step, x, noise, r)
 
     def step(self, step: int, measure_gradient: bool) -> tuple[Terms, Tensor | None]:
         """One optimiser step; returns the terms and, if asked for, the gradient's norm."""

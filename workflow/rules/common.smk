@@ -17,6 +17,7 @@ from lct.config.paths import (
     AUTOENCODER_FILES,
     IMAGE_SPLITS,
     LATENT_FILES,
+    PICTURES,
     RECONSTRUCTIONS,
     download,
     grid,

@@ -2,6 +2,7 @@
 rule autoencoder:
     input:
         images=manifest(PATHS.images("{dataset}", "train")),
+        source=lambda wildcards: PLAN.autoencoder_sources(wildcards.dataset),
     output:
         files=[f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES],
         records=records(
@@ -21,7 +22,7 @@ rule autoencoder:
         folder=folder_of("output", "files"),
     shell:
         "python -m lct.cli.autoencoder --settings {params.settings:q}"
-        " --images {input.images:q} --out {params.folder:q} 2> {log:q}"
+        " --images {input.images:q} --source {input.source:q} --out {params.folder:q} 2> {log:q}"
 
 
 rule encode:
@@ -66,6 +67,7 @@ rule encode:
         settings=dataset_settings("encoding"),
         autoencoder=folder_of("input", "autoencoder"),
         folder=folder_of("output", "tensors"),
+        work=PATHS.work_encode("{dataset}"),
     shell:
         "python -m lct.cli.encode --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
-        " --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"
+        " --autoencoder {params.autoencoder:q} --work {params.work:q} --out {params.folder:q} 2> {log:q}"

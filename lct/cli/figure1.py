@@ -1,0 +1,139 @@
+"""figure1: box plots of pixel and latent values and of temporal differences, as numbers and as pictures.
+
+Two networks of one size are trained by lct.training.loop, one on pixels reduced to the latents' side, one on latents.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lct.cli import job
+from lct.config.schema import build
+from lct.data import imageset
+from lct.data.distribution import describe, outliers, spaced
+from lct.data.latents import Statistics, check_normalised
+from lct.files.atomic import write_bytes, write_json
+from lct.files.hashing import sha256_json
+from lct.files.records import Job
+from lct.files.tensors import read_tensors
+from lct.report.plots import box_plots
+from lct.training.loop import Trainer, train
+from lct.training.settings import Training
+
+log = logging.getLogger("lct.figure1")
+
+BATCH = 64  # images decoded at a time
+
+
+def main() -> int:
+    parser = job.parser(__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="manifest of the training images")
+    parser.add_argument("--latents", type=Path, required=True, help="latents of the training images")
+    parser.add_argument("--statistics", type=Path, required=True, help="their mean and standard deviation")
+    parser.add_argument("--work", type=Path, required=True, help="folder for resume states")
+    parser.add_argument("--out", type=Path, required=True, help="numbers to write (JSON)")
+    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="pictures to write: svg, png, pdf")
+    arguments = parser.parse_args()
+    return job.run(lambda: figure1(arguments))
+
+
+def figure1(arguments) -> str:
+    settings = arguments.settings
+    cost, seed = settings["figure"], settings["seed"]
+    training = build(Training, settings["training"], "--settings: training")
+    device = job.device(arguments.device, training.threads, tf32=training.matmul == "tf32")
+    inputs = {name: getattr(arguments, name) for name in ("images", "latents", "statistics")}
+    record = Job("figure", settings, inputs=inputs, seeds={"train": seed}, device=device.type)
+    identity = record.deterministic()
+    work = arguments.work / sha256_json([identity["settings"], identity["inputs"], device.type])[:16]
+    statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
+    z = read_tensors(arguments.latents)["latents"]
+    check_normalised(statistics.normalise(z), statistics, str(arguments.latents))
+    chosen = torch.from_numpy(spaced(len(z), cost["images"]))
+    z = z[chosen]
+    x = statistics.normalise(z)
+    values, pixels = _pixels(arguments.images, chosen.tolist(), cost["values"], z.shape[-1])
+    y = _normalised(pixels, statistics.sigma_data)
+    boxes = [
+        _box("pixels", "values", "pixels,\nas they are", values),
+        _box("reduced", "values", "pixels,\nreduced", _pooled(y, cost["values"])),
+        _box("z", "values", "latents z,\ndrawn", _pooled(z, cost["values"])),
+        _box("x", "values", "latents x,\nnormalised", _pooled(x, cost["values"])),
+    ]
+    for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x", x)):
+        found = _differences(training, data, seed, device, work / f"{name}.safetensors", cost["pairs"])
+        boxes.append(_box(f"td-{name}", "temporal differences", label, _pooled(found, cost["values"])))
+    intervals = training.curriculum.s1
+    numbers = {
+        "format": 1,
+        "intervals": intervals,
+        "points": intervals + 1,
+        "images": len(z),
+        "steps": training.total_steps(len(z)),
+        "batch": training.batch,
+        "shapes": {"latents": list(z.shape[1:]), "pixels": list(pixels.shape[1:])},
+        "boxes": boxes,
+    }
+    write_json(arguments.out, numbers)
+    for path in arguments.pictures:
+        write_bytes(path, box_plots(numbers, path.suffix.removeprefix(".")))
+    record.record([arguments.out, *arguments.pictures])
+    shutil.rmtree(work, ignore_errors=True)
+    shares = {box["id"]: box["beyond_outer"] for box in boxes}
+    return (
+        f"figure1 {arguments.out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
+        f"latents; of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
+    )
+
+
+def _box(name: str, panel: str, label: str, values: np.ndarray) -> dict:
+    return {"id": name, "panel": panel, "label": label, **describe(values), "drawn": outliers(values)}
+
+
+def _pooled(data: torch.Tensor, limit: int) -> np.ndarray:
+    """At most `limit` values of each sample, evenly spaced over its elements."""
+    flat = data.flatten(1).numpy()
+    return flat[:, spaced(flat.shape[1], limit)]
+
+
+def _pixels(manifest: Path, chosen: list[int], limit: int, side: int) -> tuple[np.ndarray, torch.Tensor]:
+    """Of the chosen images in [-1, 1]: at most `limit` values of each, and all of them (n, 3, h, w), where sides larger
+    than `side` are reduced to it by averaging areas."""
+    values, reduced = [], []
+    with imageset.open_checked(manifest, deep=True) as images:
+        count = job.counter(len(chosen), "figure1-pixels")
+        for start in range(0, len(chosen), BATCH):
+            read = np.stack([images[i] for i in chosen[start : start + BATCH]])
+            batch = torch.from_numpy(read).permute(0, 3, 1, 2).float() / 127.5 - 1
+            values.append(_pooled(batch, limit))
+            if batch.shape[-1] > side:
+                batch = torch.nn.functional.interpolate(batch, size=(side, side), mode="area")
+            reduced.append(batch)
+            count(start + len(read))
+    return np.concatenate(values), torch.cat(reduced)
+
+
+def _normalised(pixels: torch.Tensor, sigma_data: float) -> torch.Tensor:
+    """Per element, as latents are; elements that never vary, such as a black border, are left at zero."""
+    exact = pixels.to(torch.float64)
+    std = exact.std(0)
+    return (sigma_data * (exact - exact.mean(0)) / std.where(std > 0, 1.0)).float()
+
+
+def _differences(
+    training: Training, data: torch.Tensor, seed: int, device: torch.device, state: Path, pairs: int
+) -> torch.Tensor:
+    """Temporal differences (n, C, H, W) after a training on `data`, of draws that follow those of the training."""
+    trainer = Trainer(training, data, seed, device, state)
+    count = job.counter(trainer.total_steps, f"figure1-{state.stem}")
+    progress = train(trainer, {}, lambda now: count(now.step), stop=lambda: False, save_seconds=300.0)
+    trainer.state.save(progress)  # killed during the second training, the job does not repeat the first
+    steps = range(progress.step, progress.step + -(-pairs // training.batch))
+    return torch.cat([trainer.temporal_difference(step).cpu() for step in steps])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,39 @@
+# Figures: numbers and pictures of each dataset, from its images and latents.
+for _figure in PLAN.figures:
+
+    rule:
+        name:
+            rule_name("figures", _figure)
+        input:
+            images=manifest(PATHS.images("{dataset}", "train")),
+            latents=lambda wildcards: PLAN.latents_of(
+                wildcards.dataset, "latents.safetensors"
+            ),
+            statistics=lambda wildcards: PLAN.latents_of(
+                wildcards.dataset, "statistics.safetensors"
+            ),
+        output:
+            numbers=PATHS.figure(_figure, "{dataset}", "json"),
+            pictures=[PATHS.figure(_figure, "{dataset}", kind) for kind in PICTURES],
+            records=records(
+                *(
+                    PATHS.figure(_figure, "{dataset}", kind)
+                    for kind in ("json", *PICTURES)
+                )
+            ),
+        log:
+            PATHS.log("figures", _figure, "{dataset}.log"),
+        benchmark:
+            PATHS.log("figures", _figure, "{dataset}.tsv")
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        resources:
+            **resource_class("gpu_train"),
+        params:
+            settings=settings_param(PLAN.figure_settings(_figure)),
+            work=PATHS.work_figure(_figure, "{dataset}"),
+        shell:
+            "python -m lct.cli.figure1 --settings {params.settings:q} --images {input.images:q}"
+            " --latents {input.latents:q} --statistics {input.statistics:q} --work {params.work:q}"
+            " --out {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"
