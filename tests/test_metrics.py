@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy import linalg
 from torch_fidelity.metric_fid import fid_features_to_statistics
+from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lct.data.imageset import ImageSet, write_imageset
 from lct.files.hashing import sha256_file
@@ -199,16 +200,29 @@ def test_statistics_of_several_blocks_do_not_depend_on_how_features_arrive(monke
         assert np.array_equal(one.sigma, found[0].sigma) and np.array_equal(one.mu, found[0].mu)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_precision_and_recall_are_torch_fidelitys_to_the_last_bit(dtype):
+    generated, real = cloud(700, 40, seed=1, scale=0.9).to(dtype), cloud(900, 40, seed=2).to(dtype)
+    options = {"prc_batch_size": 10_000, "save_cpu_ram": True, "verbose": False}
+    for k in (1, 3, 9):
+        theirs = prc_features_to_metric(generated, real, prc_neighborhood=k, **options)
+        found = distances.precision_recall(generated=generated, real=real, k=k)
+        assert (found.precision, found.recall) == (theirs["precision"], theirs["recall"])
+        assert 0 < found.recall < 1
+        known = distances.precision_recall(generated=generated, real=real, k=k, real_radii=distances.radii(real, k))
+        assert known == found
+
+
 def test_distances_never_fill_a_whole_matrix(monkeypatch):
-    assert distances.rows(6000) == 10_000 and distances.rows(120_000) == 833  # 0.8 GB of float64 at a time
-    assert distances.rows(200_000) * 200_000 <= distances.ENTRIES
     generated, real = cloud(150, seed=1, scale=0.7), cloud(170, seed=2)
     whole = distances.precision_recall(generated=generated, real=real)
     sizes, cdist = [], torch.cdist
     monkeypatch.setattr(torch, "cdist", lambda a, b: sizes.append(len(a) * len(b)) or cdist(a, b))
-    monkeypatch.setattr(distances, "ENTRIES", 1700)
-    assert distances.precision_recall(generated=generated, real=real) == whole
-    assert max(sizes) <= 100 and len(sizes) > 500
+    for block in (2, 10, 64):  # 2: fewer than k + 1 at a time; 10: whole blocks
+        monkeypatch.setattr(distances, "BLOCK", block)
+        assert distances.precision_recall(generated=generated, real=real) == whole
+        assert max(sizes) <= block**2
+        sizes.clear()
 
 
 def test_half_precision_distances_are_those_of_the_authors_toolbox():
@@ -219,7 +233,7 @@ def test_half_precision_distances_are_those_of_the_authors_toolbox():
         radius = torch.cdist(centres[None], centres[None])[0].float().kthvalue(k + 1).values.half()
         return (torch.cdist(points[None], centres[None])[0] <= radius).any(1).double().mean().item()
 
-    found = distances.precision_recall(generated=generated, real=real, dtype="float16")
+    found = distances.precision_recall(generated=generated, real=real)
     assert found.precision == pytest.approx(covered(generated, real), abs=1e-6)
     assert found.recall == pytest.approx(covered(real, generated), abs=1e-6)
     exact = distances.precision_recall(generated=generated.double(), real=real.double())

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import dataclasses
 import io
 import json
 import math
@@ -17,7 +18,12 @@ import pandas
 import pytest
 from fake_tables import ROOT, fake_tables, write_files
 
+from lct.config.plan import Plan
+from lct.files.atomic import write_json
+from lct.metrics.protocol import Side, Used, describe, digest
+from lct.metrics.settings import TrainedExtractor
 from lct.report import check, text
+from lct.report.collect import collect
 from lct.report.plots import STYLES
 from lct.report.render import render
 
@@ -204,6 +210,49 @@ def test_protocol_hash_settings_floors_and_banner(complete):
         assert all(line in plain for line in tables["banner"])
         assert plain.index(tables["banner"][0]) < plain.index("Table 1. Image")
     assert complete["tables.tex"].count("Metric protocol 3f9a1c07be52") == 3
+
+
+def test_numbers_of_further_protocols_stand_behind_the_row_and_mark_nothing(tmp_path):
+    """Two protocols, the second with another floor count: the table shows the first, and nothing is marked."""
+    plan = Plan(ROOT, {"scale": "smoke"})
+    (first,) = plan.scale.protocols
+    second = dataclasses.replace(first, id="second", jpeg_quality=75)
+    plan.scale = dataclasses.replace(plan.scale, protocols=(first, second))
+    used = Used(TrainedExtractor(), "a" * 64)
+    for path in plan.all_metrics():
+        protocol = next(p for p in plan.scale.protocols if p.id == Path(path).stem)
+        count = 40 if "/reference/" in path and protocol is second else 64
+        described = describe(
+            protocol,
+            distance=used,
+            recall=used,
+            reference=[Side("train", 256, "b" * 64)],
+            resolution=16,
+            generated=count,
+            reconstructed=256,
+        )
+        value = 1.5 if protocol is first else 2.25
+        values = {"fd": value, "fdr": 1.0, "precision": 0.5, "recall": 0.25, "confidence": None, "fd_cleanfid": value}
+        content = {"format": 1, "values": values, "num_images": count, "protocol": described}
+        write_json(tmp_path / path, content | {"protocol_hash": digest(described)})
+    tables = collect(plan, tmp_path)
+    check.check(tables)
+    subtable = tables["tables"][0]["subtables"][0]
+    assert [p["behind"] for p in subtable["protocols"]] == [False, True, True]
+    assert subtable["protocols"][0]["line"] == (
+        "fd-train: distance in cnn64, 64 images as PNG against 256 training images as PNG; precision and recall in "
+        "cnn64, 64 against 256 images, k = 3, in float64"
+    )
+    made = next(r for r in subtable["rows"] if r["id"] == "lct-1")
+    assert made["cells"]["fd"]["mean"] == 1.5 and made["extra"]["fd by protocol second"] == [2.25]
+    assert subtable["floors"][0]["extra"]["images"] == [64]
+    out = render(tables, tmp_path)
+    for name in ("index.html", "report.md"):
+        assert "64 images as JPEG 75 against 256 training images" in out[name], name
+        assert "fd by protocol second" in out[name] and "2.25" in out[name]
+        assert out[name].count("Behind the numbers: metric protocol") == 2
+        assert "Protocols differ" not in out[name] and "other protocol" not in out[name]
+    assert "64 images as PNG against 256 training images" in out["tables.tex"] and "JPEG 75" not in out["tables.tex"]
 
 
 def test_cells_whose_protocol_differs_are_marked(root):

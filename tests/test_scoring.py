@@ -285,7 +285,7 @@ def test_a_reference_of_all_images_adds_the_held_out_ones(place):
     found = load_file(place.folder / "out/ref/standard.safetensors")
     torch.testing.assert_close(found["real.mu"], both.mean(0), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found["real.sigma"], both.T.cov(), rtol=1e-5, atol=1e-6)
-    assert len(found["recall.features"]) == 180
+    assert found["recall.features"].shape == (180, 6) and found["recall.radii"].shape == (180,)
 
 
 def test_floor_rows_take_what_there_is_and_say_how_much(place):

@@ -18,7 +18,7 @@ from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file, sha256_json
 from lct.files.records import Job
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
-from lct.metrics.distances import Moments, Statistics
+from lct.metrics.distances import Moments, Statistics, radii
 from lct.metrics.features import walk
 from lct.metrics.protocol import Side, view
 from lct.metrics.settings import Protocol, View
@@ -216,10 +216,12 @@ def _reference(
     """What a protocol compares with, put together from measurements."""
     names = _sides(protocol, manifests)
     distance, recall = (scorer.view(protocol, r, protocol.reference_jpeg_quality) for r in ("distance", "recall"))
+    features = found[recall, names].features[: protocol.recall_reference]
     return Reference(
         real=found[distance, names].statistics,
         reconstructed=found[distance, ("reconstructed-train",)].statistics,
-        recall=found[recall, names].features[: protocol.recall_reference],
+        recall=features,
+        radii=radii(scorer.comparable(protocol, features), protocol.k),
         sides=tuple(_side(name, manifests[name], settings) for name in names),
         resolution=imageset.read_manifest(manifests["train"])["height"],
     )

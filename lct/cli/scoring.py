@@ -45,6 +45,7 @@ class Reference:
     real: Statistics  # of the real images, in the distance's network
     reconstructed: Statistics  # of the training images' reconstructions
     recall: torch.Tensor  # (N, D) features of real images, in the network of precision and recall
+    radii: torch.Tensor  # (N,) radii of their balls
     sides: tuple[Side, ...]  # which real images
     resolution: int  # pixels
 
@@ -55,7 +56,7 @@ class Reference:
             for name, one in pairs.items()
             for key in ("mu", "sigma")
         }
-        return moments | {"recall.features": self.recall}
+        return moments | {"recall.features": self.recall, "recall.radii": self.radii}
 
     def metadata(self) -> dict[str, Any]:
         return {
@@ -72,7 +73,8 @@ class Reference:
             for name in ("real", "reconstructed")
         )
         sides = tuple(Side(**side) for side in metadata["sides"])
-        return cls(real, reconstructed, tensors["recall.features"], sides, metadata["resolution"])
+        features, radii = tensors["recall.features"], tensors["recall.radii"]
+        return cls(real, reconstructed, features, radii, sides, metadata["resolution"])
 
 
 class Scorer:
@@ -104,6 +106,10 @@ class Scorer:
 
     def view(self, protocol: Protocol, role: str, quality: int | None) -> View:
         return View(extractor=resolve(getattr(protocol, role), self.own), jpeg_quality=quality)
+
+    def comparable(self, protocol: Protocol, features: torch.Tensor) -> torch.Tensor:
+        """Features where, and in the precision in which, their distances are taken."""
+        return features.to(self.device, getattr(torch, protocol.dtype))
 
     def features(self, manifest: Path, limit: int | None = None) -> dict[View, Features]:
         """Features of the first `limit` images in every view that a protocol has of generated images."""
@@ -142,10 +148,10 @@ class Scorer:
         judged = found[self.view(protocol_, "recall", protocol_.jpeg_quality)].features
         judged = judged[: min(count, protocol_.recall_generated)]
         prc = distances.precision_recall(
-            generated=judged.to(self.device),
-            real=reference.recall.to(self.device),
+            generated=self.comparable(protocol_, judged),
+            real=self.comparable(protocol_, reference.recall),
             k=protocol_.k,
-            dtype=protocol_.dtype,
+            real_radii=reference.radii.to(self.device),
         )
         return {
             "fd": distances.frechet(generated, reference.real),

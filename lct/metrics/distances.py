@@ -1,4 +1,4 @@
-"""Frechet distance, precision and recall of feature sets; torch-fidelity computes, clean-fid gives a second opinion.
+"""Frechet distance, precision and recall of feature sets, equal to torch-fidelity's; clean-fid gives a second opinion.
 
 Statistics are float64: torch-fidelity takes means in the precision it is given, and a float32 mean over 50 000 images
 costs digits that a small distance needs.
@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
-BLOCK = 8192  # images whose features are summed at once; part of the last bit of sets larger than this
-ENTRIES = 100_000_000  # largest part of a distance matrix in memory, elements; torch-fidelity holds it twice
+BLOCK = 8192  # images whose features are summed, or compared with as many others, at once; part of the last bit of sets
+# larger than this
 
 
 @dataclass(frozen=True)
@@ -107,33 +106,56 @@ class PrecisionRecall:
     recall: float  # share of real images inside the generated images' manifold
 
 
-def precision_recall(*, generated: Tensor, real: Tensor, k: int = 3, dtype: str = "float64") -> PrecisionRecall:
+def precision_recall(
+    *, generated: Tensor, real: Tensor, k: int = 3, real_radii: Tensor | None = None
+) -> PrecisionRecall:
     """Improved precision and recall (Kynkaanniemi et al. 2019): a set's manifold is the union of the balls around its
     points that reach their k-th nearest neighbour. Keywords only: exchanging the sets exchanges the two numbers.
 
-    generated, real: (N, D) features, on the device that computes.
-    dtype:           precision of the distances; the authors' float16 is coarse, and gives other numbers.
+    generated, real: (N, D) features, on the device and in the precision that computes distances; the authors' float16
+                     is coarse, and gives other numbers.
+    real_radii:      `radii(real, k)`, where they are known already.
+
+    The numbers are torch-fidelity's (tested). It is not called because it measures the real images anew for every set
+    of generated ones, and sorts on the CPU: minutes per set at the paper's counts.
     """
     for name, features in (("generated", generated), ("real", real)):
-        if features.dim() != 2 or not features.is_floating_point():
-            raise TypeError(f"{name}: expected (N, D) features, found {features.dtype} {tuple(features.shape)}")
-        if len(features) < k + 1:
-            raise ValueError(f"{name}: expected {k + 1} or more images, found {len(features)}; raise num_images")
-    generated, real = (features.to(getattr(torch, dtype)) for features in (generated, real))
-    values = prc_features_to_metric(
-        generated,
-        real,
-        prc_neighborhood=k,
-        prc_batch_size=rows(max(len(generated), len(real))),
-        save_cpu_ram=True,
-        verbose=False,
-    )
-    return PrecisionRecall(values[KEY_METRIC_PRECISION], values[KEY_METRIC_RECALL])
+        _check(features, k, name)
+    real_radii = radii(real, k) if real_radii is None else real_radii
+    return PrecisionRecall(covered(generated, real, real_radii), covered(real, generated, radii(generated, k)))
 
 
-def rows(count: int) -> int:
-    """Rows of a distance matrix of `count` columns that are in memory at once: 10 000 (torch-fidelity's) or fewer."""
-    return max(1, min(10_000, ENTRIES // count))
+def _check(features: Tensor, k: int, name: str) -> None:
+    if features.dim() != 2 or not features.is_floating_point():
+        raise TypeError(f"{name}: expected (N, D) features, found {features.dtype} {tuple(features.shape)}")
+    if len(features) < k + 1:
+        raise ValueError(f"{name}: expected {k + 1} or more images, found {len(features)}; raise num_images")
+
+
+def radii(features: Tensor, k: int) -> Tensor:
+    """(N,) distance from each point to its k-th nearest other one, for (N, D) features."""
+    _check(features, k, "radii")
+    found = []
+    for points in features.split(BLOCK):
+        nearest = points.new_empty(len(points), 0)
+        for others in features.split(BLOCK):
+            near = torch.cdist(points, others).topk(min(k + 1, len(others)), largest=False).values
+            nearest = torch.cat([nearest, near], 1)
+            nearest = nearest.topk(min(k + 1, nearest.shape[1]), largest=False).values
+        found.append(nearest.amax(1))  # the nearest of all is the point itself
+    return torch.cat(found)
+
+
+def covered(points: Tensor, centres: Tensor, radius: Tensor) -> float:
+    """Share of points inside at least one of the balls."""
+    found = []
+    for some in points.split(BLOCK):
+        inside = [
+            (torch.cdist(some, block) <= reach).any(1)
+            for block, reach in zip(centres.split(BLOCK), radius.split(BLOCK), strict=True)
+        ]
+        found.append(torch.stack(inside).any(0))
+    return torch.cat(found).float().mean().item()
 
 
 def confidence(logits: Tensor) -> Tensor:
