@@ -315,7 +315,7 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
                 found[f"VAE PSNR, {words} [dB]"] = summary[f"psnr_{side}"]
         found |= {
             "latents: excess kurtosis": summary["tails"]["excess_kurtosis"],
-            "latents: share beyond 3 IQR": summary["tails"]["beyond_outer"],
+            "latents: share beyond 3 IQR": summary["tails"]["outlier_share"],
         }
     extractor = root / plan.extractor_of(dataset).replace(".safetensors", ".summary.json")
     if extractor.exists():
