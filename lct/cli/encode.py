@@ -199,13 +199,14 @@ def _content(folder: Path, part: shards.Part) -> shards.Content:
 def tails(latents: Path, statistics: Statistics, count: int) -> dict[str, float]:
     """How heavy the tails of normalised latents are, from at most TAILS of them."""
     wanted = spaced(count, TAILS)
-    kept, start = [], 0
+    chosen, start = [], 0
     for z in read_rows(latents, "latents", PART):
         here = wanted[(wanted >= start) & (wanted < start + len(z))] - start
-        kept.append(statistics.normalise(z[here]))
+        chosen.append(statistics.normalise(z[here]))
         start += len(z)
-    found = describe(torch.cat(kept).numpy())
-    return {"latents": len(wanted)} | {key: found[key] for key in ("excess_kurtosis", "beyond_outer", "max_abs")}
+    found = describe(torch.cat(chosen).numpy())
+    kept = {"outlier_share": found["beyond_outer"]} | {key: found[key] for key in ("excess_kurtosis", "max_abs")}
+    return {"latents": len(wanted)} | kept
 
 
 def _picture(arguments, side: str) -> None:

@@ -376,7 +376,7 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
                 found[f"VAE PSNR, {words} [dB]"] = summary[f"psnr_{side}"]
         found |= {
             "latents: excess kurtosis": summary["tails"]["excess_kurtosis"],
-            "latents: share beyond 3 IQR": summary["tails"]["beyond_outer"],
+            "latents: share beyond 3 IQR": summary["tails"]["outlier_share"],
         }
     extractor = plan.extractor_of(dataset)
     if extractor is not None and (path := root / extractor.replace(".safetensors", ".summary.json")).exists():

@@ -260,7 +260,9 @@ def _figure(figure: dict[str, Any]) -> Figure:
 
 def _drawing(entry: dict[str, Any], title: str, place: str) -> Drawing:
     numbers, path = entry["numbers"], entry["path"]
-    made = Drawing(entry["dataset"], entry.get("dataset_title") or entry["dataset"], path, "", "", ())
+    letter = f"({entry['subtable']}) " if entry.get("subtable") else ""
+    heading = letter + (entry.get("dataset_title") or entry["dataset"])
+    made = Drawing(entry["dataset"], heading, path, "", "", ())
     if numbers is None:
         return made
     from lct.report.plots import embedded_box_plots  # matplotlib takes half a second to import
