@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from fake_lineage import ROOT, Project, digest, git
+from fake_recorded import ROOT, Project, digest, git
 from test_report import Page, chromium
 
 from lct.cli import main as program
@@ -565,7 +565,7 @@ def test_what_is_nowhere_to_be_found_is_noted(project, lct):
     (_, md5), (_, other) = md5s(project, WEIGHTS, LATENTS)
     book.stored_object(place, md5).unlink()
     book.stored_object(project / ".dvc/cache", other).unlink()
-    shutil.rmtree(project / SMOKE / "features")
+    shutil.rmtree(project / SMOKE / "extractor")
     config = f"['remote \"store\"']\n    url = ../../remote\n['remote \"gone\"']\n    url = {place}-gone\n"
     (project / ".dvc/config.local").write_text(config)
     code, text, _ = lct("verify", "--deep")
@@ -573,7 +573,7 @@ def test_what_is_nowhere_to_be_found_is_noted(project, lct):
     assert f"1 files not in remote store (`dvc push -r store`): {WEIGHTS}" in text
     assert f"1 files not in DVC's cache (`dvc pull` fetches them, if a remote has them): {LATENTS}" in text
     assert "remote gone: " in text and "cannot be reached" in text
-    assert "6 files recorded, but not in the workspace (`lct restore`)" in text
+    assert "2 files recorded, but not in the workspace (`lct restore`)" in text
 
 
 def test_a_remote_on_the_network_is_fetched_and_hashed(project, lct):
