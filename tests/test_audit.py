@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from fake_lineage import ROOT, Project, digest, git
+from fake_recorded import ROOT, Project, digest, git
 from test_report import Page, chromium
 
 from lct.cli import main as program
@@ -390,6 +390,18 @@ def test_a_damaged_book_is_one_clear_line(project, lct, name, content):
     assert code == 1 and error.count("\n") == 1 and name in error and "git checkout" in error
 
 
+def test_the_lock_is_read_as_dvc_writes_it():
+    """YAML 1.2; PyYAML alone would read `no` as false and 1e-08 as text."""
+    params = "precision: no\n        epsilon: 1e-08\n        lr: 0.001\n        steps: 40\n        compile: false\n"
+    params += "        epochs:\n        scale: 1.0\n        name: 1a\n        largest: .inf\n"
+    outs = f"    outs:\n    - path: a b\n      hash: md5\n      md5: {'0a' * 16}\n      size: 3\n"
+    text = f"schema: '2.0'\nstages:\n  one@x:\n    cmd: c\n    params:\n      s.json:\n        {params}{outs}"
+    (stored,) = book.Lock(text).maker("a b")
+    assert (stored.stage, stored.role, stored.bytes, stored.md5) == ("one@x", "outs", 3, "0a" * 16)
+    expected = {"precision": "no", "epsilon": 1e-08, "lr": 0.001, "steps": 40, "compile": False, "epochs": None}
+    assert stored.params["s.json"] == expected | {"scale": 1.0, "name": "1a", "largest": float("inf")}
+
+
 def test_without_an_archive_the_live_records_do(project, lct):
     shutil.rmtree(project / "lineage")
     (project / "dvc.lock").unlink()
@@ -565,7 +577,7 @@ def test_what_is_nowhere_to_be_found_is_noted(project, lct):
     (_, md5), (_, other) = md5s(project, WEIGHTS, LATENTS)
     book.stored_object(place, md5).unlink()
     book.stored_object(project / ".dvc/cache", other).unlink()
-    shutil.rmtree(project / SMOKE / "features")
+    shutil.rmtree(project / SMOKE / "extractor")
     config = f"['remote \"store\"']\n    url = ../../remote\n['remote \"gone\"']\n    url = {place}-gone\n"
     (project / ".dvc/config.local").write_text(config)
     code, text, _ = lct("verify", "--deep")
@@ -573,7 +585,7 @@ def test_what_is_nowhere_to_be_found_is_noted(project, lct):
     assert f"1 files not in remote store (`dvc push -r store`): {WEIGHTS}" in text
     assert f"1 files not in DVC's cache (`dvc pull` fetches them, if a remote has them): {LATENTS}" in text
     assert "remote gone: " in text and "cannot be reached" in text
-    assert "6 files recorded, but not in the workspace (`lct restore`)" in text
+    assert "2 files recorded, but not in the workspace (`lct restore`)" in text
 
 
 def test_a_remote_on_the_network_is_fetched_and_hashed(project, lct):

@@ -16,7 +16,7 @@ from typing import Any
 from lct.config.resolve import flat_dict
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
-from lct.lineage import book, chain
+from lct.lineage import book, chain, planned
 from lct.lineage.archive import Entry
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 
@@ -40,7 +40,7 @@ class Auditor:
     root: Path
     archive: dict[str, Entry]
     lock: book.Lock | None
-    planned: dict[str, dict[str, Any]]  # file -> settings that the configuration asks for now
+    planned: planned.Settings  # what the configuration asks for now
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # tables file -> its content
     shown: dict[str, Mapping[str, list[float]]] = field(default_factory=dict)  # report file -> cell -> its values
     deep: bool = False
@@ -273,12 +273,12 @@ class Auditor:
 
     def _settings(self, record: chain.Record) -> list[Check]:
         """Recorded settings against those of today's configuration."""
-        wanted = self.planned.get(record.holder)
+        wanted = planned.of(self.planned, record.stage, record.holder)
         found = (record.settings or {}).get("settings")
         if found is None:
             return []
         if wanted is None:
-            text = f"{record.path}: settings: the configuration has no such file now, nothing to compare with"
+            text = f"{record.path}: settings: the configuration has no such job now, nothing to compare with"
             return [Check("settings", "unchecked", text)]
         changed = differing(found, json.loads(json.dumps(wanted)))
         if changed:

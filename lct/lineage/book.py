@@ -10,7 +10,22 @@ from typing import Any
 import yaml
 
 CONFLICT_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one reads 300 cells in a second
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML 1.2, as DVC writes it: `no` is a word and 1e-08 a number, which YAML 1.1 has the other way round."""
+
+    yaml_implicit_resolvers: dict = {}
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
 _OUTS = re.compile(r"^    outs:\n((?:    [- ].*\n?)*)", re.MULTILINE)
 _PATH = re.compile(r"^ +(?:- )?path: (.+)$", re.MULTILINE)
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -70,7 +85,7 @@ class Lock:
         if i not in self._parsed:
             block = self._blocks[i]
             try:
-                ((stage, values),) = yaml.load(block, Loader=_LOADER).items()  # noqa: S506 a SafeLoader
+                ((stage, values),) = yaml.load(block, Loader=_Loader).items()  # noqa: S506 a SafeLoader
                 self._parsed[i] = [
                     _stored(stage, role, one, values.get("params", {}))
                     for role in ("outs", "deps")

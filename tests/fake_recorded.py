@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from lct.config.paths import AUTOENCODER_FILES, FLOORS, RECONSTRUCTIONS, grid, manifest
+from lct.config.paths import AUTOENCODER_FILES, FLOORS, LATENT_FILES, RECONSTRUCTIONS, grid, manifest
 from lct.config.plan import Plan
 from lct.files.atomic import write_json
 from lct.lineage import archive, book, planned
@@ -36,46 +36,46 @@ def digest(content: bytes, kind: str = "sha256") -> str:
 
 
 def inputs(plan: Plan) -> dict[str, tuple[str, dict[str, str]]]:
-    """Path of every file with records -> its stage and what it was made from, as the jobs say it."""
+    """Path of every file with records -> its stage and what it was made from, much as the jobs say it."""
     paths, found = plan.paths, {}
     for dataset in plan.datasets:
         sides = {side: manifest(paths.images(dataset, side)) for side in ("train", "heldout")}
         vae = {name: f"{paths.autoencoder(dataset)}/{name}" for name in AUTOENCODER_FILES}
         found |= {paths.images(dataset, side): ("images", {}) for side in sides}
         found |= {path: ("autoencoder", {"images": sides["train"]}) for path in vae.values()}
-        encoded = [
-            "latents.safetensors",
-            "statistics.safetensors",
-            "summary.json",
-            *(f"{r}.zip" for r in RECONSTRUCTIONS),
-        ]
+        encoded = [*LATENT_FILES, *(f"{name}.zip" for name in RECONSTRUCTIONS)]
         found |= {plan.latents_of(dataset, name): ("encode", sides | vae) for name in encoded}
-        extractor = plan.extractor_of(dataset)
-        found |= {p: ("extractor", sides) for p in (extractor, extractor.replace(".safetensors", ".summary.json"))}
+        extractor, reference = real(plan, dataset)
+        found |= {
+            path: ("extractor", sides) for path in (extractor, extractor.replace(".safetensors", ".summary.json"))
+        }
         read = sides | {"extractor": extractor}
         read["reconstructed"] = manifest(plan.latents_of(dataset, "reconstructed-train.zip"))
         floors = [paths.floor_metrics(dataset, floor, plan.protocol) for floor in FLOORS]
-        found |= {path: ("reference", read) for path in (plan.reference_of(dataset), *floors)}
+        found |= {path: ("reference", read) for path in (reference, *floors)}
     for name, run in plan.runs.items():
         latents = {of: plan.latents_of(run.dataset, f"{of}.safetensors") for of in ("latents", "statistics")}
         vae = {file: f"{paths.autoencoder(run.dataset)}/{file}" for file in AUTOENCODER_FILES}
-        reference = {"reference": plan.reference_of(run.dataset), "extractor": plan.extractor_of(run.dataset)}
+        measured = dict(zip(("extractor", "reference"), real(plan, run.dataset), strict=True))
+        stage, made = ("train", latents) if run.weights is None else ("take", {})
         for seed in plan.seeds_of(name):
-            kept = [paths.weights(name, seed, one) for one in plan.weights_names(run)]
-            made = latents if run.weights is None else {}
-            found |= {path: ("train", made) for path in kept}
-            if run.weights is None:
-                found[f"{paths.train(name, seed)}/curves.json"] = ("train", made)
+            found |= {paths.weights(name, seed, one): (stage, made) for one in plan.weights_names(run)}
             for weights, sampler, draw in plan.sample_sets(name):
                 images = paths.samples(name, seed, weights, sampler, draw)
                 read = {"weights": paths.weights(name, seed, weights), "statistics": latents["statistics"]} | vae
                 found[images] = ("sample", read)
-            triples = zip(
-                plan.samples_of(name, seed), plan.features_of(name, seed), plan.metrics_of(name, seed), strict=True
-            )
-            for images, *scored in triples:
-                found |= {path: ("score", {"samples": manifest(images)} | reference) for path in scored}
+                scored = paths.metrics(name, seed, weights, sampler, draw, plan.protocol)
+                found[scored] = ("score", {"samples": manifest(images)} | measured)
     return found
+
+
+def real(plan: Plan, dataset: str) -> tuple[str, str]:
+    """Extractor and reference statistics of a dataset."""
+    results = f"results/{plan.scale_name}"
+    return (
+        f"{results}/extractor/{dataset}/cnn64.safetensors",
+        f"{results}/features/reference/{dataset}/real.safetensors",
+    )
 
 
 def content_of(path: str, stage: str, version: int) -> bytes:
@@ -83,7 +83,10 @@ def content_of(path: str, stage: str, version: int) -> bytes:
     seed = f"{path} {version if stage in ('score', 'sample', 'train') else 0}".encode()
     if "/metrics/" in path:
         number = int(digest(seed)[:4], 16) / 1000
-        protocol = {"id": "fake", "k": 3, "reference": {"count": 256}}
+        sets = {"sets": [{"name": "train", "count": 256}], "format": "png"}
+        protocol = {"id": "fake", "k": 3, "reference": sets, "generated": {"count": 64, "format": "png"}}
+        protocol["distance"] = {"extractor": "cnn64"}
+        protocol["recall"] = {"extractor": "cnn64", "generated": 64, "reference": 64, "k": 3, "distances": "float64"}
         text = json.dumps(protocol, sort_keys=True, separators=(",", ":")).encode()
         values = {"fd": number, "fdr": number / 2, "precision": 0.5, "recall": 0.25, "confidence": None}
         made = {"format": 1, "num_images": 64, "protocol": protocol, "protocol_hash": digest(text), "values": values}
@@ -129,7 +132,8 @@ class Project:
             if path.endswith(".zip"):
                 self._image_set(path, stage, version, hashes)
             seeds = {"train": int(path.split("/")[4][1:])} if stage == "train" else {}
-            recorded = {"format": 1, "stage": stage, "settings": settings[path], "seeds": seeds}
+            wanted = planned.of(settings, stage, path)
+            recorded = {"format": 1, "stage": stage, "settings": wanted, "seeds": seeds}
             recorded["inputs"] = {role: {"path": one, "sha256": hashes[one]} for role, one in read.items()}
             self.records(path, recorded, self._run(path, stage, revision, lock))
 
@@ -216,7 +220,8 @@ class Project:
         collected = json.loads(json.dumps(collect(plan, self.root)))
         write_json(self.root / path, collected)
         revision = git(self.root, "rev-parse", "HEAD")
-        settings = {"format": 1, "stage": "tables", "seeds": {}, "inputs": {}, "settings": planned.settings(plan)[path]}
+        settings = {"format": 1, "stage": "tables", "seeds": {}, "inputs": {}}
+        settings["settings"] = planned.settings(plan)["tables", "tables"]
         self.records(path, settings, self._run(path, "tables", revision, "0" * 64))
         contents = render(collected, self.root) | {"audit.html": page(plan, self.root, collected)}
         for name, content in contents.items():
