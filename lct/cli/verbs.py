@@ -22,6 +22,7 @@ from lct.config.resolve import (
 from lct.config.schema import schema
 from lct.files.atomic import write_json, write_text
 from lct.lineage.check import check_outputs
+from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
 from lct.networks.layout import parameters
 
@@ -146,9 +147,18 @@ def status(arguments: argparse.Namespace) -> Result:
         for t in trainings
     ]
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
+    new = unrecorded(arguments.root, plan.scale_name)
+    if new:
+        lines.append(f"{len(new)} outputs are not recorded: lct record --scale {plan.scale_name}")
     return (
         0,
-        {"scale": plan.scale_name, "planned": len(planned), "computed": len(done), "trainings": trainings},
+        {
+            "scale": plan.scale_name,
+            "planned": len(planned),
+            "computed": len(done),
+            "trainings": trainings,
+            "unrecorded": new,
+        },
         "\n".join(lines),
     )
 

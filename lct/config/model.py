@@ -28,6 +28,8 @@ class Main:
     """config/config.yaml: which scale a bare `snakemake` computes."""
 
     scale: str = "mini"  # a file in config/scales/
+    record: bool = True  # whether a run records at its end what it finished (`lct record` does it by hand)
+    allow_retrain: str | tuple[str, ...] = ()  # recorded cells that may be trained again; "all": every one
 
 
 @dataclass(frozen=True, kw_only=True)
