@@ -4,10 +4,10 @@ DVC is asked as a program (`python -m dvc`), never imported: nothing here needs 
 """
 
 import importlib.metadata
-import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -15,7 +15,8 @@ import yaml
 from lct.files.atomic import write_text
 
 VERSIONS = "3."  # the file formats read here are those of this major version
-_LINES = 6
+LOCK_SECONDS = 30.0  # how long another dvc in this project is waited for
+_LINES = 6  # of what DVC says when it fails
 
 
 def version() -> str | None:
@@ -44,10 +45,14 @@ def check(root: Path) -> None:
 
 def run(root: Path, *words: str) -> str:
     """Call `dvc` in `root`; raises ValueError with DVC's own last lines when it fails."""
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *words], cwd=root, capture_output=True, text=True, env=environment, check=False
-    )
+    started = time.monotonic()
+    while True:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *words], cwd=root, capture_output=True, text=True, check=False
+        )
+        busy = done.returncode != 0 and "Unable to acquire lock" in done.stderr
+        if not busy or time.monotonic() - started > LOCK_SECONDS:
+            break
     if done.returncode != 0:
         said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
         raise ValueError(f"dvc {words[0]}: {explain(' '.join(said[-_LINES:]))}")
@@ -73,30 +78,34 @@ def explain(said: str) -> str:
 
 
 def commit(root: Path) -> None:
-    """One `dvc commit` of every stage there is: content into the cache, hashes into dvc.lock.
+    """One `dvc commit` of every stage in config/recorded.yaml: content into the cache, hashes into dvc.lock.
 
     Naming stages instead would be one commit each: DVC reads and writes everything again for every name.
     """
-    run(root, "--quiet", "--wait-for-lock", "commit", "--force")
+    run(root, "--quiet", "commit", "--force")
 
 
 def pull(root: Path, names: list[str]) -> None:
     """Fetch content from the default remote into the cache and link it; of every stage, or of the named ones."""
-    run(root, "--quiet", "--wait-for-lock", "pull", *names)
+    run(root, "--quiet", "pull", *names)
 
 
-def forget(root: Path, names: set[str]) -> None:
-    """Take stages out of dvc.lock."""
-    if not names:
-        return
-    kept, keep = [], True
-    for line in (root / "dvc.lock").read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.startswith("  ") and line[2] != " ":
-            keep = line.strip().removesuffix(":").strip("'\"") not in names
+def blocks(text: str) -> dict[str, str]:
+    """Stage name -> its lines in the text of a dvc.lock."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith("  ") and line[2] not in " -":
+            lines = found.setdefault(line.strip().removesuffix(":").strip("'\""), [])
         elif not line.startswith(" "):
-            keep = True
-        kept.append(line if keep else "")
-    write_text(root / "dvc.lock", "".join(kept))
+            lines = []
+        lines.append(line)
+    return {name: "".join(lines) for name, lines in found.items()}
+
+
+def write_lock(root: Path, stages: dict[str, str]) -> None:
+    """Replace dvc.lock by these blocks, sorted: the same recorded state has the same bytes, whatever came first."""
+    write_text(root / "dvc.lock", "schema: '2.0'\nstages:\n" + "".join(stages[name] for name in sorted(stages)))
 
 
 def lock(root: Path) -> dict[str, dict]:

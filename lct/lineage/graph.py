@@ -81,7 +81,7 @@ def _words(reason: Any) -> list[str]:
     if reason.updated_input:
         words.append(f"input changed: {_some(reason.updated_input)}")
     if reason.updated_input_run:
-        words.append(f"input will be made again: {_some(reason.updated_input_run)}")
+        words.append(f"input will be made again: {_some(reason.updated_input_run, most=1)}")
     if reason.params_changed:
         words.append("its settings changed")
     if reason.input_changed:
@@ -105,9 +105,8 @@ def ask(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TARGETS) 
     from snakemake.settings.enums import Quietness
     from snakemake.settings.types import RerunTrigger
 
-    here = Path.cwd()
-    snakemake_log = logging.getLogger("snakemake.logging")
-    level = snakemake_log.level
+    here, level = Path.cwd(), logging.root.manager.disable
+    logging.disable(logging.WARNING)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
         try:
             with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
@@ -132,7 +131,7 @@ def ask(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TARGETS) 
         except Exception as error:  # noqa: BLE001 Snakemake's errors have no common base but Exception
             raise ValueError(f"snakemake: the graph cannot be planned: {' '.join(str(error).split())}") from error
         finally:
-            snakemake_log.setLevel(level)
+            logging.disable(level)
             os.chdir(here)
 
 
@@ -145,8 +144,8 @@ def metadata_path(root: Path, output: str) -> Path:
 
 
 def metadata(root: Path, output: str) -> dict[str, Any] | None:
-    """What Snakemake knows of an output: the part of it that its decisions rest on and `ended`, for the file and for
-    its two records where it has them. No path of this machine, no process's random hash. None where it knows nothing."""
+    """What Snakemake knows of an output, as far as its decisions rest on it, and when the file and its two records,
+    where it has them, were finished; None where it knows nothing. No path of this machine, no process's random hash."""
     found = _read(root, output)
     if found is None:
         return None

@@ -123,6 +123,16 @@ def why(root: Path, plan: Plan, jobs: list[Job], cell: Cell) -> dict[str, list[s
 
 
 # --- the guard ------------------------------------------------------------------------------------------------------
+def check_links(root: Path, scale: str) -> None:
+    """Raise ValueError when a recorded file is a link to nothing, which Snakemake cannot plan with."""
+    for path in archive.read(root, scale):
+        if os.path.islink(root / path) and not os.path.exists(root / path):
+            raise ValueError(
+                f"{path}: expected a link into DVC's cache, found one to nothing: {os.readlink(root / path)}; the "
+                "project was moved, or the cache lost content: `lct restore` sets links right, with --pull it fetches"
+            )
+
+
 def check_plan(root: Path, plan: Plan, jobs: list[Job]) -> None:
     """Raise ValueError when the jobs of a run would train a recorded cell again that `allow_retrain` does not name."""
     entries = archive.read(root, plan.scale_name)

@@ -1,16 +1,16 @@
 """Recording: what a run has finished becomes part of the recorded state.
 
-Recorded state = config/recorded.yaml (which artifacts), dvc.lock (their hashes), lineage/{scale}.jsonl (everything about
-them), all in git, and the content in DVC's cache. An artifact is recorded when Snakemake calls its whole chain up to date,
-its records match its bytes, and what it was made from is what is recorded. A journal undoes a recording that failed or
-was killed; content is never deleted.
+Recorded state = config/recorded.yaml (which artifacts), dvc.lock (their hashes), lineage/{scale}.jsonl (everything
+about them), all in git, and the content in DVC's cache. An artifact is recorded when Snakemake calls its whole chain up
+to date, its records match its bytes, and what it was made from is what is recorded. A journal undoes a recording that
+failed or was killed; content is never deleted.
 """
 
 import dataclasses
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ def _judge(
     makers = {path: job for job in jobs for path in job.outputs}
     found = []
     for job in _in_order(jobs, makers):
+        mine: list[_Found] = []
         for kind, names in job_names(job.outputs):
             path = names["path"]
             try:
@@ -98,15 +99,35 @@ def _judge(
                     continue
                 settings, _ = records
                 stage = book.stage(kind, item_of(names, {role: i["path"] for role, i in settings["inputs"].items()}))
-                entries = {out: _entry(root, out, job, old, memo) for out in stage.outs}
+                entries = {out: _entry(root, out, old, memo) for out in stage.outs}
                 _check_chain(root, entries[path], makers, good, bad, old)
             except ValueError as error:
                 report.left_out[path] = " ".join(str(error).split())
                 bad.update(job.outputs)
                 continue
             good |= {out: entry.sha256 for out, entry in entries.items()}
-            found.append(_Found(stage, entries))
+            mine.append(_Found(stage, entries))
+        found += _led(root, mine)
     return found
+
+
+def _led(root: Path, mine: list[_Found]) -> list[_Found]:
+    """What Snakemake knew of a job is written once, into the line of its first file; the others name that one."""
+    paths = sorted(path for one in mine for path in one.entries)
+    if not paths:
+        return []
+    known = metadata(root, paths[0]) or {}
+    job = {**known["job"], "started": known["started"]}
+    return [
+        _Found(
+            one.stage,
+            {
+                path: replace(entry, job=paths[0], snakemake=job if path == paths[0] else None)
+                for path, entry in one.entries.items()
+            },
+        )
+        for one in mine
+    ]
 
 
 def _in_order(jobs: list[Job], makers: dict[str, Job]) -> list[Job]:
@@ -138,7 +159,7 @@ def _records(root: Path, path: str) -> tuple[dict[str, Any], dict[str, Any]] | N
     return settings, run
 
 
-def _entry(root: Path, path: str, job: Job, old: dict[str, Entry], memo: "_Memo") -> Entry:
+def _entry(root: Path, path: str, old: dict[str, Entry], memo: "_Memo") -> Entry:
     """The line of a file, after checking its bytes against its records. Raises ValueError saying what is wrong."""
     if not (root / path).exists():
         raise ValueError(f"{path} is missing")
@@ -151,18 +172,7 @@ def _entry(root: Path, path: str, job: Job, old: dict[str, Entry], memo: "_Memo"
     if run is not None and (size, sha256) != (run["output"]["bytes"], run["output"]["sha256"]):
         raise ValueError(f"{path} is not what its job wrote: expected sha256 {run['output']['sha256'][:12]}, found "
                          f"{sha256[:12]}; snakemake --force makes it again")  # fmt: skip
-    first = job.outputs[0]
-    return Entry(
-        path=path,
-        bytes=size,
-        sha256=sha256,
-        md5=md5,
-        settings=settings,
-        run=run,
-        job=first,
-        snakemake=known["job"] | {"started": known["started"]} if path == first else None,
-        ended=tuple(known["ended"]),
-    )
+    return Entry(path, size, sha256, md5, settings, run, ended=tuple(known["ended"]))
 
 
 def _check_chain(
@@ -237,29 +247,42 @@ def _write(
     """The new recorded state, by one `dvc commit`; undone when anything fails."""
     new = {path: entry for one in update for path, entry in one.entries.items()}
     _open_journal(root, scale, new)
+    lock = root / "dvc.lock"
+    locked = dvc.blocks(lock.read_text(encoding="utf-8")) if lock.exists() else {}
     try:
         chosen: dict[str, dict[str, dict[str, str]]] = {}
         for one in update:
             chosen.setdefault(one.stage.kind, {})[one.stage.id] = one.stage.item
         if update:
-            write_recorded(root, chosen)  # for this moment only: `dvc commit` shall see these and no others
+            write_recorded(root, chosen)  # for this moment only: `dvc commit` shall see these and no others,
+            lock.unlink(missing_ok=True)  # and need not read and write the rest of the lock, which takes it long
             dvc.commit(root)
             _check_commit(root, new)
+            locked |= dvc.blocks(lock.read_text(encoding="utf-8"))
         _keep_times(root, new)
         dropped = set(report.dropped)
-        gone = {out for stage in book.stages(recorded) if stage.name in dropped for out in stage.outs}
         complete = {
             kind: {key: item for key, item in items.items() if f"{kind}@{key}" not in dropped}
             | chosen.get(kind, {})
             for kind, items in recorded.items()
         }  # fmt: skip
-        dvc.forget(root, dropped)
-        archive.write(root, scale, {path: entry for path, entry in old.items() if path not in gone} | new)
+        dvc.write_lock(root, {name: block for name, block in locked.items() if name not in dropped})
+        held = {out for stage in book.stages(complete) if stage.item["scale"] == scale for out in stage.outs}
+        archive.write(root, scale, _merged({p: e for p, e in old.items() if p in held}, new))
         write_recorded(root, complete)
     except BaseException:
         undo(root)
         raise
     shutil.rmtree(root / JOURNAL)
+
+
+def _merged(old: dict[str, Entry], new: dict[str, Entry]) -> dict[str, Entry]:
+    """Old and new entries; an old one whose job's line is replaced keeps what Snakemake knew of that job in its own."""
+    merged = old | new
+    for path, entry in old.items():
+        if path not in new and entry.job in new and entry.job in old:
+            merged[path] = replace(entry, job=path, snakemake=old[entry.job].snakemake)
+    return merged
 
 
 def _check_commit(root: Path, new: dict[str, Entry]) -> None:

@@ -1,23 +1,22 @@
 """Restoring: a checkout of the project becomes the recorded state again, so that Snakemake plans nothing.
 
-Content comes from DVC's cache (`dvc pull` fills it from a remote); the records beside each file, Snakemake's metadata and
-the file times come from lineage/*.jsonl in git. Nothing that is not safe in the cache is ever replaced.
+Content comes from DVC's cache (`dvc pull` fills it from a remote); the records beside each file, Snakemake's metadata
+and the file times come from lineage/*.jsonl in git. Nothing that is not safe in the cache is ever replaced.
 """
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lct.files.atomic import write_json
+from lct.files.atomic import read_json, write_json
 from lct.files.hashing import digests
-from lct.files.lock import hold
+from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
 from lct.lineage import archive, dvc
 from lct.lineage.archive import Entry
 from lct.lineage.graph import write_metadata
-from lct.lineage.record import LOCK, link, set_time, undo
+from lct.lineage.record import LOCK, RUN_LOCK, link, set_time, undo
 from lct.lineage.stages import Book, Stage, read_recorded
 
 
@@ -53,6 +52,8 @@ def stages_of(root: Path, paths: set[str]) -> list[Stage]:
 
 def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: bool = False) -> Report:
     """Restore a scale, or of it only the chain of the files in `only`. Raises ValueError, Busy or OSError."""
+    if is_held(root / RUN_LOCK):
+        raise ValueError("expected no running snakemake, found one; wait for it to end, then `lct restore`")
     with hold(root / LOCK, "running `lct record` or `lct restore`"):
         undo(root)
         entries = archive.read(root, scale)
@@ -66,32 +67,45 @@ def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: boo
             dvc.check(root)
             dvc.pull(root, names)
         report = Report(scale)
-        for path, entry in wanted.items():
-            _restore(root, path, entry, entries, report)
+        back = {path for path, entry in wanted.items() if _restore(root, path, entry, report)}
+        _tell_snakemake(root, entries, back)
         if only is None:
             _clear(root, scale, entries, report)
         return report
 
 
-def _restore(root: Path, path: str, entry: Entry, entries: dict[str, Entry], report: Report) -> None:
+def _restore(root: Path, path: str, entry: Entry, report: Report) -> bool:
+    """Content, records and times of a file; whether it is now as recorded."""
     state = _place(root, path, entry)
     if state in ("absent", "differing"):
         getattr(report, state).append(path)
-        return
+        return False
     report.restored += 1
     report.linked += state == "linked"
     set_time(root / path, entry.ended[0])
-    job = entries[entry.job].snakemake if entry.job in entries else None
-    known: dict[str, Any] = dict(job or {})
-    started = known.pop("started", entry.ended[0])
-    names = [path]
-    if entry.settings is not None:
-        names += [str(settings_path(path)), str(run_path(path))]
-        for name, content, ended in zip(names[1:], (entry.settings, entry.run), entry.ended[1:], strict=True):
+    for name, content, ended in zip(_records(entry), (entry.settings, entry.run), entry.ended[1:], strict=False):
+        if not (root / name).exists() or read_json(root / name) != content:
             write_json(root / name, content)
-            set_time(root / name, ended)
-    if known:
-        for name, ended in zip(names, entry.ended, strict=True):
+        set_time(root / name, ended)
+    return True
+
+
+def _records(entry: Entry) -> list[str]:
+    return [] if entry.settings is None else [str(of(entry.path)) for of in (settings_path, run_path)]
+
+
+def _tell_snakemake(root: Path, entries: dict[str, Entry], back: set[str]) -> None:
+    """Snakemake's metadata of every job that has a file back; of its other files too, or it would forget the job's
+    settings and never see them change."""
+    jobs = {entries[path].job for path in back}
+    for entry in entries.values():
+        leader = entries.get(str(entry.job))
+        here = (root / entry.path).exists()
+        if entry.job not in jobs or leader is None or leader.snakemake is None or (here and entry.path not in back):
+            continue
+        known = dict(leader.snakemake)
+        started = known.pop("started")
+        for name, ended in zip([entry.path, *_records(entry)], entry.ended, strict=True):
             write_metadata(root, name, known, started, ended)
 
 
@@ -110,6 +124,7 @@ def _place(root: Path, path: str, entry: Entry) -> str:
     elif place.is_symlink() and not _into_a_cache(place):
         return "differing"
     if not here:
+        place.unlink(missing_ok=True)  # a link to nothing stops Snakemake
         return "absent"
     link(stored, place)
     return "linked"

@@ -1,7 +1,7 @@
 """The notary's book: which recorded artifact is which stage of dvc.yaml.
 
-`config/recorded.yaml` holds the items, by kind; `dvc.yaml` holds one template per kind. To add a kind: a line in KINDS, a
-template in dvc.yaml, `kind: {}` in config/recorded.yaml. `unclaimed` names every declared output that has no stage.
+`config/recorded.yaml` holds the items, by kind; `dvc.yaml` holds one template per kind. To add a kind: a line in KINDS,
+a template in dvc.yaml, `kind: {}` in config/recorded.yaml. `unclaimed` names every declared output without a stage.
 """
 
 import re

@@ -27,7 +27,7 @@ from lct.config.recipes import RECIPES
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.graph import jobs_of
-from lct.lineage.guard import check_plan
+from lct.lineage.guard import check_links, check_plan
 from lct.report.files import REPORT_FILES, TEMPLATES
 
 use_this_python()
@@ -35,6 +35,7 @@ quieter()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
+    check_links(Path.cwd(), PLAN.scale_name)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
