@@ -34,8 +34,8 @@ for _job in JOBS:
         name: _job["rule"]
         input: _job["inputs"]
         output: _job["outputs"], [str(of(path)) for path in _job["roles"] for of in (settings_path, run_path)]
-        params: settings=text(json.dumps(_job["settings"], sort_keys=True))
-        shell: "python make.py " + _job["rule"]
+        params: settings=text(json.dumps(_job["settings"], sort_keys=True)), name=_job["rule"]
+        shell: "python make.py {params.name}"
 """
 MAKE = """
 import sys
@@ -157,8 +157,8 @@ def finish(folder: Path) -> None:
             "rule": one["rule"],
             "input": sorted(one["inputs"]),
             "log": [],
-            "params": [repr(json.dumps(one["settings"], sort_keys=True))],
-            "code": f"python make.py {one['rule']}",
+            "params": sorted(map(repr, (json.dumps(one["settings"], sort_keys=True), one["rule"]))),
+            "code": "python make.py {params.name}",
             "record_format_version": 6,
             "software_stack_hash": hashlib.md5(usedforsecurity=False).hexdigest(),
             "input_checksums": {path: f"sha256:{sha256_file(folder / path)}" for path in one["inputs"]},

@@ -65,7 +65,6 @@ def explain(said: str) -> str:
         r"Unable to acquire lock|locked": "another dvc is running in this project; wait for it, then try again",
         r"No space left|Disk quota": "the disk is full: free space, then try again; what was recorded is untouched",
         r"File too large": "a limit on file sizes was met; what was recorded is untouched",
-        r"no remote|config file error: no remote|No remote": "no remote is set up: dvc remote add -d NAME WHERE",
         r"Checkout failed|missing cache|do not exist neither|not in cache": "the content is neither in the cache nor "
         "in a remote: snakemake makes it again",
         r"conflict|could not be read|corrupted": "mend that file (git checkout -- dvc.lock), then try again",
@@ -87,6 +86,10 @@ def commit(root: Path) -> None:
 
 def pull(root: Path, names: list[str]) -> None:
     """Fetch content from the default remote into the cache and link it; of every stage, or of the named ones."""
+    try:
+        run(root, "config", "core.remote")
+    except ValueError:  # `dvc pull` would end well, and leave links to nothing
+        raise ValueError(f"{root}: expected a remote to pull from, found none; dvc remote add -d NAME WHERE") from None
     run(root, "--quiet", "pull", *names)
 
 

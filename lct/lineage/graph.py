@@ -125,7 +125,7 @@ def ask(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TARGETS) 
                     )
                 )
                 graph = workflow._workflow  # noqa: SLF001 the API prints plans, but does not return them
-                graph._prepare_dag(forceall=False, ignore_incomplete=True, lock_warn_only=True, nolock=True)
+                graph._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True, nolock=True)
                 graph._build_dag()
                 return jobs_of(graph.dag)
         except Exception as error:  # noqa: BLE001 Snakemake's errors have no common base but Exception

@@ -396,10 +396,13 @@ def git_command(scale: str) -> list[str]:
 def commit(root: Path, scale: str) -> None:
     """Commit the recorded state, and nothing else. Raises ValueError with git's message."""
     paths = git_command(scale)[-3:]
-    for words in (["git", "add", "--", *paths], git_command(scale)):
+    staged = ["git", "diff", "--cached", "--quiet", "--", *paths]
+    for words in (["git", "add", "--", *paths], staged, git_command(scale)):
         done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
-        if done.returncode != 0 and "nothing to commit" not in done.stdout + done.stderr:
-            raise ValueError(f"{words[0]} {words[1]}: {' '.join((done.stderr or done.stdout).split())}")
+        if words[1] == "diff" and done.returncode == 0:
+            return  # it is committed already
+        if words[1] != "diff" and done.returncode != 0:
+            raise ValueError(f"git {words[1]}: {' '.join((done.stderr or done.stdout).split())}")
 
 
 def unrecorded(root: Path, scale: str) -> list[str]:

@@ -32,22 +32,18 @@ class Report:
     removed: list[str] = field(default_factory=list)  # links of artifacts that this revision does not record
 
 
-def chain(entries: dict[str, Entry], paths: Iterable[str]) -> set[str]:
-    """The paths, and everything they were made from, as far as it is recorded."""
-    found: set[str] = set()
+def chain(stages: Iterable[Stage], entries: dict[str, Entry], paths: Iterable[str]) -> list[Stage]:
+    """The stages that hold the paths, and those of everything they were made from, as far as it is recorded."""
+    holders = {out: stage for stage in stages for out in stage.outs}
+    found: dict[str, Stage] = {}
     waiting = list(paths)
     while waiting:
-        path = waiting.pop()
-        if path in found or path not in entries:
+        stage = holders.get(waiting.pop())
+        if stage is None or stage.name in found or stage.path not in entries:
             continue
-        found.add(path)
-        waiting += [used["path"] for used in entries[path].inputs.values()]
-    return found
-
-
-def stages_of(root: Path, paths: set[str]) -> list[Stage]:
-    """Recorded stages that hold any of the paths."""
-    return [stage for stage in Book(root).stages(read_recorded(root)) if paths & set(stage.outs)]
+        found[stage.name] = stage
+        waiting += [used["path"] for used in entries[stage.path].inputs.values()]
+    return [found[name] for name in sorted(found)]
 
 
 def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: bool = False) -> Report:
@@ -60,7 +56,7 @@ def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: boo
         wanted = entries
         names: list[str] = []
         if only is not None:
-            stages = stages_of(root, chain(entries, only))
+            stages = chain(Book(root).stages(read_recorded(root)), entries, only)
             held = {out for stage in stages for out in stage.outs}
             wanted, names = {path: entry for path, entry in entries.items() if path in held}, [s.name for s in stages]
         if pull:

@@ -187,7 +187,8 @@ def _fill(text: str, item: dict[str, str], where: str) -> str:
         return re.sub(r"\$\{item\.(\w+)\}", lambda m: item[m[1]], text)
     except KeyError as error:
         raise ValueError(
-            f"{where}: {text}: expected a field of {sorted(item)}, found {error}; fix the template"
+            f"{where}: {text}: expected a field that {RECORDED} has, found {error}, which {item['path']} has not; git "
+            f"checkout -- {RECORDED}, or fix the template"
         ) from None
 
 
