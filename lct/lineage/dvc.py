@@ -86,10 +86,8 @@ def commit(root: Path) -> None:
 
 def pull(root: Path, names: list[str]) -> None:
     """Fetch content from the default remote into the cache and link it; of every stage, or of the named ones."""
-    try:
-        run(root, "config", "core.remote")
-    except ValueError:  # `dvc pull` would end well, and leave links to nothing
-        raise ValueError(f"{root}: expected a remote to pull from, found none; dvc remote add -d NAME WHERE") from None
+    if not run(root, "config", "core.remote").strip():  # `dvc pull` would end well, and leave links to nothing
+        raise ValueError(f"{root}: expected a remote to pull from, found none; dvc remote add -d NAME WHERE")
     run(root, "--quiet", "pull", *names)
 
 
