@@ -49,3 +49,4 @@ clean:
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/pipeline.py --scale $(SCALE)
 	@$(BIN)/python benchmarks/audit.py
+	@$(BIN)/python benchmarks/lineage.py

@@ -36,8 +36,10 @@ onstart:
 
 
 onsuccess:
+    record_lineage()
     say_where_the_report_is()
 
 
 onerror:
+    record_lineage()
     say_how_to_go_on()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import audit_verbs, verbs
+from lct.cli import audit_verbs, lineage_verbs, verbs
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,21 @@ VERBS = {
         audit_verbs.diff,
         audit_verbs.diff_arguments,
         "lct diff HEAD~1",
+    ),
+    "record": Verb(
+        "record what a run finished: DVC's lock, settings, runs, Snakemake's metadata",
+        lineage_verbs.record_verb,
+        lineage_verbs.record_arguments,
+        "lct record --commit",
+    ),
+    "restore": Verb(
+        "bring recorded artifacts back, so that nothing is planned",
+        lineage_verbs.restore_verb,
+        lineage_verbs.restore_arguments,
+        "lct restore --pull table1.a.lct-1.fd",
+    ),
+    "why": Verb(
+        "why a cell would run again", lineage_verbs.why_verb, lineage_verbs.why_arguments, "lct why table1.a.lct-1.fd"
     ),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
     "environment": Verb(

@@ -24,6 +24,7 @@ from lct.config.resolve import (
 from lct.config.schema import schema
 from lct.files.atomic import write_json, write_text
 from lct.files.hashing import canonical_json
+from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
 from lct.metrics.settings import PretrainedExtractor
 from lct.networks.layout import parameters
@@ -154,9 +155,18 @@ def status(arguments: argparse.Namespace) -> Result:
         for t in trainings
     ]
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
+    new = unrecorded(arguments.root, plan.scale_name)
+    if new:
+        lines.append(f"{len(new)} outputs are not recorded: lct record --scale {plan.scale_name}")
     return (
         0,
-        {"scale": plan.scale_name, "planned": len(planned), "computed": len(done), "trainings": trainings},
+        {
+            "scale": plan.scale_name,
+            "planned": len(planned),
+            "computed": len(done),
+            "trainings": trainings,
+            "unrecorded": new,
+        },
         "\n".join(lines),
     )
 

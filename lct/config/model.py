@@ -45,6 +45,8 @@ class Main:
     scale: str = "mini"  # a file in config/scales/
     dataset: str | None = None  # a file in config/datasets/: the methods on it in a table of its own, and nothing else
     downloads: Downloads = field(default_factory=Downloads)  # mirror, cache and offline mode of this machine
+    record: bool = True  # whether a run records at its end what it finished (`lct record` does it by hand)
+    allow_retrain: str | tuple[str, ...] = ()  # recorded cells that may be trained again; "all": every one
 
 
 @dataclass(frozen=True, kw_only=True)

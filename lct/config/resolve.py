@@ -179,7 +179,9 @@ def main_settings(files: Files, overrides: dict[str, Any] | None = None) -> Main
     """config/config.yaml with what the command line sets on top."""
     layer = files.main()
     check(layer.values, Main, layer.source)
-    return build(Main, layer.values | (overrides or {}), "--config" if overrides else layer.source)
+    switches = {"true": True, "false": False}  # Snakemake reads True and False only
+    given = {key: switches.get(str(value), value) for key, value in (overrides or {}).items()}
+    return build(Main, layer.values | given, "--config" if overrides else layer.source)
 
 
 def scale_settings(files: Files, name: str) -> tuple[Scale, Layer]:

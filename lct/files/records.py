@@ -5,6 +5,7 @@ X.run.json       what happened: when, where, versions, device, cost, and the has
 """
 
 import datetime
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -21,6 +22,8 @@ from lct.files.hashing import sha256_file
 
 FORMAT = 1
 _PACKAGES = ("torch", "diffusers", "torch-fidelity", "clean-fid", "POT", "numpy", "scikit-learn", "snakemake")
+_ROOT = Path(__file__).resolve().parents[2]
+_RECORDED = ("config/recorded.yaml", "dvc.lock", "lineage")
 
 
 def settings_path(output: Path | str) -> Path:
@@ -106,9 +109,11 @@ def mismatch(output: Path, deep: bool = True) -> str | None:
     return None
 
 
-def git_state() -> dict[str, Any] | None:
-    """Revision and dirtiness of the project, or None outside a git checkout."""
-    root = Path(__file__).resolve().parents[2]
+def git_state(root: Path = _ROOT) -> dict[str, Any] | None:
+    """Revision of the project, whether its sources differ from it and the hash of how, or None outside a git checkout.
+
+    What `lct record` writes is no source.
+    """
 
     def git(*words: str) -> str | None:
         done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
@@ -116,10 +121,15 @@ def git_state() -> dict[str, Any] | None:
 
     try:
         revision = git("rev-parse", "HEAD")
-        changes = git("status", "--porcelain", "--untracked-files=no")
+        sources = ("--", ".", *(f":(exclude){path}" for path in _RECORDED))
+        changes = git("status", "--porcelain", "--untracked-files=no", *sources)
+        diff = git("diff", "HEAD", *sources) if changes else None
     except FileNotFoundError:  # no git on this machine
         return None
-    return None if revision is None else {"revision": revision.strip(), "dirty": bool(changes)}
+    if revision is None:
+        return None
+    dirty = {"diff_sha256": hashlib.sha256(diff.encode()).hexdigest()} if diff else {}
+    return {"revision": revision.strip(), "dirty": bool(changes)} | dirty
 
 
 def _utc(seconds: float) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from lct.cli.lineage_verbs import record_run
 from lct.cluster.resources import resource_class
 from lct.cluster.start import (
     check_settings,
@@ -27,6 +28,8 @@ from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
+from lct.lineage.graph import jobs_of
+from lct.lineage.guard import check_links, check_plan
 from lct.report.files import REPORT_FILES, TEMPLATES
 
 use_this_python()
@@ -34,6 +37,7 @@ quieter()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
+    check_links(Path.cwd(), PLAN.scale_name)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
@@ -104,7 +108,8 @@ def folder_of(kind, name, up=0):
 
 
 def start_alone():
-    """Stop before anything is touched when Snakemake lacks its profile, or another one is running."""
+    """Stop before anything is touched when Snakemake lacks its profile, another one is running, or the plan would train
+    a recorded cell again."""
     if workflow.exec_mode.name != "DEFAULT":  # a job's own Snakemake on a cluster node
         return
     dag = workflow.dag_settings
@@ -117,6 +122,7 @@ def start_alone():
         )
         check_writable(Path.cwd())
         LOCKS.append(take_lock(Path.cwd()))
+        check_plan(Path.cwd(), PLAN, jobs_of(workflow.dag))
     except (ValueError, RuntimeError) as error:
         raise WorkflowError(str(error)) from None
 
@@ -124,6 +130,12 @@ def start_alone():
 def say(line):
     """One line on the terminal."""
     print(line, file=sys.stderr, flush=True)
+
+
+def record_lineage():
+    """Record what this run finished; a warning when that fails."""
+    if PLAN.main.record and workflow.exec_mode.name == "DEFAULT":
+        say(record_run(Path.cwd(), dict(config), PLAN.scale_name))
 
 
 def say_where_the_report_is():

@@ -1,0 +1,172 @@
+"""Why would a cell run again? And the guard: what is recorded is not trained again by accident."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lct.config.plan import Cell, Plan
+from lct.files.atomic import read_json
+from lct.files.records import settings_path
+from lct.lineage import archive
+from lct.lineage.archive import Entry
+from lct.lineage.graph import Job
+
+_NOTHING = object()
+
+
+# --- cells ----------------------------------------------------------------------------------------------------------
+def name(cell: Cell) -> str:
+    """A cell's id without a metric: all metrics of a row share their training."""
+    return f"{cell.table}.{cell.subtable}.{cell.row}"
+
+
+def find_cells(plan: Plan, asked: Iterable[str]) -> list[Cell]:
+    """Cells by id, with or without a metric; "all" is every one. Raises ValueError naming the nearest known id."""
+    known = {name(cell): cell for cell in plan.cells}
+    found: dict[str, Cell] = {}
+    for one in asked:
+        parts = one.strip().split(".")
+        short = ".".join(parts[:3])
+        if one == "all":
+            found |= known
+        elif short in known and len(parts) <= 4:
+            found[short] = known[short]
+        else:
+            near = difflib.get_close_matches(short, known, n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {sorted(known)}"
+            raise ValueError(
+                f"expected a cell of scale {plan.scale_name}, such as table1.a.lct-1.fd, found {one!r}{hint}"
+            )
+    return list(found.values())
+
+
+def metrics_of(plan: Plan, cell: Cell) -> list[str]:
+    """Metrics files of a cell: one per training seed and draw."""
+    return [plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol) for s in cell.sets]
+
+
+# --- why ------------------------------------------------------------------------------------------------------------
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """How two settings differ: one "key: old -> new" per leaf."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            line
+            for key in keys
+            for line in differences(
+                old.get(key, _NOTHING), new.get(key, _NOTHING), f"{prefix}.{key}" if prefix else str(key)
+            )
+        ]
+    if old is _NOTHING or new is _NOTHING:
+        return [f"{prefix}: new, {new}" if old is _NOTHING else f"{prefix}: was {old}, now gone"]
+    return [] if old == new else [f"{prefix}: {old} -> {new}"]
+
+
+def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
+    """Why a job would run, in plain words; settings are compared with the recorded ones, else with those on disk."""
+    words = []
+    for reason in job.reasons:
+        if reason == "its settings changed":
+            words += [f"setting changed: {line}" for line in _changed(root, job, entries)] or [reason]
+        elif reason.startswith("missing: ") and (absent := [p for p in job.outputs if _absent(root, p, entries)]):
+            words.append(f"recorded, but not here: {absent[0]}" + (" and more" if absent[1:] else "")
+                         + "; `lct restore --pull` brings it back")  # fmt: skip
+        else:
+            words.append(reason)
+    return words
+
+
+def _absent(root: Path, path: str, entries: dict[str, Entry]) -> bool:
+    return path in entries and not os.path.exists(root / path)
+
+
+def _changed(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
+    for path in job.outputs:
+        entry = entries.get(path)
+        if entry is not None and entry.settings is not None:
+            return differences(entry.settings.get("settings"), job.settings)
+    for path in job.outputs:
+        if settings_path(root / path).exists():
+            return differences(read_json(settings_path(root / path)).get("settings"), job.settings)
+    return []
+
+
+def upstream(jobs: list[Job], paths: Iterable[str]) -> list[Job]:
+    """The jobs that make the paths and whatever they need, producers first."""
+    makers = {path: job for job in jobs for path in job.outputs}
+    ordered: dict[str, Job] = {}
+
+    def visit(job: Job) -> None:
+        if job.outputs[0] in ordered:
+            return
+        for path in job.inputs:
+            if path in makers:
+                visit(makers[path])
+        ordered[job.outputs[0]] = job
+
+    for path in paths:
+        if path in makers:
+            visit(makers[path])
+    return list(ordered.values())
+
+
+def why(root: Path, plan: Plan, jobs: list[Job], cell: Cell) -> dict[str, list[str]]:
+    """Rule -> causes, of every job on the way to a cell that would run; {} when it would not run again."""
+    entries = archive.read(root, plan.scale_name)
+    return {
+        f"{job.rule} ({job.outputs[0]})": causes(root, job, entries)
+        for job in upstream(jobs, metrics_of(plan, cell))
+        if job.due
+    }
+
+
+# --- the guard ------------------------------------------------------------------------------------------------------
+def check_links(root: Path, scale: str) -> None:
+    """Raise ValueError when a recorded file is a link to nothing, which Snakemake cannot plan with."""
+    for path in archive.read(root, scale):
+        if os.path.islink(root / path) and not os.path.exists(root / path):
+            raise ValueError(
+                f"{path}: expected a link into DVC's cache, found one to nothing: {os.readlink(root / path)}; the "
+                "project was moved, or the cache lost content: `lct restore` sets links right, with --pull it fetches"
+            )
+
+
+def check_plan(root: Path, plan: Plan, jobs: list[Job]) -> None:
+    """Raise ValueError when the jobs of a run would train a recorded cell again that `allow_retrain` does not name."""
+    entries = archive.read(root, plan.scale_name)
+    allowed = plan.main.allow_retrain
+    allowed = allowed.split(",") if isinstance(allowed, str) else allowed
+    free = {cell.run for cell in find_cells(plan, allowed)}
+    recorded = {path.rpartition("/")[0] for path in entries if path.endswith(".safetensors")}
+    due = {path.rpartition("/")[0]: job for job in jobs if job.due for path in job.outputs}
+    lines = []
+    for run in sorted(set(plan.runs) - free):
+        cells = [name(cell) for cell in plan.cells if cell.run == run]
+        for seed in plan.seeds_of(run):
+            folder = plan.paths.train(run, seed)
+            if plan.runs[run].weights is None and folder in recorded and folder in due:
+                reasons = "; ".join(_first_causes(root, jobs, due[folder], entries))
+                lines.append(f"{', '.join(cells)} (run {run}, seed {seed}): {reasons}")
+                break
+    if lines:
+        first = lines[0].split(",")[0].split(" ")[0]
+        raise ValueError(
+            "expected a plan that trains nothing again that is recorded, found one that would; nothing was touched\n  "
+            + "\n  ".join(lines)
+            + f"\n`lct why {first}` says more; --config allow_retrain={first} (or a list, or all) goes ahead"
+        )
+
+
+def _first_causes(root: Path, jobs: list[Job], job: Job, entries: dict[str, Entry]) -> list[str]:
+    """Where it begins: the causes of the first due jobs on the way to this one."""
+    found = []
+    for one in upstream(jobs, job.outputs):
+        if one.due:
+            found += [
+                cause if one is job else f"{one.rule}: {cause}"
+                for cause in causes(root, one, entries)
+                if not cause.startswith("input will be made again")
+            ]
+    return found or list(job.reasons)

@@ -1,0 +1,143 @@
+"""Restoring: a checkout of the project becomes the recorded state again, so that Snakemake plans nothing.
+
+Content comes from DVC's cache (`dvc pull` fills it from a remote); the records beside each file, Snakemake's metadata
+and the file times come from lineage/*.jsonl in git. Nothing that is not safe in the cache is ever replaced.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lct.files.atomic import read_json, write_json
+from lct.files.hashing import digests
+from lct.files.lock import hold, is_held
+from lct.files.records import run_path, settings_path
+from lct.lineage import archive, dvc
+from lct.lineage.archive import Entry
+from lct.lineage.graph import write_metadata
+from lct.lineage.record import LOCK, RUN_LOCK, link, set_time, undo
+from lct.lineage.stages import Book, Stage, read_recorded
+
+
+@dataclass
+class Report:
+    """What a restoration did."""
+
+    scale: str
+    restored: int = 0  # files that are now as they were recorded
+    linked: int = 0  # of these, links into the cache that were set or set right
+    absent: list[str] = field(default_factory=list)  # recorded, but their content is not on this machine
+    differing: list[str] = field(default_factory=list)  # here, but neither as recorded nor safe in the cache
+    removed: list[str] = field(default_factory=list)  # links of artifacts that this revision does not record
+
+
+def chain(stages: Iterable[Stage], entries: dict[str, Entry], paths: Iterable[str]) -> list[Stage]:
+    """The stages that hold the paths, and those of everything they were made from, as far as it is recorded."""
+    holders = {out: stage for stage in stages for out in stage.outs}
+    found: dict[str, Stage] = {}
+    waiting = list(paths)
+    while waiting:
+        stage = holders.get(waiting.pop())
+        if stage is None or stage.name in found or stage.path not in entries:
+            continue
+        found[stage.name] = stage
+        waiting += [used["path"] for used in entries[stage.path].inputs.values()]
+    return [found[name] for name in sorted(found)]
+
+
+def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: bool = False) -> Report:
+    """Restore a scale, or of it only the chain of the files in `only`. Raises ValueError, Busy or OSError."""
+    if is_held(root / RUN_LOCK):
+        raise ValueError("expected no running snakemake, found one; wait for it to end, then `lct restore`")
+    with hold(root / LOCK, "running `lct record` or `lct restore`"):
+        undo(root)
+        entries = archive.read(root, scale)
+        wanted = entries
+        names: list[str] = []
+        if only is not None:
+            stages = chain(Book(root).stages(read_recorded(root)), entries, only)
+            held = {out for stage in stages for out in stage.outs}
+            wanted, names = {path: entry for path, entry in entries.items() if path in held}, [s.name for s in stages]
+        if pull:
+            dvc.check(root)
+            dvc.pull(root, names)
+        report = Report(scale)
+        back = {path for path, entry in wanted.items() if _restore(root, path, entry, report)}
+        _tell_snakemake(root, entries, back)
+        if only is None:
+            _clear(root, scale, entries, report)
+        return report
+
+
+def _restore(root: Path, path: str, entry: Entry, report: Report) -> bool:
+    """Content, records and times of a file; whether it is now as recorded."""
+    state = _place(root, path, entry)
+    if state in ("absent", "differing"):
+        getattr(report, state).append(path)
+        return False
+    report.restored += 1
+    report.linked += state == "linked"
+    set_time(root / path, entry.ended[0])
+    for name, content, ended in zip(_records(entry), (entry.settings, entry.run), entry.ended[1:], strict=False):
+        if not (root / name).exists() or read_json(root / name) != content:
+            write_json(root / name, content)
+        set_time(root / name, ended)
+    return True
+
+
+def _records(entry: Entry) -> list[str]:
+    return [] if entry.settings is None else [str(of(entry.path)) for of in (settings_path, run_path)]
+
+
+def _tell_snakemake(root: Path, entries: dict[str, Entry], back: set[str]) -> None:
+    """Snakemake's metadata of every job that has a file back; of its other files too, or it would forget the job's
+    settings and never see them change."""
+    jobs = {entries[path].job for path in back}
+    for entry in entries.values():
+        leader = entries.get(str(entry.job))
+        here = (root / entry.path).exists()
+        if entry.job not in jobs or leader is None or leader.snakemake is None or (here and entry.path not in back):
+            continue
+        known = dict(leader.snakemake)
+        started = known.pop("started")
+        for name, ended in zip([entry.path, *_records(entry)], entry.ended, strict=True):
+            write_metadata(root, name, known, started, ended)
+
+
+def _place(root: Path, path: str, entry: Entry) -> str:
+    """Make sure that the recorded content is in its place: "there", "linked", "absent" or "differing"."""
+    place, stored = root / path, dvc.cached(root, str(entry.md5))
+    here = stored.exists() and stored.stat().st_size == entry.bytes
+    if place.is_symlink() and here and os.readlink(place) == os.path.abspath(stored):
+        return "there"  # a link to the content by its name; `lct verify --deep` reads it
+    if not place.is_symlink() and place.exists():
+        size, sha256, md5 = digests(place)
+        if (size, sha256) == (entry.bytes, entry.sha256):
+            return "there"
+        if not dvc.cached(root, md5).exists():
+            return "differing"
+    elif place.is_symlink() and not _into_a_cache(place):
+        return "differing"
+    if not here:
+        place.unlink(missing_ok=True)  # a link to nothing stops Snakemake
+        return "absent"
+    link(stored, place)
+    return "linked"
+
+
+def _into_a_cache(place: Path) -> bool:
+    """Whether a link points to a content in a DVC cache: this one's, or that of the folder's former place."""
+    return "/files/md5/" in os.readlink(place)
+
+
+def _clear(root: Path, scale: str, entries: dict[str, Entry], report: Report) -> None:
+    """Take away links of artifacts that this revision does not record; their content stays in the cache."""
+    for folder in (root / "results" / scale, root / "reports" / scale):
+        for place in sorted(folder.rglob("*")):
+            path = str(place.relative_to(root))
+            if place.is_symlink() and path not in entries and _into_a_cache(place):
+                place.unlink()
+                settings_path(place).unlink(missing_ok=True)
+                run_path(place).unlink(missing_ok=True)
+                report.removed.append(path)
