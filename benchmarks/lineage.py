@@ -1,7 +1,7 @@
 """Time of recording, restoring and checking drift on a synthetic project: `make bench`.
 
-300 cells by default: 75 rows of 4 metrics, each row with a training of its own, whose jobs are not run; files are tiny, so
-that what is left is what Snakemake, DVC and this project take. Hashing comes on top, at the disk's speed (last line).
+300 cells by default: 75 rows of 4 metrics, each row with a training of its own, whose jobs are not run; files are tiny,
+so that what is left is what Snakemake, DVC and this project take. Hashing comes on top, at the disk's speed (last line).
 """
 
 import argparse
