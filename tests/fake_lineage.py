@@ -163,9 +163,11 @@ def write_outputs(folder: Path, one: dict) -> None:
         write_json(folder / run_path(path), {"output": output, "git": None, "stage": one["rule"]})
 
 
-def finish(folder: Path) -> None:
-    """Every job done, in order, as if Snakemake had run them."""
+def finish(folder: Path, only: set[str] | None = None) -> None:
+    """Every job, or those in `only`, done in order, as if Snakemake had run them."""
     for one in jobs_in(folder).values():
+        if only is not None and one["rule"] not in only:
+            continue
         write_outputs(folder, one)
         known = {
             "rule": one["rule"],

@@ -163,7 +163,7 @@ def test_a_clone_restores_sees_a_change_refuses_guards_and_goes_back(origin, tmp
     done = lct(folder, "record", "--scale", "smoke", "--commit")
     assert done.returncode == 0 and git(folder, "status", "--porcelain") == ""
     new = distance(folder)
-    changed = json.loads(dvc(folder, "metrics", "diff", "HEAD~1", "--json"))["diff"][METRICS]["values.fd"]
+    changed = json.loads(dvc(folder, "metrics", "diff", "HEAD~1", "--json"))[METRICS]["values.fd"]
     assert (changed["old"], changed["new"]) == (old, new)
 
     flip(folder / WEIGHTS)

@@ -6,6 +6,7 @@ to date, its records match its bytes, and what it was made from is what is recor
 failed or was killed; content is never deleted.
 """
 
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -94,7 +95,7 @@ def _judge(
                     if os.path.lexists(root / path):
                         raise ValueError("; ".join(job.reasons) or "its records are missing")
                     bad.update(job.outputs)
-                    report.not_made.append(path)
+                    report.not_made += [] if path in old else [path]  # recorded, and merely not here
                     continue
                 settings, _ = records
                 stage = book.stage(kind, item_of(names, {role: i["path"] for role, i in settings["inputs"].items()}))
@@ -113,9 +114,9 @@ def _judge(
 def _led(root: Path, mine: list[_Found]) -> list[_Found]:
     """What Snakemake knew of a job is written once, into the line of its first file; the others name that one."""
     paths = sorted(path for one in mine for path in one.entries)
-    if not paths:
+    known = metadata(root, paths[0]) if paths else None
+    if known is None:
         return []
-    known = metadata(root, paths[0]) or {}
     job = {**known["job"], "started": known["started"]}
     return [
         _Found(
@@ -383,7 +384,8 @@ class _Memo:
         for one in found:
             for path, entry in one.entries.items():
                 self.known[path] = [*self._stamp(path), entry.sha256]
-        write_json(self.root / MEMO, self.known)
+        with contextlib.suppress(OSError):  # without it everything is only read again
+            write_json(self.root / MEMO, self.known)
 
 
 # --- git ------------------------------------------------------------------------------------------------------------

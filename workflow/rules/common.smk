@@ -37,7 +37,8 @@ quieter()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
-    check_links(Path.cwd(), PLAN.scale_name)
+    if workflow.exec_mode.name == "DEFAULT":
+        check_links(Path.cwd(), PLAN.scale_name)
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
