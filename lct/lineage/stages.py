@@ -162,9 +162,10 @@ def item_of(names: dict[str, str], inputs: dict[str, str]) -> dict[str, str]:
     alone = {word: used for word, used in zip(words, roles.values(), strict=True) if words.count(word) == 1}
     first, second = path.split("/")[:2]
     return {
+        **names,
         **alone,
         **roles,
-        **names,
+        "path": path,
         "scale": SHARED if first == SHARED else second,
         "folder": path.rpartition("/")[0],
         "stem": path.rpartition(".")[0],
