@@ -63,7 +63,7 @@ def figure1(arguments) -> str:
         _box("z", "values", "latents z,\ndrawn", _pooled(z, cost["values"])),
         _box("x", "values", "latents x,\nnormalised", _pooled(x, cost["values"])),
     ]
-    for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x", x)):
+    for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x,\nnormalised", x)):
         found = _differences(training, data, seed, device, work / f"{name}.safetensors", cost["pairs"])
         boxes.append(_box(f"td-{name}", "temporal differences", label, _pooled(found, cost["values"])))
     intervals = training.curriculum.s1
