@@ -15,7 +15,7 @@ from lct.files.atomic import atomic, read_json, write_bytes, write_json
 from lct.files.hashing import canonical_json, sha256_file
 from lct.files.lock import Busy, hold, take
 from lct.files.records import Job, mismatch, run_path, settings_path
-from lct.files.tensors import read_metadata, read_rows, read_tensors, stream_tensor, write_tensors
+from lct.files.tensors import pick_rows, read_metadata, read_rows, read_tensors, stream_tensor, write_tensors
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
@@ -127,6 +127,7 @@ def test_a_streamed_tensor_has_the_bytes_of_a_whole_one(tmp_path, dtype, metadat
         stream_tensor(tmp_path / "streamed", "latents", iter(whole.split(sizes)), whole.shape, dtype, metadata)
         assert (tmp_path / "streamed").read_bytes() == (tmp_path / "whole").read_bytes()
     assert torch.equal(torch.cat(list(read_rows(tmp_path / "streamed", "latents", 3))), whole)
+    assert torch.equal(pick_rows(tmp_path / "streamed", "latents", [6, 0, 3]), whole[[6, 0, 3]])
     assert [len(part) for part in read_rows(tmp_path / "streamed", "latents", 3)] == [3, 3, 1]
 
 

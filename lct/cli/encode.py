@@ -26,7 +26,7 @@ from lct.files.atomic import atomic, read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
 from lct.files.records import Job, mismatch, settings_path
-from lct.files.tensors import read_rows, stream_tensor, write_tensors
+from lct.files.tensors import pick_rows, read_rows, stream_tensor, write_tensors
 
 log = logging.getLogger("lct.encode")
 
@@ -199,12 +199,7 @@ def _content(folder: Path, part: shards.Part) -> shards.Content:
 def tails(latents: Path, statistics: Statistics, count: int) -> dict[str, float]:
     """How heavy the tails of normalised latents are, from at most TAILS of them."""
     wanted = spaced(count, TAILS)
-    chosen, start = [], 0
-    for z in read_rows(latents, "latents", PART):
-        here = wanted[(wanted >= start) & (wanted < start + len(z))] - start
-        chosen.append(statistics.normalise(z[here]))
-        start += len(z)
-    found = describe(torch.cat(chosen).numpy())
+    found = describe(statistics.normalise(pick_rows(latents, "latents", wanted)).numpy())
     kept = {"outlier_share": found["beyond_outer"]} | {key: found[key] for key in ("excess_kurtosis", "max_abs")}
     return {"latents": len(wanted)} | kept
 

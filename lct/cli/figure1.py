@@ -14,11 +14,11 @@ from lct.cli import job
 from lct.config.schema import build
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
-from lct.data.latents import Statistics, check_normalised
+from lct.data.latents import PART, Moments, Statistics, check_normalised
 from lct.files.atomic import write_bytes, write_json
 from lct.files.hashing import sha256_json
 from lct.files.records import Job
-from lct.files.tensors import read_tensors
+from lct.files.tensors import pick_rows, read_rows, read_tensors, shape_of
 from lct.report.plots import box_plots
 from lct.training.loop import Trainer, train
 from lct.training.settings import Training
@@ -50,10 +50,10 @@ def figure1(arguments) -> str:
     identity = record.deterministic()
     work = arguments.work / sha256_json([identity["settings"], identity["inputs"], device.type])[:16]
     statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
-    z = read_tensors(arguments.latents)["latents"]
-    check_normalised(statistics.normalise(z), statistics, str(arguments.latents))
-    chosen = torch.from_numpy(spaced(len(z), cost["images"]))
-    z = z[chosen]
+    normalised = (statistics.normalise(part) for part in read_rows(arguments.latents, "latents", PART))
+    check_normalised(normalised, statistics, str(arguments.latents))
+    chosen = spaced(shape_of(arguments.latents, "latents")[0], cost["images"])
+    z = pick_rows(arguments.latents, "latents", chosen)
     x = statistics.normalise(z)
     values, pixels = _pixels(arguments.images, chosen.tolist(), cost["values"], z.shape[-1])
     y = _normalised(pixels, statistics.sigma_data)
@@ -63,7 +63,7 @@ def figure1(arguments) -> str:
         _box("z", "values", "latents z,\ndrawn", _pooled(z, cost["values"])),
         _box("x", "values", "latents x,\nnormalised", _pooled(x, cost["values"])),
     ]
-    for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x", x)):
+    for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x,\nnormalised", x)):
         found = _differences(training, data, seed, device, work / f"{name}.safetensors", cost["pairs"])
         boxes.append(_box(f"td-{name}", "temporal differences", label, _pooled(found, cost["values"])))
     intervals = training.curriculum.s1
@@ -118,9 +118,11 @@ def _pixels(manifest: Path, chosen: list[int], limit: int, side: int) -> tuple[n
 
 def _normalised(pixels: torch.Tensor, sigma_data: float) -> torch.Tensor:
     """Per element, as latents are; elements that never vary, such as a black border, are left at zero."""
-    exact = pixels.to(torch.float64)
-    std = exact.std(0)
-    return (sigma_data * (exact - exact.mean(0)) / std.where(std > 0, 1.0)).float()
+    moments = Moments()
+    for part in pixels.split(PART):
+        moments.update(part)
+    std = moments.std()
+    return Statistics(moments.mean, std.where(std > 0, 1.0), sigma_data).normalise(pixels)
 
 
 def _differences(

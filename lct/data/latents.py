@@ -5,7 +5,7 @@ z is what the encoder draws and the decoder takes, so no scale factor appears on
 Source: the authors' extract_stat.py and train_cm_latent.py, per element.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -69,12 +69,12 @@ class Statistics:
     def normalise(self, z: Tensor) -> Tensor:
         """(..., C, H, W) decoder units -> unit-free x with standard deviation sigma_data, in z's dtype."""
         mean, std = self.mean.to(z.device), self.std.to(z.device)
-        return (self.sigma_data * (z.to(torch.float64) - mean) / std).to(z.dtype)
+        return _in_parts(z, lambda part: self.sigma_data * (part - mean) / std)
 
     def denormalise(self, x: Tensor) -> Tensor:
         """The inverse of `normalise`."""
         mean, std = self.mean.to(x.device), self.std.to(x.device)
-        return (x.to(torch.float64) * std / self.sigma_data + mean).to(x.dtype)
+        return _in_parts(x, lambda part: part * std / self.sigma_data + mean)
 
     def tensors(self) -> dict[str, Tensor]:
         sigma_data = torch.tensor(self.sigma_data, dtype=torch.float64)
@@ -83,6 +83,12 @@ class Statistics:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Statistics":
         return cls(tensors["mean"], tensors["std"], float(tensors["sigma_data"]))
+
+
+def _in_parts(values: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
+    """`apply` in float64 and back in the dtype of `values`, a part at a time: float64 takes twice the memory."""
+    parts = values.split(PART) if values.ndim == 4 and len(values) else (values,)
+    return torch.cat([apply(part.to(torch.float64)).to(values.dtype) for part in parts])
 
 
 def statistics(latents: Tensor, encoding: Encoding) -> Statistics:

@@ -69,12 +69,23 @@ def stream_tensor(
 
 def read_rows(path: Path | str, name: str, size: int) -> Iterator[torch.Tensor]:
     """A stored tensor in parts of `size` rows, one in memory at a time: the file is mapped anew for each."""
-    with _opened(path, "cpu") as handle:
-        count = handle.get_slice(name).get_shape()[0]
-    for start in range(0, count, size):
+    for start in range(0, shape_of(path, name)[0], size):
         with _opened(path, "cpu") as handle:
             part = handle.get_slice(name)[start : start + size]
         yield part
+
+
+def pick_rows(path: Path | str, name: str, rows: Iterable[int]) -> torch.Tensor:
+    """Some rows of a stored tensor, in the order given; the others are not read."""
+    with _opened(path, "cpu") as handle:
+        stored = handle.get_slice(name)
+        return torch.cat([stored[row : row + 1] for row in map(int, rows)])
+
+
+def shape_of(path: Path | str, name: str) -> tuple[int, ...]:
+    """Shape of a stored tensor."""
+    with _opened(path, "cpu") as handle:
+        return tuple(handle.get_slice(name).get_shape())
 
 
 def read_tensors(path: Path | str, device: str = "cpu") -> dict[str, torch.Tensor]:
