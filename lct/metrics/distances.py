@@ -132,6 +132,13 @@ def _check(features: Tensor, k: int, name: str) -> None:
         raise ValueError(f"{name}: expected {k + 1} or more images, found {len(features)}; raise num_images")
 
 
+def _between(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M) Euclidean distances. Torch has no others in half precision than by a matrix product, its way for sets of
+    more than 25 points in any precision."""
+    half = a.dtype == torch.float16
+    return torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist" if half else "use_mm_for_euclid_dist_if_necessary")
+
+
 def radii(features: Tensor, k: int) -> Tensor:
     """(N,) distance from each point to its k-th nearest other one, for (N, D) features."""
     _check(features, k, "radii")
@@ -139,7 +146,7 @@ def radii(features: Tensor, k: int) -> Tensor:
     for points in features.split(BLOCK):
         nearest = points.new_empty(len(points), 0)
         for others in features.split(BLOCK):
-            near = torch.cdist(points, others).topk(min(k + 1, len(others)), largest=False).values
+            near = _between(points, others).topk(min(k + 1, len(others)), largest=False).values
             nearest = torch.cat([nearest, near], 1)
             nearest = nearest.topk(min(k + 1, nearest.shape[1]), largest=False).values
         found.append(nearest.amax(1))  # the nearest of all is the point itself
@@ -151,7 +158,7 @@ def covered(points: Tensor, centres: Tensor, radius: Tensor) -> float:
     found = []
     for some in points.split(BLOCK):
         inside = [
-            (torch.cdist(some, block) <= reach).any(1)
+            (_between(some, block) <= reach).any(1)
             for block, reach in zip(centres.split(BLOCK), radius.split(BLOCK), strict=True)
         ]
         found.append(torch.stack(inside).any(0))
