@@ -48,3 +48,4 @@ clean:
 
 bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/pipeline.py --scale $(SCALE)
+	@$(BIN)/python benchmarks/images.py
