@@ -50,3 +50,4 @@ bench: $(INSTALLED)
 	@$(BIN)/python benchmarks/pipeline.py --scale $(SCALE)
 	@$(BIN)/python benchmarks/audit.py
 	@$(BIN)/python benchmarks/lineage.py
+	@$(BIN)/python benchmarks/images.py

@@ -22,7 +22,7 @@ def parquet(files: Files, reading: ParquetReading) -> Container:
 
     def opened(path: Path) -> pyarrow.parquet.ParquetFile:
         try:
-            return pyarrow.parquet.ParquetFile(path, buffer_size=2**20)
+            return pyarrow.parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
         except (pyarrow.ArrowInvalid, OSError) as error:
             with open(path, "rb") as handle:
                 start = handle.read(64)

@@ -4,6 +4,10 @@ Real images, reconstructions and samples are written and read here and nowhere e
 (fixed names, dates and encoder settings), so a set is identified by its hash; entries are stored, not deflated, so
 image i is one positioned read, safe from several threads and processes at once. Files are all this room touches: the
 caller names them and moves them into place.
+
+Why a zip and not an LMDB: reading 130 kB at random from the cache takes 27 us of a core here, 17 us from an LMDB, and
+decoding them 1400 to 2100 us, so the container is not what readers wait for (benchmarks/images.py). A zip has the same
+bytes on every machine, opens everywhere, and a cut-off one is an error, where a memory map would kill its reader.
 """
 
 import hashlib
@@ -35,7 +39,12 @@ class Picture:
 
 
 def encode(image: np.ndarray) -> Picture:
-    """One (H, W, 3) uint8 image, losslessly encoded."""
+    """One (H, W, 3) uint8 image, losslessly encoded.
+
+    Per 256x256 photograph on one core: 2.0 ms and 132 kB, read in 1.8 ms. PNG at level 6 took 11.7 ms and 133 kB, read
+    in 2.1 ms; its fastest useful setting, run lengths only, 5.5 ms and 133 kB. Slower WebP methods save 7 to 11 % for 4
+    to 25 times the time (benchmarks/images.py).
+    """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"expected uint8 (H, W, 3), found {image.dtype} {image.shape}; convert it to RGB first")
     buffer = io.BytesIO()
