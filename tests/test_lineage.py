@@ -196,13 +196,13 @@ def test_drift_names_a_changed_path_input_setting_and_an_output_without_a_stage(
 # --- recording -------------------------------------------------------------------------------------------------------
 def test_recording_plans_nothing_pleases_dvc_and_is_not_done_twice(project):
     report = record.record(project, {}, "toy")
-    assert len(report.recorded) == 15 and report.left_out == {} and report.kept == 0
+    assert len(report.recorded) == 23 and report.left_out == {} and report.kept == 0
     assert due(project) == []
     assert "up to date" in dvc.run(project, "status")
     assert (project / WEIGHTS).is_symlink() and not settings_path(project / WEIGHTS).is_symlink()
     before = state(project)
     again = record.record(project, {}, "toy")
-    assert (again.recorded, again.kept) == ([], 15) and state(project) == before
+    assert (again.recorded, again.kept) == ([], 23) and state(project) == before
     shown = json.loads(dvc.run(project, "metrics", "show", "--json"))
     assert len(shown[""]["data"]) == 4  # two runs, two floors
     dag = dvc.run(project, "dag", "--dot")
@@ -368,7 +368,7 @@ def test_locks_held_by_others_are_named_and_nothing_changes(project, monkeypatch
     finally:
         held.close()
     assert state(project) == before
-    assert len(record.record(project, {}, "toy").recorded) == 15
+    assert len(record.record(project, {}, "toy").recorded) == 23
 
 
 def test_two_recordings_at_once_give_one_state(project):
@@ -423,7 +423,7 @@ def test_a_file_that_was_on_its_way_into_the_cache_comes_back(project, monkeypat
         record.record(project, {}, "toy")
     assert (project / WEIGHTS).read_bytes() == content and state(project) == before and due(project) == []
     monkeypatch.undo()
-    assert len(record.record(project, {}, "toy").recorded) == 15
+    assert len(record.record(project, {}, "toy").recorded) == 23
 
 
 def test_a_limit_on_file_sizes_while_committing_leaves_the_recorded_state(book):

@@ -29,7 +29,7 @@ from lct.files.hashing import sha256_file
 from lct.files.tensors import read_tensors
 
 SCALE = ("--config", "scale=paper")
-COUNTS = {"celebahq": (120, 24), "church": (64, 16), "ffhq": (72, 0)}  # training and held-out images
+COUNTS = {"celebahq": (48, 16), "church": (32, 16), "ffhq": (32, 0)}  # training and held-out images
 VAE, VAE_REVISION = "stabilityai/sd-vae-ft-ema", "f04b2c4b98319346dad8c65879f680b1997b204a"
 CELEBAHQ, CELEBAHQ_REVISION = "eurecom-ds/celeba-hq-256", "7b4962e4e2d1de995510a2f37adbea41dfbbba69"
 
@@ -83,11 +83,11 @@ def shrink(folder: Path, given: dict[str, Path]) -> None:
     """Sizes and counts of the paper's configuration made small; hashes of the networks those of the stand-ins."""
 
     def scale(values: dict) -> None:
-        values["dataset"] = {"resolution": 64, "encoding": {"batch": 8, "reconstruct": 24}}
-        values["sampling"] |= {"num_images": 16, "batch": 8, "grid_images": 8}
+        values["dataset"] = {"resolution": 64, "encoding": {"batch": 8, "reconstruct": 16}}
+        values["sampling"] |= {"num_images": 8, "batch": 8, "grid_images": 8}
         values["training"] |= {"network": {"channels": 32, "head_channels": 32}, "log_every": 1}
         for protocol in values["protocols"]:
-            protocol |= {"num_images": 16, "batch": 8}
+            protocol |= {"num_images": 8, "batch": 8}
         values["tables"], values["more_tables"] = ["table1"], []
 
     edit(folder / "config/scales/paper.yaml", scale)
@@ -110,7 +110,7 @@ def shrink(folder: Path, given: dict[str, Path]) -> None:
         folder / "config/extractors/vgg16-stylegan2-ada.yaml",
         lambda values: values.update(features=12),  # a small TorchScript network stands in for it
     )
-    small = {"images": 64, "pairs": 64, "training": {"steps": 4, "batch": 16, "network": {"channels": 32}}}
+    small = {"images": 32, "pairs": 32, "training": {"steps": 4, "batch": 16, "network": {"channels": 32}}}
     edit(folder / "config/figures/figure1.yaml", lambda values: values["scales"].update(paper=small))
 
 
@@ -136,7 +136,7 @@ def paper(tmp_path_factory, networks):  # noqa: F811
             CELEBAHQ,
             "dataset",
             CELEBAHQ_REVISION,
-            {"default/train/0000.parquet": parquet(faces[:100]), "default/train/0001.parquet": parquet(faces[100:])},
+            {"default/train/0000.parquet": parquet(faces[:40]), "default/train/0001.parquet": parquet(faces[40:])},
         ),
     ]
     mirrored = {
@@ -195,7 +195,7 @@ def test_the_paper_runs_from_downloads_to_the_report(paper):
     for path in metrics:
         content = read(folder / path)
         assert content["protocol"]["id"] == Path(path).stem and content["values"]["fd"] > 0
-        assert 0 <= content["values"]["recall"] <= 1 and content["num_images"] == 16
+        assert 0 <= content["values"]["recall"] <= 1 and content["num_images"] == 8
     authors, standard = (read(folder / path)["values"]["fd"] for path in metrics[:2])
     assert authors != standard  # another resize, and JPEG
     before = {path: sha256_file(folder / path) for path in targets}

@@ -27,6 +27,7 @@ class Entry:
     run: dict[str, Any] | None  # content of X.run.json
     job: str | None = None  # first file of the Snakemake job that made it, whose line holds `snakemake`
     snakemake: dict[str, Any] | None = None  # what Snakemake knew of that job
+    content: dict[str, Any] | None = None  # of a metrics file: its values and protocol, readable from here alone
     ended: tuple[float, ...] = ()  # when the file and its two records were finished [seconds since the epoch]
 
     @property

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.config.resolve import flat_dict
-from lct.files.atomic import read_json
+from lct.files.atomic import json_text, read_json
 from lct.files.hashing import sha256_file
 from lct.lineage import book, chain, planned
 from lct.lineage.archive import Entry
@@ -94,7 +94,7 @@ class Auditor:
         return found | {"checks": [_json(check) for check in checks]}
 
     def _metrics(self, path: str, record: chain.Record) -> tuple[dict[str, Any] | None, str | None, list[Check]]:
-        """Content of a metrics file, from the workspace or DVC's cache."""
+        """Content of a metrics file, from the workspace, DVC's cache or the archive."""
         entry = self.archive.get(path)
         places = [(self.root / path, "the workspace")]
         if entry is not None and entry.md5 is not None:
@@ -108,6 +108,12 @@ class Auditor:
                 except (ValueError, AttributeError) as error:
                     return None, None, [Check("value", "broken", str(error).replace(f"{self.root}/", ""))]
                 return content, name, []
+        if entry is not None and entry.content is not None:
+            told = hashlib.sha256(json_text(entry.content).encode()).hexdigest()
+            if told != entry.sha256:
+                text = f"{path}: expected values of sha256 {entry.sha256[:12]} in the archive, found {told[:12]}"
+                return None, None, [Check("value", "broken", f"{text}; git checkout brings the committed ones back")]
+            return entry.content, "the archive", []
         hash_ = (record.sha256 or "?")[:12]
         text = f"{path}: the number itself: not in the workspace or DVC's cache (recorded: sha256 {hash_})"
         return None, None, [Check("value", "unchecked", text)]

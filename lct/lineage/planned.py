@@ -24,6 +24,10 @@ def settings(plan: Plan) -> Settings:
             found["take", name] = plan.given_settings(name)
         found["sample", name] = plan.sampling_settings(name)
         found["score", name] = plan.scoring_settings(run.dataset)
+    for name, wanted in plan.downloads().items():
+        found["download", name] = wanted
+    for name in plan.figures:
+        found["figure", name] = plan.figure_settings(name)
     for which in ("tables", "all"):
         found["tables", which] = {"recipe": RECIPES["tables"], **plan.tables_settings(which)}
     return found
@@ -31,7 +35,9 @@ def settings(plan: Plan) -> Settings:
 
 def of(found: Settings, stage: str | None, path: str) -> dict[str, Any] | None:
     """The settings for the job of a file; None where the configuration has no such job. The owner is a folder of its
-    path: results/{scale}/{kind}/{owner}/..., behind "reference" for what belongs to a dataset's real images."""
-    owners = path.split("/")[3:5]
+    path: results/{scale}/{kind}/{owner}/..., behind "reference" for what belongs to a dataset's real images, or
+    resources/{owner}/..."""
+    folders = path.split("/")
+    owners = folders[1:2] if folders[0] == "resources" else folders[3:5]
     keys = [(str(stage), owner.removesuffix(".json")) for owner in owners]
     return next((found[key] for key in keys if key in found), None)

@@ -172,7 +172,8 @@ def _entry(root: Path, path: str, old: dict[str, Entry], memo: "_Memo") -> Entry
     if run is not None and (size, sha256) != (run["output"]["bytes"], run["output"]["sha256"]):
         raise ValueError(f"{path} is not what its job wrote: expected sha256 {run['output']['sha256'][:12]}, found "
                          f"{sha256[:12]}; snakemake --force makes it again")  # fmt: skip
-    return Entry(path, size, sha256, md5, settings, run, ended=tuple(known["ended"]))
+    content = read_json(root / path) if path.split("/")[2] == "metrics" else None
+    return Entry(path, size, sha256, md5, settings, run, content=content, ended=tuple(known["ended"]))
 
 
 def _check_chain(

@@ -25,6 +25,7 @@ class State:
     root: Path  # where config/, lineage/ and dvc.lock of that time lie
     records: dict[str, Record]
     md5: dict[str, str]  # file -> DVC's name of its content
+    contents: dict[str, dict[str, Any]]  # metrics file -> its content, as the archive holds it
     notes: list[str] = field(default_factory=list)
 
 
@@ -64,7 +65,7 @@ def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
     except ValueError as error:
         raise ValueError(str(error).replace(f"{folder}/", f"{name}:")) from error
     records = Records(folder, entries)
-    state = State(name, found, folder, {path: records.of(path) for path in entries}, md5)
+    state = State(name, found, folder, {path: records.of(path) for path in entries}, md5, _contents(entries))
     if not entries:
         state.notes.append(f"{name}: no lineage/{scale}.jsonl: nothing was recorded of this scale then")
     return state
@@ -76,7 +77,12 @@ def in_workspace(root: Path, scale: str) -> State:
     records, paths = Records(root, entries), set(entries)
     for run in (root / "results" / scale).rglob("*.run.json"):
         paths.add(str(run.relative_to(root)).removesuffix(".run.json"))
-    return State(WORKSPACE, None, root, {path: records.of(path) for path in sorted(paths)}, _md5(root, entries))
+    every = {path: records.of(path) for path in sorted(paths)}
+    return State(WORKSPACE, None, root, every, _md5(root, entries), _contents(entries))
+
+
+def _contents(entries: dict[str, archive.Entry]) -> dict[str, dict[str, Any]]:
+    return {path: entry.content for path, entry in entries.items() if entry.content is not None}
 
 
 def _md5(root: Path, entries: dict[str, archive.Entry]) -> dict[str, str]:
@@ -109,7 +115,13 @@ class Reader:
         """A JSON object as it was; None where it is not here or damaged."""
         found = self.find(state, path)
         try:
-            content = json.loads(found.read_bytes()) if found else None
+            content = json.loads(found.read_bytes()) if found else self._archived(state, path)
         except ValueError:
             return None
         return content if isinstance(content, dict) else None
+
+    def _archived(self, state: State, path: str) -> dict[str, Any] | None:
+        """What the archive holds of a metrics file, unless the workspace has newer values."""
+        here, record = self.root / path, state.records.get(path)
+        changed = here.exists() and state.commit is None
+        return None if changed or record is None else state.contents.get(path)
