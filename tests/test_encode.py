@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -350,6 +351,34 @@ def test_the_first_failing_worker_stops_the_job_with_its_line():
 def test_a_killed_worker_stops_the_job_with_one_line():
     with pytest.raises(ValueError, match="expected it to finish, found it ended by code 9; run the same command again"):
         workers.run(os._exit, [9, 9])
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_end_with_the_job_that_started_them(tmp_path):
+    (tmp_path / "endless.py").write_text(
+        "import os, pathlib, time\nfrom lct.cli.workers import stop_if_alone\n"
+        "def body(path):\n    pathlib.Path(path).write_text(str(os.getpid()))\n"
+        "    while True:\n        stop_if_alone()\n        time.sleep(0.05)\n"
+    )
+    files = [tmp_path / name for name in ("one", "two")]
+    program = f"import endless; from lct.cli.workers import run; run(endless.body, {list(map(str, files))})"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"}
+    parent = subprocess.Popen([sys.executable, "-c", program], env=environment)
+    deadline = time.monotonic() + 120
+    while not all(path.exists() and path.read_text() for path in files) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    processes = [int(path.read_text()) for path in files]
+    while any(map(running, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(running, processes))
 
 
 @pytest.mark.parametrize("count", [0, -1])
