@@ -151,7 +151,7 @@ def reading(folder: Path, pictures: list[imageset.Picture], count: int) -> None:
 
 
 def memory(folder: Path, count: int) -> None:
-    """The images job on parquet, the hardest container to stream, with row groups as on the hub and 10 times larger."""
+    """The images job on parquet, the hardest container to stream, in row groups as on the hub and ten times larger."""
     files = [encoded(image, "JPEG", quality=92) for image in photographs(1024, 8)]
     table = pyarrow.table({"image": [files[i % 8] for i in range(count)]})
     # The kernel counts a parent's memory in a child's ru_maxrss; VmHWM is the process's own.
