@@ -15,6 +15,7 @@ import pytest
 import zc.lockfile
 from dvc.repo import Repo
 
+from lct.cli.lineage_verbs import record_run
 from lct.config.plan import Plan
 from lct.files.lock import Busy, take
 from lct.files.records import git_state, run_path, settings_path
@@ -335,6 +336,14 @@ def test_each_unfit_surrounding_is_named(project, monkeypatch):
     with pytest.raises(ValueError, match=r"expected a DVC project, found no \.dvc/config"):
         record.record(project, {}, "toy")
     assert not (project / "lineage").exists() and not (project / "dvc.lock").exists()
+
+
+def test_a_run_that_cannot_be_recorded_warns_in_one_line(tmp_path, project):
+    line = record_run(tmp_path, {"scale": "smoke"}, "smoke")
+    assert line.startswith("Lineage not recorded: ") and "expected a DVC project" in line and "\n" not in line
+    (project / "config/config.yaml").write_text("scale: nowhere\n")
+    line = record_run(project, {"record": True}, "toy")
+    assert line.startswith("Lineage not recorded: lct record: ") and "\n" not in line
 
 
 @pytest.mark.parametrize("name", STATE)
