@@ -61,10 +61,11 @@ def make(model: AutoencoderKL, images: ImageSet, encoding: Encoding, part: Part)
     """Encode a part's images, and decode those asked for in full batches."""
     z = vae.encode(model, images, encoding, part.side, range(part.first, part.stop))
     whole = -(-part.decoded // encoding.batch) * encoding.batch
-    decoded = np.empty((part.decoded, images.height, images.width, 3), np.uint8)
+    decoded, squares = np.empty((part.decoded, images.height, images.width, 3), np.uint8), 0
     for i, image in zip(range(part.decoded), vae.decode(model, z[:whole], encoding.batch), strict=False):
         decoded[i] = image
-    return Content(z, decoded, vae.squared_error(images.array(part.first, part.first + part.decoded), decoded))
+        squares += vae.squared_error(images[part.first + i], image)
+    return Content(z, decoded, squares)
 
 
 def write(folder: Path, part: Part, content: Content) -> None:
