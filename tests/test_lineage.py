@@ -210,7 +210,7 @@ def test_recording_plans_nothing_pleases_dvc_and_is_not_done_twice(project):
     edges = {tuple(line.strip(' ;"').split('" -> "')) for line in dag.splitlines() if "->" in line}
     kinds = {(a.partition("@")[0], b.partition("@")[0]) for a, b in edges}
     for edge in (("images", "latents"), ("latents", "weights"), ("weights", "samples"), ("samples", "metrics"),
-                 ("metrics", "tables"), ("references", "tables"), ("tables", "reports")):  # fmt: skip
+                 ("metrics", "tables"), ("floors", "tables"), ("tables", "reports")):  # fmt: skip
         assert edge in kinds
 
 
@@ -240,7 +240,7 @@ def test_recording_one_scale_keeps_the_others(book):
     fake.write_jobs(book, fake.graph("other", runs=1))
     fake.finish(book)
     report = record.record(book, {}, "other")
-    assert len(report.recorded) == 11 and report.dropped == []
+    assert len(report.recorded) == 18 and report.dropped == []
     assert archive.read(book, "toy") == before and archive.scales(book) == ["other", "toy"]
     assert {stage.item["scale"] for stage in Book(book).stages(read_recorded(book))} == {"toy", "other"}
     assert "up to date" in dvc.run(book, "status")
@@ -257,6 +257,7 @@ def test_what_is_not_up_to_date_is_left_out_with_what_follows_and_stays_as_recor
         WEIGHTS.replace("step40-ema0.9.safetensors", "curves.json"),
         METRICS.replace("metrics", "sample").replace("/fd.json", ".zip"),
         METRICS,
+        METRICS.replace("metrics", "features").replace("fd.json", "cnn.safetensors"),
         TABLES,
         "reports/toy/index.html",
     }
@@ -385,7 +386,7 @@ def test_two_recordings_at_once_give_one_state(project):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     running = [subprocess.Popen([sys.executable, "-c", program], cwd=project, env=environment) for _ in range(2)]
     assert [one.wait(timeout=120) for one in running] == [0, 0]
-    assert len(archive.read(project, "toy")) == 39 and "up to date" in dvc.run(project, "status")
+    assert len(archive.read(project, "toy")) == 49 and "up to date" in dvc.run(project, "status")
 
 
 KILLED = """
@@ -409,7 +410,7 @@ def test_a_recording_killed_anywhere_is_undone_by_the_next(book, what):
     assert fake.snakemake(book).returncode == 0
     done = python(book, KILLED.format(what=what))
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert len(archive.read(book, "toy")) == 39, "readable at any time"
+    assert len(archive.read(book, "toy")) == 49, "readable at any time"
     dvc.lock(book), read_recorded(book)
     report = record.record(book, {}, "toy")
     assert report.left_out == {} and len(report.recorded) == 6
@@ -485,7 +486,7 @@ def test_a_clone_is_restored_plans_nothing_and_still_sees_a_changed_setting(reco
     clone = clone_of(recorded, tmp_path / "clone")
     assert len(due(clone)) == 13
     report = restore.restore(clone, "toy")
-    assert (report.restored, report.linked, report.absent, report.differing) == (39, 39, [], [])
+    assert (report.restored, report.linked, report.absent, report.differing) == (49, 49, [], [])
     assert due(clone) == [] and "up to date" in dvc.run(clone, "status")
     for path, entry in archive.read(clone, "toy").items():
         assert (clone / path).lstat().st_mtime == (clone / path).stat().st_mtime == pytest.approx(entry.ended[0])
@@ -519,7 +520,7 @@ def test_a_moved_project_is_set_right(book, tmp_path):
     with pytest.raises(ValueError, match="the project was moved.*`lct restore` sets links right"):
         guard.check_links(moved, "toy")
     report = restore.restore(moved, "toy")
-    assert report.linked == 39 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
+    assert report.linked == 49 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
     guard.check_links(moved, "toy")
 
 
@@ -658,4 +659,4 @@ def test_unrecorded_outputs_are_counted_without_asking_snakemake(book, project):
     assert record.unrecorded(book, "toy") == []
     fake.write_outputs(book, fake.jobs_in(book)["tables"] | {"settings": {"recipe": 2}})
     assert record.unrecorded(book, "toy") == [TABLES]
-    assert len(record.unrecorded(project, "toy")) == 29
+    assert len(record.unrecorded(project, "toy")) == 34
