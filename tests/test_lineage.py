@@ -242,7 +242,7 @@ def test_recording_one_scale_keeps_the_others(book):
     report = record.record(book, {}, "other")
     assert len(report.recorded) == 18 and report.dropped == []
     assert archive.read(book, "toy") == before and archive.scales(book) == ["other", "toy"]
-    assert {stage.item["scale"] for stage in Book(book).stages(read_recorded(book))} == {"toy", "other"}
+    assert {stage.item["scale"] for stage in Book(book).stages(read_recorded(book))} == {"toy", "other", "resources"}
     assert "up to date" in dvc.run(book, "status")
 
 
@@ -263,7 +263,7 @@ def test_what_is_not_up_to_date_is_left_out_with_what_follows_and_stays_as_recor
     }
     assert fake.snakemake(book).returncode == 0
     report = record.record(book, {}, "toy")
-    assert report.left_out == {} and len(report.recorded) == 6 and due(book) == []
+    assert report.left_out == {} and len(report.recorded) == 7 and due(book) == []
     assert archive.read(book, "toy")[WEIGHTS].settings["settings"]["training"]["lr"] == 0.5
     assert "up to date" in dvc.run(book, "status")
 
@@ -413,7 +413,7 @@ def test_a_recording_killed_anywhere_is_undone_by_the_next(book, what):
     assert len(archive.read(book, "toy")) == 49, "readable at any time"
     dvc.lock(book), read_recorded(book)
     report = record.record(book, {}, "toy")
-    assert report.left_out == {} and len(report.recorded) == 6
+    assert report.left_out == {} and len(report.recorded) == 7
     assert "up to date" in dvc.run(book, "status") and due(book) == []
     assert not (book / record.JOURNAL).exists()
 
@@ -449,7 +449,7 @@ def test_a_limit_on_file_sizes_while_committing_leaves_the_recorded_state(book):
     done = python(book, program, preexec_fn=limit)
     assert done.returncode != 0 and "File too large" in done.stderr
     assert state(book) == before and due(book) == []
-    assert len(record.record(book, {}, "toy").recorded) == 6
+    assert len(record.record(book, {}, "toy").recorded) == 7
 
 
 @pytest.mark.slow  # mounts a small file system, as root
@@ -469,7 +469,7 @@ def test_a_full_disk_while_committing_leaves_the_recorded_state(book):
             record.record(book, {}, "toy")
         assert state(book) == before and due(book) == []
         (cache / "filler").unlink()
-        assert len(record.record(book, {}, "toy").recorded) == 6
+        assert len(record.record(book, {}, "toy").recorded) == 7
     finally:
         subprocess.run(["umount", str(cache)], check=True)
 
@@ -484,7 +484,7 @@ def clone_of(folder: Path, to: Path, cache: bool = True) -> Path:
 
 def test_a_clone_is_restored_plans_nothing_and_still_sees_a_changed_setting(recorded, tmp_path):
     clone = clone_of(recorded, tmp_path / "clone")
-    assert len(due(clone)) == 13
+    assert len(due(clone)) == 17
     report = restore.restore(clone, "toy")
     assert (report.restored, report.linked, report.absent, report.differing) == (49, 49, [], [])
     assert due(clone) == [] and "up to date" in dvc.run(clone, "status")
