@@ -418,13 +418,13 @@ def test_the_paper_is_measured_by_the_authors_protocol_first(paper):
 
 def test_floor_rows_without_held_out_images_say_so(project):
     plan = Plan(project, {"scale": "paper"})
-    assert [Path(path).parent.name for path in plan.floors_of("celebahq")] == ["reconstruction"] * 2
-    floors = collect(plan, project)["tables"][0]["subtables"][0]["floors"]
+    assert [Path(path).parent.name for path in plan.floors_of("ffhq")] == ["reconstruction"] * 2
+    floors = collect(plan, project)["tables"][0]["subtables"][2]["floors"]
     assert floors[0]["why"] == "no held-out images" and floors[1]["model"] == "Training images through the VAE"
-    edit(project / "config/datasets/celebahq.yaml", "train: 27000", "train: 27000\nheldout: 3000")
+    edit(project / "config/datasets/ffhq.yaml", "train: 70000\nheldout: 0", "train: 67000\nheldout: 3000")
     edit(project / "config/scales/paper.yaml", "reference: train", "reference: all")
     plan = Plan(project, {"scale": "paper"})
-    floors = collect(plan, project)["tables"][0]["subtables"][0]["floors"]
+    floors = collect(plan, project)["tables"][0]["subtables"][2]["floors"]
     assert floors[0]["why"] == "the held-out images are part of the reference"
     assert floors[1]["model"] == "Held-out images through the VAE"
 

@@ -128,6 +128,21 @@ def start_alone():
         raise WorkflowError(str(error)) from None
 
 
+def image_threads(wildcards):
+    """Decoding files is worth threads; the small images that are computed here are not."""
+    return (
+        1
+        if PLAN.datasets[wildcards.dataset].source.kind in ("digits", "patches")
+        else 8
+    )
+
+
+def heldout_images(wildcards):
+    return PLAN.heldout_of(
+        wildcards.dataset, manifest(PATHS.images(wildcards.dataset, "heldout"))
+    )
+
+
 def say(line):
     """One line on the terminal."""
     print(line, file=sys.stderr, flush=True)

@@ -1,13 +1,4 @@
 # Images: each dataset's training and held-out side, one file each.
-def image_threads(wildcards):
-    """Decoding files is worth threads; the small images that are computed here are not."""
-    return (
-        1
-        if PLAN.datasets[wildcards.dataset].source.kind in ("digits", "patches")
-        else 8
-    )
-
-
 rule images:
     input:
         download=lambda wildcards: PLAN.download_of(wildcards.dataset) or [],

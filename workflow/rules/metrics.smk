@@ -1,10 +1,4 @@
 # Metrics: the extractor, references with the floor rows, and one scoring job per (run, training seed).
-def heldout_images(wildcards):
-    return PLAN.heldout_of(
-        wildcards.dataset, manifest(PATHS.images(wildcards.dataset, "heldout"))
-    )
-
-
 rule extractor:
     input:
         train=manifest(PATHS.images("{dataset}", "train")),
