@@ -92,7 +92,7 @@ def content_of(path: str, stage: str, version: int) -> bytes:
         made = {"format": 1, "num_images": 64, "protocol": protocol, "protocol_hash": digest(text), "values": values}
         return (json.dumps(made, indent=1, sort_keys=True) + "\n").encode()
     if path.endswith("summary.json"):
-        made = {"psnr_heldout": 20.0, "psnr_train": 21.0, "heldout_accuracy": 0.9, "task": "digits"}
+        made = {"psnr_heldout": 20.0, "psnr_train": 21.0, "accuracy": 0.9, "images": "held-out", "task": "digits"}
         return json.dumps(made | {"tails": {"excess_kurtosis": 0.1, "outlier_share": 0.01}}).encode()
     if path.endswith(".png"):
         image = Image.new("RGB", (32, 16), tuple(hashlib.sha256(seed).digest()[:3]))
