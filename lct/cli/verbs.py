@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,13 @@ from lct.config.resolve import (
     scale_settings,
 )
 from lct.config.schema import schema
-from lct.files.atomic import write_json, write_text
+from lct.files.atomic import write_json
 from lct.files.hashing import canonical_json
 from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
 from lct.metrics.settings import PretrainedExtractor
 from lct.networks.layout import parameters
+from lct.report.settings import Known
 
 Result = tuple[int, Any, str]
 SCHEMAS = {
@@ -41,6 +41,7 @@ SCHEMAS = {
     "published": PublishedTable,
     "weights": Weights,
     "figure": Figure,
+    "known": Known,
 }
 
 
@@ -65,6 +66,7 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
 def report_arguments(parser: argparse.ArgumentParser) -> None:
     plan_arguments(parser)
     parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="a tables.json to render instead of what exists")
 
 
 def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -173,18 +175,18 @@ def status(arguments: argparse.Namespace) -> Result:
 
 def report(arguments: argparse.Namespace) -> Result:
     """Collect and render without the graph; cells that do not exist yet appear as not run."""
-    from lct.cli.audit_verbs import page
+    from lct.cli.report import write
+    from lct.report.check import read
     from lct.report.collect import collect
-    from lct.report.render import render
 
     plan = Plan(arguments.root, _overrides(arguments))
     which = "all" if arguments.all else "tables"
     index = plan.paths.report("index.html", which)
-    collected = json.loads(canonical_json(collect(plan, arguments.root, which)))  # as tables.json holds it
-    contents = render(collected, arguments.root, os.path.relpath(".", Path(index).parent))
-    contents["audit.html"] = page(plan, arguments.root, collected)
-    for name, content in contents.items():
-        write_text(arguments.root / plan.paths.report(name, which), content)
+    if arguments.tables is not None:
+        collected = read(arguments.tables)
+    else:
+        collected = json.loads(canonical_json(collect(plan, arguments.root, which)))  # as tables.json holds it
+    write(collected, arguments.root, arguments.root / plan.paths.report("", which), plan)
     return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {index}"
 
 

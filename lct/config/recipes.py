@@ -12,7 +12,8 @@ RECIPES = {
     "train": 1,
     "sample": 1,
     "score": 2,
+    "neighbours": 1,
     "figure": 1,
-    "tables": 2,
-    "report": 2,
+    "tables": 3,
+    "report": 3,
 }

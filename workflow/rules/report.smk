@@ -48,10 +48,19 @@ for _which in ("tables", "all"):
         input:
             tables=PATHS.tables(_which),
             templates=collect("reports/templates/{name}", name=TEMPLATES),
+            known=collect("config/known/{name}", name=KNOWN),
             shown=PLAN.shown(_which),
         output:
-            files=[PATHS.report(name, _which) for name in REPORT_FILES],
-            records=records(*(PATHS.report(name, _which) for name in REPORT_FILES)),
+            files=[
+                PATHS.report(name, _which)
+                for name in (*REPORT_FILES, *PLAN.pages(_which), *PLAN.pictures())
+            ],
+            records=records(
+                *(
+                    PATHS.report(name, _which)
+                    for name in (*REPORT_FILES, *PLAN.pages(_which), *PLAN.pictures())
+                )
+            ),
         log:
             PATHS.log(f"{OWN}report-{_which}.log"),
         benchmark:
@@ -62,5 +71,6 @@ for _which in ("tables", "all"):
             **resource_class("local"),
         params:
             recipe=RECIPES["report"],
+            folder=PATHS.report("", _which),
         shell:
-            "python -m lct.cli.report --tables {input.tables:q} --files {output.files:q} 2> {log:q}"
+            "python -m lct.cli.report --tables {input.tables:q} --out {params.folder:q} 2> {log:q}"
