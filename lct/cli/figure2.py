@@ -1,4 +1,4 @@
-"""figure2: the robust losses and their derivatives, at the constant c of a dataset's latents, as numbers and pictures."""
+"""figure2: the robust losses and their derivatives at the constant c of a dataset's latents: numbers and pictures."""
 
 import math
 from pathlib import Path

@@ -134,12 +134,16 @@ _BOX = _object(
         **dict.fromkeys(("beyond_inner", "beyond_outer", "excess_kurtosis", "max_abs"), {"type": "number"}),
     }
 )
-_CURVE = _object({"name": _TEXT, "c": {"type": "number"}, "value": _list({"type": "number"}), "slope": _list({"type": "number"})})
+_CURVE = _object(
+    {"name": _TEXT, "c": {"type": "number"}, "value": _list({"type": "number"}), "slope": _list({"type": "number"})}
+)
 _COUPLED = _object(
     {"group": {"type": "integer"}, **dict.fromkeys(("distance", "cosine", "variance", "spread"), {"type": "number"})}
 )
 _NUMBERS = {
-    "box-plots": _object({"boxes": _list(_BOX, at_least=1), "points": {"type": "integer"}, "steps": {"type": "integer"}}),
+    "box-plots": _object(
+        {"boxes": _list(_BOX, at_least=1), "points": {"type": "integer"}, "steps": {"type": "integer"}}
+    ),
     "losses": _object({"residual": _list({"type": "number"}, at_least=2), "curves": _list(_CURVE, at_least=1)}),
     "couplings": _object({"couplings": _list(_COUPLED, at_least=1), "histograms": {"type": "object"}}),
 }

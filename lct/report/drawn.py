@@ -63,7 +63,12 @@ def losses(numbers: dict[str, Any]) -> Draw:
         figure, (left, right) = _panels(2)
         for i, one in enumerate(numbers["curves"]):
             colour, dashes = STYLES[i % len(STYLES)]
-            style = {"color": colour, "linestyle": dashes, "linewidth": 1.7, "label": _NAMES.get(one["name"], one["name"])}
+            style = {
+                "color": colour,
+                "linestyle": dashes,
+                "linewidth": 1.7,
+                "label": _NAMES.get(one["name"], one["name"]),
+            }
             left.plot(numbers["residual"], one["value"], **style)
             right.plot(numbers["residual"], one["slope"], **style)
         _head(left, "Loss, as a share of its value at 3 c", "residual in units of c")
@@ -74,7 +79,7 @@ def losses(numbers: dict[str, Any]) -> Draw:
 
 
 def couplings(numbers: dict[str, Any]) -> Draw:
-    """Histograms of pair distances without and with transport, and how spread and size of the pairs follow the group."""
+    """Histograms of pair distances without and with transport, and what of the pairs follows the size of a group."""
 
     def draw() -> Figure:
         figure, (left, right) = _panels(2)
@@ -176,7 +181,9 @@ def grids(pictures: list[tuple[str, bytes]]) -> Draw:
 
     def draw() -> Figure:
         figure = Figure(figsize=(4.2 * max(1, len(pictures)), 4.6), layout="constrained")
-        for axes, (title, content) in zip(figure.subplots(1, max(1, len(pictures)), squeeze=False)[0], pictures, strict=False):
+        for axes, (title, content) in zip(
+            figure.subplots(1, max(1, len(pictures)), squeeze=False)[0], pictures, strict=False
+        ):
             axes.set_axis_off()
             with Image.open(io.BytesIO(content)) as image:
                 axes.imshow(image.convert("RGB"), interpolation="none")
@@ -195,7 +202,11 @@ def _losses_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[t
         for one in numbers["curves"]
     )
     columns = ("Loss", "c", "residual of the largest derivative, in c", "derivative at 10 c, share of the largest")
-    return f"c = {number(numbers['c'])}, the constant of a latent space of {numbers['dimension']} elements", columns, rows
+    return (
+        f"c = {number(numbers['c'])}, the constant of a latent space of {numbers['dimension']} elements",
+        columns,
+        rows,
+    )
 
 
 def _couplings_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -216,7 +227,8 @@ def _couplings_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tupl
         "mean cosine of latent and noise",
         "variance of x near a noisy sample, per element",
     )
-    said = f"{count(numbers['pairs'])} pairs each, of {count(numbers['images'])} training images; noise level {number(numbers['sigma'])} in the last column"
+    said = f"{count(numbers['pairs'])} pairs each, of {count(numbers['images'])} training images"
+    said = f"{said}; noise level {number(numbers['sigma'])} in the last column"
     return said, columns, rows
 
 

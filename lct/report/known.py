@@ -112,13 +112,20 @@ def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
     found = []
     for (name, assigned, *settings, ema, sampling), of in groups.items():
         points = sorted({(float(e), float(line["fid"])) for line in of if (e := line["epoch"]).isdigit()})
-        told = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in zip(SETTINGS, settings, strict=True) if value)
+        told = ", ".join(
+            f"{key.replace('_', ' ')} {value}" for key, value in zip(SETTINGS, settings, strict=True) if value
+        )
         last = number(points[-1][1]) if points else NOT_GIVEN
         span = f"{points[0][0]:.0f} to {points[-1][0]:.0f}" if points else NOT_GIVEN
-        spoken = f"FID {number(points[0][1])} at epoch {points[0][0]:.0f}, {last} at {points[-1][0]:.0f}" if points else ""
+        spoken = (
+            f"FID {number(points[0][1])} at epoch {points[0][0]:.0f}, {last} at {points[-1][0]:.0f}" if points else ""
+        )
         path = _path(points) if len({epoch for epoch, _ in points}) >= 3 else ""
         found.append(LoggedRun(name, assigned, told, ema, sampling, len(of), last, span, path, spoken))
-    return sorted(found, key=lambda run: (run.last == NOT_GIVEN, float(run.last) if run.last != NOT_GIVEN else 0, run.name, run.ema))
+    return sorted(
+        found,
+        key=lambda run: (run.last == NOT_GIVEN, float(run.last) if run.last != NOT_GIVEN else 0, run.name, run.ema),
+    )
 
 
 def _path(points: list[tuple[float, float]]) -> str:

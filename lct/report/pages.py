@@ -32,7 +32,9 @@ class Page:
     run: Run | None
     before: Row | None
     after: Row | None
-    others: tuple[tuple[Row, str, Picture], ...]  # rows of this sub-table with samples of the same noise, this one first
+    others: tuple[
+        tuple[Row, str, Picture], ...
+    ]  # rows of this sub-table with samples of the same noise, this one first
     steps: str  # metrics by step as SVG, or empty
     steps_told: str  # what was measured at which steps
     curves: str  # training curves as SVG, or empty
@@ -143,7 +145,9 @@ class Pages:
         for path in dict.fromkeys(row.weights_files):
             found += [("weights", path), ("settings and inputs of the training", f"{path}.settings.json")]
             found.append(("run of the training: when, where, versions, cost", f"{path}.run.json"))
-        found += [(f"training curve, seed {seed}", path) for run, seed, path in subtable.paths_of_curves if run == row.run]
+        found += [
+            (f"training curve, seed {seed}", path) for run, seed, path in subtable.paths_of_curves if run == row.run
+        ]
         found += [(f"sample grid, {name}", picture.path) for name, picture in row.samples if picture.path]
         return [FileLink(what, path, self._href(path)) for what, path in found]
 
@@ -151,7 +155,7 @@ class Pages:
         return quote(f"../{self.up}/{path}") if inside(self.root, path)[0] is not None else ""
 
     def _cost(self, row: Row) -> tuple[tuple[str, str], ...]:
-        """What the row costs by its settings; what it did cost on a machine stands in the runs and on the audit page."""
+        """What the row costs by its settings; what it did cost on a machine stands in its runs and on the audit page."""
         facts = []
         if row.step_count and row.batch_count:
             seen = count(row.step_count * row.batch_count)

@@ -199,7 +199,9 @@ class Fact:
     provenance: str  # where
     key: str | None = None  # setting of the final CelebA-HQ run (celebahq-lct) that it is about
     dataset_key: str | None = None  # setting of the dataset CelebA-HQ, likewise
-    value: str | float | int | bool | None = None  # what that setting is here; a test compares it with the configuration
+    value: str | float | int | bool | None = (
+        None  # what that setting is here; a test compares it with the configuration
+    )
     settled_by: tuple[str, ...] = ()  # rows of config/tables/, as TABLE.SUBTABLE.ROW, whose runs test it
 
     def __post_init__(self):
@@ -221,7 +223,9 @@ class Conflict:
 
     def __post_init__(self):
         if bool(self.settled_by) != (self.settles is not None) or not (self.settles or self.resolved):
-            raise ValueError(f"conflict {self.id}: expected settled_by with settles, or resolved, found neither; add it")
+            raise ValueError(
+                f"conflict {self.id}: expected settled_by with settles, or resolved, found neither; add it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,7 +160,9 @@ class Row:
     @property
     def verdict_words(self) -> str:
         """For formats without colour: each verdict with its numbers."""
-        return "; ".join(f"{one.label} {one.kind}" + (f" ({one.numbers})" if one.difference else "") for one in self.verdicts)
+        return "; ".join(
+            f"{one.label} {one.kind}" + (f" ({one.numbers})" if one.difference else "") for one in self.verdicts
+        )
 
     @property
     def protocols(self) -> tuple[str, ...]:
@@ -339,7 +341,10 @@ def report(tables: dict[str, Any], root: Path) -> Report:
     tables = tables | {"_verdicts": judged["rows"]}
     return Report(
         score=judged["score"],
-        noise=tuple((e["dataset"], labels.get(PAIRS[e["metric"]], LABELS[e["metric"]]), number(e["sigma"]), e["df"]) for e in judged["noise"]),
+        noise=tuple(
+            (e["dataset"], labels.get(PAIRS[e["metric"]], LABELS[e["metric"]]), number(e["sigma"]), e["df"])
+            for e in judged["noise"]
+        ),
         scale=tables["scale"],
         banner=tuple(tables["banner"]),
         watermark=tables.get("watermark") or "",
