@@ -126,7 +126,9 @@ class Pages:
                     if cell.present
                 }
                 points[int(step)] = means
-        told = ", ".join(f"step {count(step)}" for step in sorted(points)) or "no step yet"
+        told = ", ".join(f"step {count(step)}" for step in sorted(points))
+        if not points:
+            return "", "Measured at no step yet."
         if len(points) < 2:
             return "", f"Measured at {told} only: this run keeps no other step that a table asks for."
         from lct.report import drawn
@@ -155,7 +157,7 @@ class Pages:
         return quote(f"../{self.up}/{path}") if inside(self.root, path)[0] is not None else ""
 
     def _cost(self, row: Row) -> tuple[tuple[str, str], ...]:
-        """What the row costs by its settings; what it did cost on a machine stands in its runs and on the audit page."""
+        """What the row costs by its settings; what it did cost stands in its runs and on the audit page."""
         facts = []
         if row.step_count and row.batch_count:
             seen = count(row.step_count * row.batch_count)
