@@ -305,7 +305,7 @@ def _wandb(arguments: argparse.Namespace, plan: Plan) -> Result:
 
 
 def completion_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="shell to complete in")
+    parser.add_argument("shell", choices=("bash", "zsh"), help="shell to complete in")
 
 
 def completion(arguments: argparse.Namespace) -> Result:
