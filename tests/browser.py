@@ -41,6 +41,9 @@ class Browser:
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        calm = [{"name": "prefers-reduced-motion", "value": "reduce"}]  # links jump instead of gliding
+        self.call("Emulation.setEmulatedMedia", features=calm)
 
     def __enter__(self) -> "Browser":
         return self
@@ -81,8 +84,13 @@ class Browser:
         """Load a page in a window of that size, until its `load` event."""
         self.events.clear()
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        self.call("Page.navigate", url=url)
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
+        self.call("Page.navigate", url="about:blank")  # another fragment of the same page would not load it again
+        loader = self.call("Page.navigate", url=url)["loaderId"]
+        while not any(
+            event["method"] == "Page.lifecycleEvent"
+            and (event["params"]["name"], event["params"]["loaderId"]) == ("load", loader)
+            for event in self.events
+        ):
             self._next(60)
         self.evaluate("document.fonts.ready.then(() => 0)")
 
