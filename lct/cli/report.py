@@ -18,6 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=Path, required=True, help="tables.json to render")
     parser.add_argument("--files", type=Path, nargs="+", required=True, help="files to write")
+    parser.add_argument("--dataset", help="the tables are those of a dataset of its own")
     arguments = parser.parse_args()
     return job.run(lambda: report(arguments))
 
@@ -27,7 +28,9 @@ def report(arguments) -> str:
     up = os.path.relpath(Path.cwd(), arguments.files[0].parent)
     tables = read(arguments.tables)
     contents = render(tables, Path.cwd(), up)
-    contents["audit.html"] = page(Plan(Path.cwd(), {"scale": tables["scale"]}), Path.cwd(), tables)
+    contents["audit.html"] = page(
+        Plan(Path.cwd(), {"scale": tables["scale"], "dataset": arguments.dataset}), Path.cwd(), tables
+    )
     for path in arguments.files:
         write_text(path, contents[path.name])
     record.record(arguments.files)
