@@ -109,7 +109,7 @@ def test_the_graph_is_judged_as_snakemake_itself_does(project):
     theirs = {row[0]: row[-1] != "no update" for row in rows if not row[0].endswith((".settings.json", ".run.json"))}
     ours = {path: job.due for job in ask(project, {}) for path in job.outputs}
     assert ours == theirs
-    assert sum(ours.values()) == 2 + 3 + 2 + 1 + 5  # weights, samples, score, tables, report
+    assert sum(ours.values()) == 2 + 3 + 2 + 1 + 7  # weights, samples, score, tables, report
     reasons = {job.rule: job.reasons for job in ask(project, {})}
     assert reasons["train_run-1"] == ("its settings changed",)
     assert reasons["train_run-0"] == ()
@@ -319,9 +319,32 @@ def test_a_row_that_is_taken_out_is_dropped_and_named(book):
     fake.write_jobs(book, jobs)
     assert fake.snakemake(book).returncode == 0
     report = record.record(book, {}, "toy")
-    assert len(report.dropped) == 4 and all("run-1" in name for name in report.dropped)
+    assert {name.partition("@")[0] for name in report.dropped} == {
+        "curves",
+        "features",
+        "metrics",
+        "samples",
+        "weights",
+    }
+    assert len(report.dropped) == 5 and all("run-1" in name for name in report.dropped)
     assert not any("run-1" in path for path in archive.read(book, "toy"))
     assert not any("run-1" in name for name in dvc.lock(book))
+
+
+def test_a_dataset_of_its_own_is_recorded_beside_the_tables_and_dropped_with_its_configuration(book):
+    text = json.dumps(fake.graph(runs=1)).replace("run-0", "mine-lct")
+    text = text.replace("toy/tables/tables.json", "toy/tables/dataset-mine/tables.json")
+    text = text.replace("reports/toy/", "reports/toy/dataset-mine/").replace('"rule": "report', '"rule": "own_report')
+    (book / "graph-mine.json").write_text(text.replace('"rule": "tables', '"rule": "own_tables'))
+    before = archive.read(book, "toy")
+    assert fake.snakemake(book, "--config", "dataset=mine").returncode == 0
+    report = record.record(book, {"dataset": "mine"}, "toy")
+    assert len(report.recorded) == 7 and not report.dropped and not report.left_out
+    assert before.items() <= archive.read(book, "toy").items() and "up to date" in dvc.run(book, "status")
+    assert not record.record(book, {}, "toy").dropped
+    (book / "graph-mine.json").unlink()
+    report = record.record(book, {}, "toy")
+    assert len(report.dropped) == 7 and archive.read(book, "toy") == before
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

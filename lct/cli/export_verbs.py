@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cli.audit_verbs import chosen, targets
+from lct.cli.options import overrides, plan_arguments
 from lct.config.paths import AUTOENCODER_FILES, grid
 from lct.config.plan import Cell, Plan
 from lct.config.schema import plain
@@ -34,12 +35,12 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", action="store_true", help="bundle: with the weights of every row")
     parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
     parser.add_argument("--project", default="lct", help="wandb: project to log to (default: lct)")
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    plan_arguments(parser)
 
 
 def export(arguments: argparse.Namespace) -> Result:
     """Results in another program's form. Refuses to overwrite a folder that it did not write."""
-    plan = Plan(arguments.root, {} if arguments.scale is None else {"scale": arguments.scale})
+    plan = Plan(arguments.root, overrides(arguments))
     if bool(arguments.cells) != (arguments.to in ("diffusers", "onnx")) or len(arguments.cells) > 1:
         wanted = "one CELL" if arguments.to in ("diffusers", "onnx") else "no CELL"
         raise ValueError(f"--to {arguments.to}: expected {wanted}, found {len(arguments.cells)}; see lct export --help")

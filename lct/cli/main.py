@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import audit_verbs, export_verbs, lineage_verbs, verbs
+from lct.cli import audit_verbs, export_verbs, lineage_verbs, options, verbs
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ VERBS = {
     "status": Verb(
         "what is computed, and how far running trainings are",
         verbs.status,
-        verbs.plan_arguments,
+        options.plan_arguments,
         "lct status --scale mini",
     ),
     "report": Verb(

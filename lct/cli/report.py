@@ -21,6 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=Path, required=True, help="tables.json to render")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--dataset", help="the tables are those of a dataset of its own")
     arguments = parser.parse_args()
     return job.run(lambda: report(arguments))
 
@@ -29,7 +30,8 @@ def report(arguments) -> str:
     inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in KNOWN}
     record = Job("report", {"recipe": RECIPES["report"]}, inputs=inputs)
     tables = read(arguments.tables)
-    index = write(tables, Path.cwd(), arguments.out, Plan(Path.cwd(), {"scale": tables["scale"]}), record)
+    plan = Plan(Path.cwd(), {"scale": tables["scale"], "dataset": arguments.dataset})
+    index = write(tables, Path.cwd(), arguments.out, plan, record)
     return f"report {index}: open it in a browser"
 
 

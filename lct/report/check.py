@@ -172,6 +172,7 @@ SCHEMA = _object(
     },
     {
         "watermark": _OPTIONAL_TEXT,
+        "own": _OPTIONAL_TEXT,
         "comparable": {"type": "boolean"},
         "figures": _list(_FIGURE),
         "schedules": _list(_object({"run": _TEXT, "stages": _list(_STAGE)})),

@@ -43,6 +43,7 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
     found = {
         "format": FORMAT,
         "scale": plan.scale_name,
+        "own": plan.main.dataset,
         "comparable": plan.scale.comparable,
         "banner": list(plan.scale.banner),
         "watermark": plan.scale.watermark,

@@ -14,7 +14,7 @@ from lct.report.text import NOT_GIVEN, anchor, number
 from lct.report.view import Report, Row
 
 FOLDER = Path("config/known")
-SETTINGS = ("dataset", "loss", "ot", "c_schedule", "norm", "diff_threshold")  # columns of the log that tell trainings apart
+SETTINGS = ("dataset", "loss", "ot", "c_schedule", "norm", "diff_threshold")  # columns that tell trainings apart
 WIDTH, HEIGHT = 120, 26  # of a small curve, in pixels
 
 

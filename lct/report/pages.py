@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from lct.report.images import Picture, curve, inside
 from lct.report.text import anchor, as_float, count
-from lct.report.view import Report, Row, Run, Subtable, Table
+from lct.report.view import Report, Row, Run, Subtable, Table, config_words
 
 FOLDER = "cells"
 
@@ -43,6 +43,8 @@ class Page:
     cost: tuple[tuple[str, str], ...]
     make: str  # command that brings this row's files up to date
     recompute: str  # command that measures its samples again
+    trace: str  # command that checks its chain
+    export: str  # command that makes a pipeline of its weights
     audit: str  # anchor on the audit page
 
 
@@ -76,7 +78,8 @@ class Pages:
         curves, missing = self._training(subtable, row.run) if row.run else ("", ())
         steps, told = self._by_step(row)
         files = list(dict.fromkeys(value.metrics for value in row.files))
-        scale = f"--config scale={shlex.quote(self.shown.scale)}"
+        scale, own = config_words(self.shown.scale, self.shown.own), self.shown.own
+        options = f"--scale {shlex.quote(self.shown.scale)}" + (f" --dataset {shlex.quote(own)}" if own else "")
         return Page(
             row=row,
             subtable=subtable,
@@ -92,7 +95,9 @@ class Pages:
             files=tuple(self._files(row, subtable)),
             cost=self._cost(row),
             make=f"snakemake {' '.join(map(shlex.quote, files))} {scale}" if files else f"snakemake {scale}",
-            recompute=f"lct verify --recompute {shlex.quote(row.place)} --scale {shlex.quote(self.shown.scale)}",
+            recompute=f"lct verify --recompute {shlex.quote(row.place)} {options}",
+            trace=f"lct audit {shlex.quote(row.place)} {options}",
+            export=f"lct export {shlex.quote(row.place)} --to diffusers {options}",
             audit=f"row-{anchor(row.place)}",
         )
 

@@ -330,6 +330,7 @@ class Report:
     figures: tuple[Figure, ...] = ()
     left_out: tuple[dict[str, str], ...] = ()  # tables that this report does not hold
     score: dict[str, int] | None = None  # cells reproduced, run, published
+    own: str = ""  # the user's own dataset that all of it is about
     noise: tuple[tuple[str, str, str, int], ...] = ()  # dataset, metric, run-to-run SD, degrees of freedom
     paper: str = PAPER
     paper_url: str = PAPER_URL
@@ -341,6 +342,7 @@ def report(tables: dict[str, Any], root: Path) -> Report:
     tables = tables | {"_verdicts": judged["rows"]}
     return Report(
         score=judged["score"],
+        own=tables.get("own") or "",
         noise=tuple(
             (e["dataset"], labels.get(PAIRS[e["metric"]], LABELS[e["metric"]]), number(e["sigma"]), e["df"])
             for e in judged["noise"]
@@ -483,7 +485,9 @@ def _row(
 ) -> Row:
     place = anchor(named)
     published, quoted = row.get("published") or {}, row["status"] == "quoted"
-    cells = tuple(_cell(metric, row, marks, tables["scale"]) for metric in tables["metrics"])
+    cells = tuple(
+        _cell(metric, row, marks, config_words(tables["scale"], tables.get("own"))) for metric in tables["metrics"]
+    )
     measured = any(cell.present for cell in cells)
     floor = "floor." if is_floor else ""  # a floor and a model may share an id
     samples = tuple((_sample_name(sample), picture(root, sample.get("grid"))) for sample in row.get("samples", ()))
@@ -587,7 +591,12 @@ def _sample_name(sample: dict[str, Any]) -> str:
     return ", ".join(named) or "samples"
 
 
-def _cell(metric: dict[str, Any], row: dict[str, Any], marks: dict[str, str], scale: str) -> Cell:
+def config_words(scale: str, own: str | None) -> str:
+    """What a snakemake command of this report needs beside its target."""
+    return f"--config scale={shlex.quote(scale)}" + (f" dataset={shlex.quote(own)}" if own else "")
+
+
+def _cell(metric: dict[str, Any], row: dict[str, Any], marks: dict[str, str], config: str) -> Cell:
     found = row["cells"].get(metric["id"])
     if found is None or not found["values"]:
         absent = {"partial": "not run", "complete": "missing", "quoted": NOT_GIVEN}.get(row["status"], row["status"])
@@ -600,7 +609,7 @@ def _cell(metric: dict[str, Any], row: dict[str, Any], marks: dict[str, str], sc
             exact=exact(as_float(value["value"])),
             metrics=value["metrics"],
             sha256=value["sha256"],
-            command=f"snakemake {shlex.quote(value['metrics'])} --config scale={shlex.quote(scale)}",
+            command=f"snakemake {shlex.quote(value['metrics'])} {config}",
             exact_value=value["value"],
         )
         for value in found["values"]
