@@ -187,6 +187,14 @@ def schemas(arguments: argparse.Namespace) -> Result:
     return 0, written, "\n".join(written)
 
 
+def errors(arguments: argparse.Namespace) -> Result:
+    """docs/errors.md: what every error of the project says."""
+    from lct.cli.messages import markdown, messages
+
+    package = Path(__file__).parents[1]
+    return 0, messages(package), markdown(package).rstrip("\n")
+
+
 def environment(arguments: argparse.Namespace) -> Result:
     """workflow/envs/lct.yaml: the lock as a conda environment, for `--software-deployment-method conda`."""
     pins = lock_pins(arguments.root / "requirements.lock")
