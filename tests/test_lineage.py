@@ -377,7 +377,7 @@ def test_a_merge_conflict_or_damage_in_the_recorded_state_is_named_and_left_alon
     text = (book / name).read_text()
     middle = len(text) // 2
     conflict = text[:middle] + "\n<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other\n" + text[middle:]
-    (book / name).write_text(conflict if damage == "conflict" else text[: middle - 3] + "{[")
+    (book / name).write_text(conflict if damage == "conflict" else text[: middle - 3] + "\n{[")
     before = state(book)
     with pytest.raises(ValueError, match=Path(name).name) as error:
         record.record(book, {}, "toy")
