@@ -119,7 +119,7 @@ def test_a_truncated_tensor_file_is_named(tmp_path, kept):
 
 def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):
     handle = take(tmp_path / "lock", "training")
-    with pytest.raises(Busy, match=rf"expected no other training, found one \(process {os.getpid()}\)"):
+    with pytest.raises(Busy, match=rf"expected no other training, found one \(process {os.getpid()} on "):
         take(tmp_path / "lock", "training")
     handle.close()
     with hold(tmp_path / "lock", "training"):

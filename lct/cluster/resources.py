@@ -2,12 +2,12 @@
 
 from typing import Any
 
-# class -> memory [MB] and run time [minutes] asked for; sized for the mini scale
+# class -> memory [MB], run time [minutes], nodes and GPUs of each node asked for; sized for the mini scale
 _CLASSES: dict[str, dict[str, int]] = {
     "local": {"mem_mb": 1000, "runtime": 10},
     "cpu": {"mem_mb": 2500, "runtime": 60},
     "gpu_small": {"mem_mb": 2500, "runtime": 60},
-    "gpu_train": {"mem_mb": 2500, "runtime": 240},
+    "gpu_train": {"mem_mb": 2500, "runtime": 240, "nodes": 1, "gpu": 0},
 }
 
 
