@@ -143,7 +143,9 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def _append(folder: Path, line: dict[str, Any]) -> None:
-    with open(folder / "attempts.jsonl", "a") as file:
-        file.write(json.dumps(line, sort_keys=True) + "\n")
+    path = folder / "attempts.jsonl"
+    cut_short = path.exists() and not path.read_bytes().endswith(b"\n")
+    with open(path, "a") as file:
+        file.write("\n" * cut_short + json.dumps(line, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -1,7 +1,8 @@
 """Images from weights: per-image seeds, fixed padded batches, so that any sharding gives the same bytes."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,35 +28,40 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
         return np.asarray(Image.open(file).convert("RGB"))
 
 
-@torch.inference_mode()
-def generate(
-    f: Denoiser,
-    decode: Callable[[Tensor], np.ndarray],
-    sampler: Sampler,
-    settings: Sampling,
-    grid: NoiseGrid,
-    draw: int,
-    shape: tuple[int, int, int],
-    device: torch.device,
-) -> Iterator[np.ndarray]:
-    """Yield `settings.count` images (H, W, 3) uint8 in index order.
+@dataclass(frozen=True)
+class Maker:
+    """Everything that makes images, but for their indices: a batch is a function of where it starts."""
 
-    f:      consistency function or denoiser of the normalised latents.
-    decode: normalised latents (B, C, H, W) -> images (B, H, W, 3) uint8.
-    Raises FloatingPointError naming the first image whose latents are not finite.
-    """
-    for start in range(0, settings.count, settings.batch):
-        images = range(start, start + settings.batch)  # the last batch is padded: its surplus is computed and dropped
+    f: Denoiser  # consistency function or denoiser of the normalised latents
+    decode: Callable[[Tensor], np.ndarray]  # normalised latents (B, C, H, W) -> images (B, H, W, 3) uint8
+    sampler: Sampler
+    settings: Sampling
+    grid: NoiseGrid
+    draw: int  # sampling seed
+    shape: tuple[int, int, int]  # (C, H, W) of the latents
+    device: torch.device
 
-        def noise(step: int, images: range = images) -> Tensor:
-            return image_noise(draw, step, images, shape).to(device)
-
-        latents = sample(f, sampler, grid, noise)
+    @torch.inference_mode()
+    def batch(self, start: int) -> list[np.ndarray]:
+        """Images (H, W, 3) uint8 of the batch from index `start` on. The last batch is padded: its surplus is computed
+        and dropped. Raises FloatingPointError naming the first image whose latents are not finite."""
+        images = range(start, start + self.settings.batch)
+        latents = sample(
+            self.f,
+            self.sampler,
+            self.grid,
+            lambda step: image_noise(self.draw, step, images, self.shape).to(self.device),
+        )
         finite = torch.isfinite(latents).flatten(1).all(1)
         if not bool(finite.all()):
             bad = start + int((~finite).nonzero()[0])
             raise FloatingPointError(
-                f"image {bad} of draw {draw}: expected finite latents, found NaN or infinity; train again"
+                f"image {bad} of draw {self.draw}: expected finite latents, found NaN or infinity; train again"
             )
-        decoded = decode(latents)[: settings.count - start]
-        yield from decoded if settings.jpeg_quality is None else (jpeg(i, settings.jpeg_quality) for i in decoded)
+        decoded, quality = self.decode(latents)[: self.settings.count - start], self.settings.jpeg_quality
+        return [image if quality is None else jpeg(image, quality) for image in decoded]
+
+
+def starts(settings: Sampling) -> range:
+    """First index of every batch, in order."""
+    return range(0, settings.count, settings.batch)

@@ -140,15 +140,19 @@ class Trainer:
         if s.objective.kind == "denoising":
             return denoising_terms(s.objective, f, x, t, stage.c, sigma_data, batch=s.batch)
         r = stage.sigmas[index + 1].to(self.device)
-        stream = "dropout" if s.objective.shared_dropout else "target-dropout"
-        with torch.no_grad():
-            target_dropout = generator(self.seed, stream, step, device=self.device)
-            f_target = self.f(self.target_pass, perturb(x, batch.noise, r), r, target_dropout)
+        f_target = self.target_answer(step, x, batch.noise, r)
         points = stage.intervals + 1
         sizes = {"batch": s.batch, "selected": batch.selected}
         return consistency_terms(
             s.objective, f, f_target, x, t, r, index, points, stage.c, sigma_data, distance=self.distance, **sizes
         )
+
+    @torch.no_grad()
+    def target_answer(self, step: int, x: Tensor, noise: Tensor, r: Tensor) -> Tensor:
+        """f^-(x_r, r), without gradient."""
+        stream = "dropout" if self.settings.objective.shared_dropout else "target-dropout"
+        dropout = generator(self.seed, stream, step, device=self.device)
+        return self.f(self.target_pass, perturb(x, noise, r), r, dropout)
 
     def backward(self, step: int) -> Terms:
         """Gradients of the whole batch's objective, in every parameter's grad, and its terms."""
