@@ -184,7 +184,7 @@ def test_a_save_that_fails_is_a_warning_and_the_last_one_an_error(tmp_path, capl
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lct.training.state.write_tensors", full)
+    monkeypatch.setattr("lct.training.state.stream_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         run(tmp_path / "b", made, save_seconds=0.0)
     assert caplog.text.count("not saved, the states before it stay") >= 10

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file
-from lct.files.tensors import METADATA_KEY, write_tensors
+from lct.files.tensors import METADATA_KEY, stream_tensors
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +46,27 @@ class State:
         self.longest_seconds = 0.0  # that a state took to reach the disk
         self._writer: threading.Thread | None = None
         self._error: OSError | None = None
+        self._copies: dict[str, Tensor] = {}  # in main memory, used again by each save
 
     def save(self, progress: Progress, tensors: dict[str, Tensor], wait: bool) -> None:
         """Save what is true now. Training waits for a copy in memory only, the file is written beside it; with `wait`,
         until it is there. A save that fails is a warning, as the older states stay; with `wait` it raises OSError."""
         started = time.monotonic()
         self._join()
-        copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            self._copy(name, tensor)
         curve = {name: list(values) for name, values in progress.curve.items()}
-        self._writer = threading.Thread(target=self._write, args=(progress.step, curve, copies))
+        self._writer = threading.Thread(
+            target=self._write, args=(progress.step, curve, {name: self._copies[name] for name in tensors})
+        )
         self._writer.start()
         if wait:
             self.finish()
         self.blocked_seconds += time.monotonic() - started
+
+    def writing(self) -> bool:
+        """Whether a state is on its way to the disk."""
+        return self._writer is not None and self._writer.is_alive()
 
     def finish(self) -> None:
         """Wait until the last state is on disk; raises OSError when it could not be written."""
@@ -99,11 +108,16 @@ class State:
             self._remove(step)
         self._remove_strays()
 
+    def _copy(self, name: str, tensor: Tensor) -> None:
+        if name not in self._copies:
+            self._copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        self._copies[name].copy_(tensor.detach())
+
     def _write(self, step: int, curve: dict[str, list], tensors: dict[str, Tensor]) -> None:
         path, started = self._tensors(step), time.monotonic()
         try:
-            write_tensors(path, tensors, {"step": step, "curve": curve})
-            content = {"bytes": path.stat().st_size, "sha256": sha256_file(path), "identity": self.identity}
+            digest = stream_tensors(path, tensors, {"step": step, "curve": curve})
+            content = {"bytes": path.stat().st_size, "sha256": digest, "identity": self.identity}
             write_json(self._json(step), content | {"step": step})
         except OSError as error:
             self._error = error
