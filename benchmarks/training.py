@@ -113,9 +113,7 @@ def main() -> None:
     torch.set_num_threads(1)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, load averages {load}")
-    print(
-        f"\nsaving a state, every {INTERVAL:.0f} s; share of time lost, also scaled to {PAPER / 1e6:.0f} M parameters"
-    )
+    print(f"\nsaving a state, every {INTERVAL:.0f} s; share of the time that is lost")
     print(f"{'network':<10} {'size':>9} {'state':>11} {'blocked':>10} {'written':>10} {'slower':>10} {'lost':>8}")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         for name in SIZES:

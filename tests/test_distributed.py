@@ -332,19 +332,27 @@ def in_slurm(folder: Path, monkeypatch, **more: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_near_its_wall_time_a_training_saves_and_is_queued_again(encoded, monkeypatch):
-    made = settings(steps=4000, log_every=10)
+@pytest.mark.parametrize("why", ["wall time nearly over", "SIGUSR1", "SIGTERM"])
+def test_near_its_wall_time_a_training_saves_and_is_queued_again(encoded, monkeypatch, why):
+    made = settings(steps=100_000, log_every=10)
     folder = encoded / "tools"
-    in_slurm(folder, monkeypatch, LCT_DEADLINE=str(time.time() + 6))
+    in_slurm(folder, monkeypatch)
     words = launched(command(encoded, "out", made), "--minutes", "60", "--cpus", "2")
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 75, done.stderr
-    assert done.stdout.startswith("interrupted: state saved at step ") and "(wall time nearly over)" in done.stdout
-    assert (folder / "scontrol.said").read_text() == "requeue 71\n"
+    if why == "wall time nearly over":
+        monkeypatch.setenv("LCT_DEADLINE", str(time.time() + 6))
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    if why.startswith("SIG"):
+        wait_for(encoded, "progress.json", process)
+        process.send_signal(signal.Signals[why])
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75 and f"({why})" in output, output
+    assert output.startswith("interrupted: state saved at step ") and len(output.splitlines()) == 1
+    said = folder / "scontrol.said"
+    assert (said.read_text() if said.exists() else "") == ("" if why == "SIGTERM" else "requeue 71\n")
     step = "--overlap --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=2 --kill-on-bad-exit=0"
     assert (folder / "srun.said").read_text().startswith(step)
     (line,) = (json.loads(line) for line in next(encoded.rglob("attempts.jsonl")).read_text().splitlines())
-    assert (line["slurm_job_id"], line["reason"], line["from_step"]) == ("71", "wall time nearly over", 0)
+    assert (line["slurm_job_id"], line["reason"], line["from_step"]) == ("71", why, 0)
     assert line["to_step"] > 0
 
 

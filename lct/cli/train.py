@@ -9,9 +9,8 @@ import logging
 import math
 import os
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +20,7 @@ import torch
 from lct.cli import job
 from lct.cluster.attempts import Attempt, Stuck, begin, cost, ended, log_tail
 from lct.cluster.launch import requeue
+from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data.latents import Statistics, check_normalised
 from lct.files.atomic import copy, read_json, write_json
@@ -72,7 +72,7 @@ def run(arguments) -> str | None:
             ) from error
 
 
-def _run(arguments, settings: Training, device: torch.device, world: World, stop: "Stop") -> str | None:
+def _run(arguments, settings: Training, device: torch.device, world: World, stop: Stop) -> str | None:
     inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
     seeds = {"train": arguments.seed}
     record = Job("train", arguments.settings, inputs=inputs, seeds=seeds, device=device.type)
@@ -120,7 +120,7 @@ def _identity(record: Job) -> dict[str, Any]:
     return {"settings": known["settings"], "seeds": known["seeds"], "inputs": inputs}
 
 
-def _lock(path: Path, world: World, stop: "Stop") -> IO[str] | None:
+def _lock(path: Path, world: World, stop: Stop) -> IO[str] | None:
     """The lock on the training, on rank 0; the others wait with it. No rank blocks alone: exchanges would time out."""
     started, said = time.monotonic(), -math.inf
     while True:
@@ -136,11 +136,11 @@ def _lock(path: Path, world: World, stop: "Stop") -> IO[str] | None:
         if taken:
             return handle
         if asked:
-            raise job.Interrupted(f"{stop.reason} while another copy trains; nothing was started")
+            raise job.Interrupted(f"{stop.reason or 'asked to stop'} while another copy trains; nothing was started")
         time.sleep(0.5)
 
 
-def _follow(settings: Training, latents, seed: int, device: torch.device, world: World, stop: "Stop") -> None:
+def _follow(settings: Training, latents, seed: int, device: torch.device, world: World, stop: Stop) -> None:
     """What every rank but the first does: train, and write nothing."""
     stuck = world.share(None)
     if stuck is not None:
@@ -152,7 +152,7 @@ def _follow(settings: Training, latents, seed: int, device: torch.device, world:
 
 
 def _lead(
-    arguments, settings: Training, latents, device: torch.device, world: World, stop: "Stop", record: Job, state: State
+    arguments, settings: Training, latents, device: torch.device, world: World, stop: Stop, record: Job, state: State
 ) -> str:
     """Rank 0: train, save states, publish the weights."""
     work = state.folder
@@ -179,11 +179,12 @@ def _lead(
         attempt.end(state.saved_step(), f"failed: {' '.join(str(error).split()) or type(error).__name__}")
         raise
     if progress.step < trainer.total_steps:
-        attempt.end(progress.step, stop.reason or "another rank was asked to stop")
+        reason = stop.reason or "another rank was asked to stop"
+        attempt.end(progress.step, reason)
         if stop.out_of_time and requeue(os.environ):
             log.info("SLURM puts this job back into the queue; it goes on at step %d", progress.step)
             stop.wait(60)
-        raise job.Interrupted(f"state saved at step {progress.step} of {trainer.total_steps} ({stop.reason})")
+        raise job.Interrupted(f"state saved at step {progress.step} of {trainer.total_steps} ({reason})")
     attempt.end(progress.step, "finished")
     record.cost = cost(work)
     outputs = [arguments.out / name for kept in names.values() for name in kept.values()]
@@ -256,34 +257,6 @@ def _clear(work: Path, state: State, names: list[str]) -> None:
     state.clear()
     for name in [*names, "progress.json", "settings.json"]:
         (work / name).unlink(missing_ok=True)
-
-
-class Stop:
-    """Turns true once SIGTERM, SIGINT or SIGUSR1 has asked the job to end, or its wall time is nearly over."""
-
-    def __init__(self, minutes: float | None):
-        self.reason = ""
-        self.out_of_time = False
-        self.margin: Callable[[], float] = lambda: 0.0  # further seconds that saving may need
-        self._signals: list[int] = []
-        deadline = os.environ.get("LCT_DEADLINE")
-        self._deadline = time.time() + 60 * minutes if minutes else float(deadline) if deadline else math.inf
-        self._reserve = min(120.0, 0.1 * (self._deadline - time.time()))
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-            signal.signal(number, lambda received, _: self._signals.append(received))
-
-    def __call__(self) -> bool:
-        if not self.reason and self._signals:
-            self.reason = signal.Signals(self._signals[0]).name
-        if not self.reason and time.time() > self._deadline - self._reserve - self.margin():
-            self.reason, self.out_of_time = "wall time nearly over", True
-        return bool(self.reason)
-
-    def wait(self, seconds: float) -> None:
-        """Until a signal comes, at most `seconds`."""
-        until = time.monotonic() + seconds
-        while not self._signals and time.monotonic() < until:
-            time.sleep(0.2)
 
 
 class Heart:

@@ -7,7 +7,7 @@ _CLASSES: dict[str, dict[str, int]] = {
     "local": {"mem_mb": 1000, "runtime": 10},
     "cpu": {"mem_mb": 2500, "runtime": 60},
     "gpu_small": {"mem_mb": 2500, "runtime": 60},
-    "gpu_train": {"mem_mb": 2500, "runtime": 240, "nodes": 1, "gpu": 0},
+    "gpu_train": {"mem_mb": 2500, "runtime": 240, "nodes": 1, "gpu": 0, "cpus_per_task": 1},
 }
 
 
