@@ -70,7 +70,6 @@ def saving(name: str, folder: Path) -> None:
         f" {slower:>8.2f} s {(blocked + slower) / INTERVAL:>8.2%}",
         flush=True,
     )
-    state.clear()
 
 
 def _measure(rank: int, size: int, port: str, batch: int, count: int, results) -> None:
@@ -116,8 +115,8 @@ def main() -> None:
     print(f"\nsaving a state, every {INTERVAL:.0f} s; share of the time that is lost")
     print(f"{'network':<10} {'size':>9} {'state':>11} {'blocked':>10} {'written':>10} {'slower':>10} {'lost':>8}")
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        for name in SIZES:
-            saving(name, Path(folder))
+        for number, name in enumerate(SIZES):
+            saving(name, Path(folder) / str(number))
     print(f"\nprocesses at global batch {arguments.batch}, middle network, one thread each")
     print(f"{'processes':<10} {'s/step':>8} {'exchange':>9} {'images/s':>9} {'speedup':>8}")
     for _ in range(arguments.repeats):

@@ -15,6 +15,7 @@ import pytest
 import torch
 from test_training import CPU, LCT, LDM, TINY, command, encoded, latents, settings
 
+from lct.cli.train import Heart
 from lct.cluster.attempts import UNPRODUCTIVE, Stuck, begin, cost, ended
 from lct.cluster.launch import Shape, first_host, job_id, rank_environments, requeue, step_command
 from lct.files.hashing import sha256_file
@@ -22,7 +23,7 @@ from lct.losses.settings import Objective, Transport
 from lct.schedules import Curriculum, IndexDistribution
 from lct.training.loop import train
 from lct.training.settings import Training
-from lct.training.state import State
+from lct.training.state import Progress, State
 from lct.training.trainer import Trainer
 from lct.training.world import ALONE, World, ranks
 
@@ -434,3 +435,26 @@ def test_a_stuck_training_ends_at_once_with_the_log_of_the_earlier_attempts(enco
     assert "earlier: " in done.stderr and "interrupted: state saved at step 1 of 400" in done.stderr
     (work / "stuck").unlink()
     assert subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+def test_a_training_that_is_asked_for_again_costs_anew(tmp_path):
+    begin(tmp_path, 0, 1, "cpu", 0).end(10, "SIGTERM")
+    begin(tmp_path, 10, 1, "cpu", 0).end(20, "finished")
+    assert cost(tmp_path)["attempts"] == 2
+    begin(tmp_path, 0, 1, "cpu", 0).end(20, "finished")
+    assert cost(tmp_path)["attempts"] == 1
+
+
+def test_a_heartbeat_that_cannot_be_written_is_a_warning(tmp_path, caplog):
+    attempt = begin(tmp_path, 3, 1, "cpu", 0)
+    heart = Heart(tmp_path / "progress.json", 9, attempt)
+    told = json.loads((tmp_path / "progress.json").read_text())
+    assert told.keys() == {
+        *("step", "total", "loss", "steps_per_second", "eta_seconds", "updated"),
+        *("host", "pid", "slurm_job_id", "attempt", "gpu_seconds"),
+    }
+    assert (told["step"], told["total"], told["loss"], told["pid"]) == (3, 9, None, os.getpid())
+    heart.path = tmp_path / "attempts.jsonl" / "progress.json"
+    (tmp_path / "attempts.jsonl").write_text("")  # a file where a folder is needed
+    heart(Progress(step=9))
+    assert "attempts.jsonl" in caplog.text

@@ -488,6 +488,45 @@ def test_a_job_ended_by_a_signal_goes_on_to_the_same_bytes(encoded):
     assert not list((encoded / "work-parts").rglob("state-*")), "a finished training leaves no state"
 
 
+def test_killed_or_stopped_while_it_saves_a_training_ends_in_the_same_bytes(encoded):
+    """With a state after every step, some signals come within a save."""
+    made = settings(steps=200, log_every=10)
+    subprocess.run(command(encoded, "whole", made), capture_output=True, check=True)
+    words = [*command(encoded, "parts", made), "--save-seconds", "0"]
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1):
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        states = {path.name for path in (encoded / "work-parts").rglob("state-*.json")}
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            now = {path.name for path in (encoded / "work-parts").rglob("state-*.json")}
+            if len(now - states) >= 2:
+                break
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode in (-9, 75, 0)
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    for path in [*(encoded / "whole").glob("step*.safetensors"), encoded / "whole" / "curves.json"]:
+        assert sha256_file(path) == sha256_file(encoded / "parts" / path.name), done.stderr
+    (folder,) = (path.parent for path in encoded.rglob("work-parts/*/attempts.jsonl"))
+    assert sorted(path.name for path in folder.iterdir()) == ["attempts.jsonl", "train.log"]
+
+
+def test_a_state_of_other_settings_is_not_resumed_and_the_log_says_what_differs(encoded):
+    first = subprocess.run(
+        [*command(encoded, "out", settings(steps=400)), "--minutes", "1e-6"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert first.returncode == 75 and "state saved at step 1 of 400 (wall time nearly over)" in first.stdout
+    changed = settings(optimiser=Optimiser(learning_rate=LearningRate(kind="cosine", lr=2e-3)))
+    second = subprocess.run(command(encoded, "out", changed), capture_output=True, text=True, check=True)
+    assert "a state at step 1 is not resumed: " in second.stderr
+    assert "settings.training.optimiser.learning_rate.lr: 0.001 there, 0.002 here" in second.stderr
+    assert "settings.training.steps: 400 there, 12 here" in second.stderr
+    assert "12 steps" in second.stdout
+
+
 @pytest.mark.parametrize("damage", ["truncated", "nan", "statistics"])
 def test_bad_latents_end_in_one_line(encoded, damage):
     path = encoded / "latents.safetensors"

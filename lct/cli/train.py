@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,8 +49,11 @@ def main() -> int:
     parser.add_argument("--save-seconds", type=float, default=300.0, help="seconds between saved states (default: 300)")
     parser.add_argument("--minutes", type=float, help="wall time from now (default: what lct.cli.launch was given)")
     arguments = parser.parse_args()
-    first = os.environ.get("RANK", "0") == "0"
-    return job.run(lambda: run(arguments), silent=(Lost,) if first else (Lost, *AGREED))
+    if os.environ.get("RANK", "0") != "0":
+        silent = (Lost, *AGREED)
+    else:  # on one node, the lost process or its starter says why; another node may have gone without a word
+        silent = (Lost,) if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") else ()
+    return job.run(lambda: run(arguments), silent)
 
 
 def run(arguments) -> str | None:
@@ -88,6 +91,8 @@ def _run(arguments, settings: Training, device: torch.device, world: World, stop
     try:
         published = world.share(_published(arguments.out, record) if world.first else None)
         if published is not None:
+            if world.first:
+                _clear(arguments.work / name)
             return published if world.first else None
         if world.first:
             return _lead(
@@ -176,7 +181,8 @@ def _lead(
         stop.margin = lambda: 2 * state.longest_seconds
         progress = train(trainer, state, {step: keeper(step) for step in names}, heart, stop, arguments.save_seconds)
     except BaseException as error:
-        attempt.end(state.saved_step(), f"failed: {' '.join(str(error).split()) or type(error).__name__}")
+        with suppress(OSError):  # a full disk is reason enough as it is
+            attempt.end(state.saved_step(), f"failed: {' '.join(str(error).split()) or type(error).__name__}")
         raise
     if progress.step < trainer.total_steps:
         reason = stop.reason or "another rank was asked to stop"
@@ -192,7 +198,7 @@ def _lead(
         copy(work / output.name, output)
     write_json(arguments.out / "curves.json", progress.curve)
     record.record([*outputs, arguments.out / "curves.json"])
-    _clear(work, state, [output.name for output in outputs])
+    _clear(work)
     run = arguments.out.parent.name
     return f"train {run} {arguments.out.name}: {trainer.total_steps} steps, loss {progress.curve['loss'][-1]:.4g}"
 
@@ -252,11 +258,11 @@ def _published(out: Path, record: Job) -> str | None:
     return f"train {out.parent.name} {out.name}: another copy has finished it"
 
 
-def _clear(work: Path, state: State, names: list[str]) -> None:
+def _clear(work: Path) -> None:
     """Finished: states, weights and progress have served; the log and the book of attempts stay."""
-    state.clear()
-    for name in [*names, "progress.json", "settings.json"]:
-        (work / name).unlink(missing_ok=True)
+    for path in work.glob("*"):
+        if path.name not in ("train.log", "attempts.jsonl"):
+            path.unlink(missing_ok=True)
 
 
 class Heart:
@@ -302,7 +308,10 @@ class Heart:
             "attempt": self.attempt.number,
             "gpu_seconds": round(self.attempt.gpu_seconds(), 1),
         }
-        write_json(self.path, state | {key: start[key] for key in ("host", "pid", "slurm_job_id")})
+        try:
+            write_json(self.path, state | {key: start[key] for key in ("host", "pid", "slurm_job_id")})
+        except OSError as error:  # a heartbeat is not worth a training
+            log.warning("%s", error)
         return eta
 
 

@@ -75,8 +75,12 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 
 def cost(folder: Path) -> dict[str, Any]:
-    """Sums over the attempts that have ended: {attempts, seconds, gpu_seconds}."""
-    attempts = ended(folder)
+    """Sums over the attempts that have ended, of the latest training: {attempts, seconds, gpu_seconds}."""
+    attempts: list[dict[str, Any]] = []
+    for attempt in ended(folder):
+        if attempts and attempts[-1]["reason"] == "finished" and attempt["from_step"] == 0:
+            attempts = []  # it was asked for again, after it had finished
+        attempts.append(attempt)
     seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
     gpu_seconds = sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in attempts)
     return {"attempts": len(attempts), "seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1)}

@@ -102,12 +102,6 @@ class State:
         """Steps done in the newest state, 0 without one; does not look into it."""
         return next(iter(self._steps()), 0)
 
-    def clear(self) -> None:
-        """Remove all states: the training has finished."""
-        for step in self._steps():
-            self._remove(step)
-        self._remove_strays()
-
     def _copy(self, name: str, tensor: Tensor) -> None:
         if name not in self._copies:
             self._copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
