@@ -14,7 +14,7 @@ from lct.files.atomic import atomic, read_json, write_bytes, write_json
 from lct.files.hashing import canonical_json, sha256_file
 from lct.files.lock import Busy, hold, take
 from lct.files.records import Job, mismatch, run_path, settings_path
-from lct.files.tensors import read_metadata, read_tensors, stream_tensors, write_tensors
+from lct.files.tensors import read_metadata, read_tensors, write_tensors
 
 
 def test_a_failed_write_leaves_the_old_content_and_nothing_else(tmp_path):
@@ -168,20 +168,3 @@ def test_a_changed_output_no_longer_agrees_with_its_record(tmp_path):
     assert "expected 4 bytes, found 6" in mismatch(output, deep=False)
     output.unlink()
     assert "recorded, but missing" in mismatch(output, deep=False)
-
-
-def test_streamed_tensors_come_back_with_the_hash_of_their_file(tmp_path):
-    tensors = {
-        "odd": torch.arange(3, dtype=torch.uint8),
-        "scalar": torch.tensor(7.0),
-        "none": torch.empty(0, 4),
-        "turned": torch.arange(6.0).view(2, 3).T,
-        "count": torch.tensor(5),
-        "half": torch.ones(3, dtype=torch.bfloat16),
-        "double": torch.ones(2, 2, dtype=torch.float64),
-    }
-    digest = stream_tensors(tmp_path / "x", tensors, {"step": 3})
-    assert digest == sha256_file(tmp_path / "x") and read_metadata(tmp_path / "x") == {"step": 3}
-    back = read_tensors(tmp_path / "x")
-    assert back.keys() == tensors.keys()
-    assert all(back[name].dtype == t.dtype and torch.equal(back[name], t) for name, t in tensors.items())

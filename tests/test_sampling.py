@@ -20,7 +20,7 @@ from lct.data.settings import Encoding, TrainedAutoencoder
 from lct.files.tensors import write_tensors
 from lct.networks.settings import Network, Scaling
 from lct.networks.unet import UNet
-from lct.sampling.generate import Maker, image_noise, starts
+from lct.sampling.generate import generate, image_noise
 from lct.sampling.samplers import middle_sigmas, sample
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
@@ -148,8 +148,8 @@ def images(settings: Sampling, draw: int = 0, f=consistency_function) -> np.ndar
         return (x.clamp(-1, 1) * 127 + 128).to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
     sampler = ConsistencySampler(middle_indices=(440,))
-    maker = Maker(f, decode, sampler, settings, GRID, draw, (3, 4, 4), torch.device("cpu"))
-    return np.stack([image for start in starts(settings) for image in maker.batch(start)])
+    made = generate(f, decode, sampler, settings, GRID, draw, (3, 4, 4), torch.device("cpu"))
+    return np.stack(list(made))
 
 
 def test_an_image_depends_on_its_index_and_draw_alone():
@@ -186,17 +186,18 @@ def test_images_pass_through_jpeg_where_asked(tmp_path):
 
     def images(**options):
         settings = Sampling(num_images=5, batch=3, **options)
-        maker = Maker(
-            lambda x, sigma: x,
-            lambda z: pixels[: len(z)],
-            ConsistencySampler(),
-            settings,
-            GRID,
-            0,
-            (1, 2, 2),
-            torch.device("cpu"),
+        return list(
+            generate(
+                lambda x, sigma: x,
+                lambda z: pixels[: len(z)],
+                ConsistencySampler(),
+                settings,
+                GRID,
+                0,
+                (1, 2, 2),
+                "cpu",
+            )
         )
-        return [image for start in starts(settings) for image in maker.batch(start)]
 
     assert len(images()) == 5 and len(images(full_batches=True)) == 6
     assert all(np.array_equal(a, b) for a, b in zip(images(), pixels[[0, 1, 2, 0, 1]], strict=True))

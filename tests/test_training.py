@@ -18,6 +18,7 @@ from lct.config.schema import plain
 from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.hashing import sha256_file
+from lct.files.stream import stream_tensors
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.losses.settings import DiffusionTerm, Objective, Transport
 from lct.networks.settings import Network
@@ -166,6 +167,23 @@ def test_a_state_without_its_json_was_never_whole(tmp_path):
     assert State(tmp_path / "b", {}).newest() == older
     _, resumed, _ = run(tmp_path / "b", made)
     assert equal(whole[0.9], resumed[0.9]) and not partial.exists() and not newest.exists()
+
+
+def test_streamed_tensors_come_back_with_the_hash_of_their_file(tmp_path):
+    tensors = {
+        "odd": torch.arange(3, dtype=torch.uint8),
+        "scalar": torch.tensor(7.0),
+        "none": torch.empty(0, 4),
+        "turned": torch.arange(6.0).view(2, 3).T,
+        "count": torch.tensor(5),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "double": torch.ones(2, 2, dtype=torch.float64),
+    }
+    digest = stream_tensors(tmp_path / "x", tensors, {"step": 3})
+    assert digest == sha256_file(tmp_path / "x") and read_metadata(tmp_path / "x") == {"step": 3}
+    back = read_tensors(tmp_path / "x")
+    assert back.keys() == tensors.keys()
+    assert all(back[name].dtype == t.dtype and torch.equal(back[name], t) for name, t in tensors.items())
 
 
 def test_two_states_are_kept_and_training_goes_on_while_one_is_written(tmp_path):

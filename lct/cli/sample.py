@@ -35,7 +35,7 @@ from lct.networks.precondition import consistency
 from lct.networks.settings import Network, Scaling
 from lct.networks.unet import UNet
 from lct.networks.weights import load
-from lct.sampling.generate import Maker, starts
+from lct.sampling.generate import generate, starts
 from lct.sampling.samplers import Denoiser
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
@@ -82,11 +82,11 @@ class Studio:
 
     def batch(self, item: Item) -> list[np.ndarray]:
         weights, name, draw, start = item
-        values = self.source.settings["samplers"][name]
-        sampler = build(SAMPLERS[values["kind"]], values, f"--settings: samplers.{name}")
+        given = self.source.settings["samplers"][name]
+        sampler = build(SAMPLERS[given["kind"]], given, f"--settings: samplers.{name}")
         f, shape = self.model(weights)
-        maker = Maker(f, self.decode, sampler, self.sampling, self.noise_grid, draw, shape, self.device)
-        return maker.batch(start)
+        values = (self.sampling, self.noise_grid, draw, shape, self.device)
+        return list(generate(f, self.decode, sampler, *values, batches=(start,)))
 
     def decode(self, x: torch.Tensor) -> np.ndarray:
         latents, batch = self.statistics.denormalise(x), self.source.settings["encoding"]["batch"]

@@ -1,8 +1,7 @@
 """Images from weights: per-image seeds, fixed padded batches, so that any sharding gives the same bytes."""
 
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -28,40 +27,42 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
         return np.asarray(Image.open(file).convert("RGB"))
 
 
-@dataclass(frozen=True)
-class Maker:
-    """Everything that makes images, but for their indices: a batch is a function of where it starts."""
+def starts(settings: Sampling) -> range:
+    """First index of every batch, in order."""
+    return range(0, settings.count, settings.batch)
 
-    f: Denoiser  # consistency function or denoiser of the normalised latents
-    decode: Callable[[Tensor], np.ndarray]  # normalised latents (B, C, H, W) -> images (B, H, W, 3) uint8
-    sampler: Sampler
-    settings: Sampling
-    grid: NoiseGrid
-    draw: int  # sampling seed
-    shape: tuple[int, int, int]  # (C, H, W) of the latents
-    device: torch.device
 
-    @torch.inference_mode()
-    def batch(self, start: int) -> list[np.ndarray]:
-        """Images (H, W, 3) uint8 of the batch from index `start` on. The last batch is padded: its surplus is computed
-        and dropped. Raises FloatingPointError naming the first image whose latents are not finite."""
-        images = range(start, start + self.settings.batch)
-        latents = sample(
-            self.f,
-            self.sampler,
-            self.grid,
-            lambda step: image_noise(self.draw, step, images, self.shape).to(self.device),
-        )
+@torch.inference_mode()
+def generate(
+    f: Denoiser,
+    decode: Callable[[Tensor], np.ndarray],
+    sampler: Sampler,
+    settings: Sampling,
+    grid: NoiseGrid,
+    draw: int,
+    shape: tuple[int, int, int],
+    device: torch.device,
+    batches: Iterable[int] | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield images (H, W, 3) uint8 in index order: `settings.count`, or those of `batches`.
+
+    f:      consistency function or denoiser of the normalised latents.
+    decode: normalised latents (B, C, H, W) -> images (B, H, W, 3) uint8.
+    batches: first indices, of `starts(settings)`, of the batches to make: a batch depends on no other one.
+    Raises FloatingPointError naming the first image whose latents are not finite.
+    """
+    for start in starts(settings) if batches is None else batches:
+        images = range(start, start + settings.batch)  # the last batch is padded: its surplus is computed and dropped
+
+        def noise(step: int, images: range = images) -> Tensor:
+            return image_noise(draw, step, images, shape).to(device)
+
+        latents = sample(f, sampler, grid, noise)
         finite = torch.isfinite(latents).flatten(1).all(1)
         if not bool(finite.all()):
             bad = start + int((~finite).nonzero()[0])
             raise FloatingPointError(
-                f"image {bad} of draw {self.draw}: expected finite latents, found NaN or infinity; train again"
+                f"image {bad} of draw {draw}: expected finite latents, found NaN or infinity; train again"
             )
-        decoded, quality = self.decode(latents)[: self.settings.count - start], self.settings.jpeg_quality
-        return [image if quality is None else jpeg(image, quality) for image in decoded]
-
-
-def starts(settings: Sampling) -> range:
-    """First index of every batch, in order."""
-    return range(0, settings.count, settings.batch)
+        decoded = decode(latents)[: settings.count - start]
+        yield from decoded if settings.jpeg_quality is None else (jpeg(i, settings.jpeg_quality) for i in decoded)

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file
-from lct.files.tensors import METADATA_KEY, stream_tensors
+from lct.files.stream import stream_tensors
+from lct.files.tensors import METADATA_KEY
 
 log = logging.getLogger(__name__)
 

@@ -154,6 +154,15 @@ class Trainer:
         dropout = generator(self.seed, stream, step, device=self.device)
         return self.f(self.target_pass, perturb(x, noise, r), r, dropout)
 
+    @torch.no_grad()
+    def temporal_difference(self, step: int) -> Tensor:
+        """f(x_t, t) - f^-(x_r, r) (b, C, H, W) of a step's draw, by the present weights: what the loss is a size of."""
+        stage, batch = self.stage(step), self.draw(step)
+        t, r = (stage.sigmas[i].to(self.device) for i in (batch.index, batch.index + 1))
+        dropout = generator(self.seed, "dropout", step, device=self.device)
+        f = self.f(self.online_pass, perturb(batch.x, batch.noise, t), t, dropout)
+        return f - self.target_answer(step, batch.x, batch.noise, r)
+
     def backward(self, step: int) -> Terms:
         """Gradients of the whole batch's objective, in every parameter's grad, and its terms."""
         if self.gradients is not None:
