@@ -151,7 +151,7 @@ def status(arguments: argparse.Namespace) -> Result:
     lines = [f"{plan.scale_name}: {len(done)} of {len(planned)} metrics files computed"]
     lines += [
         f"  {'training' if t['running'] else 'interrupted'} {t['name']}: step {t['step']} of {t['total']}, "
-        f"loss {t['loss']:.4g}, {t['eta_seconds']} s left"
+        f"loss {'-' if t['loss'] is None else format(t['loss'], '.4g')}, {t['eta_seconds']} s left"
         for t in trainings
     ]
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")

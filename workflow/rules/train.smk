@@ -35,7 +35,8 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
             state=PATHS.work(_run.id, "{seed}"),
             folder=folder_of("output", "weights"),
         shell:
-            "python -m lct.cli.train --settings {params.settings:q} --seed {wildcards.seed}"
+            "python -m lct.cli.launch --nodes {resources.nodes} --gpus {resources.gpu} --cpus {resources.cpus_per_task}"
+            " --minutes {resources.runtime} train --settings {params.settings:q} --seed {wildcards.seed}"
             " --latents {input.latents:q} --statistics {input.statistics:q}"
             " --work {params.state:q} --out {params.folder:q} 2> {log:q}"
 
