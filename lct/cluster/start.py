@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +31,19 @@ def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: 
 def use_this_python() -> None:
     """Let `python` in a job's shell be the Python that runs the graph, also where its environment is not activated."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def ignore_warnings_of_time() -> None:
+    """Do not die of SIGUSR1, SLURM's warning that a job's time is nearly up: it is for the training, but reaches the
+    Snakemake inside the job as well, which would take the training down with it."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def plain_defaults(resources: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The default resources of Snakemake's command line and profiles as plain values; expressions as their text."""
+    given = {} if resources is None else dict(resources.items())
+    found = {name: one.raw if one.is_evaluable() else one.value for name, one in given.items()}
+    return {name: value.strip("'\"") if isinstance(value, str) else value for name, value in found.items()}
 
 
 def check_writable(root: Path) -> None:

@@ -19,7 +19,7 @@ from lct.config.resolve import (
     table_spec,
 )
 from lct.config.schema import plain
-from lct.networks.layout import parameters
+from lct.networks.layout import effort, parameters
 from lct.report.settings import RowChange, TableRow
 
 OWN_TABLE = "own"  # the table of a dataset of the user's own; no scale lists it
@@ -382,6 +382,11 @@ class Plan:
         """(all, trainable) parameters of a run's network."""
         channels, side, _ = self.latent_shape(self.runs[run].dataset)
         return parameters(self.runs[run].training.network, channels, side)
+
+    def effort_of(self, run: str) -> tuple[int, int]:
+        """(multiply-adds, activations kept) of one forward pass of a run's network over one sample."""
+        channels, side, _ = self.latent_shape(self.runs[run].dataset)
+        return effort(self.runs[run].training.network, channels, side)
 
     @cached_property
     def protocol(self) -> str:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from lct.cluster.resources import resource_class
+from lct.cluster.resources import Cluster, asked, demand, groups_pay
 from lct.cluster.start import (
     check_settings,
     check_writable,
+    ignore_warnings_of_time,
+    plain_defaults,
     quieter,
     take_lock,
     use_this_python,
@@ -29,12 +31,14 @@ from lct.report.files import REPORT_FILES, TEMPLATES
 
 use_this_python()
 quieter()
+ignore_warnings_of_time()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
+CLUSTER = Cluster.of(plain_defaults(workflow.resource_settings.default_resources))
 LOCKS = []  # the lock's handle lives as long as this process
 
 
@@ -46,6 +50,31 @@ def records(*outputs):
 def rule_name(stage, owner):
     """A rule's name from a stage and a run or dataset."""
     return f"{stage}_{owner.replace('-', '_')}"
+
+
+def resource_class(kind, stage=None, owner=None):
+    """Resources of a class of jobs (local, cpu, gpu_small, gpu_train); with a stage, sized for its run or dataset, or for
+    the dataset that the wildcard {dataset} names."""
+    if stage is None or owner is not None:
+        return asked(kind, demand(stage, PLAN, owner, CLUSTER), CLUSTER)
+    sized = {
+        name: asked(kind, demand(stage, PLAN, name, CLUSTER), CLUSTER)
+        for name in PLAN.datasets
+    }
+
+    def of_dataset(key):
+        def value(wildcards, attempt):
+            found = sized[wildcards.dataset][key]
+            return found(wildcards, attempt) if callable(found) else found
+
+        return value
+
+    return {key: of_dataset(key) for key in next(iter(sized.values()))}
+
+
+def evaluation_group(run):
+    """The group that makes sampling and scoring of a run one job on a cluster, where both are short."""
+    return "evaluate" if groups_pay(PLAN, run, CLUSTER) else None
 
 
 def settings_param(settings):

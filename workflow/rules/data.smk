@@ -14,7 +14,7 @@ rule images:
         "../envs/lct.yaml"
     threads: 1
     resources:
-        **resource_class("local"),
+        **resource_class("cpu", "images"),
     params:
         settings=dataset_settings("images"),
     shell:

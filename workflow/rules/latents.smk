@@ -61,7 +61,7 @@ rule encode:
         "../envs/lct.yaml"
     threads: 1
     resources:
-        **resource_class("gpu_small"),
+        **resource_class("gpu_small", "encode"),
     params:
         settings=dataset_settings("encoding"),
         autoencoder=folder_of("input", "autoencoder"),

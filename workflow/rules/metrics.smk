@@ -64,7 +64,7 @@ for _dataset in PLAN.datasets:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small"),
+            **resource_class("gpu_small", "reference", _dataset),
         params:
             settings=settings_param(PLAN.scoring_settings(_dataset)),
         shell:
@@ -97,11 +97,13 @@ for _run in PLAN.runs.values():
         benchmark:
             PATHS.log("score", _run.id, "s{seed}.tsv")
         priority: 3
+        group:
+            evaluation_group(_run.id)
         conda:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small"),
+            **resource_class("gpu_small", "score", _run.id),
         params:
             settings=settings_param(PLAN.scoring_settings(_run.dataset)),
         shell:

@@ -26,11 +26,13 @@ for _run in PLAN.runs.values():
         benchmark:
             PATHS.log("sample", _run.id, "s{seed}.tsv")
         priority: 2
+        group:
+            evaluation_group(_run.id)
         conda:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small"),
+            **resource_class("gpu_small", "sample", _run.id),
         params:
             settings=settings_param(PLAN.sampling_settings(_run.id)),
             autoencoder=folder_of("input", "autoencoder"),
