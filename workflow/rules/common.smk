@@ -5,6 +5,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from lct.cluster.resources import Cluster, asked, demand, groups_pay
+from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
 from lct.cluster.start import (
     check_settings,
     check_writable,
@@ -133,6 +134,10 @@ def start_alone():
         )
         check_writable(Path.cwd())
         LOCKS.append(take_lock(Path.cwd()))
+        if wait_for_earlier_jobs(Path.cwd(), say):
+            start_again()  # what they made was not there when this run was planned
+        for job in unrecorded(workflow.dag):
+            workflow.async_run(workflow.persistence.finished(job))
     except (ValueError, RuntimeError) as error:
         raise WorkflowError(str(error)) from None
 
