@@ -17,7 +17,6 @@ Class = Literal["local", "cpu", "gpu_small", "gpu_train"]
 
 # class -> least run time asked for [minutes]; the small scales never need more
 _FLOOR = {"local": 10, "cpu": 30, "gpu_small": 30, "gpu_train": 60}
-_CEILING = 1440  # most partitions allow a day; a training that needs longer saves its state and goes on
 _MARGIN = 2.0  # run time asked for / estimated
 _BASE_MB = {"local": 1000, "cpu": 2500, "gpu_small": 4000, "gpu_train": 4000}
 # 1.8 GB was the most that a job of the mini scale took on a CPU; 4 GB with the CUDA libraries of one process: estimated
@@ -45,21 +44,23 @@ _UNKNOWN_CARD = (40, 100.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What the user filled into the profile's `default-resources`; all None outside a cluster."""
+    """What the user filled into the profile's `default-resources`; without them, jobs ask for no GPU."""
 
     partition: str | None = None  # of jobs without a GPU
-    gpu_partition: str | None = None  # of jobs with GPUs; "none": the cluster has none
+    gpu_partition: str | None = None  # of jobs with GPUs; None, "none": there are none to ask for
     gpu_type: str | None = None  # as the cluster spells it; "unspecified": any
+    longest: int = 1440  # minutes a job may ask for: most partitions allow a day; a longer training goes on in the next
 
     @classmethod
     def of(cls, defaults: Mapping[str, Any]) -> "Cluster":
         """From the default resources of a profile, as plain values."""
         names = {"partition": "slurm_partition", "gpu_partition": "gpu_partition", "gpu_type": "gpu_type"}
-        return cls(**{name: str(defaults[key]) for name, key in names.items() if defaults.get(key) is not None})
+        given = {name: str(defaults[key]) for name, key in names.items() if defaults.get(key) is not None}
+        return cls(**given, longest=int(defaults.get("longest", cls.longest)))
 
     @property
     def has_gpus(self) -> bool:
-        return self.gpu_partition != "none"
+        return self.gpu_partition not in (None, "none")
 
     @property
     def card(self) -> tuple[float, float]:
@@ -82,7 +83,7 @@ def asked(kind: Class, demand: Demand, cluster: Cluster) -> dict[str, Any]:
     """Snakemake resources of a job. `mem_mb` grows with the attempt, so that a job out of memory gets more."""
     gpus = demand.gpus if kind.startswith("gpu") and cluster.has_gpus else 0
     memory = math.ceil(_BASE_MB[kind] * max(1, gpus) + demand.extra_bytes / 1e6)
-    runtime = min(_CEILING, max(_FLOOR[kind], math.ceil(_MARGIN * demand.seconds / 60)))
+    runtime = min(cluster.longest, max(_FLOOR[kind], math.ceil(_MARGIN * demand.seconds / 60)))
     resources: dict[str, Any] = {
         "mem_mb": _growing(memory),
         "runtime": runtime,
@@ -92,8 +93,7 @@ def asked(kind: Class, demand: Demand, cluster: Cluster) -> dict[str, Any]:
     }
     if gpus:
         resources["gpu"] = gpus
-        if cluster.gpu_partition is not None:
-            resources["slurm_partition"] = cluster.gpu_partition
+        resources["slurm_partition"] = cluster.gpu_partition
         if cluster.gpu_type not in (None, "unspecified"):
             resources["gpu_model"] = cluster.gpu_type
     if kind == "gpu_train":  # a warning in time to save the state; never B:, which would end the job at once

@@ -13,7 +13,12 @@ from lct.files.atomic import read_json
 from lct.files.records import settings_path
 
 
-def wait_for_earlier_jobs(root: Path, say: Callable[[str], None], every_seconds: float = 10.0) -> bool:
+def wait_for_earlier_jobs(
+    root: Path,
+    say: Callable[[str], None],
+    every_seconds: float = 10.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
     """Wait until no job of an earlier run of this project is queued or running; whether there was one.
 
     Submitting them again would only make copies that wait for the first. Raises slurm.Unanswered when SLURM's queue
@@ -40,7 +45,7 @@ def wait_for_earlier_jobs(root: Path, say: Callable[[str], None], every_seconds:
                 f"{' ...' if len(jobs) > 8 else ''}); `scancel {' '.join(jobs[:8])}` ends them"
             )
         waited += jobs != ["unknown"]
-        time.sleep(every_seconds)
+        sleep(every_seconds)
 
 
 def start_again() -> None:

@@ -57,15 +57,44 @@ def check_writable(root: Path) -> None:
 
 
 def quieter() -> None:
-    """Drop the scheduler's running commentary, so that the terminal shows one line per finished job."""
+    """Drop the scheduler's running commentary, so that the terminal shows one line per finished job; a job that failed
+    on a cluster, whose own line nobody sees, gets one here."""
     noise = ("Select jobs", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")
     events = ("JOB_FINISHED", "PROGRESS")
 
     def wanted(record: logging.LogRecord) -> bool:
         event = getattr(getattr(record, "event", None), "name", None)
+        if event in ("JOB_ERROR", "GROUP_ERROR") and (line := failure(vars(record))):
+            print(line, file=sys.stderr, flush=True)
         return event not in events and not record.getMessage().startswith(noise)
 
     logging.getLogger("snakemake.logging").addFilter(wanted)
+
+
+def failure(error: Mapping[str, Any]) -> str | None:
+    """One line on a job that failed on a cluster, from Snakemake's record of the error; None for a local job, which has
+    said so itself."""
+    if error.get("rule_msg"):
+        name, said, logs = error["rule_name"], str(error["rule_msg"]), error["log"]
+    elif error.get("aux_logs"):
+        rules = [job["rule_name"] for job in error["job_error_info"]]
+        name, said = " and ".join(rules), "the job failed"
+        logs = [*error["aux_logs"], *(log for job in error["job_error_info"] for log in job["log"])]
+    else:
+        return None
+    logs = [str(log) for log in logs if log]
+    own = [line for log in logs for line in _tail(log) if "error: " in line]
+    if own:
+        said = own[-1][own[-1].index("error: ") :]
+    place = f" (logs: {', '.join(logs)})" if logs else ""
+    return f"failed on the cluster: {name}: {' '.join(said.split())[:400]}{place}"
+
+
+def _tail(log: str) -> list[str]:
+    try:
+        return Path(log).read_text(errors="replace").splitlines()[-20:]
+    except OSError:
+        return []
 
 
 def take_lock(root: Path) -> IO[Any]:

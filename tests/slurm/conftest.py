@@ -18,6 +18,7 @@ def cluster():
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         pytest.skip("needs root on Debian or Ubuntu; there, `tests/slurm/slurm-up` installs SLURM and starts it")
     state = Path(tempfile.mkdtemp(prefix="lct-slurm-", dir="/tmp"))  # a short path: it holds sockets
+    state.chmod(0o755)
     settings = {"SLURM_UP_NODES": "4", "SLURM_UP_CPUS": "8", "SLURM_UP_MEM_MB": "32000"}
     up = subprocess.run([HERE / "slurm-up", state], env=os.environ | settings, capture_output=True, text=True)
     try:

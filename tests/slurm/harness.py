@@ -17,7 +17,7 @@ STEPS = 400  # of the training that faults hit: about 20 s on an idle core
 TRAIN = "results/smoke/train/digits-lct/s0"
 TARGET = f"{TRAIN}/step{STEPS}-ema0.9.safetensors"
 RULE = "train_digits_lct"
-PATIENCE = 600.0  # seconds until a test gives up on an event; nothing is measured against it
+PATIENCE = 1800.0  # seconds until a test gives up on an event; nothing is measured against it
 PROFILES = ("--profile", "profiles/default", "--workflow-profile", "profiles/slurm", "--config", "scale=smoke")
 QUICK = ("--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "30")
 

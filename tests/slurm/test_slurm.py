@@ -160,7 +160,8 @@ def refused(folder: Path, undisturbed: Path) -> Outcome:
     """sbatch fails twice, which the profile's retries survive; then for a whole run, after which the command is given
     again."""
     refusals = folder / "refusals"
-    body = f'if [ -s {refusals} ]; then sed -i 1d {refusals}; echo "Socket timed out" >&2; exit 1; fi\nexec {{real}} "$@"\n'
+    refuse = f'[ -s {refusals} ] && sed -i 1d {refusals} && echo "Socket timed out" >&2 && exit 1\n'
+    body = f'{refuse}exec {{real}} "$@"\n'
     env = environment(folder, wrapper(folder / "bin", "sbatch", body))
     refusals.write_text("no\n" * 4)
     first = Controller(folder, TARGET, *on(REST), env=env)
