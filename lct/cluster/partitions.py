@@ -19,7 +19,7 @@ def check_names(cluster: Cluster, account: str) -> list[Finding]:
         try:
             slurm.checked_name(value, f"default-resources: {key}")
         except ValueError as error:
-            found.append(Finding("fail", "profile", str(error)))
+            found.append(Finding("fail", "profile", str(error).removesuffix("; fix it"), "correct it there"))
     return found or [Finding("ok", "profile", ", ".join(f"{key} {value}" for key, value in given.items()))]
 
 
