@@ -55,8 +55,8 @@ class Outcome:
     text: str  # of the last controller
 
 
-def on(extra: str, runtime: int = 30) -> tuple[str, ...]:
-    """Options that pin the training to nodes."""
+def on(extra: str, runtime: str = "30") -> tuple[str, ...]:
+    """Options that pin the training to nodes and limit its minutes."""
     return ("--set-resources", f"{RULE}:slurm_extra='{extra}'", f"{RULE}:runtime={runtime}")
 
 
@@ -111,7 +111,8 @@ def node_lost(folder: Path, undisturbed: Path) -> Outcome:
 
 def out_of_time(folder: Path, undisturbed: Path) -> Outcome:
     """The training is stopped until its warning or its end comes, so that the minutes cost no computing."""
-    controller = Controller(folder, TARGET, *on("--exclude=node[3-4] --signal=USR1@60", runtime=2))
+    limit = "3 if attempt == 1 else 30"
+    controller = Controller(folder, TARGET, *on("--exclude=node[3-4] --signal=USR1@60", limit))
     step = in_the_middle(folder, controller)
     first = trainers(folder)
     for process in first:
