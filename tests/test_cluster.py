@@ -13,6 +13,7 @@ import yaml
 
 from lct.cli.main import main
 from lct.cluster import doctor, partitions, restart, slurm
+from lct.cluster.costs import costs
 from lct.cluster.machine import clock, disk, folders, packages_installed, skew
 from lct.cluster.partitions import minutes_of
 from lct.cluster.resources import Cluster
@@ -284,6 +285,41 @@ def test_status_answers_people_and_programs_and_watches_until_all_is_done(root, 
     assert main(["status", "--scale", "smoke", "--watch"]) == 0 and len(looks) == 2
     shown = capsys.readouterr().out
     assert [f"{n} of 7" in shown for n in (0, 4, 7)] == [True] * 3
+
+
+# --- costs ----------------------------------------------------------------------------------------------------------
+def recorded(root: Path, output: str, **values) -> None:
+    write_json(run_path(root / output), {"started": "2026-01-01", "seconds": 1800, "host": "node1"} | values)
+
+
+def made(root: Path, device: str, job: str | None) -> Plan:
+    plan = Plan(root, {"scale": "smoke"})
+    shared = {"device": device, "slurm": {"SLURM_JOB_ID": job} if job else None}
+    cost = {"cost": {"attempts": 2, "seconds": 7200, "gpu_seconds": 7200 if device == "cuda" else 0}}
+    recorded(root, f"{plan.paths.train('digits-lct', 0)}/curves.json", **shared, **cost)
+    for output in plan.samples_of("digits-lct", 0):
+        recorded(root, output, **shared, started=output)
+    return plan
+
+
+def test_costs_come_from_the_jobs_own_records(root, tools):
+    plan = made(root, "cuda", None)
+    words = costs(plan, root, ["digits-lct", "digits-ldm"])
+    assert list(words) == ["digits-lct"], "nothing is recorded of the other"
+    assert words["digits-lct"].startswith("3 GPU h (3 starts of jobs, 1 training seed; the jobs' own records)")
+    assert "estimated beforehand" in words["digits-lct"]
+    assert costs(made(root, "cpu", None), root, ["digits-lct"])["digits-lct"].startswith("3 h without a GPU")
+
+
+def test_costs_come_from_accounting_where_there_is_some(root, tools):
+    plan = made(root, "cuda", "7")
+    rows = [f"7|{state}|5400|cpu=2,gres/gpu=2|rule_train" for state in ("PREEMPTED", "COMPLETED")]
+    tools(sacct=says(*rows))
+    assert costs(plan, root, ["digits-lct"])["digits-lct"].startswith(
+        "6 GPU h (2 starts of jobs, 1 training seed; SLURM"
+    )
+    tools(sacct="exit 1")
+    assert "own records" in costs(plan, root, ["digits-lct"])["digits-lct"]
 
 
 # --- doctor ---------------------------------------------------------------------------------------------------------

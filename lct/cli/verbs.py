@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cli import cluster_verbs
+from lct.cluster.costs import costs
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec
 from lct.config.plan import Plan
 from lct.config.resolve import (
@@ -162,7 +163,9 @@ def report(arguments: argparse.Namespace) -> Result:
     which = "all" if arguments.all else "tables"
     page = plan.paths.report("index.html", which)
     up = os.path.relpath(".", Path(page).parent)
-    for name, content in render(collect(plan, arguments.root, which), arguments.root, up).items():
+    tables = collect(plan, arguments.root, which)
+    spent = costs(plan, arguments.root, [run for run in tables["runs"] if run in plan.runs])
+    for name, content in render(tables, arguments.root, up, spent).items():
         write_text(arguments.root / plan.paths.report(name, which), content)
     return 0, {"report": page}, f"{page}\nthe graph does the same when all cells exist: snakemake {page}"
 

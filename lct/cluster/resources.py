@@ -91,8 +91,9 @@ def asked(kind: Class, demand: Demand, cluster: Cluster) -> dict[str, Any]:
         # one more than torch computes with: it solves transport plans, packs images, writes states
         "cpus_per_task": 1 if kind == "local" else (demand.threads + 1) * max(1, gpus),
     }
-    if gpus:
+    if kind.startswith("gpu"):
         resources["gpu"] = gpus
+    if gpus:
         resources["slurm_partition"] = cluster.gpu_partition
         if cluster.gpu_type not in (None, "unspecified"):
             resources["gpu_model"] = cluster.gpu_type
