@@ -34,14 +34,13 @@ def costs(plan: Plan, root: Path, runs: list[str]) -> dict[str, str]:
 
 
 def _words(plan: Plan, run: str, jobs: list[_Job], accounted: dict[str, list[slurm.Attempt]]) -> str:
-    ids = {one for job in jobs for one in job.slurm_ids}
-    starts = [start for one in ids for start in accounted.get(one, ())]
-    if ids and all(job.slurm_ids for job in jobs) and ids <= accounted.keys():
-        gpu_hours, hours = sum(s.gpu_hours for s in starts), sum(s.seconds for s in starts) / 3600
-        attempts, source = len(starts), "SLURM's accounting"
-    else:
-        gpu_hours, hours = sum(j.gpu_seconds for j in jobs) / 3600, sum(j.seconds for j in jobs) / 3600
-        attempts, source = sum(j.attempts for j in jobs), "the jobs' own records"
+    known = [job for job in jobs if job.slurm_ids and accounted.keys() >= set(job.slurm_ids)]
+    own = [job for job in jobs if job not in known]
+    starts = [start for one in {one for job in known for one in job.slurm_ids} for start in accounted[one]]
+    gpu_hours = sum(start.gpu_hours for start in starts) + sum(job.gpu_seconds for job in own) / 3600
+    hours = (sum(start.seconds for start in starts) + sum(job.seconds for job in own)) / 3600
+    attempts = len(starts) + sum(job.attempts for job in own)
+    source = " and ".join(["SLURM's accounting"] * bool(known) + ["the jobs' own records"] * bool(own))
     seeds = len(plan.seeds_of(run))
     over = f"{attempts} starts of jobs, {seeds} training seed{'s' if seeds > 1 else ''}; {source}"
     if not gpu_hours:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,9 @@ from harness import (
     wrapper,
 )
 
+from lct.cluster.costs import costs
+from lct.config.plan import Plan
+
 pytestmark = pytest.mark.slurm
 AT_ONCE = 3  # scenarios beside each other: they wait more than they compute
 REST = "--exclude=node[3-4] --signal=USR1@300"  # nodes 3 and 4 are for the scenarios that break nodes
@@ -66,11 +70,21 @@ def trained_equally(folder: Path, undisturbed: Path) -> bool:
     ) == sums(undisturbed, f"{TRAIN}/curves.json")
 
 
+def lct(folder: Path, *words: str) -> dict:
+    """The value of a verb of `lct`, as programs get it."""
+    command = [sys.executable, "-m", "lct.cli.main", words[0], "--json", "--scale", "smoke", *words[1:]]
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
+    return json.loads(done.stdout) | {"code": done.returncode}
+
+
 # --- faults ---------------------------------------------------------------------------------------------------------
 def killed(folder: Path, undisturbed: Path) -> Outcome:
     controller = Controller(folder, TARGET, *on(REST))
     step = in_the_middle(folder, controller)
-    slurm("scancel", job(folder, controller, "RUNNING"))
+    running = job(folder, controller, "RUNNING")
+    (seen,) = (entry for entry in lct(folder, "status")["trainings"] if entry["run"] == "digits-lct")
+    assert seen["state"] == "running" and seen["total"] == STEPS and f"job {running}" in seen["where"]
+    slurm("scancel", running)
     assert controller.finish() == 0, controller.text()[-3000:]
     states = sorted(row[1].split()[0] for row in accounted(folder))
     happened = f"scancel at step {step}; the profile's retry trained on ({', '.join(states)})"
@@ -88,7 +102,9 @@ def preempted(folder: Path, undisturbed: Path) -> Outcome:
     assert controller.finish() == 0, controller.text()[-3000:]
     attempts = [row for row in accounted(folder) if row[0] == victim]
     happened = f"preempted at step {step}, requeued by SLURM: {len(attempts)} starts of one job"
-    assert len(attempts) >= 2
+    gpu_hours = sum(float(row[2]) for row in attempts) / 3600
+    spent = costs(Plan(folder, {"scale": "smoke"}), folder, ["digits-lct"])["digits-lct"]
+    assert len(attempts) >= 2 and spent.startswith(f"{gpu_hours:.3g} GPU h") and "SLURM's accounting" in spent
     return Outcome("preempted", happened, 1, trained_equally(folder, undisturbed), folder, controller.text())
 
 
@@ -274,6 +290,19 @@ def test_the_graph_on_slurm_gives_the_bytes_of_the_local_run(on_slurm, undisturb
     assert sums(folder, "results/smoke/tables/tables.json") == sums(undisturbed, "results/smoke/tables/tables.json")
     weights = sums(undisturbed, "results/smoke/train/*/s0/*.safetensors")
     assert len(weights) == 3 and sums(folder, "results/smoke/train/*/s0/*.safetensors") == weights
+
+
+def test_the_doctor_finds_this_cluster_fit(on_slurm):
+    found = lct(on_slurm[0], "doctor", "--profile", "profiles/slurm")
+    checks = {check["what"]: check for check in found["checks"]}
+    assert found["code"] == 0, [check for check in checks.values() if check["level"] == "fail"]
+    assert (
+        checks["shared file system"]["level"]
+        == checks["environment"]["level"]
+        == checks["account main"]["level"]
+        == "ok"
+    )
+    assert checks["GPU"]["level"] == "warn" and "LCT_DEVICE" in checks["GPU"]["found"], "the fake card was given"
 
 
 def test_accounting_has_a_row_with_a_gpu_for_every_training(on_slurm):
