@@ -17,7 +17,7 @@ from lct.cluster.costs import costs
 from lct.cluster.machine import clock, disk, folders, packages_installed, skew
 from lct.cluster.partitions import minutes_of
 from lct.cluster.resources import Cluster
-from lct.cluster.start import failure
+from lct.cluster.start import failure, see_cancelled_jobs
 from lct.cluster.status import statuses
 from lct.config.plan import Plan
 from lct.files.atomic import write_json
@@ -168,6 +168,20 @@ def test_a_job_that_failed_on_the_cluster_gets_one_line(tmp_path):
     assert line.startswith("failed on the cluster: images: error: x.png: expected an image") and str(log) in line
     group = {"aux_logs": ["none.log"], "job_error_info": [{"rule_name": "sample_a", "log": []}]}
     assert failure(group) == "failed on the cluster: sample_a: the job failed (logs: none.log)"
+
+
+def test_a_cancelled_job_is_seen_by_the_executor(monkeypatch):
+    """sacct: `CANCELLED by 0`. Once the plugin knows this, `see_cancelled_jobs` can go."""
+    import snakemake_executor_plugin_slurm as plugin
+
+    async def answer(command, logger):
+        return ({"7": "CANCELLED by 0", "8": "RUNNING"} if command == "sacct" else None), 0.1
+
+    monkeypatch.setattr(plugin, "query_job_status", answer)
+    see_cancelled_jobs()
+    see_cancelled_jobs()
+    assert asyncio.run(plugin.query_job_status("sacct", None)) == ({"7": "CANCELLED", "8": "RUNNING"}, 0.1)
+    assert asyncio.run(plugin.query_job_status("none", None)) == (None, 0.1)
 
 
 # --- status ---------------------------------------------------------------------------------------------------------

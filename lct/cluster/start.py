@@ -39,6 +39,22 @@ def ignore_warnings_of_time() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
+def see_cancelled_jobs() -> None:
+    """Let the SLURM executor see jobs that were cancelled: sacct calls them `CANCELLED by UID`, which version 2.8.0 of
+    the plugin does not know and waits on for ever. Here it gets the first word."""
+    plugin = sys.modules.get("snakemake_executor_plugin_slurm")
+    if plugin is None or hasattr(plugin.query_job_status, "whole_answer"):
+        return
+    whole_answer = plugin.query_job_status
+
+    async def first_words(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
+        states, seconds = await whole_answer(command, logger)
+        return states and {job: state.partition(" ")[0] for job, state in states.items()}, seconds
+
+    first_words.whole_answer = whole_answer
+    plugin.query_job_status = first_words
+
+
 def plain_defaults(resources: Mapping[str, Any] | None) -> dict[str, Any]:
     """The default resources of Snakemake's command line and profiles as plain values; expressions as their text."""
     given = {} if resources is None else dict(resources.items())

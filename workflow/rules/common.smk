@@ -12,6 +12,7 @@ from lct.cluster.start import (
     ignore_warnings_of_time,
     plain_defaults,
     quieter,
+    see_cancelled_jobs,
     take_lock,
     use_this_python,
 )
@@ -33,6 +34,7 @@ from lct.report.files import REPORT_FILES, TEMPLATES
 use_this_python()
 quieter()
 ignore_warnings_of_time()
+see_cancelled_jobs()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
