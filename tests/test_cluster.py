@@ -1,5 +1,6 @@
 """Status, doctor, waiting for earlier jobs: with made-up heartbeats, and SLURM commands that are small scripts."""
 
+import asyncio
 import json
 import platform
 import shutil
