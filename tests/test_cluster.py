@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import platform
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from lct.cluster.costs import costs
 from lct.cluster.machine import clock, disk, folders, packages_installed, skew
 from lct.cluster.partitions import minutes_of
 from lct.cluster.resources import Cluster
-from lct.cluster.start import failure, see_cancelled_jobs
+from lct.cluster.start import failure, quieter, see_cancelled_jobs
 from lct.cluster.status import statuses
 from lct.config.plan import Plan
 from lct.files.atomic import write_json
@@ -169,6 +170,23 @@ def test_a_job_that_failed_on_the_cluster_gets_one_line(tmp_path):
     assert line.startswith("failed on the cluster: images: error: x.png: expected an image") and str(log) in line
     group = {"aux_logs": ["none.log"], "job_error_info": [{"rule_name": "sample_a", "log": []}]}
     assert failure(group) == "failed on the cluster: sample_a: the job failed (logs: none.log)"
+
+
+@pytest.mark.parametrize(("on_cluster", "shown"), [(False, []), (True, ["Finished jobid: 3"])])
+def test_finished_jobs_are_said_once(monkeypatch, on_cluster, shown, capsys):
+    logger = logging.Logger("snakemake.logging", logging.INFO)
+    handler = logging.StreamHandler(sys.stdout)
+    logger.addHandler(handler)
+    only_this = SimpleNamespace(getLogger=lambda name: logger, LogRecord=logging.LogRecord)
+    monkeypatch.setattr("lct.cluster.start.logging", only_this)
+    quieter(on_cluster)
+    logger.info("Finished jobid: 3", extra={"event": SimpleNamespace(name="JOB_FINISHED")})
+    logger.info("Select jobs to execute...")
+    error = {"event": SimpleNamespace(name="JOB_ERROR"), "rule_msg": "refused", "rule_name": "images", "log": []}
+    logger.info("", extra=error)
+    captured = capsys.readouterr()
+    assert [line for line in captured.out.splitlines() if line] == shown
+    assert captured.err == "failed on the cluster: images: refused\n"
 
 
 def test_a_cancelled_job_is_seen_by_the_executor(monkeypatch):

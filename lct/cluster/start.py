@@ -72,11 +72,11 @@ def check_writable(root: Path) -> None:
             )
 
 
-def quieter() -> None:
-    """Drop the scheduler's running commentary, so that the terminal shows one line per finished job; a job that failed
-    on a cluster, whose own line nobody sees, gets one here."""
+def quieter(on_cluster: bool = False) -> None:
+    """Drop the scheduler's running commentary, so that the terminal shows one line per finished job: its own, or, where
+    that is written on a node of a cluster, Snakemake's; and one line on why a job failed there."""
     noise = ("Select jobs", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")
-    events = ("JOB_FINISHED", "PROGRESS")
+    events = () if on_cluster else ("JOB_FINISHED", "PROGRESS")
 
     def wanted(record: logging.LogRecord) -> bool:
         event = getattr(getattr(record, "event", None), "name", None)

@@ -31,8 +31,10 @@ from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.report.files import REPORT_FILES, TEMPLATES
 
+DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
+
 use_this_python()
-quieter()
+quieter(on_cluster="slurm_partition" in DEFAULTS)
 ignore_warnings_of_time()
 see_cancelled_jobs()
 
@@ -41,7 +43,7 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
-CLUSTER = Cluster.of(plain_defaults(workflow.resource_settings.default_resources))
+CLUSTER = Cluster.of(DEFAULTS)
 LOCKS = []  # the lock's handle lives as long as this process
 
 
