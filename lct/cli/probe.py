@@ -23,12 +23,12 @@ def main() -> int:
         {
             "token": seen,
             "host": platform.node(),
-            "time": time.time(),
             "python": platform.python_version(),
             "executable": sys.executable,
             "packages": packages(),
             "given_gpus": len([name for name in given.split(",") if name.strip()]),
             "torch": torch_facts(),
+            "time": time.time(),  # last: the answer is written now
         },
     )
     return 0

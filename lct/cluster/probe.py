@@ -46,8 +46,9 @@ def probe(root: Path, cluster: Cluster, account: str, patience: float, sleep: Ca
 
 def _compare(folder: Path, job: str, token: str, cluster: Cluster, patience: float, sleep: Callable) -> list[Finding]:
     ended_at = None
-    started = time.monotonic()
+    started, looked = time.monotonic(), time.time()
     while not (folder / "answer.json").exists():
+        looked = time.time()
         state = _state(job)
         if state is None:
             ended_at = ended_at or time.monotonic()
@@ -59,8 +60,15 @@ def _compare(folder: Path, job: str, token: str, cluster: Cluster, patience: flo
             return [Finding("warn", "probe job", words, "the cluster is busy: --patience MINUTES waits longer")]
         sleep(1.0)
     late = 0.0 if ended_at is None else time.monotonic() - ended_at
-    seen = read_json(folder / "answer.json")
-    return [*_shared(seen, token, late), *_same_environment(seen), _gpu(seen, cluster)]
+    seen, now = read_json(folder / "answer.json"), time.time()
+    written = float(seen.get("time", 0.0))  # by the node's clock; by ours, between the last two looks
+    apart = min(0.0, written - (looked - late)) + max(0.0, written - now)
+    return [
+        *_shared(seen, token, late),
+        skew(f"clock of {seen.get('host')}", apart),
+        *_same_environment(seen),
+        _gpu(seen, cluster),
+    ]
 
 
 def _state(job: str) -> tuple[str, str] | None:
@@ -92,10 +100,7 @@ def _shared(seen: dict[str, Any], token: str, late: float) -> list[Finding]:
     words = f"{host} reads what is written here, and the other way round"
     level: Literal["ok", "warn"] = "ok" if late < 30 else "warn"
     remedy = "" if level == "ok" else f"raise latency-wait in the profile above {late:.0f}"
-    return [
-        Finding(level, "shared file system", f"{words}, {late:.0f} s late", remedy),
-        skew(f"clock of {host}", float(seen.get("time", 0.0)) - time.time() + late),
-    ]
+    return [Finding(level, "shared file system", f"{words}, {late:.0f} s late", remedy)]
 
 
 def _same_environment(seen: dict[str, Any]) -> list[Finding]:

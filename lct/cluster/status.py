@@ -45,7 +45,7 @@ class RunStatus:
         facts += [None if self.steps_per_second is None else f"{self.steps_per_second:.3g} steps/s"]
         facts += [None if self.eta_seconds is None else f"{_duration(self.eta_seconds)} left"]
         facts += [None if self.loss is None else f"loss {self.loss:.4g}"]
-        facts += [None if self.gpu_hours is None else f"{self.gpu_hours:.2f} GPU h"]
+        facts += [f"{self.gpu_hours:.2f} GPU h" if self.gpu_hours else None]
         facts += [f"attempt {self.attempt}" if (self.attempt or 1) > 1 else None]
         facts += [None if self.silent_seconds is None else f"silent for {_duration(self.silent_seconds)}"]
         facts += [self.where, self.note, None if self.log is None else f"log {self.log}"]
