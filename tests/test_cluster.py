@@ -127,21 +127,22 @@ def test_a_restarted_run_waits_for_the_jobs_of_the_earlier_one(root, tools, tmp_
     # the first look fails, then one job less at each look
     tools(squeue=f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; exit 1; }}; cat {lines}; sed -i 1d {lines}")
     said = []
-    assert restart.wait_for_earlier_jobs(root, said.append, every_seconds=0.01)
+    assert restart.wait_for_earlier_jobs(root, said.append, True, every_seconds=0.01)
     assert "Waiting for 2 jobs" in said[0] and "`scancel 7 8`" in said[0] and "1 jobs" in said[1] and len(said) == 2
 
 
 def test_without_earlier_jobs_nothing_is_waited_for(root, tools):
     said = []
-    assert not restart.wait_for_earlier_jobs(root, said.append)
+    assert not restart.wait_for_earlier_jobs(root, said.append, True)
     tools(squeue="exit 0")
-    assert not restart.wait_for_earlier_jobs(root, said.append) and said == []
+    assert not restart.wait_for_earlier_jobs(root, said.append, True) and said == []
 
 
 def test_a_queue_that_stays_unseen_stops_the_run(root, tools):
     tools(squeue="echo down >&2; exit 1")
     with pytest.raises(slurm.Unanswered, match="down"):
-        restart.wait_for_earlier_jobs(root, lambda line: None, every_seconds=0.0 + 40, sleep=lambda seconds: None)
+        restart.wait_for_earlier_jobs(root, lambda line: None, True, every_seconds=40, sleep=lambda seconds: None)
+    assert not restart.wait_for_earlier_jobs(root, lambda line: None, False), "a machine whose SLURM does not run"
 
 
 def finished_job(folder: Path, recorded: dict, settings: dict, **changes):

@@ -16,13 +16,14 @@ from lct.files.records import settings_path
 def wait_for_earlier_jobs(
     root: Path,
     say: Callable[[str], None],
+    on_cluster: bool,
     every_seconds: float = 10.0,
     sleep: Callable[[float], None] = time.sleep,
 ) -> bool:
     """Wait until no job of an earlier run of this project is queued or running; whether there was one.
 
-    Submitting them again would only make copies that wait for the first. Raises slurm.Unanswered when SLURM's queue
-    cannot be seen, a minute long.
+    Submitting them again would only make copies that wait for the first. When SLURM's queue cannot be seen: a run
+    `on_cluster` tries a minute long, then raises slurm.Unanswered; another run goes on, it may have no SLURM at all.
     """
     if not slurm.there_is("squeue"):
         return False
@@ -33,6 +34,8 @@ def wait_for_earlier_jobs(
             jobs = [job.id for job in slurm.queued(root)]
         except slurm.Unanswered:
             failures += 1
+            if not on_cluster and not waited:
+                return False
             if failures * every_seconds > 60:
                 raise
             jobs = said or ["unknown"]

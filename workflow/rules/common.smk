@@ -32,9 +32,10 @@ from lct.files.records import run_path, settings_path
 from lct.report.files import REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
+ON_CLUSTER = "slurm_partition" in DEFAULTS
 
 use_this_python()
-quieter(on_cluster="slurm_partition" in DEFAULTS)
+quieter(ON_CLUSTER)
 ignore_warnings_of_time()
 see_cancelled_jobs()
 
@@ -138,7 +139,7 @@ def start_alone():
         )
         check_writable(Path.cwd())
         LOCKS.append(take_lock(Path.cwd()))
-        if wait_for_earlier_jobs(Path.cwd(), say):
+        if wait_for_earlier_jobs(Path.cwd(), say, ON_CLUSTER):
             start_again()  # what they made was not there when this run was planned
         for job in unrecorded(workflow.dag):
             workflow.async_run(workflow.persistence.finished(job))
