@@ -20,6 +20,7 @@ import re
 import sys
 import time
 
+from lct.cluster.gpus import lease
 from lct.cluster.launch import Shape, job_id, rank_environments, run, step_command
 
 
@@ -62,6 +63,8 @@ def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
         return run(step, [{}])
     if shape.nodes > 1 and "SLURM_NODEID" not in os.environ:
         raise ValueError(f"--nodes {shape.nodes}: expected a SLURM job, found none; several nodes need SLURM")
+    if shape.gpus and job_id(os.environ) is None and os.environ.get("LCT_DEVICE") != "cpu":
+        lease(shape.gpus)  # no scheduler keeps two jobs off one GPU
     return run(
         [sys.executable, "-m", f"lct.cli.{job}", *arguments.arguments], rank_environments(shape, job, os.environ)
     )

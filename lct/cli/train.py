@@ -19,7 +19,6 @@ import torch
 
 from lct.cli import job
 from lct.cluster.attempts import Attempt, Stuck, begin, cost, ended, log_tail
-from lct.cluster.launch import requeue
 from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data.latents import Statistics, check_normalised
@@ -185,11 +184,11 @@ def _lead(
             attempt.end(state.saved_step(), f"failed: {' '.join(str(error).split()) or type(error).__name__}")
         raise
     if progress.step < trainer.total_steps:
+        stop()  # its signal may have come after another rank's
         reason = stop.reason or "another rank was asked to stop"
         attempt.end(progress.step, reason)
-        if stop.out_of_time and requeue(os.environ):
-            log.info("SLURM puts this job back into the queue; it goes on at step %d", progress.step)
-            stop.wait(60)
+        log.info("state saved at step %d of %d (%s)", progress.step, trainer.total_steps, reason)
+        stop.leave()
         raise job.Interrupted(f"state saved at step {progress.step} of {trainer.total_steps} ({reason})")
     attempt.end(progress.step, "finished")
     record.cost = cost(work)

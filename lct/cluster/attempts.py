@@ -75,7 +75,8 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 
 def cost(folder: Path) -> dict[str, Any]:
-    """Sums over the attempts that have ended, of the latest training: {attempts, seconds, gpu_seconds}."""
+    """Of the attempts that have ended at the latest training: {attempts, seconds, gpu_seconds, jobs}, sums and the
+    SLURM jobs they ran in."""
     attempts: list[dict[str, Any]] = []
     for attempt in ended(folder):
         if attempts and attempts[-1]["reason"] == "finished" and attempt["from_step"] == 0:
@@ -83,7 +84,9 @@ def cost(folder: Path) -> dict[str, Any]:
         attempts.append(attempt)
     seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
     gpu_seconds = sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in attempts)
-    return {"attempts": len(attempts), "seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1)}
+    jobs = list(dict.fromkeys(found for attempt in attempts if (found := attempt.get("slurm_job_id"))))
+    sums = {"seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1)}
+    return {"attempts": len(attempts), **sums, "jobs": jobs}
 
 
 def log_tail(folder: Path) -> list[str]:

@@ -1,12 +1,18 @@
 """When a job is to save its state and end: asked to by a signal, or with its wall time nearly over."""
 
+import logging
 import math
 import os
 import signal
 import time
 from collections.abc import Callable
 
+from lct.cluster.launch import job_id, requeue
+
+log = logging.getLogger(__name__)
+
 MARGIN_SECONDS, MARGIN_SHARE = 120.0, 0.1  # kept free at the end of the wall time: the smaller of both
+REQUEUE_SECONDS, TERM_SECONDS = 60.0, 600.0  # that SLURM has to end a job that it puts back, or that it sent SIGTERM
 
 
 class Stop:
@@ -41,3 +47,13 @@ class Stop:
         until, before = time.monotonic() + seconds, len(self._signals)
         while len(self._signals) == before and time.monotonic() < until:
             time.sleep(0.2)
+
+    def leave(self) -> None:
+        """Before a job ends whose state is saved: under SLURM, ask to be queued again where time is up; after SIGTERM,
+        wait for the end, as SLURM puts a preempted job back, but not one that has ended by itself."""
+        self()
+        if self.out_of_time and requeue(os.environ):
+            log.info("SLURM puts this job back into the queue")
+            self.wait(REQUEUE_SECONDS)
+        elif self.reason == "SIGTERM" and job_id(os.environ) is not None:
+            time.sleep(TERM_SECONDS)
