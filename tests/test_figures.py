@@ -14,6 +14,7 @@ from fake_tables import fake_tables
 from PIL import Image
 
 from lct.cli import figure1 as figure_job
+from lct.cli.job import Interrupted
 from lct.config.paths import PICTURES, manifest
 from lct.config.plan import Plan
 from lct.config.schema import plain
@@ -214,6 +215,28 @@ def test_equal_settings_give_equal_bytes_and_a_killed_job_goes_on(given, made, t
     figure_job.figure1(arguments)
     for first, second in zip((reference.out, *reference.pictures), (arguments.out, *arguments.pictures), strict=True):
         assert first.read_bytes() == second.read_bytes(), second.name
+
+
+def test_a_figure_that_is_asked_to_stop_goes_on_to_the_same_bytes(given, made, tmp_path, monkeypatch):
+    reference, arguments = made[0], job(given, tmp_path)
+
+    class Asked:
+        reason, calls, left = "SIGUSR1", 0, 0
+
+        def __call__(self):
+            self.calls += 1
+            return self.calls == 4
+
+        def leave(self):
+            self.left += 1
+
+    asked = Asked()
+    monkeypatch.setattr(figure_job, "Stop", lambda: asked)
+    with pytest.raises(Interrupted, match=r"state saved at step 4 of \d+ \(SIGUSR1\)"):
+        figure_job.figure1(arguments)
+    assert asked.left == 1 and not arguments.out.exists()
+    figure_job.figure1(arguments)
+    assert arguments.out.read_bytes() == reference.out.read_bytes()
 
 
 def test_fewer_images_and_values_are_spread_over_the_data(given, tmp_path):
