@@ -42,7 +42,6 @@ class Stop:
             self.reason, self.out_of_time = "wall time nearly over", True
         return bool(self.reason)
 
-
     def leave(self) -> None:
         """Before a job ends whose state is saved: under SLURM, ask to be queued again where time is up; after SIGTERM,
         wait for the end, as SLURM puts a preempted job back, but not one that has ended by itself."""
