@@ -335,7 +335,7 @@ def test_bad_weights_and_too_few_images_end_in_one_line(place):
     assert "net.pt: expected sha256" in line and "nothing of them was loaded" in line
     place.settings["extractors"][1]["file"] = "other.pt"
     line = place.reference("again", cache="other", code=1)
-    assert "expected the file other.pt of extractor second, found ['net.pt']" in line
+    assert "download.json: expected a file 'other.pt', found ['net.pt']" in line
     assert not (place.folder / "again").exists()
 
 
