@@ -1,6 +1,6 @@
 # make tables    from nothing to the report of the mini scale        make test      the tests, pip only
 # make test-all  also lint, slow, slurm, browser and latex tests (apt)      make lock      resolve requirements.in anew
-# make test-slurm  the tests on a real SLURM alone (root, apt)
+# make test-slurm  of these, the tests on a SLURM of their own (root, apt)
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -20,9 +20,10 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED) system-packages lint
 	@LCT_NO_SKIP=1 $(PYTEST) $(PARALLEL) -m "not slurm"
+	@LCT_NO_SKIP=1 $(PYTEST) -m slurm
 
 test-slurm: $(INSTALLED)
-	@LCT_NO_SKIP=1 $(BIN)/python -m pytest tests/slurm
+	@LCT_NO_SKIP=1 $(PYTEST) -m slurm
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
