@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from lct.data.distribution import describe, outliers, spaced
 from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.atomic import write_json
+from lct.files.lock import take
 from lct.files.records import mismatch
 from lct.files.tensors import write_tensors
 from lct.networks.settings import Network
@@ -237,6 +239,17 @@ def test_a_figure_that_is_asked_to_stop_goes_on_to_the_same_bytes(given, made, t
     assert asked.left == 1 and not arguments.out.exists()
     figure_job.figure1(arguments)
     assert arguments.out.read_bytes() == reference.out.read_bytes()
+
+
+def test_a_copy_of_a_figure_waits_and_takes_what_is_published(given, tmp_path, monkeypatch):
+    arguments = job(given, tmp_path)
+    line = figure_job.figure1(arguments)
+    written = arguments.out.stat().st_mtime_ns
+    monkeypatch.setattr(figure_job, "Trainer", None)  # it trains no step
+    held = take(arguments.work / "lock", "first copy")
+    threading.Timer(1.0, held.close).start()
+    assert figure_job.figure1(arguments) == line and held.closed
+    assert arguments.out.stat().st_mtime_ns == written
 
 
 def test_fewer_images_and_values_are_spread_over_the_data(given, tmp_path):
