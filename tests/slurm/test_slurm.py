@@ -262,16 +262,24 @@ def state_full(folder: Path, undisturbed: Path) -> Outcome:
 
 
 def two_tasks(folder: Path, undisturbed: Path) -> Outcome:
-    """No fault: two processes of one training in a job, against the same on this machine without SLURM."""
-    alone = untrained(undisturbed, folder.with_name("two-tasks-alone"))
+    """No fault: one training by two processes of a job, one on each of two nodes, then both on one node; against the
+    same on this machine without SLURM."""
+    alone, one_node = (untrained(undisturbed, folder.with_name(f"two-tasks-{name}")) for name in ("alone", "one-node"))
     local = Controller(alone, TARGET, "--set-resources", f"{RULE}:gpu=2", slurm=False)
-    controller = Controller(folder, TARGET, *on(REST), f"{RULE}:gpu=2")
-    assert local.finish() == 0, local.text()[-3000:]
-    assert controller.finish() == 0, controller.text()[-3000:]
-    (row,) = accounted(folder)
-    assert "gres/gpu=2" in row[3]
-    assert json.loads((folder / f"{TRAIN}/curves.json.run.json").read_text())["cost"]["attempts"] == 1
-    return Outcome("none: two tasks", "trained by two processes", 1, trained_equally(folder, alone), folder, "")
+    two = Controller(folder, TARGET, *on(REST), f"{RULE}:gpu=2", f"{RULE}:nodes=2")
+    for controller in (local, two):
+        assert controller.finish() == 0, controller.text()[-3000:]
+    one = Controller(one_node, TARGET, *on(REST), f"{RULE}:gpu=2")
+    assert one.finish() == 0, one.text()[-3000:]
+    nodes = []
+    for made in (folder, one_node):
+        (row,) = accounted(made)
+        assert "gres/gpu=2" in row[3] and saved(made) == [f"finished at {STEPS}"]
+        assert "attempt 1 on 2 x cpu" in (made / "logs/smoke/train/digits-lct/s0.log").read_text()
+        nodes.append(row[3].partition("node=")[2].partition(",")[0])
+    assert nodes == ["2", "1"]
+    equal = trained_equally(folder, alone) and trained_equally(one_node, alone)
+    return Outcome("none: two tasks", "two processes, on two nodes and on one", 2, equal, folder, "")
 
 
 FAULTS: dict[str, Callable[[Path, Path], Outcome]] = {
