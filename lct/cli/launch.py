@@ -4,8 +4,8 @@
 
 JOB is a module of lct.cli, such as train; ARGUMENTS are its own. `train` runs as one process per GPU (G / N on each of
 N nodes), every other job as one process that sees all G. Without --gpus, a job is one process and takes the GPU it
-finds, or the CPU. Inside a SLURM job it becomes a step of its own, and may use M minutes of wall time from now: near their end
-`train` saves its state and asks to be queued again. Signals SIGTERM, SIGINT and SIGUSR1 reach every process.
+finds, or the CPU. Inside a SLURM job it becomes a step of its own, and may use M minutes of wall time from now: near
+their end `train` saves its state and asks to be queued again. Signals SIGTERM, SIGINT and SIGUSR1 reach every process.
 
 The job is told LCT_GPUS, the number asked for on a node, which it compares with what it sees, and LCT_DEADLINE, seconds
 since the epoch. LCT_DEVICE=cpu in the environment keeps it off the GPUs (where something else stands in for the card).
