@@ -242,6 +242,18 @@ def test_a_job_without_a_scheduler_sees_the_gpu_it_has_leased_and_no_other(tmp_p
     assert done.returncode == 1 and done.stdout.startswith("error: launch: GPUs: expected 4 or more, found 3")
 
 
+def test_the_workstations_profile_gives_every_job_of_the_gpu_classes_a_gpu(tmp_path):
+    for name in ("Snakefile", "workflow", "config", "lct", "profiles", "reports"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "snakemake", "-n", "-p", "--quiet", "progress", "--config", "scale=smoke"]
+    command += ["--profile", "profiles/default", "--workflow-profile", "profiles/workstation"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    started = [line for line in (done.stdout + done.stderr).splitlines() if "lct.cli.launch" in line]
+    assert len(started) == 14 and all(" --gpus 1 " in line for line in started)
+    profile = yaml.safe_load((ROOT / "profiles/workstation/config.yaml").read_text())
+    assert profile["resources"]["gpu"] >= 2, "no more of them at a time than there are GPUs"
+
+
 def test_every_job_that_may_use_a_gpu_is_started_on_those_it_asked_for():
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         rules = path.read_text().split("rule ")
