@@ -51,7 +51,7 @@ def main(words: list[str] | None = None) -> int:
 
 def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
     job = arguments.job
-    if not re.fullmatch("[a-z_]+", job) or importlib.util.find_spec(f"lct.cli.{job}") is None:
+    if not re.fullmatch("[a-z][a-z0-9_]*", job) or importlib.util.find_spec(f"lct.cli.{job}") is None:
         raise ValueError(f"job: expected a module of lct.cli, such as train, found {job!r}; fix the name")
     if arguments.nodes > 0 and arguments.gpus % arguments.nodes:
         raise ValueError(
