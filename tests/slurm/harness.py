@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from lct.cluster.attempts import ended
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock", "dvc.yaml", ".dvcignore")
 STEPS = 240  # of the training that faults hit: about 12 s on an idle core
@@ -59,7 +61,7 @@ class Controller:
     """One `snakemake` on the submitting host."""
 
     def __init__(self, folder: Path, *words: str, slurm: bool = True, env: dict[str, str] | None = None, wrap=()):
-        words = (*(PROFILES + QUICK if slurm else ("--config", "scale=smoke")), *words)
+        words = (*PROFILES, *QUICK, *words) if slurm else (*words, "--config", "scale=smoke")
         self.folder, self.log = folder, folder / f"controller-{time.monotonic_ns()}.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -130,8 +132,7 @@ def thaw(processes: list[int]) -> None:
 def saved(folder: Path) -> list[str]:
     """What the training's own book says of its attempts: why each ended, and at which step."""
     (book,) = folder.glob("work/smoke/digits-lct/s0/*/attempts.jsonl")
-    lines = [json.loads(line) for line in book.read_text().splitlines()]
-    return [f"{line['reason']} at {line['to_step']}" for line in lines if "reason" in line]
+    return [f"{attempt['reason']} at {attempt['to_step']}" for attempt in ended(book.parent)]
 
 
 def trainers(folder: Path) -> list[int]:
