@@ -297,11 +297,12 @@ def graph(folder: Path) -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="session")
-def scenarios(cluster, undisturbed, tmp_path_factory) -> dict[str, Future]:
-    """The graph and every fault, started; AT_ONCE of them at a time."""
+def scenarios(cluster, request, tmp_path_factory) -> dict[str, Future]:
+    """The graph and, once the local run has finished, every fault, started; AT_ONCE of them at a time."""
     folder = tmp_path_factory.mktemp("slurm")
     with ThreadPoolExecutor(AT_ONCE) as pool:
         started = {GRAPH: pool.submit(graph, project(folder / "graph"))}
+        undisturbed = request.getfixturevalue("undisturbed")
         for name, fault in FAULTS.items():
             copy = untrained(undisturbed, folder / name.replace(" ", "-"))
             started[name] = pool.submit(fault, copy, undisturbed)
