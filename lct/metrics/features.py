@@ -1,6 +1,6 @@
 """Image sets -> features, one reading of the images for every network and protocol."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,14 +28,15 @@ def walk(
     images: ImageSet,
     batch: int,
     limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    starts: Iterable[int] | None = None,
 ) -> Iterator[dict[View, Features]]:
     """Batch after batch of the first `limit` images (all by default), through every network.
 
-    batch: every pass takes this many images, the last one filled up, so results do not depend on how a set is divided.
+    batch:  every pass takes this many images, the last one filled up, so results do not depend on how a set is divided.
+    starts: first indices of the batches to take; by default all.
     """
     qualities = dict.fromkeys(view.jpeg_quality for view in networks)
-    for start, pixels, valid in images.batches(batch, limit):
+    for start, pixels, valid in images.batches(batch, limit, starts):
         treated = {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}
         found = {}
         for view, network in networks.items():
@@ -48,21 +49,12 @@ def walk(
             sure = None if logits is None else confidence(logits[:valid]).cpu()
             found[view] = Features(features[:valid].cpu(), sure)
         yield found
-        if progress is not None:
-            progress(start + valid)
 
 
-def extract(
-    networks: Mapping[View, Network],
-    images: ImageSet,
-    batch: int,
-    limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> dict[View, Features]:
-    """The same for the whole set at once."""
-    parts = list(walk(networks, images, batch, limit, progress))
-    made = {}
-    for view in networks:
+def whole(batches: Iterable[dict[View, Features]]) -> dict[View, Features]:
+    """Batches put together."""
+    parts, made = list(batches), {}
+    for view in parts[0]:
         sure = [part[view].confidence for part in parts]
         scored = all(one is not None for one in sure)
         made[view] = Features(torch.cat([part[view].features for part in parts]), torch.cat(sure) if scored else None)
