@@ -316,6 +316,18 @@ def test_bad_weights_and_too_few_images_end_in_one_line(place):
     assert not (place.folder / "again").exists()
 
 
+def test_clean_fids_second_opinion_can_be_left_out_and_is_no_part_of_the_protocol(place):
+    place.reference()
+    place.sample("a", pictures(50, 2))
+    place.score("a")
+    both = place.values("out/a/authors.json")
+    assert both["values"]["fd_cleanfid"] == pytest.approx(both["values"]["fd"], rel=1e-6)
+    place.settings["protocols"][0]["second_opinion"] = False
+    place.score("a")
+    one = place.values("out/a/authors.json")
+    assert one["values"] == both["values"] | {"fd_cleanfid": None} and one["protocol_hash"] == both["protocol_hash"]
+
+
 def test_settings_files_hold_every_input(place):
     place.reference()
     place.sample("a", pictures(50, 2))

@@ -155,7 +155,7 @@ class Scorer:
         )
         return {
             "fd": distances.frechet(generated, reference.real),
-            "fd_cleanfid": distances.frechet_cleanfid(generated, reference.real),
+            "fd_cleanfid": distances.frechet_cleanfid(generated, reference.real) if protocol_.second_opinion else None,
             "fdr": distances.frechet(generated, reference.reconstructed),
             "precision": prc.precision,
             "recall": prc.recall,

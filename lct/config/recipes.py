@@ -11,7 +11,7 @@ RECIPES = {
     "extractor": 1,
     "train": 1,
     "sample": 1,
-    "score": 2,
+    "score": 3,
     "figure": 1,
     "tables": 2,
     "report": 2,

@@ -111,6 +111,7 @@ class Protocol:
     k: int = 3  # neighbour whose distance is the radius of precision's and recall's balls
     dtype: Literal["float64", "float32", "float16"] = "float64"  # precision of these distances; statistics are float64
     batch: int = 250  # images per pass of the extractor; part of the result's last bit
+    second_opinion: bool = True  # clean-fid's distance beside ours: the root of a D x D matrix for every image set
 
     def __post_init__(self):
         _require(self.num_images >= 2, "protocol.num_images", "2 or more", self.num_images)
