@@ -1,12 +1,13 @@
 # make tables    from nothing to the report of the mini scale        make test      the tests, pip only
-# make test-all  also lint, slow, browser and latex tests (apt)      make lock      resolve requirements.in anew
+# make test-all  also lint, slow, slurm, browser and latex tests (apt)      make lock      resolve requirements.in anew
+# make test-slurm  the tests on a real SLURM alone (root, apt)
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SCALE ?= mini
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header
 
-.PHONY: tables test test-all lint lock schemas bench clean system-packages
+.PHONY: tables test test-all test-slurm lint lock schemas bench clean system-packages
 
 tables: $(INSTALLED)
 	@$(BIN)/snakemake --config scale=$(SCALE)
@@ -17,6 +18,9 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED) system-packages lint
 	@LCT_NO_SKIP=1 $(BIN)/python -m pytest
+
+test-slurm: $(INSTALLED)
+	@LCT_NO_SKIP=1 $(BIN)/python -m pytest tests/slurm
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

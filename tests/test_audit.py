@@ -788,7 +788,7 @@ def test_pages_take_their_numbers_as_they_come():
         "checks": [],
         "chain": [],
     }
-    cost = {"jobs": 0, "seconds": 0.0, "cpu_seconds": 0.0}
+    cost = {"jobs": 0, "starts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0}
     cell = {"id": "t.a.r.fd", "title": "t", "metric": "fd", "state": "ok", "values": [value], "links": {}}
     cell |= {"cost": cost, "faults": [], "unchecked": [], "checked": 0}
     assert "NaN" in page({"scale": "smoke", "cells": [cell], "notes": [], "not_run": []})

@@ -29,8 +29,8 @@ from lct.report.collect import collect
 from lct.report.plots import box_plots
 from lct.report.render import render
 from lct.schedules import Curriculum
-from lct.training.loop import Trainer
 from lct.training.settings import Training
+from lct.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
@@ -109,11 +109,12 @@ def test_spaced_indices_cover_the_whole():
 
 
 # --- temporal differences -----------------------------------------------------------------------------------------
-def test_temporal_differences_follow_their_formula(tmp_path):
+def test_temporal_differences_follow_their_formula():
     """An untrained network answers zero: f(x, sigma) = c_skip x, so the difference is known in closed form."""
     data = 0.5 * torch.randn(40, 2, 4, 4, generator=torch.Generator().manual_seed(0))
-    trainer = Trainer(TRAINING, data, 0, torch.device("cpu"), tmp_path / "state")
-    x, noise, index = (value.double().numpy() for value in trainer.draw(11))
+    trainer = Trainer(TRAINING, data, 0, torch.device("cpu"))
+    drawn = trainer.draw(11)
+    x, noise, index = (value.double().numpy() for value in (drawn.x, drawn.noise, drawn.index))
     sigmas = TRAINING.grid.sigmas(21)
     t, r = (sigmas[index.astype(int) + later][:, None, None, None] for later in (0, 1))
     expected = [0.25 / ((s - 0.002) ** 2 + 0.25) * (x + s * noise) for s in (t, r)]
@@ -208,7 +209,7 @@ def test_equal_settings_give_equal_bytes_and_a_killed_job_goes_on(given, made, t
     monkeypatch.setattr(figure_job, "Trainer", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         figure_job.figure1(arguments)
-    assert not arguments.out.exists() and len(list(tmp_path.rglob("pixels.safetensors"))) == 1
+    assert not arguments.out.exists() and len(list(tmp_path.rglob("pixels/state-*.safetensors"))) == 1
     monkeypatch.undo()
     figure_job.figure1(arguments)
     for first, second in zip((reference.out, *reference.pictures), (arguments.out, *arguments.pictures), strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lct.cli import job
+from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
@@ -20,8 +21,10 @@ from lct.files.hashing import sha256_json
 from lct.files.records import Job
 from lct.files.tensors import pick_rows, read_rows, read_tensors, shape_of
 from lct.report.plots import box_plots
-from lct.training.loop import Trainer, train
+from lct.training.loop import train
 from lct.training.settings import Training
+from lct.training.state import State
+from lct.training.trainer import Trainer
 
 log = logging.getLogger("lct.figure1")
 
@@ -41,7 +44,7 @@ def main() -> int:
 
 
 def figure1(arguments) -> str:
-    settings = arguments.settings
+    settings, stop = arguments.settings, Stop()
     cost, seed = settings["figure"], settings["seed"]
     training = build(Training, settings["training"], "--settings: training")
     device = job.device(arguments.device, training.threads, tf32=training.matmul == "tf32")
@@ -64,7 +67,7 @@ def figure1(arguments) -> str:
         _box("x", "values", "latents x,\nnormalised", _pooled(x, cost["values"])),
     ]
     for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x,\nnormalised", x)):
-        found = _differences(training, data, seed, device, work / f"{name}.safetensors", cost["pairs"])
+        found = _differences(training, data, seed, device, State(work / name, identity), cost["pairs"], stop)
         boxes.append(_box(f"td-{name}", "temporal differences", label, _pooled(found, cost["values"])))
     intervals = training.curriculum.s1
     numbers = {
@@ -126,13 +129,19 @@ def _normalised(pixels: torch.Tensor, sigma_data: float) -> torch.Tensor:
 
 
 def _differences(
-    training: Training, data: torch.Tensor, seed: int, device: torch.device, state: Path, pairs: int
+    training: Training, data: torch.Tensor, seed: int, device: torch.device, state: State, pairs: int, stop: Stop
 ) -> torch.Tensor:
-    """Temporal differences (n, C, H, W) after a training on `data`, of draws that follow those of the training."""
-    trainer = Trainer(training, data, seed, device, state)
-    count = job.counter(trainer.total_steps, f"figure1-{state.stem}")
-    progress = train(trainer, {}, lambda now: count(now.step), stop=lambda: False, save_seconds=300.0)
-    trainer.state.save(progress)  # killed during the second training, the job does not repeat the first
+    """Temporal differences (n, C, H, W) after a training on `data`, of draws that follow those of the training.
+
+    Raises Interrupted, its state saved, when it is asked to stop."""
+    trainer = Trainer(training, data, seed, device)
+    count = job.counter(trainer.total_steps, f"figure1-{state.folder.name}")
+    progress = train(trainer, state, {}, lambda now: count(now.step), stop, save_seconds=300.0)
+    if progress.step < trainer.total_steps:
+        stop.leave()
+        raise job.Interrupted(f"state saved at step {progress.step} of {trainer.total_steps} ({stop.reason})")
+    # Killed during the second training, the job does not repeat the first.
+    state.save(progress, trainer.tensors(), wait=True)
     steps = range(progress.step, progress.step + -(-pairs // training.batch))
     return torch.cat([trainer.temporal_difference(step).cpu() for step in steps])
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import audit_verbs, lineage_verbs, verbs
+from lct.cli import audit_verbs, cluster_verbs, lineage_verbs, verbs
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,14 @@ VERBS = {
     "status": Verb(
         "what is computed, and how far running trainings are",
         verbs.status,
-        verbs.plan_arguments,
-        "lct status --scale mini",
+        cluster_verbs.status_arguments,
+        "lct status --scale mini --watch",
+    ),
+    "doctor": Verb(
+        "is this machine, or the cluster of a profile, fit for a run?",
+        cluster_verbs.doctor,
+        cluster_verbs.doctor_arguments,
+        "lct doctor --profile profiles/slurm --scale paper",
     ),
     "report": Verb(
         "render the report from whatever cells exist", verbs.report, verbs.report_arguments, "lct report --scale mini"

@@ -2,10 +2,12 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from lct.cli import job
 from lct.cli.audit_verbs import page
+from lct.cluster.costs import costs
 from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
 from lct.files.atomic import write_text
@@ -26,8 +28,11 @@ def report(arguments) -> str:
     record = Job("report", {"recipe": RECIPES["report"]}, inputs={"tables": arguments.tables})
     up = os.path.relpath(Path.cwd(), arguments.files[0].parent)
     tables = read(arguments.tables)
-    contents = render(tables, Path.cwd(), up)
-    contents["audit.html"] = page(Plan(Path.cwd(), {"scale": tables["scale"]}), Path.cwd(), tables)
+    dataset = {"dataset": own.group(1)} if (own := re.search(r"/dataset-([a-z0-9_-]+)/", str(arguments.tables))) else {}
+    plan = Plan(Path.cwd(), {"scale": tables["scale"], **dataset})
+    spent = costs(plan, Path.cwd(), [run for run in tables["runs"] if run in plan.runs])
+    contents = render(tables, Path.cwd(), up, spent)
+    contents["audit.html"] = page(plan, Path.cwd(), tables)
     for path in arguments.files:
         write_text(path, contents[path.name])
     record.record(arguments.files)

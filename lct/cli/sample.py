@@ -1,8 +1,23 @@
-"""sample: the images of every sampler of one (run, seed), from its weights through the autoencoder's decoder."""
+"""sample: the images of every sampler of one (run, seed), from its weights through the autoencoder's decoder.
 
-from collections.abc import Iterable
-from functools import partial
+An image is a function of (draw, index) within its fixed batch, so batches are dealt out to one process per GPU of the
+job and written in order: the same bytes for any number of processes.
+"""
+
+import functools
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,12 +35,13 @@ from lct.networks.precondition import consistency
 from lct.networks.settings import Network, Scaling
 from lct.networks.unet import UNet
 from lct.networks.weights import load
-from lct.sampling.generate import generate
+from lct.sampling.generate import generate, starts
 from lct.sampling.samplers import Denoiser
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
 
 SAMPLERS = {"consistency": ConsistencySampler, "ode": OdeSampler}
+AHEAD = 2  # batches for each process that may wait to be written
 
 
 def main() -> int:
@@ -34,38 +50,133 @@ def main() -> int:
     parser.add_argument("--statistics", type=Path, required=True, help="mean and standard deviation of the latents")
     parser.add_argument("--autoencoder", type=Path, required=True, help="diffusers folder of the autoencoder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write: {weights}/{sampler}/d{draw}.zip")
+    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
     arguments = parser.parse_args()
     return job.run(lambda: sample(arguments))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What images are made from; picklable, so that another process can read it too."""
+
+    settings: dict[str, Any]
+    train: Path
+    statistics: Path
+    autoencoder: Path
+
+
+Item = tuple[str, str, int, int]  # weights, sampler, draw, first index: one batch
+
+
+class Studio:
+    """Makes batches on one device; keeps the network it used last."""
+
+    def __init__(self, source: Source, device: torch.device):
+        settings = source.settings
+        self.source, self.device = source, device
+        self.sampling = build(Sampling, settings["sampling"], "--settings: sampling")
+        self.noise_grid = build(NoiseGrid, settings["grid"], "--settings: grid")
+        self.statistics = Statistics.from_tensors(read_tensors(source.statistics))
+        self.autoencoder = vae.load(source.autoencoder, device)
+        self.model = functools.lru_cache(maxsize=1)(self._model)
+
+    def batch(self, item: Item) -> list[np.ndarray]:
+        weights, name, draw, start = item
+        given = self.source.settings["samplers"][name]
+        sampler = build(SAMPLERS[given["kind"]], given, f"--settings: samplers.{name}")
+        f, shape = self.model(weights)
+        values = (self.sampling, self.noise_grid, draw, shape, self.device)
+        return list(generate(f, self.decode, sampler, *values, batches=(start,)))
+
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        latents, batch = self.statistics.denormalise(x), self.source.settings["encoding"]["batch"]
+        return np.stack(list(vae.decode(self.autoencoder, latents, batch, self.sampling.rounding)))
+
+    def _model(self, weights: str) -> tuple[Denoiser, tuple[int, int, int]]:
+        """The consistency function of stored weights, and the shape (C, H, W) of its latents."""
+        path, settings = self.source.train / f"{weights}.safetensors", self.source.settings
+        network = build(Network, settings["network"], "--settings: network")
+        scaling = build(Scaling, settings["scaling"], "--settings: scaling")
+        channels, height, width = read_metadata(path)["latent_shape"]
+        model = load(UNet(network, channels, height), read_tensors(path), str(path)).to(self.device).eval()
+        return functools.partial(consistency, model, scaling=scaling), (channels, height, width)
 
 
 def sample(arguments) -> str:
     settings = arguments.settings
     sampling = build(Sampling, settings["sampling"], "--settings: sampling")
-    noise_grid = build(NoiseGrid, settings["grid"], "--settings: grid")
     device = job.device(arguments.device, sampling.threads, tf32=sampling.matmul == "tf32")
-    statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
-    autoencoder = vae.load(arguments.autoencoder, device)
-
-    def decode(x: torch.Tensor) -> np.ndarray:
-        latents, batch = statistics.denormalise(x), settings["encoding"]["batch"]
-        return np.stack(list(vae.decode(autoencoder, latents, batch, sampling.rounding)))
-
-    for weights, name in settings["wanted"]:
-        values = settings["samplers"][name]
-        sampler = build(SAMPLERS[values["kind"]], values, f"--settings: samplers.{name}")
-        path = arguments.train / f"{weights}.safetensors"
-        f, shape = _model(path, settings, device)
-        for draw in sampling.draws:
-            inputs = {"weights": path, "statistics": arguments.statistics}
+    source = Source(settings, arguments.train, arguments.statistics, arguments.autoencoder)
+    sets = [(weights, name, draw) for weights, name in settings["wanted"] for draw in sampling.draws]
+    items = [(*one, start) for one in sets for start in starts(sampling)]
+    with _batches(source, items, device, arguments.workers) as batches:
+        for weights, name, draw in sets:
+            inputs = {"weights": arguments.train / f"{weights}.safetensors", "statistics": arguments.statistics}
             inputs |= {file: arguments.autoencoder / file for file in AUTOENCODER_FILES}
             record = Job("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
             out = arguments.out / weights / name / f"d{draw}.zip"
-            images = generate(f, decode, sampler, sampling, noise_grid, draw, shape, device)
+            images = chain.from_iterable(islice(batches, len(starts(sampling))))
             _write(job.progress(images, sampling.count, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
             record.record([out])
     run, seed = arguments.out.parts[-2:]
     names = ", ".join(name for _, name in settings["wanted"])
     return f"sample {run} {seed}: {sampling.count} images each by {names}"
+
+
+@contextmanager
+def _batches(
+    source: Source, items: list[Item], device: torch.device, workers: int | None
+) -> Iterator[Iterator[list[np.ndarray]]]:
+    """The batches of `items`, in their order, made in this process or in `workers` others."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers: expected 1 or more, found {workers}; leave it out for one per GPU")
+    gpus = (job.asked_gpus() or torch.cuda.device_count()) if device.type == "cuda" and device.index is None else 1
+    count = min(workers or gpus, len(items))
+    if count == 1:
+        yield map(Studio(source, device).batch, items)
+        return
+    context = multiprocessing.get_context("spawn")  # a GPU cannot be used in a forked process
+    devices = context.SimpleQueue()
+    for number in range(count):
+        devices.put(f"cuda:{number % gpus}" if device.type == "cuda" and gpus > 1 else str(device))
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_open_studio, initargs=(source, devices))
+    try:
+        yield _in_order(pool, items, count * AHEAD)
+    except BrokenProcessPool as error:
+        raise ValueError("worker: expected it to finish, found it killed; run the same command again") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, items: list[Item], ahead: int) -> Iterator[list[np.ndarray]]:
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(_make, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+_STUDIOS: list[Studio] = []  # of a worker: one
+
+
+def _open_studio(source: Source, devices) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sampling = build(Sampling, source.settings["sampling"], "--settings: sampling")
+    _STUDIOS.append(Studio(source, job.device(devices.get(), sampling.threads, tf32=sampling.matmul == "tf32")))
+
+
+def _make(item: Item) -> list[np.ndarray]:
+    return _STUDIOS[0].batch(item)
+
+
+def _end_with_parent() -> None:
+    """A worker whose job was killed would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _write(images: Iterable[np.ndarray], out: Path, shown: int) -> None:
@@ -76,15 +187,6 @@ def _write(images: Iterable[np.ndarray], out: Path, shown: int) -> None:
     with imageset.ImageSet(out) as written, atomic(grid(str(out))) as temporary:
         shown = min(shown, len(written))
         imageset.write_grid(temporary, written.array(0, shown), columns=min(8, shown), scale=2)
-
-
-def _model(path: Path, settings: dict, device: torch.device) -> tuple[Denoiser, tuple[int, int, int]]:
-    """The consistency function of stored weights, and the shape (C, H, W) of its latents."""
-    network = build(Network, settings["network"], "--settings: network")
-    scaling = build(Scaling, settings["scaling"], "--settings: scaling")
-    channels, height, width = read_metadata(path)["latent_shape"]
-    model = load(UNet(network, channels, height), read_tensors(path), str(path)).to(device).eval()
-    return partial(consistency, model, scaling=scaling), (channels, height, width)
 
 
 if __name__ == "__main__":

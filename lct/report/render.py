@@ -18,15 +18,16 @@ TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
 UP = "../.."  # from reports/{scale}/ to the project's root, for links in Markdown
 
 
-def render(tables: dict[str, Any], root: Path, up: str = UP) -> dict[str, str]:
+def render(tables: dict[str, Any], root: Path, up: str = UP, costs: dict[str, str] | None = None) -> dict[str, str]:
     """File name -> content of the whole report.
 
     tables: the dict in tables.json; ValueError with one line if it is not one.
     root:   the folder that the paths in `tables` start from. Files missing there are shown as "not available".
     up:     from the report's folder to that folder.
+    costs:  run -> what it has cost, in words; differs by machine, so not part of `tables`.
     """
     check(tables)
-    shown = report(tables, root)
+    shown = report(tables | {"costs": costs or {}}, root)
     return {
         "index.html": html(shown),
         "report.md": markdown(shown, up),
