@@ -9,7 +9,7 @@ RECIPES = {
     "autoencoder": 1,
     "encode": 2,
     "extractor": 1,
-    "train": 1,
+    "train": 2,
     "sample": 1,
     "score": 3,
     "figure": 1,

@@ -6,6 +6,7 @@ taken, and several processes take the same steps as one, up to the rounding of t
 """
 
 import copy
+import functools
 import math
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lct.data.resident import Stored
 from lct.losses import perceptual
 from lct.losses.objective import Terms, consistency_terms, denoising_terms, perturb, selects
 from lct.losses.transport import pair
@@ -21,9 +23,11 @@ from lct.networks.unet import UNet
 from lct.schedules import target_rate
 from lct.streams import generator
 from lct.training import draws
+from lct.training.ahead import Ahead
 from lct.training.ema import Averages
+from lct.training.flat import Flat
 from lct.training.settings import Optimiser, Training
-from lct.training.world import ALONE, Gradients, World
+from lct.training.world import ALONE, World
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 OPTIMISERS = {"radam": torch.optim.RAdam, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -57,6 +61,10 @@ class Batch:
         columns = (self.rows, self.x, self.noise, self.index)
         return [Batch(*parts, self.selected) for parts in zip(*(c.split(size) for c in columns), strict=True)]
 
+    def tensors(self) -> list[Tensor]:
+        """Those that may be on a GPU."""
+        return [self.x, self.noise]
+
 
 class Trainer:
     """One training of one seed, on this rank: the network, its averages and the optimiser.
@@ -64,7 +72,16 @@ class Trainer:
     Computes in the dtype of the latents, float32 in every run. Rank 0 alone keeps the averages.
     """
 
-    def __init__(self, settings: Training, latents: Tensor, seed: int, device: torch.device, world: World = ALONE):
+    def __init__(
+        self,
+        settings: Training,
+        latents: Tensor | Stored,
+        seed: int,
+        device: torch.device,
+        world: World = ALONE,
+        ahead: bool = True,
+    ):
+        """ahead: whether a thread makes the next step's draws while a step computes; the result is the same."""
         self.settings, self.seed, self.device, self.world = settings, seed, device, world
         self.latents = latents.to(device)
         count, channels, height, _ = latents.shape
@@ -82,24 +99,25 @@ class Trainer:
         self.target_pass = self.online_pass
         if self.target is not self.network:
             self.target_pass = torch.compile(self.target) if settings.compile else self.target
-        self.averages = Averages(self.network, settings.emas if world.first else ())
-        self.optimiser = _optimiser(settings.optimiser, self.network)
-        self.gradients = Gradients(self.network, terms=3) if world.size > 1 else None
+        self.flat = Flat(self.network, terms=3)
+        self.averages = Averages(self.flat, settings.emas if world.first else ())
+        self.optimiser = _optimiser(settings.optimiser, self.flat)
         self.distance = perceptual.load(device) if settings.objective.loss == "e-latent-lpips" else None
         self.watch = Watch(device)
-        self._stage: Stage | None = None
+        self._stage = functools.lru_cache(maxsize=2)(self._make_stage)  # a step's and the next one's
+        self._ahead = Ahead(self.draw, Batch.tensors, self.total_steps, device) if ahead else None
 
     def stage(self, step: int) -> Stage:
         """Intervals, grid and c at a step; made anew only when the curriculum moves on."""
+        return self._stage(self.settings.curriculum.intervals(step, self.schedule_steps))
+
+    def _make_stage(self, intervals: int) -> Stage:
         s = self.settings
-        intervals = s.curriculum.intervals(step, self.schedule_steps)
-        if self._stage is None or self._stage.intervals != intervals:
-            sigmas = s.grid.sigmas(intervals + 1)
-            probabilities = s.index.probabilities(sigmas, include_last=s.objective.kind == "denoising")
-            dimension = math.prod(self.latents.shape[1:])
-            c = s.objective.scale.c(intervals, s.curriculum.s0, dimension, s.grid)
-            self._stage = Stage(intervals, torch.from_numpy(sigmas).to(self.latents.dtype), probabilities, c)
-        return self._stage
+        sigmas = s.grid.sigmas(intervals + 1)
+        probabilities = s.index.probabilities(sigmas, include_last=s.objective.kind == "denoising")
+        dimension = math.prod(self.latents.shape[1:])
+        c = s.objective.scale.c(intervals, s.curriculum.s0, dimension, s.grid)
+        return Stage(intervals, torch.from_numpy(sigmas).to(self.latents.dtype), probabilities, c)
 
     def draw(self, step: int) -> Batch:
         """This rank's share of what a step draws. Transport couples whole groups, so as within the whole batch."""
@@ -165,18 +183,16 @@ class Trainer:
 
     def backward(self, step: int) -> Terms:
         """Gradients of the whole batch's objective, in every parameter's grad, and its terms."""
-        if self.gradients is not None:
-            self.gradients.zero()
+        self.flat.zero_gradient()
+        drawn = self.draw(step) if self._ahead is None else self._ahead.get(step)
         parts = []
-        for batch in self.draw(step).cut(self.settings.micro_batch):
+        for batch in drawn.cut(self.settings.micro_batch):
             terms = self.terms(step, batch)
             terms.total.backward()
             parts.append(Terms(terms.total.detach(), terms.consistency, terms.diffusion, terms.samples))
         samples = torch.cat([part.samples for part in parts])
         sums = [sum(getattr(p, name) for p in parts) for name in ("total", "consistency", "diffusion")]
-        if self.gradients is not None:
-            sums = self.gradients.sum(self.world, sums)
-        return Terms(*sums, samples)
+        return Terms(*self.flat.sum(self.world, sums), samples)
 
     def step(self, step: int, measure_gradient: bool) -> tuple[Terms, Tensor | None]:
         """One optimiser step; returns the terms and, if asked for, the gradient's norm."""
@@ -190,8 +206,6 @@ class Trainer:
         elif measure_gradient:
             norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         self.optimiser.step()
-        if self.gradients is None:
-            self.optimiser.zero_grad(set_to_none=True)
         self._move_target(step)
         self.averages.update()
         return terms, norm
@@ -265,10 +279,9 @@ class Watch:
         return None if step < 0 or self._samples is None else (step, ~torch.isfinite(self._samples).cpu())
 
 
-def _optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optimizer:
-    trained = [p for p in network.parameters() if p.requires_grad]
+def _optimiser(settings: Optimiser, flat: Flat) -> torch.optim.Optimizer:
     return OPTIMISERS[settings.name](
-        trained,
+        [flat.values],
         lr=settings.learning_rate.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
