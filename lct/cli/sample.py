@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -28,6 +29,7 @@ from lct.config.schema import build
 from lct.data import autoencoder as vae
 from lct.data import imageset
 from lct.data.latents import Statistics
+from lct.data.threads import in_order
 from lct.files.atomic import atomic, write_json
 from lct.files.records import Job
 from lct.files.tensors import read_metadata, read_tensors
@@ -99,7 +101,7 @@ class Studio:
         scaling = build(Scaling, settings["scaling"], "--settings: scaling")
         channels, height, width = read_metadata(path)["latent_shape"]
         model = load(UNet(network, channels, height), read_tensors(path), str(path)).to(self.device).eval()
-        return functools.partial(consistency, model, scaling=scaling), (channels, height, width)
+        return partial(consistency, model, scaling=scaling), (channels, height, width)
 
 
 def sample(arguments) -> str:
@@ -115,7 +117,9 @@ def sample(arguments) -> str:
             inputs |= {file: arguments.autoencoder / file for file in AUTOENCODER_FILES}
             record = Job("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
             out = arguments.out / weights / name / f"d{draw}.zip"
-            images = chain.from_iterable(islice(batches, len(starts(sampling))))
+            # while a thread encodes the images of one batch, the next one is made
+            encoded = in_order((partial(_encode, batch) for batch in islice(batches, len(starts(sampling)))), 1, AHEAD)
+            images = chain.from_iterable(encoded)
             _write(job.progress(images, sampling.count, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
             record.record([out])
     run, seed = arguments.out.parts[-2:]
@@ -179,7 +183,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _write(images: Iterable[np.ndarray], out: Path, shown: int) -> None:
+def _encode(batch: list[np.ndarray]) -> list[imageset.Picture]:
+    return [imageset.encode(image) for image in batch]
+
+
+def _write(images: Iterable[imageset.Picture], out: Path, shown: int) -> None:
     """An image set, its manifest and its preview."""
     with atomic(out) as temporary:
         described = imageset.write_imageset(temporary, images, name=out.name)

@@ -12,7 +12,7 @@ RECIPES = {
     "train": 2,
     "sample": 1,
     "score": 3,
-    "figure": 1,
+    "figure": 2,
     "tables": 2,
     "report": 2,
 }

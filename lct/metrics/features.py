@@ -1,13 +1,15 @@
 """Image sets -> features, one reading of the images for every network and protocol."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lct.data.imageset import ImageSet
+from lct.data.threads import in_order, readers
 from lct.metrics.distances import confidence
 from lct.metrics.images import jpeg, to_network
 from lct.metrics.network import Network
@@ -34,9 +36,10 @@ def walk(
 
     batch: every pass takes this many images, the last one filled up, so results do not depend on how a set is divided.
     """
-    qualities = dict.fromkeys(view.jpeg_quality for view in networks)
-    for start, pixels, valid in images.batches(batch, limit):
-        treated = {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}
+    qualities = list(dict.fromkeys(view.jpeg_quality for view in networks))
+    count, threads = len(images) if limit is None else min(limit, len(images)), readers()
+    tasks = (partial(_read, images, start, batch, count, qualities) for start in range(0, count, batch))
+    for start, treated, valid in in_order(tasks, threads, waiting=threads + 1):
         found = {}
         for view, network in networks.items():
             features, logits = network(to_network(treated[view.jpeg_quality], network.device))
@@ -50,6 +53,14 @@ def walk(
         yield found
         if progress is not None:
             progress(start + valid)
+
+
+def _read(
+    images: ImageSet, start: int, batch: int, count: int, qualities: Iterable[int | None]
+) -> tuple[int, dict[int | None, np.ndarray], int]:
+    """(first index, quality -> (batch, H, W, 3) images, how many of them count): a batch as the networks see it."""
+    pixels, valid = images.batch(start, batch, count)
+    return start, {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}, valid
 
 
 def extract(
