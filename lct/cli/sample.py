@@ -117,9 +117,7 @@ def sample(arguments) -> str:
             inputs |= {file: arguments.autoencoder / file for file in AUTOENCODER_FILES}
             record = Job("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
             out = arguments.out / weights / name / f"d{draw}.zip"
-            # while a thread encodes the images of one batch, the next one is made
-            encoded = in_order((partial(_encode, batch) for batch in islice(batches, len(starts(sampling)))), 1, AHEAD)
-            images = chain.from_iterable(encoded)
+            images = encoded(islice(batches, len(starts(sampling))))
             _write(job.progress(images, sampling.count, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
             record.record([out])
     run, seed = arguments.out.parts[-2:]
@@ -181,6 +179,11 @@ def _end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[imageset.Picture]:
+    """The images of `batches`, ready to be written: while a thread encodes those of one batch, the next one is made."""
+    return chain.from_iterable(in_order((partial(_encode, batch) for batch in batches), 1, AHEAD))
 
 
 def _encode(batch: list[np.ndarray]) -> list[imageset.Picture]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lct.training.flat import Flat
+from lct.training.flat import Flat, pieces
 
 
 class Averages:
@@ -16,12 +16,15 @@ class Averages:
     def __init__(self, flat: Flat, rates: tuple[float, ...]):
         self._flat = flat
         self._averages = {rate: flat.values.detach().clone() for rate in rates}
+        weights = [1.0 - rate for rate in rates]
+        parts = zip(*map(pieces, (flat.values.detach(), *self._averages.values())), strict=True)
+        self._parts = [(online, list(zip(averages, weights, strict=True))) for online, *averages in parts]
 
     @torch.no_grad()
     def update(self) -> None:
-        online = self._flat.values.detach()
-        for rate, average in self._averages.items():
-            average.lerp_(online, 1.0 - rate)
+        for online, averages in self._parts:
+            for average, weight in averages:
+                average.lerp_(online, weight)
 
     def weights(self, rate: float) -> dict[str, Tensor]:
         """All tensors of the averaged network, ready to be stored."""

@@ -11,6 +11,13 @@ from torch import Tensor, nn
 from lct.training.world import World
 
 ALIGNED = 16  # elements: each parameter starts on a cache line, as a tensor of its own would
+PIECE = 1 << 17  # elements of a CPU's piece: half a megabyte, so that a few of them stay in a core's cache
+
+
+def pieces(buffer: Tensor) -> tuple[Tensor, ...]:
+    """A long tensor in parts that several operations should pass over one after the other; on a GPU it is one part, as
+    there every operation costs a launch."""
+    return buffer.split(PIECE) if buffer.device.type == "cpu" else (buffer,)
 
 
 class Flat:

@@ -26,11 +26,16 @@ from lct.training import draws
 from lct.training.ahead import Ahead
 from lct.training.ema import Averages
 from lct.training.flat import Flat
+from lct.training.radam import RAdam
 from lct.training.settings import Optimiser, Training
 from lct.training.world import ALONE, World
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-OPTIMISERS = {"radam": torch.optim.RAdam, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMISERS = {
+    "radam": RAdam,
+    "adam": functools.partial(torch.optim.Adam, foreach=True),
+    "adamw": functools.partial(torch.optim.AdamW, foreach=True),
+}
 PARTS = ("network", "average", "target", "optimiser")  # of a state: first words of its tensors' names
 
 
@@ -79,9 +84,10 @@ class Trainer:
         seed: int,
         device: torch.device,
         world: World = ALONE,
-        ahead: bool = True,
+        ahead: bool | None = None,
     ):
-        """ahead: whether a thread makes the next step's draws while a step computes; the result is the same."""
+        """ahead: whether a thread makes the next step's draws while a step computes; the result is the same. By default
+        where a GPU computes; on a CPU the thread takes from the step what it saves."""
         self.settings, self.seed, self.device, self.world = settings, seed, device, world
         self.latents = latents.to(device)
         count, channels, height, _ = latents.shape
@@ -105,6 +111,7 @@ class Trainer:
         self.distance = perceptual.load(device) if settings.objective.loss == "e-latent-lpips" else None
         self.watch = Watch(device)
         self._stage = functools.lru_cache(maxsize=2)(self._make_stage)  # a step's and the next one's
+        ahead = device.type == "cuda" if ahead is None else ahead
         self._ahead = Ahead(self.draw, Batch.tensors, self.total_steps, device) if ahead else None
 
     def stage(self, step: int) -> Stage:
@@ -286,7 +293,6 @@ def _optimiser(settings: Optimiser, flat: Flat) -> torch.optim.Optimizer:
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,
-        foreach=True,
     )
 
 
