@@ -454,7 +454,7 @@ def test_mixed_precision_changes_products_only(tmp_path):
 def test_compilation_wraps_what_a_step_calls_and_nothing_else(tmp_path, monkeypatch):
     compiled = []
 
-    def compile(network):
+    def compile(network, mode=None):
         compiled.append(network)
         return lambda *inputs: network(*inputs)
 

@@ -6,6 +6,7 @@ a row is normalised by itself.
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lct.data.latents import Statistics
+from lct.data.latents import PART, Statistics
 from lct.files.tensors import map_tensor, shape_of
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,12 @@ def load(path: Path, statistics: Statistics, device: torch.device, where: Where 
     raw = map_tensor(path, "latents")
     stored = Stored(raw, statistics, device)
     return stored if where == "file" else statistics.normalise(raw).to(device)
+
+
+def parts(latents: Tensor | Stored) -> Iterator[Tensor]:
+    """Latents a few at a time."""
+    for rows in torch.arange(len(latents)).split(PART):
+        yield latents[rows.to(latents.device)]
 
 
 def free_memory(device: torch.device) -> int | None:

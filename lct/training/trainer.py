@@ -8,6 +8,8 @@ taken, and several processes take the same steps as one, up to the rounding of t
 import copy
 import functools
 import math
+import os
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,10 +103,12 @@ class Trainer:
         self.network = self.network.to(device, latents.dtype, memory_format=self.memory_format).train()
         self.target = _target_network(settings, self.network)
         # what a step calls: the same weights, so that averages, optimiser and state know nothing of compilation
-        self.online_pass = torch.compile(self.network) if settings.compile else self.network
+        check_device(settings, device)
+        compiled = functools.partial(torch.compile, mode="reduce-overhead" if settings.cuda_graphs else None)
+        self.online_pass = compiled(self.network) if settings.compile else self.network
         self.target_pass = self.online_pass
         if self.target is not self.network:
-            self.target_pass = torch.compile(self.target) if settings.compile else self.target
+            self.target_pass = compiled(self.target) if settings.compile else self.target
         self.flat = Flat(self.network, terms=3)
         self.averages = Averages(self.flat, settings.emas if world.first else ())
         self.optimiser = _optimiser(settings.optimiser, self.flat)
@@ -145,7 +149,12 @@ class Trainer:
             selected = int(selects(index, stage.intervals + 1, s.objective.diffusion.threshold).sum())
         return Batch(rows[mine], x[own], noise[own], index[mine], selected)
 
-    def f(self, network: nn.Module, x: Tensor, sigma: Tensor, dropout: torch.Generator) -> Tensor:
+    def dropout(self, step: int, stream: str) -> torch.Generator | None:
+        """Which units a pass drops; None where none are."""
+        drops = self.settings.network.dropout > 0
+        return generator(self.seed, stream, step, device=self.device) if drops else None
+
+    def f(self, network: nn.Module, x: Tensor, sigma: Tensor, dropout: torch.Generator | None) -> Tensor:
         """f(x, sigma) in the dtype of x; with mixed precision, the products inside the network are bfloat16."""
         mixed = self.settings.mixed_precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
@@ -160,8 +169,7 @@ class Trainer:
         x, index = batch.x, batch.index
         t = stage.sigmas[index].to(self.device)
         sigma_data = s.scaling.sigma_data
-        dropout = generator(self.seed, "dropout", step, device=self.device)
-        f = self.f(self.online_pass, perturb(x, batch.noise, t), t, dropout)
+        f = self.f(self.online_pass, perturb(x, batch.noise, t), t, self.dropout(step, "dropout"))
         if s.objective.kind == "denoising":
             return denoising_terms(s.objective, f, x, t, stage.c, sigma_data, batch=s.batch)
         r = stage.sigmas[index + 1].to(self.device)
@@ -176,20 +184,20 @@ class Trainer:
     def target_answer(self, step: int, x: Tensor, noise: Tensor, r: Tensor) -> Tensor:
         """f^-(x_r, r), without gradient."""
         stream = "dropout" if self.settings.objective.shared_dropout else "target-dropout"
-        dropout = generator(self.seed, stream, step, device=self.device)
-        return self.f(self.target_pass, perturb(x, noise, r), r, dropout)
+        return self.f(self.target_pass, perturb(x, noise, r), r, self.dropout(step, stream))
 
     @torch.no_grad()
     def temporal_difference(self, step: int) -> Tensor:
         """f(x_t, t) - f^-(x_r, r) (b, C, H, W) of a step's draw, by the present weights: what the loss is a size of."""
         stage, batch = self.stage(step), self.draw(step)
         t, r = (stage.sigmas[i].to(self.device) for i in (batch.index, batch.index + 1))
-        dropout = generator(self.seed, "dropout", step, device=self.device)
-        f = self.f(self.online_pass, perturb(batch.x, batch.noise, t), t, dropout)
+        f = self.f(self.online_pass, perturb(batch.x, batch.noise, t), t, self.dropout(step, "dropout"))
         return f - self.target_answer(step, batch.x, batch.noise, r)
 
     def backward(self, step: int) -> Terms:
         """Gradients of the whole batch's objective, in every parameter's grad, and its terms."""
+        if self.settings.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step's passes gave may be written over
         self.flat.zero_gradient()
         drawn = self.draw(step) if self._ahead is None else self._ahead.get(step)
         parts = []
@@ -284,6 +292,22 @@ class Watch:
         """The step and which of this rank's samples (b,) were not finite; None when all is well."""
         step = int(self._step)
         return None if step < 0 or self._samples is None else (step, ~torch.isfinite(self._samples).cpu())
+
+
+def check_device(settings: Training, device: torch.device) -> None:
+    """Refuse what a device or its tools cannot do, before any work. Nothing is replaced in silence: a compiled network
+    and one in bfloat16 give other last bits than the settings would say."""
+    if settings.compile and shutil.which(compiler := os.environ.get("CXX", "g++")) is None:
+        raise ValueError(
+            f"training.compile: expected a C++ compiler for torch.compile, found no {compiler}; install one (on Debian "
+            "and Ubuntu: apt-get install g++), set CXX, or set compile: false"
+        )
+    if settings.mixed_precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(
+            f"training.mixed_precision: expected a GPU with bfloat16, found {name}; set it to off, or use one from "
+            "Ampere (A100) on"
+        )
 
 
 def _optimiser(settings: Optimiser, flat: Flat) -> torch.optim.Optimizer:
