@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from contest.growth import growth, memory, peak
+from contest.rates import rates
 from contest.sampling import sampling
 from contest.scoring import scoring
 from contest.training import sizes, stages, training
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="images that are sampled (default: 1000)")
     parser.add_argument("--scored", type=int, default=5000, help="images that are scored (default: 5000)")
     parser.add_argument(
-        "--skip", nargs="*", default=[], help="switches, or `training`, `sampling`, `scoring`, `growth`"
+        "--skip", nargs="*", default=[], help="switches, or `training`, `sampling`, `scoring`, `rates`, `growth`"
     )
     parser.add_argument("--out", type=Path, default=Path("work/bench/speed.json"))
     parser.add_argument("--memory", choices=("ours", "baseline"), help=argparse.SUPPRESS)
@@ -52,17 +53,14 @@ def main() -> None:
     machine |= {"model": cpu_model(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     machine["load_averages_at_start"] = [round(value, 1) for value in os.getloadavg()]
     rows: list[Row] = []
-    made: dict[str, Any] = {"machine": machine, "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "rates": {}}
+    made: dict[str, Any] = {"machine": machine, "command": [Path(sys.argv[0]).name, *sys.argv[1:]], "rates": []}
     with tempfile.TemporaryDirectory(prefix="lct-bench-") as name:
         folder = Path(name)
         if "training" not in arguments.skip:
             for number, size in enumerate(sizes(device)):
                 (folder / str(number)).mkdir()
-                found, rate = training(
-                    size, device, folder / str(number), arguments.repeats, arguments.steps, arguments.skip
-                )
-                rows += found
-                made["rates"].setdefault("training", []).append(rate)
+                where = folder / str(number)
+                rows += training(size, device, where, arguments.repeats, arguments.steps, arguments.skip)
                 made.setdefault("stages_ms", {})[size.name] = stages(size, device, 30)
             for what in ("ours", "baseline"):
                 title = f"{sizes(device)[-1].name}: peak of {what}, beyond the libraries"
@@ -75,13 +73,13 @@ def main() -> None:
             ):
                 rows.append(Row(part, title, note=f"not measured: no GPU; {AGAIN}"))
         if "sampling" not in arguments.skip:
-            found, rate = sampling(sizes(device)[0], device, folder, arguments.repeats, arguments.images, 16)
-            rows += found
-            made["rates"]["sampling"] = [rate]
+            rows += sampling(sizes(device)[0], device, folder, arguments.repeats, arguments.images)
         if "scoring" not in arguments.skip:
-            found, rate = scoring(device, folder, arguments.repeats, arguments.scored, 16)
+            found, scored = scoring(device, folder, arguments.repeats, arguments.scored)
             rows += found
-            made["rates"]["scoring"] = [rate]
+            made["rates"].append(scored)
+        if "rates" not in arguments.skip:
+            made["rates"] += rates(sizes(device), device, folder, 3)
         if "growth" not in arguments.skip:
             made["growth"] = growth(device, 3)
     made["machine"]["load_averages_at_end"] = [round(value, 1) for value in os.getloadavg()]

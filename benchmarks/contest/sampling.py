@@ -1,6 +1,5 @@
 """Sampling, decoding and writing images."""
 
-import statistics
 from collections.abc import Iterator
 from functools import partial
 from itertools import chain
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from contest import authors
+from contest.rates import SIDE
 from contest.training import Size
 from contest.turns import Row, Turns
 from lct.cli.sample import encoded
@@ -23,9 +23,7 @@ from lct.sampling.settings import ConsistencySampler, Sampling
 from lct.training.trainer import Trainer
 
 
-def sampling(
-    size: Size, device: torch.device, folder: Path, repeats: int, count: int, side: int
-) -> tuple[list[Row], dict]:
+def sampling(size: Size, device: torch.device, folder: Path, repeats: int, count: int) -> list[Row]:
     """One-step sampling, decoding and writing of `count` images."""
     model = vae.create(TrainedAutoencoder()).to(device).eval().requires_grad_(False)
     z, stats = size.latents()
@@ -63,9 +61,8 @@ def sampling(
     turns.forget_first()
     same = (folder / "ours0").read_bytes() == (folder / "in turn0").read_bytes()
     rows = [
-        turns.row("sampling", f"{count} images of {side} pixels: baseline / ours", "ours", "baseline", count),
+        turns.row("sampling", f"{count} images of {SIDE} pixels: baseline / ours", "ours", "baseline", count),
         turns.row("sampling", "  ours, encoding after decoding / ours", "ours", "in turn", count),
     ]
     rows[1].note = "same bytes" if same else "OTHER BYTES"
-    seconds = statistics.median(turns.wall["ours"])
-    return rows, {"images_per_second": count / seconds, "side": side, "evaluations": how.nfe, "what": size.name}
+    return rows

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
 from contest import authors
+from contest.rates import SIDE
 from contest.turns import Row, Turns
 from lct.data import imageset
 from lct.files.hashing import sha256_file
@@ -17,14 +18,14 @@ from lct.metrics import distances, extractor, features, network
 from lct.metrics.settings import TrainedExtractor, View
 
 
-def scoring(device: torch.device, folder: Path, repeats: int, count: int, side: int) -> tuple[list[Row], dict]:
+def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tuple[list[Row], dict]:
     """FID and recall of `count` images against as many, with the mini scale's network."""
     settings = TrainedExtractor()
     weights = folder / "network.safetensors"
     save_file(extractor.tensors(extractor.create(settings, classes=10)), weights)
     sha256, draws, sets = sha256_file(weights), np.random.default_rng(0), {}
     for name, spread in (("real", 50), ("generated", 45)):
-        coarse = draws.normal(128, spread, (count, 4, 4, 3)).repeat(side // 4, 1).repeat(side // 4, 2)
+        coarse = draws.normal(128, spread, (count, 4, 4, 3)).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
         images = (coarse + draws.normal(0, 12, coarse.shape)).clip(0, 255).astype(np.uint8)
         imageset.write_imageset(folder / f"{name}.zip", images)
         sets[name] = imageset.ImageSet(folder / f"{name}.zip")
@@ -76,7 +77,8 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int, side: 
     ]
     rows += [frechet_row(dimension, repeats) for dimension in (64, 512)]
     seconds = statistics.median(turns.wall["ours"])
-    return rows, {"images_per_second": count / seconds, "side": side, "what": f"{settings.id}, features once"}
+    rate = {"work": "score", "per_second": count / seconds, "unit": "images", "side": SIDE, "kind": "trained"}
+    return rows, rate | {"what": f"{settings.id}, {count} images against as many known ones"}
 
 
 def frechet_row(dimension: int, repeats: int) -> Row:

@@ -1,7 +1,6 @@
 """Training steps: ours, the baseline, and ours with one switch the other way."""
 
 import copy
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,6 @@ from lct.config.plan import Plan
 from lct.data.latents import Statistics
 from lct.data.resident import Stored
 from lct.files.tensors import map_tensor, write_tensors
-from lct.networks.layout import effort
 from lct.training import trainer as room
 from lct.training.settings import Training
 from lct.training.trainer import Trainer
@@ -145,7 +143,7 @@ def one_step(trainer: Trainer, step: int) -> torch.Tensor:
 
 def training(
     size: Size, device: torch.device, folder: Path, repeats: int, steps: int, skip: Iterable[str]
-) -> tuple[list[Row], dict]:
+) -> list[Row]:
     """Every contestant takes the first steps of one training, in turns; the first turn warms up."""
     chosen = {name: step for name, step in contestants(size, device, folder).items() if name not in skip}
     each, turns = max(1, steps // repeats), Turns()
@@ -168,11 +166,7 @@ def training(
         rows.append(
             Row("training", "  ours, transport solved on the GPU / ours", note=f"not measured: no GPU; {AGAIN}")
         )
-    products, _ = effort(size.settings.network, size.shape[0], size.shape[1])
-    seconds = statistics.median(turns.wall["ours"]) / each
-    operations = size.settings.batch * 4 * 2 * products  # online forward, target forward, backward as two
-    rate = {"operations_per_second": operations / seconds, "batch": size.settings.batch, "seconds": seconds}
-    return rows, rate | {"products": products, "what": size.name}
+    return rows
 
 
 def effect(curves: dict[str, np.ndarray], name: str) -> str:
