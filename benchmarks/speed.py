@@ -37,14 +37,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="turns of each contestant (default: 5)")
     parser.add_argument("--steps", type=int, default=200, help="training steps of each contestant (default: 200)")
     parser.add_argument("--images", type=int, default=1000, help="images that are sampled (default: 1000)")
-    parser.add_argument("--scored", type=int, default=5000, help="images that are scored (default: 5000)")
+    parser.add_argument("--scored", type=int, help="images that are scored (default: 50000 on a GPU, else 5000)")
     parser.add_argument(
         "--skip", nargs="*", default=[], help="switches, or `training`, `sampling`, `scoring`, `rates`, `growth`"
     )
     parser.add_argument("--out", type=Path, default=Path("work/bench/speed.json"))
     parser.add_argument("--memory", choices=("ours", "baseline"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    device = job.device(arguments.device, threads=1, tf32=True)
+    try:
+        device = job.device(arguments.device, threads=1, tf32=True)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    count = arguments.scored or (50_000 if device.type == "cuda" else 5000)
     if arguments.memory:
         print(memory(arguments.memory, device))
         return
@@ -60,7 +64,9 @@ def main() -> None:
             for number, size in enumerate(sizes(device)):
                 (folder / str(number)).mkdir()
                 where = folder / str(number)
-                rows += training(size, device, where, arguments.repeats, arguments.steps, arguments.skip)
+                rows += training(
+                    size, device, where, arguments.repeats, arguments.steps, arguments.skip, together=number == 0
+                )
                 made.setdefault("stages_ms", {})[size.name] = stages(size, device, 30)
             for what in ("ours", "baseline"):
                 title = f"{sizes(device)[-1].name}: peak of {what}, beyond the libraries"
@@ -73,9 +79,9 @@ def main() -> None:
             ):
                 rows.append(Row(part, title, note=f"not measured: no GPU; {AGAIN}"))
         if "sampling" not in arguments.skip:
-            rows += sampling(sizes(device)[0], device, folder, arguments.repeats, arguments.images)
+            rows += sampling(sizes(device)[-1], device, folder, arguments.repeats, arguments.images)
         if "scoring" not in arguments.skip:
-            found, scored = scoring(device, folder, arguments.repeats, arguments.scored)
+            found, scored = scoring(device, folder, arguments.repeats, count)
             rows += found
             made["rates"].append(scored)
         if "rates" not in arguments.skip:

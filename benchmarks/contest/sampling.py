@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from contest import authors
-from contest.rates import SIDE
 from contest.training import Size
 from contest.turns import Row, Turns
 from lct.cli.sample import encoded
@@ -23,9 +22,18 @@ from lct.sampling.settings import ConsistencySampler, Sampling
 from lct.training.trainer import Trainer
 
 
+def decoder(size: Size) -> TrainedAutoencoder:
+    """The mini scale's autoencoder, or one of the shape of sd-vae-ft-ema; its weights are drawn."""
+    if size.shape[1] < 32:
+        return TrainedAutoencoder()
+    widths = (128, 256, 512, 512)
+    return TrainedAutoencoder(block_out_channels=widths, layers_per_block=2, norm_groups=32, middle_attention=True)
+
+
 def sampling(size: Size, device: torch.device, folder: Path, repeats: int, count: int) -> list[Row]:
     """One-step sampling, decoding and writing of `count` images."""
-    model = vae.create(TrainedAutoencoder()).to(device).eval().requires_grad_(False)
+    model = vae.create(decoder(size)).to(device).eval().requires_grad_(False)
+    side = size.shape[1] * 2 ** (len(model.config.block_out_channels) - 1)
     z, stats = size.latents()
     trained = Trainer(size.settings, stats.normalise(z), 0, device, ahead=False).network.eval()
     f = partial(consistency, trained, scaling=size.settings.scaling)
@@ -61,7 +69,7 @@ def sampling(size: Size, device: torch.device, folder: Path, repeats: int, count
     turns.forget_first()
     same = (folder / "ours0").read_bytes() == (folder / "in turn0").read_bytes()
     rows = [
-        turns.row("sampling", f"{count} images of {SIDE} pixels: baseline / ours", "ours", "baseline", count),
+        turns.row("sampling", f"{count} images of {side} pixels: baseline / ours", "ours", "baseline", count),
         turns.row("sampling", "  ours, encoding after decoding / ours", "ours", "in turn", count),
     ]
     rows[1].note = "same bytes" if same else "OTHER BYTES"

@@ -23,6 +23,8 @@ from lct.training import trainer as room
 from lct.training.settings import Training
 from lct.training.trainer import Trainer
 
+UNDETERMINED = "algorithms not deterministic"
+WARM = 3  # steps before the first turn
 EMAS = (0.99993, 0.999, 0.9999, 0.99994, 0.9999432189950708, 0.99995, 0.99997)  # those the authors keep
 
 
@@ -94,9 +96,12 @@ class Copied(Trainer):
         self.target_pass = self.target
 
 
-def einsum(trainer: Trainer) -> Trainer:
-    authors.with_einsum(trainer.network)
-    return trainer
+class Einsum(Trainer):
+    """Ours, but with attention by einsum."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        authors.with_einsum(self.network)
 
 
 @contextmanager
@@ -111,30 +116,33 @@ def undetermined(on: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = False
 
 
-def contestants(size: Size, device: torch.device, folder: Path) -> dict[str, Callable[[int], Any]]:
-    """Name -> step(k) -> loss: ours, the baseline, and ours with one switch the other way."""
+Factory = Callable[[], Callable[[int], Any]]  # makes a contestant: step(k) -> loss
+
+
+def contestants(size: Size, device: torch.device, folder: Path) -> dict[str, Factory]:
+    """Name -> contestant: ours, the baseline, and ours with one switch the other way."""
     z, stats = size.latents()
     x, path = stats.normalise(z), folder / "latents.safetensors"
     write_tensors(path, {"latents": z})
-    stored, s = Stored(map_tensor(path, "latents"), stats, device), size.settings
-    plain = authors.AuthorsTraining(s, z, stats, 0, device)
-    made: dict[str, Any] = {
-        "the next step's draws by a thread": Trainer(s, x, 0, device, ahead=True),
-        "latents read from their file": Trainer(s, stored, 0, device),
-        "optimiser and averages tensor by tensor": Separate(s, x, 0, device),
-        "a copied network as target": Copied(s, x, 0, device),
-        "attention by einsum": einsum(Trainer(s, x, 0, device)),
-        "channels-last": Trainer(replace(s, memory_format="channels-last"), x, 0, device),
-        "bfloat16 autocast": Trainer(replace(s, mixed_precision="bfloat16"), x, 0, device),
-        "compiled": Trainer(replace(s, compile=True), x, 0, device),
-        "algorithms not deterministic": Trainer(s, x, 0, device),
+    s, gpu = size.settings, device.type == "cuda"
+
+    def ours(kind: type[Trainer] = Trainer, data: Any = x, ahead: bool | None = None, **changes: Any) -> Factory:
+        return lambda: partial(one_step, kind(replace(s, **changes), data, 0, device, ahead=ahead))
+
+    made = {
+        "ours": ours(),
+        "baseline": lambda: authors.AuthorsTraining(s, z, stats, 0, device).step,
+        "draws in the step" if gpu else "draws by a thread, a step ahead": ours(ahead=not gpu),
+        "latents read from their file": ours(data=Stored(map_tensor(path, "latents"), stats, device)),
+        "optimiser and averages tensor by tensor": ours(Separate),
+        "a copied network as target": ours(Copied),
+        "attention by einsum": ours(Einsum),
+        "channels-last": ours(memory_format="channels-last"),
+        "bfloat16 autocast": ours(mixed_precision="bfloat16"),
+        "compiled": ours(compile=True),
+        UNDETERMINED: ours(),
     }
-    if device.type == "cuda":
-        made["draws in the step"] = Trainer(s, x, 0, device, ahead=False)
-        del made["the next step's draws by a thread"]
-    ours = Trainer(s, x, 0, device)
-    steps = {name: partial(one_step, trainer) for name, trainer in ({"ours": ours} | made).items()}
-    return {"ours": steps.pop("ours"), "baseline": plain.step} | steps
+    return made | ({"compiled, as CUDA graphs": ours(compile=True, cuda_graphs=True)} if gpu else {})
 
 
 def one_step(trainer: Trainer, step: int) -> torch.Tensor:
@@ -142,31 +150,38 @@ def one_step(trainer: Trainer, step: int) -> torch.Tensor:
 
 
 def training(
-    size: Size, device: torch.device, folder: Path, repeats: int, steps: int, skip: Iterable[str]
+    size: Size, device: torch.device, folder: Path, repeats: int, steps: int, skip: Iterable[str], together: bool
 ) -> list[Row]:
-    """Every contestant takes the first steps of one training, in turns; the first turn warms up."""
-    chosen = {name: step for name, step in contestants(size, device, folder).items() if name not in skip}
+    """Every contestant takes the first steps of one training, in turns with the others.
+
+    together: all at once; else each with ours alone, as a large network leaves no room for more than two."""
+    made = {name: make for name, make in contestants(size, device, folder).items() if name not in skip}
+    others = [name for name in made if name != "ours"]
+    rows: list[Row] = []
+    for names in [others] if together else [[name] for name in others]:
+        turns, curves = race({name: made[name]() for name in ("ours", *names)}, device, repeats, steps)
+        each = max(1, steps // repeats)
+        for name in names:
+            title = f"{size.name}: baseline / ours" if name == "baseline" else f"  ours, {name} / ours"
+            rows.append(turns.row("training", title, "ours", name, each, note=effect(curves, name)))
+    if device.type != "cuda":
+        rows.append(Row("training", "  ours, compiled, as CUDA graphs / ours", note=f"not measured: no GPU; {AGAIN}"))
+    return rows
+
+
+def race(
+    chosen: dict[str, Callable[[int], Any]], device: torch.device, repeats: int, steps: int
+) -> tuple[Turns, dict[str, np.ndarray]]:
+    """Turns of the contestants, and their losses step by step."""
     each, turns = max(1, steps // repeats), Turns()
     losses: dict[str, list] = {name: [] for name in chosen}
-    for name, step in chosen.items():  # warm up: compilation, memory, the first draws
-        with undetermined(name.startswith("algorithms")):
-            losses[name] += [step(k) for k in range(3)]
-    for turn in range(repeats):
+    for turn in range(-1, repeats):
         for name, step in chosen.items():
-            with undetermined(name.startswith("algorithms")), turns.of(name, device):
-                losses[name] += [step(3 + turn * each + k) for k in range(each)]
-    curves = {name: np.array([float(loss) for loss in found]) for name, found in losses.items()}
-    rows = [turns.row("training", f"{size.name}: baseline / ours", "ours", "baseline", each)]
-    rows[0].note = effect(curves, "baseline")
-    for name in chosen:
-        if name not in ("ours", "baseline"):
-            rows.append(turns.row("training", f"  ours, {name} / ours", "ours", name, each, note=effect(curves, name)))
-    if device.type != "cuda":
-        rows.append(Row("training", "  ours, CUDA graphs / ours", note=f"not measured: no GPU; {AGAIN}"))
-        rows.append(
-            Row("training", "  ours, transport solved on the GPU / ours", note=f"not measured: no GPU; {AGAIN}")
-        )
-    return rows
+            first, count = (0, WARM) if turn < 0 else (WARM + turn * each, each)
+            with undetermined(name == UNDETERMINED), turns.of(name, device):
+                losses[name] += [step(first + k) for k in range(count)]
+    turns.forget_first()  # compilation, memory, the first draws
+    return turns, {name: np.array([float(loss) for loss in found]) for name, found in losses.items()}
 
 
 def effect(curves: dict[str, np.ndarray], name: str) -> str:
