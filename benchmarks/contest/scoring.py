@@ -1,7 +1,7 @@
 """Scoring image sets, and the Frechet distance alone."""
 
 import statistics
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,9 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
         turns.row("scoring", f"{count} images: torch-fidelity twice / ours", "ours", "baseline", count, note=note),
         turns.row("scoring", "  torch-fidelity twice / ours with its reference", "both", "baseline", count),
     ]
+    lower = features.extract({replace(view, products="bfloat16"): model[view]}, sets["generated"], batch)
+    moved = distances.frechet(distances.statistics(next(iter(lower.values())).features), known[0])
+    rows.append(Row("scoring", "  features by bfloat16 products", note=f"FD {moved:.6g} instead of {mine['fd']:.6g}"))
     rows += [frechet_row(dimension, repeats) for dimension in (64, 512)]
     seconds = statistics.median(turns.wall["ours"])
     rate = {"work": "score", "per_second": count / seconds, "unit": "images", "side": SIDE, "kind": "trained"}

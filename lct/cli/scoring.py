@@ -105,7 +105,8 @@ class Scorer:
         return {view: self.networks[view.extractor] for view in views}
 
     def view(self, protocol: Protocol, role: str, quality: int | None) -> View:
-        return View(extractor=resolve(getattr(protocol, role), self.own), jpeg_quality=quality)
+        name = resolve(getattr(protocol, role), self.own)
+        return View(extractor=name, jpeg_quality=quality, products=protocol.products)
 
     def comparable(self, protocol: Protocol, features: torch.Tensor) -> torch.Tensor:
         """Features where, and in the precision in which, their distances are taken."""

@@ -42,7 +42,7 @@ def walk(
     for start, treated, valid in in_order(tasks, threads, waiting=threads + 1):
         found = {}
         for view, network in networks.items():
-            features, logits = network(to_network(treated[view.jpeg_quality], network.device))
+            features, logits = network(to_network(treated[view.jpeg_quality], network.device), view.products)
             if not torch.isfinite(features[:valid]).all():
                 raise ValueError(
                     f"{images.path}: images {start}-{start + valid - 1}: expected finite features, found NaN or "
