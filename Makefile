@@ -1,10 +1,12 @@
 # make tables    from nothing to the report of the mini scale        make test      the tests, pip only
 # make test-all  also lint, slow, slurm, browser and latex tests (apt)      make lock      resolve requirements.in anew
-# make test-slurm  the tests on a real SLURM alone (root, apt)
+# make test-slurm  of these, the tests on a SLURM of their own (root, apt)
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 SCALE ?= mini
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist loadfile# two tests at a time, those of a file one after another
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header
 
 .PHONY: tables test test-all test-slurm lint lock schemas bench clean system-packages
@@ -14,13 +16,14 @@ tables: $(INSTALLED)
 	@echo "Report: file://$(CURDIR)/reports/$(SCALE)/index.html"
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not slow and not slurm and not browser and not latex"
+	@$(PYTEST) $(PARALLEL) -m "not slow and not slurm and not browser and not latex"
 
 test-all: $(INSTALLED) system-packages lint
-	@LCT_NO_SKIP=1 $(BIN)/python -m pytest
+	@LCT_NO_SKIP=1 $(PYTEST) $(PARALLEL) -m "not slurm"
+	@LCT_NO_SKIP=1 $(PYTEST) -m slurm
 
 test-slurm: $(INSTALLED)
-	@LCT_NO_SKIP=1 $(BIN)/python -m pytest tests/slurm
+	@LCT_NO_SKIP=1 $(PYTEST) -m slurm
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -164,7 +164,8 @@ def test_outputs_that_no_snakemake_saw_are_adopted_if_they_have_todays_settings(
 
 def test_a_job_that_failed_on_the_cluster_gets_one_line(tmp_path):
     log = tmp_path / "7.log"
-    log.write_text("many lines\n2026-01-01 ERROR error: x.png: expected an image\nExiting\n")
+    said = "many lines\n2026-01-01 ERROR error: x.png: expected an image\nsrun: error: node1: task 0: Exited\nExiting\n"
+    log.write_text(said)
     assert failure({"rule_msg": None}) is None
     error = {"rule_name": "images", "rule_msg": "SLURM-job '7' failed", "log": [str(log)]}
     line = failure(error)

@@ -333,7 +333,7 @@ def in_slurm(folder: Path, monkeypatch, **more: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.parametrize("why", ["wall time nearly over", "SIGUSR1", "SIGTERM"])
+@pytest.mark.parametrize("why", ["wall time nearly over", "SIGUSR1"])
 def test_near_its_wall_time_a_training_saves_and_is_queued_again(encoded, monkeypatch, why):
     made = settings(steps=100_000, log_every=10)
     folder = encoded / "tools"
@@ -348,13 +348,29 @@ def test_near_its_wall_time_a_training_saves_and_is_queued_again(encoded, monkey
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 75 and f"({why})" in output, output
     assert output.startswith("interrupted: state saved at step ") and len(output.splitlines()) == 1
-    said = folder / "scontrol.said"
-    assert (said.read_text() if said.exists() else "") == ("" if why == "SIGTERM" else "requeue 71\n")
+    assert (folder / "scontrol.said").read_text() == "requeue 71\n"
     step = "--overlap --nodes=1 --ntasks=1 --ntasks-per-node=1 --cpus-per-task=2 --kill-on-bad-exit=0"
     assert (folder / "srun.said").read_text().startswith(step)
     (line,) = (json.loads(line) for line in next(encoded.rglob("attempts.jsonl")).read_text().splitlines())
     assert (line["slurm_job_id"], line["reason"], line["from_step"]) == ("71", why, 0)
     assert line["to_step"] > 0
+
+
+def test_after_sigterm_a_training_saves_and_leaves_its_end_to_slurm(encoded, monkeypatch):
+    """SLURM puts a preempted job back into the queue, but not one that has ended by itself."""
+    folder = encoded / "tools"
+    in_slurm(folder, monkeypatch)
+    process = subprocess.Popen(launched(command(encoded, "out", settings(steps=100_000, log_every=10))))
+    wait_for(encoded, "progress.json", process)
+    process.send_signal(signal.SIGTERM)
+    wait_for(encoded, "attempts.jsonl", process)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and not (folder / "scontrol.said").exists()
+    (line,) = (json.loads(line) for line in next(encoded.rglob("attempts.jsonl")).read_text().splitlines())
+    assert (line["slurm_job_id"], line["reason"]) == ("71", "SIGTERM")
+    assert list(encoded.rglob(f"state-{line['to_step']:09}.json")) and line["to_step"] > 0
 
 
 def test_fewer_gpus_than_asked_for_are_refused_before_any_work(encoded, monkeypatch):
@@ -377,6 +393,7 @@ def test_fewer_gpus_than_asked_for_are_refused_before_any_work(encoded, monkeypa
     [
         (["--nodes", "2", "train"], "--nodes 2: expected a SLURM job, found none"),
         (["--nodes", "0", "train"], "expected 1 node and cpu or more"),
+        (["--nodes", "2", "--gpus", "3", "train"], "--gpus 3: expected as many on each of 2 nodes"),
         (["no-such-job"], "job: expected a module of lct.cli, such as train, found 'no-such-job'"),
     ],
 )

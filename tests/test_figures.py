@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from fake_tables import fake_tables
 from PIL import Image
 
 from lct.cli import figure1 as figure_job
+from lct.cli.job import Interrupted
 from lct.config.paths import PICTURES, manifest
 from lct.config.plan import Plan
 from lct.config.schema import plain
@@ -22,6 +24,7 @@ from lct.data.distribution import describe, outliers, spaced
 from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.atomic import write_json
+from lct.files.lock import take
 from lct.files.records import mismatch
 from lct.files.tensors import write_tensors
 from lct.networks.settings import Network
@@ -214,6 +217,39 @@ def test_equal_settings_give_equal_bytes_and_a_killed_job_goes_on(given, made, t
     figure_job.figure1(arguments)
     for first, second in zip((reference.out, *reference.pictures), (arguments.out, *arguments.pictures), strict=True):
         assert first.read_bytes() == second.read_bytes(), second.name
+
+
+def test_a_figure_that_is_asked_to_stop_goes_on_to_the_same_bytes(given, made, tmp_path, monkeypatch):
+    reference, arguments = made[0], job(given, tmp_path)
+
+    class Asked:
+        reason, calls, left = "SIGUSR1", 0, 0
+
+        def __call__(self):
+            self.calls += 1
+            return self.calls == 4
+
+        def leave(self):
+            self.left += 1
+
+    asked = Asked()
+    monkeypatch.setattr(figure_job, "Stop", lambda: asked)
+    with pytest.raises(Interrupted, match=r"state saved at step 4 of \d+ \(SIGUSR1\)"):
+        figure_job.figure1(arguments)
+    assert asked.left == 1 and not arguments.out.exists()
+    figure_job.figure1(arguments)
+    assert arguments.out.read_bytes() == reference.out.read_bytes()
+
+
+def test_a_copy_of_a_figure_waits_and_takes_what_is_published(given, tmp_path, monkeypatch):
+    arguments = job(given, tmp_path)
+    line = figure_job.figure1(arguments)
+    written = arguments.out.stat().st_mtime_ns
+    monkeypatch.setattr(figure_job, "Trainer", None)  # it trains no step
+    held = take(arguments.work / "lock", "first copy")
+    threading.Timer(1.0, held.close).start()
+    assert figure_job.figure1(arguments) == line and held.closed
+    assert arguments.out.stat().st_mtime_ns == written
 
 
 def test_fewer_images_and_values_are_spread_over_the_data(given, tmp_path):

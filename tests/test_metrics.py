@@ -24,6 +24,11 @@ TINY = TrainedExtractor(id="cnn8", channels=(4, 6), features=8, steps=12, batch=
 PLAIN = View(extractor="cnn8", jpeg_quality=None)
 
 
+def extract(networks, images, batch, limit=None):
+    """Features of a whole image set."""
+    return features.whole(features.walk(networks, images, batch, limit))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def deterministic():
     threads = torch.get_num_threads()
@@ -336,7 +341,7 @@ def test_every_number_equals_torch_fidelitys_own_run(trained, sets):
         save_cpu_ram=True,
         verbose=False,
     )
-    a, b = (features.extract(loaded(trained[2]), images, batch=32)[PLAIN].features for images in (generated, real))
+    a, b = (extract(loaded(trained[2]), images, batch=32)[PLAIN].features for images in (generated, real))
     assert frechet(a, b) == pytest.approx(theirs[torch_fidelity.KEY_METRIC_FID], rel=1e-12)
     found = distances.precision_recall(generated=a, real=b, k=3)
     assert found.precision == theirs[torch_fidelity.KEY_METRIC_PRECISION]
@@ -376,7 +381,7 @@ def test_equal_seeds_give_equal_weights(trained, sets):
 def test_a_stored_extractor_gives_the_same_features(trained, sets):
     images = sets["generated"][0]
     here = {PLAIN: network.Network(TINY, trained[0], "cpu")}
-    ours, stored = (features.extract(one, images, batch=16)[PLAIN] for one in (here, loaded(trained[2])))
+    ours, stored = (extract(one, images, batch=16)[PLAIN] for one in (here, loaded(trained[2])))
     assert torch.equal(ours.features, stored.features) and torch.equal(ours.confidence, stored.confidence)
     assert ours.features.shape == (64, 8) and ours.features.dtype == torch.float32
     exact, _ = trained[0](features.to_network(images.array()[:16]))
@@ -386,11 +391,12 @@ def test_a_stored_extractor_gives_the_same_features(trained, sets):
 
 def test_features_hardly_depend_on_the_batch_and_not_at_all_on_the_division(trained, sets):
     model, images = loaded(trained[2]), sets["generated"][0]
-    whole = features.extract(model, images, batch=24)[PLAIN].features
-    torch.testing.assert_close(features.extract(model, images, batch=7)[PLAIN].features, whole, rtol=1e-4, atol=1e-5)
-    told = []
-    first = features.extract(model, images, batch=24, limit=30, progress=told.append)[PLAIN].features
-    assert torch.equal(first[:24], whole[:24]) and len(first) == 30 and told == [24, 30]
+    whole = extract(model, images, batch=24)[PLAIN].features
+    torch.testing.assert_close(extract(model, images, batch=7)[PLAIN].features, whole, rtol=1e-4, atol=1e-5)
+    first = extract(model, images, batch=24, limit=30)[PLAIN].features
+    assert torch.equal(first[:24], whole[:24]) and len(first) == 30
+    (second,) = features.walk(model, images, 24, starts=(24,))
+    assert torch.equal(second[PLAIN].features, whole[24:48])
 
 
 def test_labels_are_needed(sets):
@@ -467,20 +473,20 @@ def test_damaged_weights_are_noticed_in_the_features(trained, sets):
     model = loaded(trained[2])
     model[PLAIN].module.norms[2].bias[0] = torch.nan
     with pytest.raises(ValueError, match="images 0-15: expected finite features"):
-        features.extract(model, sets["real"][0], batch=16)
+        extract(model, sets["real"][0], batch=16)
 
 
 def test_jpeg_views_are_an_independent_round_trip_through_a_file(trained, sets, tmp_path):
     images = sets["generated"][0]
     view = View(extractor="cnn8", jpeg_quality=75)
     networks = loaded(trained[2]) | {view: next(iter(loaded(trained[2]).values()))}
-    found = features.extract(networks, images, batch=32)
+    found = extract(networks, images, batch=32)
     written = []
     for i in range(len(images)):
         Image.fromarray(images[i]).save(tmp_path / f"{i}.jpg")  # Pillow's own default quality
         written.append(np.asarray(Image.open(tmp_path / f"{i}.jpg")))
     write_imageset(tmp_path / "through.zip", written)
-    through = features.extract(loaded(trained[2]), ImageSet(tmp_path / "through.zip"), batch=32)[PLAIN].features
+    through = extract(loaded(trained[2]), ImageSet(tmp_path / "through.zip"), batch=32)[PLAIN].features
     assert torch.equal(found[view].features, through)
     assert not torch.equal(found[view].features, found[PLAIN].features)
     assert (view.name, PLAIN.name) == ("cnn8-jpeg75", "cnn8")

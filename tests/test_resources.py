@@ -84,6 +84,13 @@ def test_small_scales_ask_for_little(scale):
         assert found["mem_mb"] < 5000 and found["runtime"] == 60 and found["gpu"] == 1 and groups_pay(plan, run, A100)
 
 
+def test_a_figure_asks_for_one_gpu_and_reading_files_for_threads(paper):
+    assert wanted(paper, "gpu_train", "figure", "figure1")["gpu"] == 1
+    assert demand("figure", paper, "figure1", A100).seconds > 600
+    assert wanted(paper, "cpu", "images", "celebahq")["cpus_per_task"] == 9
+    assert wanted(Plan(ROOT, {"scale": "mini"}), "cpu", "images", "digits")["cpus_per_task"] == 2
+
+
 def test_sampling_that_takes_hours_is_no_group(paper):
     assert not groups_pay(paper, "celebahq-ldm", A100)
 
@@ -220,6 +227,38 @@ def test_a_lock_goes_on_when_the_process_becomes_another_program_and_ends_with_i
             other.wait()
 
     assert lease(1, ["0"], tmp_path, sleep) == ["0"] and len(waited) == 3
+
+
+def test_a_job_without_a_scheduler_sees_the_gpu_it_has_leased_and_no_other(tmp_path):
+    (tmp_path / "token").write_text("x")
+    words = ["probe", "--token", str(tmp_path / "token"), "--out", str(tmp_path / "answer.json")]
+    environment = {name: value for name, value in os.environ.items() if name not in ("LCT_DEVICE", "SLURM_JOB_ID")}
+    environment |= {"CUDA_VISIBLE_DEVICES": "0,1,2", "TMPDIR": str(tmp_path)}
+    for gpus, given in ((2, 2), (0, 3)):
+        command = [sys.executable, "-m", "lct.cli.launch", "--gpus", str(gpus), *words]
+        subprocess.run(command, env=environment, check=True)
+        assert json.loads((tmp_path / "answer.json").read_text())["given_gpus"] == given
+    done = subprocess.run([*command[:3], "--gpus", "4", *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout.startswith("error: launch: GPUs: expected 4 or more, found 3")
+
+
+def test_the_workstations_profile_gives_every_job_of_the_gpu_classes_a_gpu(tmp_path):
+    for name in ("Snakefile", "workflow", "config", "lct", "profiles", "reports"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "snakemake", "-n", "-p", "--quiet", "progress", "--config", "scale=smoke"]
+    command += ["--profile", "profiles/default", "--workflow-profile", "profiles/workstation"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    started = [line for line in (done.stdout + done.stderr).splitlines() if "lct.cli.launch" in line]
+    assert len(started) == 14 and all(" --gpus 1 " in line for line in started)
+    profile = yaml.safe_load((ROOT / "profiles/workstation/config.yaml").read_text())
+    assert profile["resources"]["gpu"] >= 2, "no more of them at a time than there are GPUs"
+
+
+def test_every_job_that_may_use_a_gpu_is_started_on_those_it_asked_for():
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        rules = path.read_text().split("rule ")
+        for text in (part for rule in rules for part in rule.split("\n    rule:")):
+            assert ("gpu_" in text and "resource_class" in text) <= ("LAUNCH" in text), f"{path.name}: {text[:60]}"
 
 
 def test_too_few_gpus_stop_with_one_line(tmp_path):

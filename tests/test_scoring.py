@@ -79,6 +79,7 @@ class Place:
 
     def __init__(self, folder, monkeypatch, capsys):
         self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+        self.more = ()  # arguments of every job
         monkeypatch.chdir(folder)
         self.settings = {
             "recipe": 2,
@@ -117,7 +118,7 @@ class Place:
 
     def run(self, module, *words, code=0):
         """A job in this process, which has to end with this exit code: its last line."""
-        words = ["x", "--settings", json.dumps(self.settings), "--device", "cpu", *map(str, words)]
+        words = ["x", "--settings", json.dumps(self.settings), "--device", "cpu", *self.more, *map(str, words)]
         words += ["--extractors", *(f"resources/{e['id']}/download.json" for e in self.settings["extractors"])]
         self.monkeypatch.setattr(sys, "argv", words)
         ended = module.main()
@@ -200,6 +201,28 @@ def test_every_protocol_is_computed_from_its_own_images_and_networks(place):
     kept = load_file(place.folder / "out/a/second-jpeg75.safetensors")["features"]
     assert kept.dtype == torch.float16 and kept.shape == (48, 9)
     assert not (place.folder / "out/a/second.safetensors").exists()
+
+
+def test_features_and_metrics_are_the_same_for_any_number_of_processes(place):
+    place.sample("good", pictures(60, 7))
+    place.reference()
+    place.score("good")
+    place.more = ("--workers", "2")
+    place.reference(out="two", cache="another-cache")
+    place.score("good", out="two")
+
+    def made(folder):
+        files = [path for path in (place.folder / folder).rglob("*") if path.suffix in (".json", ".safetensors")]
+        return {
+            str(path.relative_to(place.folder / folder)): path.read_bytes()
+            for path in files
+            if not path.name.endswith((".run.json", ".settings.json"))
+        }
+
+    found = made("out")
+    assert len(found) == 2 + 4 + 4 + 2 and made("two") == found
+    place.more = ("--workers", "0")
+    assert "--workers: expected 1 or more, found 0" in place.score("good", code=1)
 
 
 def test_a_collapsed_generator_is_precise_and_recalls_little(place):
@@ -312,7 +335,7 @@ def test_bad_weights_and_too_few_images_end_in_one_line(place):
     assert "net.pt: expected sha256" in line and "nothing of them was loaded" in line
     place.settings["extractors"][1]["file"] = "other.pt"
     line = place.reference("again", cache="other", code=1)
-    assert "expected the file other.pt of extractor second, found ['net.pt']" in line
+    assert "download.json: expected a file 'other.pt', found ['net.pt']" in line
     assert not (place.folder / "again").exists()
 
 

@@ -34,7 +34,7 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
     batch, turns, found = 250, Turns(), {}
 
     def of(images: imageset.ImageSet) -> torch.Tensor:
-        return features.extract(model, images, batch)[view].features
+        return features.whole(features.walk(model, images, batch))[view].features
 
     def reference() -> tuple[distances.Statistics, torch.Tensor, torch.Tensor]:
         real = of(sets["real"]).double().to(device)
@@ -75,7 +75,7 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
         turns.row("scoring", f"{count} images: torch-fidelity twice / ours", "ours", "baseline", count, note=note),
         turns.row("scoring", "  torch-fidelity twice / ours with its reference", "both", "baseline", count),
     ]
-    lower = features.extract({replace(view, products="bfloat16"): model[view]}, sets["generated"], batch)
+    lower = features.whole(features.walk({replace(view, products="bfloat16"): model[view]}, sets["generated"], batch))
     moved = distances.frechet(distances.statistics(next(iter(lower.values())).features), known[0])
     rows.append(Row("scoring", "  features by bfloat16 products", note=f"FD {moved:.6g} instead of {mine['fd']:.6g}"))
     rows += [frechet_row(dimension, repeats) for dimension in (64, 512)]

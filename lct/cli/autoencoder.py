@@ -10,8 +10,8 @@ from lct.config.schema import build
 from lct.data import autoencoder as vae
 from lct.data import imageset
 from lct.data.settings import Autoencoder, PretrainedAutoencoder, TrainedAutoencoder
-from lct.files.atomic import copy, read_json
-from lct.files.hashing import sha256_file
+from lct.download import record
+from lct.files.atomic import copy
 from lct.files.records import Job
 
 
@@ -45,7 +45,7 @@ def autoencoder(arguments) -> str:
     settings = settings_of(arguments.settings["autoencoder"])
     device = job.device(arguments.device, threads=1)
     inputs = {"images": arguments.images} | {path.name: path for path in arguments.source}
-    record = Job("autoencoder", arguments.settings, inputs=inputs, device=device.type)
+    made_by = Job("autoencoder", arguments.settings, inputs=inputs, device=device.type)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".autoencoder-") as made:
         if isinstance(settings, TrainedAutoencoder):
@@ -59,7 +59,7 @@ def autoencoder(arguments) -> str:
         check_shape(vae.load(Path(made)), settings)  # complete and loadable, or one clear error
         for name in AUTOENCODER_FILES:
             copy(Path(made) / name, arguments.out / name)
-    record.record([arguments.out / name for name in AUTOENCODER_FILES])
+    made_by.record([arguments.out / name for name in AUTOENCODER_FILES])
     return f"autoencoder {arguments.out.name}: {line}"
 
 
@@ -67,18 +67,8 @@ def _folder(settings: PretrainedAutoencoder, source: list[Path]) -> Path:
     """The folder of a pretrained autoencoder; a downloaded one agrees with the record of its download."""
     if settings.folder is not None:
         return Path(settings.folder)
-    record, again = source[0], f"fetch it again: snakemake --force {source[0]}"
-    listed = {entry["path"]: entry for entry in read_json(record)["files"]}
-    for name in AUTOENCODER_FILES:
-        path = record.parent / "files" / name
-        if name not in listed:
-            raise ValueError(f"{record}: expected a file {name!r}, found {sorted(listed)}; correct config/")
-        size, wanted = path.stat().st_size if path.is_file() else "nothing", listed[name]
-        if size != wanted["bytes"]:
-            raise ValueError(f"{path}: expected {wanted['bytes']} bytes, found {size}; {again}")
-        if (found := sha256_file(path)) != wanted["sha256"]:
-            raise ValueError(f"{path}: expected sha256 {wanted['sha256']}, found {found}; {again}")
-    return record.parent / "files"
+    files = record.read(source[0])
+    return [files.file(name) for name in AUTOENCODER_FILES][0].parent
 
 
 def _train(settings: TrainedAutoencoder, images: Path, device, folder: Path) -> float:

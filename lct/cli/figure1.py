@@ -4,8 +4,10 @@ Two networks of one size are trained by lct.training.loop, one on pixels reduced
 """
 
 import logging
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +18,10 @@ from lct.config.schema import build
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
 from lct.data.latents import PART, Moments, Statistics, check_normalised
-from lct.files.atomic import write_bytes, write_json
+from lct.files.atomic import read_json, write_bytes, write_json
 from lct.files.hashing import sha256_json
-from lct.files.records import Job
+from lct.files.lock import hold
+from lct.files.records import Job, mismatch, settings_path
 from lct.files.tensors import pick_rows, read_rows, read_tensors, shape_of
 from lct.report.plots import box_plots
 from lct.training.loop import train
@@ -44,14 +47,36 @@ def main() -> int:
 
 
 def figure1(arguments) -> str:
-    settings, stop = arguments.settings, Stop()
-    cost, seed = settings["figure"], settings["seed"]
+    settings = arguments.settings
     training = build(Training, settings["training"], "--settings: training")
     device = job.device(arguments.device, training.threads, tf32=training.matmul == "tf32")
     inputs = {name: getattr(arguments, name) for name in ("images", "latents", "statistics")}
-    record = Job("figure", settings, inputs=inputs, seeds={"train": seed}, device=device.type)
+    record = Job("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=device.type)
     identity = record.deterministic()
     work = arguments.work / sha256_json([identity["settings"], identity["inputs"], device.type])[:16]
+    outputs = [arguments.out, *arguments.pictures]
+    # A copy that a killed scheduler left behind may still be at work: wait for it, then take what it has published.
+    with hold(arguments.work / "lock", "figure of this dataset", wait_seconds=math.inf):
+        if not all(_published(path, identity) for path in outputs):
+            _publish(arguments, training, device, work, identity)
+            record.record(outputs)
+        shutil.rmtree(work, ignore_errors=True)
+    shares = {box["id"]: box["beyond_outer"] for box in read_json(arguments.out)["boxes"]}
+    return (
+        f"figure1 {arguments.out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
+        f"latents; of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
+    )
+
+
+def _published(output: Path, identity: dict[str, Any]) -> bool:
+    """Whether another copy of this very job has written an output."""
+    known = settings_path(output)
+    return known.exists() and read_json(known) == identity and mismatch(output) is None
+
+
+def _publish(arguments, training: Training, device: torch.device, work: Path, identity: dict[str, Any]) -> None:
+    """Numbers and pictures; the states of both trainings are kept in `work`."""
+    cost, seed, stop = arguments.settings["figure"], arguments.settings["seed"], Stop()
     statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
     normalised = (statistics.normalise(part) for part in read_rows(arguments.latents, "latents", PART))
     check_normalised(normalised, statistics, str(arguments.latents))
@@ -83,13 +108,6 @@ def figure1(arguments) -> str:
     write_json(arguments.out, numbers)
     for path in arguments.pictures:
         write_bytes(path, box_plots(numbers, path.suffix.removeprefix(".")))
-    record.record([arguments.out, *arguments.pictures])
-    shutil.rmtree(work, ignore_errors=True)
-    shares = {box["id"]: box["beyond_outer"] for box in boxes}
-    return (
-        f"figure1 {arguments.out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
-        f"latents; of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
-    )
 
 
 def _box(name: str, panel: str, label: str, values: np.ndarray) -> dict:

@@ -2,10 +2,10 @@
 
     python -m lct.cli.launch [--nodes N] [--gpus G] [--cpus C] [--minutes M] [--processes P] JOB ARGUMENTS...
 
-JOB is a module of lct.cli, such as train; ARGUMENTS are its own. `train` runs as one process per GPU (G on each of N
-nodes), every other job as one process that sees all G. Without --gpus, a job is one process and takes the GPU it finds,
-or the CPU. Inside a SLURM job it becomes a step of its own, and may use M minutes of wall time from now: near their end
-`train` saves its state and asks to be queued again. Signals SIGTERM, SIGINT and SIGUSR1 reach every process.
+JOB is a module of lct.cli, such as train; ARGUMENTS are its own. `train` runs as one process per GPU (G / N on each of
+N nodes), every other job as one process that sees all G. Without --gpus, a job is one process and takes the GPU it
+finds, or the CPU. Inside a SLURM job it becomes a step of its own, and may use M minutes of wall time from now: near
+their end `train` saves its state and asks to be queued again. Signals SIGTERM, SIGINT and SIGUSR1 reach every process.
 
 The job is told LCT_GPUS, the number asked for on a node, which it compares with what it sees, and LCT_DEADLINE, seconds
 since the epoch. LCT_DEVICE=cpu in the environment keeps it off the GPUs (where something else stands in for the card).
@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
     made.add_argument(
-        "--gpus", type=int, default=0, help="GPUs asked for on each node (default: 0, take what is there)"
+        "--gpus", type=int, default=0, help="GPUs asked for on all nodes together (default: 0, take what is there)"
     )
     made.add_argument("--cpus", type=int, default=1, help="CPU cores of each node (default: 1)")
     made.add_argument("--minutes", type=float, default=0.0, help="wall time of the SLURM job (default: 0, no limit)")
@@ -51,9 +51,19 @@ def main(words: list[str] | None = None) -> int:
 
 def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
     job = arguments.job
-    if not re.fullmatch("[a-z_]+", job) or importlib.util.find_spec(f"lct.cli.{job}") is None:
+    if not re.fullmatch("[a-z][a-z0-9_]*", job) or importlib.util.find_spec(f"lct.cli.{job}") is None:
         raise ValueError(f"job: expected a module of lct.cli, such as train, found {job!r}; fix the name")
-    shape = Shape(arguments.nodes, arguments.gpus, arguments.processes, arguments.cpus, arguments.minutes)
+    if arguments.nodes > 0 and arguments.gpus % arguments.nodes:
+        raise ValueError(
+            f"--gpus {arguments.gpus}: expected as many on each of {arguments.nodes} nodes; ask for a multiple"
+        )
+    shape = Shape(
+        arguments.nodes,
+        arguments.gpus // max(1, arguments.nodes),
+        arguments.processes,
+        arguments.cpus,
+        arguments.minutes,
+    )
     if job_id(os.environ) is not None and shape.minutes and "LCT_DEADLINE" not in os.environ:
         os.environ["LCT_DEADLINE"] = str(time.time() + 60 * shape.minutes)
     os.environ["LCT_GPUS"] = str(shape.gpus)

@@ -5,25 +5,17 @@ job and written in order: the same bytes for any number of processes.
 """
 
 import functools
-import multiprocessing
-import os
-import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lct.cli import job
+from lct.cli import job, pool
 from lct.config.paths import AUTOENCODER_FILES, grid, manifest
 from lct.config.schema import build
 from lct.data import autoencoder as vae
@@ -43,7 +35,7 @@ from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
 
 SAMPLERS = {"consistency": ConsistencySampler, "ode": OdeSampler}
-AHEAD = 2  # batches for each process that may wait to be written
+AHEAD = 2  # batches that may wait to be encoded or written
 
 
 def main() -> int:
@@ -82,7 +74,7 @@ class Studio:
         self.autoencoder = vae.load(source.autoencoder, device)
         self.model = functools.lru_cache(maxsize=1)(self._model)
 
-    def batch(self, item: Item) -> list[np.ndarray]:
+    def __call__(self, item: Item) -> list[np.ndarray]:
         weights, name, draw, start = item
         given = self.source.settings["samplers"][name]
         sampler = build(SAMPLERS[given["kind"]], given, f"--settings: samplers.{name}")
@@ -104,6 +96,11 @@ class Studio:
         return partial(consistency, model, scaling=scaling), (channels, height, width)
 
 
+def open_studio(source: Source, name: str) -> Studio:
+    sampling = build(Sampling, source.settings["sampling"], "--settings: sampling")
+    return Studio(source, job.device(name, sampling.threads, tf32=sampling.matmul == "tf32"))
+
+
 def sample(arguments) -> str:
     settings = arguments.settings
     sampling = build(Sampling, settings["sampling"], "--settings: sampling")
@@ -111,7 +108,8 @@ def sample(arguments) -> str:
     source = Source(settings, arguments.train, arguments.statistics, arguments.autoencoder)
     sets = [(weights, name, draw) for weights, name in settings["wanted"] for draw in sampling.draws]
     items = [(*one, start) for one in sets for start in starts(sampling)]
-    with _batches(source, items, device, arguments.workers) as batches:
+    with pool.Pool(open_studio, source, pool.devices(device, arguments.workers)[: len(items)]) as studios:
+        batches = studios.map(items)
         for weights, name, draw in sets:
             inputs = {"weights": arguments.train / f"{weights}.safetensors", "statistics": arguments.statistics}
             inputs |= {file: arguments.autoencoder / file for file in AUTOENCODER_FILES}
@@ -123,62 +121,6 @@ def sample(arguments) -> str:
     run, seed = arguments.out.parts[-2:]
     names = ", ".join(name for _, name in settings["wanted"])
     return f"sample {run} {seed}: {sampling.count} images each by {names}"
-
-
-@contextmanager
-def _batches(
-    source: Source, items: list[Item], device: torch.device, workers: int | None
-) -> Iterator[Iterator[list[np.ndarray]]]:
-    """The batches of `items`, in their order, made in this process or in `workers` others."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers: expected 1 or more, found {workers}; leave it out for one per GPU")
-    gpus = (job.asked_gpus() or torch.cuda.device_count()) if device.type == "cuda" and device.index is None else 1
-    count = min(workers or gpus, len(items))
-    if count == 1:
-        yield map(Studio(source, device).batch, items)
-        return
-    context = multiprocessing.get_context("spawn")  # a GPU cannot be used in a forked process
-    devices = context.SimpleQueue()
-    for number in range(count):
-        devices.put(f"cuda:{number % gpus}" if device.type == "cuda" and gpus > 1 else str(device))
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_open_studio, initargs=(source, devices))
-    try:
-        yield _in_order(pool, items, count * AHEAD)
-    except BrokenProcessPool as error:
-        raise ValueError("worker: expected it to finish, found it killed; run the same command again") from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(pool: ProcessPoolExecutor, items: list[Item], ahead: int) -> Iterator[list[np.ndarray]]:
-    waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(_make, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-_STUDIOS: list[Studio] = []  # of a worker: one
-
-
-def _open_studio(source: Source, devices) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    sampling = build(Sampling, source.settings["sampling"], "--settings: sampling")
-    _STUDIOS.append(Studio(source, job.device(devices.get(), sampling.threads, tf32=sampling.matmul == "tf32")))
-
-
-def _make(item: Item) -> list[np.ndarray]:
-    return _STUDIOS[0].batch(item)
-
-
-def _end_with_parent() -> None:
-    """A worker whose job was killed would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[imageset.Picture]:

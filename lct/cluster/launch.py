@@ -144,10 +144,10 @@ def _wait(processes: list[subprocess.Popen]) -> int:
 
 def requeue(environment: Mapping[str, str]) -> bool:
     """Ask SLURM to run this job again from the queue; False outside SLURM or when it refuses."""
-    job = job_id(environment)
-    if job is None or shutil.which("scontrol", path=environment.get("PATH")) is None:
+    job, scontrol = job_id(environment), shutil.which("scontrol", path=environment.get("PATH"))
+    if job is None or scontrol is None:
         return False
-    done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
+    done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         log.warning("scontrol requeue %s: refused (%s); the workflow's retries go on", job, done.stderr.strip())
     return done.returncode == 0

@@ -42,18 +42,15 @@ class Stop:
             self.reason, self.out_of_time = "wall time nearly over", True
         return bool(self.reason)
 
-    def wait(self, seconds: float) -> None:
-        """Until a further signal comes, at most `seconds`."""
-        until, before = time.monotonic() + seconds, len(self._signals)
-        while len(self._signals) == before and time.monotonic() < until:
-            time.sleep(0.2)
-
     def leave(self) -> None:
         """Before a job ends whose state is saved: under SLURM, ask to be queued again where time is up; after SIGTERM,
         wait for the end, as SLURM puts a preempted job back, but not one that has ended by itself."""
         self()
+        before = len(self._signals)
         if self.out_of_time and requeue(os.environ):
             log.info("SLURM puts this job back into the queue")
-            self.wait(REQUEUE_SECONDS)
+            until = time.monotonic() + REQUEUE_SECONDS
+            while len(self._signals) == before and time.monotonic() < until:  # until SLURM's SIGTERM
+                time.sleep(0.2)
         elif self.reason == "SIGTERM" and job_id(os.environ) is not None:
             time.sleep(TERM_SECONDS)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -99,9 +100,10 @@ def failure(error: Mapping[str, Any]) -> str | None:
     else:
         return None
     logs = [str(log) for log in logs if log]
-    own = [line for log in logs for line in _tail(log) if "error: " in line]
-    if own:
-        said = own[-1][own[-1].index("error: ") :]
+    lines = [line for log in logs for line in _tail(log) if "error: " in line]
+    own = [line for line in lines if re.search("(^|ERROR )error: ", line)]  # srun and slurmstepd add theirs
+    if found := own or lines:
+        said = found[-1][found[-1].index("error: ") :]
     place = f" (logs: {', '.join(logs)})" if logs else ""
     return f"failed on the cluster: {name}: {' '.join(said.split())[:400]}{place}"
 

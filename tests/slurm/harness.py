@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from lct.cluster.attempts import ended
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock", "dvc.yaml", ".dvcignore")
-STEPS = 400  # of the training that faults hit: about 20 s on an idle core
+STEPS = 240  # of the training that faults hit: about 12 s on an idle core
 TRAIN = "results/smoke/train/digits-lct/s0"
 TARGET = f"{TRAIN}/step{STEPS}-ema0.9.safetensors"
 RULE = "train_digits_lct"
@@ -58,7 +61,7 @@ class Controller:
     """One `snakemake` on the submitting host."""
 
     def __init__(self, folder: Path, *words: str, slurm: bool = True, env: dict[str, str] | None = None, wrap=()):
-        words = (*(PROFILES + QUICK if slurm else ("--config", "scale=smoke")), *words)
+        words = (*PROFILES, *QUICK, *words) if slurm else (*words, "--config", "scale=smoke")
         self.folder, self.log = folder, folder / f"controller-{time.monotonic_ns()}.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
@@ -98,8 +101,9 @@ def until(what: str, condition: Callable[[], object], controller: Controller | N
     raise AssertionError(f"{what}: not seen within {PATIENCE:.0f} s" + (f"\n{controller.text()}" if controller else ""))
 
 
-def in_the_middle(folder: Path, controller: Controller) -> int:
-    """Wait until the training is between its first and last step; the step."""
+def frozen(folder: Path, controller: Controller) -> tuple[int, list[int]]:
+    """Wait until the training is between its first and last step, and stop its processes there, so that a fault meets
+    it in the middle however long the fault takes; (step, processes)."""
 
     def step() -> int:
         for path in folder.glob("work/smoke/digits-lct/s0/*/progress.json"):
@@ -111,7 +115,24 @@ def in_the_middle(folder: Path, controller: Controller) -> int:
                 return found
         return 0
 
-    return until("the middle of the training", step, controller)
+    found = until("the middle of the training", step, controller)
+    stopped = trainers(folder)
+    for process in stopped:
+        os.kill(process, signal.SIGSTOP)
+    return found, stopped
+
+
+def thaw(processes: list[int]) -> None:
+    """Let frozen processes go on, those that are still there."""
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
+
+
+def saved(folder: Path) -> list[str]:
+    """What the training's own book says of its attempts: why each ended, and at which step."""
+    (book,) = folder.glob("work/smoke/digits-lct/s0/*/attempts.jsonl")
+    return [f"{attempt['reason']} at {attempt['to_step']}" for attempt in ended(book.parent)]
 
 
 def trainers(folder: Path) -> list[int]:

@@ -26,13 +26,15 @@ from harness import (
     Controller,
     accounted,
     environment,
-    in_the_middle,
+    frozen,
     job,
     jobs,
     project,
+    saved,
     signalled,
     slurm,
     sums,
+    thaw,
     trainers,
     until,
     untrained,
@@ -43,7 +45,8 @@ from lct.cluster.costs import costs
 from lct.config.plan import Plan
 
 pytestmark = pytest.mark.slurm
-AT_ONCE = 3  # scenarios beside each other: they wait more than they compute
+GRAPH = "graph"
+AT_ONCE = 4  # scenarios beside each other: they wait more than they compute
 REST = "--exclude=node[3-4] --signal=USR1@300"  # nodes 3 and 4 are for the scenarios that break nodes
 
 
@@ -70,6 +73,11 @@ def trained_equally(folder: Path, undisturbed: Path) -> bool:
     ) == sums(undisturbed, f"{TRAIN}/curves.json")
 
 
+def told(folder: Path) -> str:
+    """The attempts by the training's own book, and the starts by SLURM's."""
+    return f"{'; '.join(saved(folder))} ({', '.join(row[1].split()[0] for row in accounted(folder))})"
+
+
 def lct(folder: Path, *words: str) -> dict:
     """The value of a verb of `lct`, as programs get it."""
     command = [sys.executable, "-m", "lct.cli.main", words[0], "--json", "--scale", "smoke", *words[1:]]
@@ -80,28 +88,35 @@ def lct(folder: Path, *words: str) -> dict:
 # --- faults ---------------------------------------------------------------------------------------------------------
 def killed(folder: Path, undisturbed: Path) -> Outcome:
     controller = Controller(folder, TARGET, *on(REST))
-    step = in_the_middle(folder, controller)
+    step, stopped = frozen(folder, controller)
     running = job(folder, controller, "RUNNING")
     (seen,) = (entry for entry in lct(folder, "status")["trainings"] if entry["run"] == "digits-lct")
     assert seen["state"] == "running" and seen["total"] == STEPS and f"job {running}" in seen["where"]
     slurm("scancel", running)
+    thaw(stopped)
     assert controller.finish() == 0, controller.text()[-3000:]
-    states = sorted(row[1].split()[0] for row in accounted(folder))
-    happened = f"scancel at step {step}; the profile's retry trained on ({', '.join(states)})"
+    happened = f"scancel at step {step}; the profile's retry went on: {told(folder)}"
+    assert saved(folder)[0].startswith("SIGTERM at ") and saved(folder)[0] != "SIGTERM at 0"
     return Outcome("job killed", happened, 1, trained_equally(folder, undisturbed), folder, controller.text())
 
 
 def preempted(folder: Path, undisturbed: Path) -> Outcome:
     preempt = (*on("--nodelist=node3 --signal=USR1@300"), f"{RULE}:slurm_partition=preempt")
     controller = Controller(folder, TARGET, *preempt)
-    step = in_the_middle(folder, controller)
+    step, stopped = frozen(folder, controller)
     victim = job(folder, controller, "RUNNING")
     words = ("--partition=main", "--nodelist=node3", "--exclusive", "--time=1", "--output=/dev/null", "--wrap=sleep 5")
     slurm("sbatch", *words)
+    until(
+        "the preemption",
+        lambda: (victim, "RUNNING") not in jobs(folder) or all(signalled(p, signal.SIGTERM) for p in stopped),
+        controller,
+    )
+    thaw(stopped)
     until("the requeue", lambda: (victim, "RUNNING") not in jobs(folder), controller)
     assert controller.finish() == 0, controller.text()[-3000:]
     attempts = [row for row in accounted(folder) if row[0] == victim]
-    happened = f"preempted at step {step}, requeued by SLURM: {len(attempts)} starts of one job"
+    happened = f"preempted at step {step}, {len(attempts)} starts of one job: {told(folder)}"
     gpu_hours = sum(float(row[2]) for row in attempts) / 3600
     spent = costs(Plan(folder, {"scale": "smoke"}), folder, ["digits-lct"])["digits-lct"]
     assert len(attempts) >= 2 and spent.startswith(f"{gpu_hours:.3g} GPU h") and "SLURM's accounting" in spent
@@ -113,13 +128,13 @@ def node_lost(folder: Path, undisturbed: Path) -> Outcome:
     controller = Controller(folder, TARGET, *on("--nodelist=node4 --signal=USR1@300"))
     job(folder, controller, "PENDING")
     slurm("scontrol", "update", "nodename=node4", "state=resume")
-    step = in_the_middle(folder, controller)
+    step, stopped = frozen(folder, controller)
     slurm("scontrol", "update", "nodename=node4", "state=down", "reason=test")
     until("the node's job to leave it", lambda: "RUNNING" not in [s for _, s in jobs(folder)], controller)
+    thaw(stopped)
     slurm("scontrol", "update", "nodename=node4", "state=resume")
     assert controller.finish() == 0, controller.text()[-3000:]
-    states = [row[1].split()[0] for row in accounted(folder)]
-    happened = f"node drained: the job waited; node down at step {step}: requeued ({', '.join(states)})"
+    happened = f"node drained: the job waited; node down at step {step}: requeued; {told(folder)}"
     return Outcome(
         "node drained and down", happened, 2, trained_equally(folder, undisturbed), folder, controller.text()
     )
@@ -129,47 +144,45 @@ def out_of_time(folder: Path, undisturbed: Path) -> Outcome:
     """The training is stopped until its warning or its end comes, so that the minutes cost no computing."""
     limit = "3 if attempt == 1 else 30"
     controller = Controller(folder, TARGET, *on("--exclude=node[3-4] --signal=USR1@60", limit))
-    step = in_the_middle(folder, controller)
-    first = trainers(folder)
-    for process in first:
-        os.kill(process, signal.SIGSTOP)
-    warned = until(
+    step, stopped = frozen(folder, controller)
+    until(
         "the warning or the end",
-        lambda: [p for p in first if signalled(p, signal.SIGUSR1)] or not set(first) & set(trainers(folder)),
+        lambda: [p for p in stopped if signalled(p, signal.SIGUSR1)] or not set(stopped) & set(trainers(folder)),
         controller,
     )
-    for process in set(first) & set(trainers(folder)):
-        os.kill(process, signal.SIGCONT)
+    thaw(stopped)
     assert controller.finish() == 0, controller.text()[-3000:]
-    states = [row[1].split()[0] for row in accounted(folder)]
-    reached = "the warning reached it" if isinstance(warned, list) else "killed at its limit"
-    happened = f"limit near at step {step}: {reached}; went on ({', '.join(states)})"
+    happened = f"limit near at step {step}: {told(folder)}"
     return Outcome("time limit", happened, 1, trained_equally(folder, undisturbed), folder, controller.text())
 
 
 def controller_killed(folder: Path, undisturbed: Path) -> Outcome:
     first = Controller(folder, TARGET, *on(REST))
-    step = in_the_middle(folder, first)
+    step, stopped = frozen(folder, first)
     first.kill()
     again = Controller(folder, TARGET, *on(REST))
+    until("the job of the first", lambda: "Waiting for 1 jobs that an earlier run left" in again.text(), again)
+    thaw(stopped)
     assert again.finish() == 0, again.text()[-3000:]
     started = {row[0] for row in accounted(folder)}
     happened = f"snakemake killed at step {step}; the same command waited for its job: {len(started)} job in all"
-    assert len(started) == 1 and "Waiting for 1 jobs that an earlier run left" in again.text()
+    assert len(started) == 1
     return Outcome("controller killed", happened, 1, trained_equally(folder, undisturbed), folder, again.text())
 
 
 def copy_started(folder: Path, undisturbed: Path) -> Outcome:
     """As before, but the second controller does not see the queue: it submits a copy, which the lock keeps waiting."""
     first = Controller(folder, TARGET, *on(REST))
-    step = in_the_middle(folder, first)
+    step, stopped = frozen(folder, first)
     first.kill()
     blind = wrapper(folder / "bin", "squeue", "exit 0\n")
     again = Controller(folder, TARGET, *on(REST), env=environment(folder, blind))
+    log = folder / "logs/smoke/train/digits-lct/s0.log"
+    until("the copy to wait", lambda: log.exists() and "waiting: " in log.read_text(), again)
+    thaw(stopped)
     assert again.finish() == 0, again.text()[-3000:]
-    log = (folder / "logs/smoke/train/digits-lct/s0.log").read_text()
     happened = f"snakemake killed at step {step}, queue hidden: a copy started, waited, and took what was published"
-    assert len({row[0] for row in accounted(folder)}) == 2 and f"total={STEPS}" not in log
+    assert len({row[0] for row in accounted(folder)}) == 2 and f"total={STEPS}" not in log.read_text()
     return Outcome("copy of a training", happened, 1, trained_equally(folder, undisturbed), folder, again.text())
 
 
@@ -224,33 +237,42 @@ def late_files(folder: Path, undisturbed: Path) -> Outcome:
 
 
 def state_full(folder: Path, undisturbed: Path) -> Outcome:
+    """The folder of states is filled in the middle of the training, which is then asked to save its state."""
     (folder / "work").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder / "work"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder / "work"], check=True)
     try:
         first = Controller(folder, TARGET, *on(REST), "--retries", "0")
+        step, stopped = frozen(folder, first)
+        subprocess.run(["dd", "if=/dev/zero", f"of={folder}/work/filler", "bs=64k"], capture_output=True, check=False)
+        for process in stopped:
+            os.kill(process, signal.SIGUSR1)
+        thaw(stopped)
         assert first.finish() != 0
         line = next(line for line in first.text().splitlines() if "No space left on device" in line)
         assert "free space" in line
-        subprocess.run(["mount", "-o", "remount,size=256m", folder / "work"], check=True)
+        (folder / "work/filler").unlink()
         again = Controller(folder, TARGET, *on(REST))
         assert again.finish() == 0, again.text()[-3000:]
+        ended = told(folder)
     finally:
         subprocess.run(["umount", "--lazy", folder / "work"], check=True)
-    happened = "ended with one line that names the file; the same command went on once there was space"
+    happened = f"full at step {step}: one line named the state; after space was freed the same command went on; {ended}"
     return Outcome("state directory full", happened, 1, trained_equally(folder, undisturbed), folder, again.text())
 
 
 def two_tasks(folder: Path, undisturbed: Path) -> Outcome:
-    """No fault: two processes of one training in a job, against the same on this machine without SLURM."""
+    """No fault: one training by two processes, one on each of two nodes, against two without SLURM."""
     alone = untrained(undisturbed, folder.with_name("two-tasks-alone"))
     local = Controller(alone, TARGET, "--set-resources", f"{RULE}:gpu=2", slurm=False)
-    controller = Controller(folder, TARGET, *on(REST), f"{RULE}:gpu=2")
-    assert local.finish() == 0, local.text()[-3000:]
-    assert controller.finish() == 0, controller.text()[-3000:]
+    several = ("gpu=2", "nodes=2", "tasks=2", "mpi=srun", "tasks_per_gpu=0")  # as docs/cluster.md says
+    controller = Controller(folder, TARGET, *on(REST), *(f"{RULE}:{value}" for value in several))
+    for one in (local, controller):
+        assert one.finish() == 0, one.text()[-3000:]
     (row,) = accounted(folder)
-    assert "gres/gpu=2" in row[3]
-    assert json.loads((folder / f"{TRAIN}/curves.json.run.json").read_text())["cost"]["attempts"] == 1
-    return Outcome("none: two tasks", "trained by two processes", 1, trained_equally(folder, alone), folder, "")
+    assert "gres/gpu=2" in row[3] and "node=2" in row[3] and saved(folder) == [f"finished at {STEPS}"]
+    assert "attempt 1 on 2 x cpu" in (folder / "logs/smoke/train/digits-lct/s0.log").read_text()
+    equal = trained_equally(folder, alone)
+    return Outcome("none: two tasks", "one training by two tasks on two nodes", 1, equal, folder, "")
 
 
 FAULTS: dict[str, Callable[[Path, Path], Outcome]] = {
@@ -267,27 +289,31 @@ FAULTS: dict[str, Callable[[Path, Path], Outcome]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def on_slurm(cluster, undisturbed, tmp_path_factory) -> tuple[Path, str]:
+def graph(folder: Path) -> tuple[Path, str]:
     """The smoke graph submitted to SLURM: folder and terminal output."""
-    folder = project(tmp_path_factory.mktemp("slurm") / "project")
     controller = Controller(folder)
     assert controller.finish() == 0, controller.text()[-4000:]
     return folder, controller.text()
 
 
 @pytest.fixture(scope="session")
-def faults(on_slurm, undisturbed, tmp_path_factory) -> dict[str, Future]:
-    """Every scenario, started; AT_ONCE of them at a time."""
-    folder = tmp_path_factory.mktemp("faults")
+def scenarios(cluster, request, tmp_path_factory) -> dict[str, Future]:
+    """The graph and, once the local run has finished, every fault, started; AT_ONCE of them at a time."""
+    folder = tmp_path_factory.mktemp("slurm")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        started = {}
+        started = {GRAPH: pool.submit(graph, project(folder / "graph"))}
+        undisturbed = request.getfixturevalue("undisturbed")
         for name, fault in FAULTS.items():
             copy = untrained(undisturbed, folder / name.replace(" ", "-"))
             started[name] = pool.submit(fault, copy, undisturbed)
         yield started
     if table := os.environ.get("LCT_FAULT_TABLE"):
-        Path(table).write_text(fault_table(started.values()))
+        Path(table).write_text(fault_table([started[name] for name in FAULTS]) + graph_table(folder / "graph"))
+
+
+@pytest.fixture(scope="session")
+def on_slurm(scenarios) -> tuple[Path, str]:
+    return scenarios[GRAPH].result()
 
 
 def fault_table(outcomes) -> str:
@@ -296,6 +322,11 @@ def fault_table(outcomes) -> str:
         equal = "yes" if outcome.equal else "no"
         lines.append(f"| {outcome.fault} | {outcome.happened} | {outcome.times} | {equal} |")
     return "\n".join(lines) + "\n"
+
+
+def graph_table(folder: Path) -> str:
+    lines = ["", "| job | state | seconds | allocation | rule and wildcards |", "|---|---|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in accounted(folder))]) + "\n"
 
 
 # --- tests ----------------------------------------------------------------------------------------------------------
@@ -342,14 +373,14 @@ def test_every_record_of_a_submitted_job_names_it(on_slurm):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_changes_no_byte(faults, fault):
-    outcome = faults[fault].result()
+def test_a_fault_changes_no_byte(scenarios, fault):
+    outcome = scenarios[fault].result()
     assert outcome.equal, outcome.happened
 
 
 @pytest.mark.parametrize("fault", ["controller killed", "copy started", "killed"])
-def test_after_a_fault_there_is_nothing_left_to_do_and_a_changed_setting_is_seen(faults, fault):
-    folder = faults[fault].result().folder
+def test_after_a_fault_there_is_nothing_left_to_do_and_a_changed_setting_is_seen(scenarios, fault):
+    folder = scenarios[fault].result().folder
     done = Controller(folder, TARGET, slurm=False)
     assert done.finish() == 0 and "Nothing to be done" in done.text()
     scale = folder / "config/scales/smoke.yaml"
