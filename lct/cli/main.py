@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import audit_verbs, cluster_verbs, lineage_verbs, verbs
+from lct.cli import audit_verbs, cluster_verbs, lineage_verbs, plan_verb, verbs
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ VERBS = {
         verbs.show,
         verbs.show_arguments,
         "lct show digits-lct digits-ilct",
+    ),
+    "plan": Verb(
+        "what a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took",
+        plan_verb.plan_verb,
+        plan_verb.arguments,
+        "lct plan --scale paper --device h100 --gpus 8 --price 2.5",
     ),
     "status": Verb(
         "what is computed, and how far running trainings are",

@@ -10,6 +10,7 @@ from typing import Any
 from lct.cli import cluster_verbs
 from lct.cli.options import overrides, plan_arguments, scale_argument
 from lct.cluster.costs import costs
+from lct.config.devices import Device
 from lct.config.figures import Figure
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec, Weights
 from lct.config.plan import Plan
@@ -43,6 +44,7 @@ SCHEMAS = {
     "published": PublishedTable,
     "weights": Weights,
     "figure": Figure,
+    "device": Device,
 }
 
 

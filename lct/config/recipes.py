@@ -9,10 +9,10 @@ RECIPES = {
     "autoencoder": 1,
     "encode": 2,
     "extractor": 1,
-    "train": 1,
+    "train": 2,
     "sample": 1,
-    "score": 2,
-    "figure": 1,
+    "score": 3,
+    "figure": 2,
     "tables": 2,
     "report": 2,
 }
