@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import audit_verbs, cluster_verbs, lineage_verbs, plan_verb, verbs
+from lct.cli import audit_verbs, cluster_verbs, export_verbs, lineage_verbs, plan_verb, verbs
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,22 @@ VERBS = {
     "why": Verb(
         "why a cell would run again", lineage_verbs.why_verb, lineage_verbs.why_arguments, "lct why table1.a.lct-1.fd"
     ),
+    "export": Verb(
+        "results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself",
+        export_verbs.export,
+        export_verbs.export_arguments,
+        "lct export table1.a.lct-1 --to diffusers",
+    ),
+    "completion": Verb(
+        "print the script by which a shell completes `lct`",
+        export_verbs.completion,
+        export_verbs.completion_arguments,
+        'eval "$(lct completion bash)"',
+    ),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
+    "errors": Verb(
+        "print every error message of the project, as in docs/errors.md", verbs.errors, verbs.no_arguments, "lct errors"
+    ),
     "environment": Verb(
         "print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"
     ),
