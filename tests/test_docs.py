@@ -102,7 +102,9 @@ def extended(tmp_path_factory):
             assert not (folder / name).exists(), f"{name} is written twice"
             (folder / name).write_text(text)
         elif language == "python":
-            succeed(folder, f"{sys.executable} - <<'END'\n{text}END")
+            name = re.findall(r"`([\w-]+\.py)`", before)[-1]
+            (folder / name).write_text(text)
+            succeed(folder, f"{sys.executable} {name}")
         elif language == "sh" and not needs:
             for line in filter(None, (line.strip() for line in text.splitlines())):
                 succeed(folder, line)

@@ -1,7 +1,8 @@
 """lct: the verbs beside `snakemake`.
 
 Each verb takes --json for programs, and ends with exit code 0 (done), 1 (something is
-wrong: one line says what) or 2 (wrong arguments).
+wrong: one line says what) or 2 (wrong arguments). Colours are for terminals; NO_COLOR=1
+switches them off. docs/troubleshooting.md explains errors.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cli import audit_verbs, cluster_verbs, export_verbs, lineage_verbs, plan_verb, verbs
+from lct.cli.colour import fault, paint
 
 
 @dataclass(frozen=True)
@@ -139,10 +141,12 @@ def main(words: list[str] | None = None) -> int:
     try:
         code, value, text = VERBS[arguments.verb].run(arguments)
     except (ValueError, OSError) as error:
-        print(f"lct {arguments.verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        said = f"lct {arguments.verb}: {' '.join(str(error).split())}"
+        print(json.dumps({"error": said}) if arguments.json else fault(said, sys.stderr), file=sys.stderr)
         return 1
     try:
-        print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) if arguments.json else text, flush=True)
+        told = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) if arguments.json else None
+        print(paint(text, sys.stdout) if told is None else told, flush=True)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code

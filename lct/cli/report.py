@@ -7,6 +7,7 @@ from typing import Any
 
 from lct.cli import job
 from lct.cli.audit_verbs import page
+from lct.cli.export_verbs import tensorboard
 from lct.cluster.costs import costs
 from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
@@ -46,6 +47,7 @@ def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job
     drawn = pictures(tables, root)
     for name, content in drawn.items():
         write_bytes(out / name, content)
+    tensorboard(plan, root, root / plan.paths.log("tensorboard"), "all")  # no output of the graph: logs for people
     if record is not None:
         record.record([out / name for name in (*contents, *drawn)])
     return out / "index.html"

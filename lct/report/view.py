@@ -359,6 +359,11 @@ def report(tables: dict[str, Any], root: Path) -> Report:
     )
 
 
+def _ordinal(k: int) -> str:
+    tens = k % 100 // 10 == 1
+    return f"{k}{'th' if tens else {1: 'st', 2: 'nd', 3: 'rd'}.get(k % 10, 'th')}"
+
+
 def _figure(figure: dict[str, Any], tables: dict[str, Any], root: Path) -> Figure:
     place, kind = f"figure-{anchor(figure['id'])}", figure.get("kind", "box-plots")
     drawings = tuple(_drawing(entry, figure["title"], place, kind) for entry in figure["datasets"])
@@ -568,7 +573,7 @@ def _nearest(entry: dict[str, Any], root: Path) -> Nearest:
         rows.append((str(one["image"]), str(first["image"]), number(first["distance"]), number(ratio), same))
     about = (
         f"distances in {numbers['extractor']} to {count(numbers['reference'])} training images; a radius is the "
-        f"distance of a training image to its {numbers['k']}th nearest training image"
+        f"distance of a training image to its {_ordinal(numbers['k'])} nearest training image"
     )
     return Nearest(_sample_name(entry), picture(root, entry["picture"]), tuple(rows), copies, about)
 
