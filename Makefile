@@ -1,5 +1,6 @@
 # make tables    from nothing to the report of the mini scale        make test      the tests, pip only
-# make test-all  also lint, slow, browser and latex tests (apt)      make lock      resolve requirements.in anew
+# make test-all  also lint, slow, slurm, browser and latex tests (apt)      make lock      resolve requirements.in anew
+# make test-slurm  of these, the tests on a SLURM of their own (root, apt)
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
@@ -8,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist loadfile# two tests at a time, those of a file one after another
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header
 
-.PHONY: tables test test-all lint lock schemas bench clean system-packages
+.PHONY: tables test test-all test-slurm lint lock schemas bench clean system-packages
 
 tables: $(INSTALLED)
 	@$(BIN)/snakemake --config scale=$(SCALE)
@@ -19,6 +20,10 @@ test: $(INSTALLED)
 
 test-all: $(INSTALLED) system-packages lint
 	@LCT_NO_SKIP=1 $(PYTEST) $(PARALLEL) -m "not slurm"
+	@LCT_NO_SKIP=1 $(PYTEST) -m slurm
+
+test-slurm: $(INSTALLED)
+	@LCT_NO_SKIP=1 $(PYTEST) -m slurm
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
@@ -49,7 +54,10 @@ clean:
 	rm -rf results work logs reports/mini reports/smoke .snakemake
 
 bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/speed.py
+	@$(BIN)/python benchmarks/startup.py --scale $(SCALE)
 	@$(BIN)/python benchmarks/pipeline.py --scale $(SCALE)
+	@$(BIN)/python benchmarks/training.py
 	@$(BIN)/python benchmarks/audit.py
 	@$(BIN)/python benchmarks/lineage.py
 	@$(BIN)/python benchmarks/images.py

@@ -1,5 +1,6 @@
 #!/bin/sh
-# What `make test-all` needs beyond pip, on Debian and Ubuntu: a browser and LaTeX for the report's tests.
+# What `make test-all` needs beyond pip, on Debian and Ubuntu: a browser and LaTeX for the report's tests. The tests on
+# SLURM install their own packages: tests/slurm/slurm-up.
 set -eu
 missing=
 command -v chromium >/dev/null || missing="$missing chromium"

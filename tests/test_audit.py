@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,9 @@ from lct.cli import recompute
 from lct.cli.audit_verbs import targets
 from lct.config.plan import Plan
 from lct.data.imageset import write_imageset
-from lct.lineage import archive, book
+from lct.lineage import archive, book, chain
+from lct.lineage.audit import run_facts
+from lct.lineage.words import made
 from lct.report.audit import page
 from lct.report.diff import page as diff_page
 from lct.report.readback import shown
@@ -777,6 +780,26 @@ def test_a_revision_before_any_recording(two, monkeypatch, capsys):
     assert {cell["state"] for cell in found["cells"]} == {"added"}
 
 
+def test_a_job_of_several_attempts_counts_with_all_of_them():
+    spent = {"attempts": 3, "seconds": 7200.0, "gpu_seconds": 14400.0, "jobs": ["71", "75"]}
+    last = {
+        "started": "a",
+        "seconds": 600.0,
+        "cpu_seconds": 500.0,
+        "host": "n1",
+        "command": ["train.py"],
+        "cost": spent,
+    }
+    last |= {"slurm": {"SLURM_JOB_ID": "75"}, "device": "cuda", "finished": "b"}
+    other = {"started": "c", "seconds": 10.0, "cpu_seconds": 9.0, "host": "n1", "command": ["score.py"]}
+    found = chain.cost([SimpleNamespace(run=run) for run in (last, last, other, None)])
+    assert found == {"jobs": 2, "starts": 4, "seconds": 7210.0, "cpu_seconds": 509.0, "gpu_seconds": 14400.0}
+    facts = run_facts(last, None)
+    assert (facts["slurm_jobs"], facts["attempts"], facts["seconds"]) == (["71", "75"], 3, 7200.0)
+    assert "SLURM jobs 71, 75" in made({"run": facts}) and "3 attempts" in made({"run": facts})
+    assert run_facts(other, None)["slurm_jobs"] == [] and run_facts(other, None)["attempts"] == 1
+
+
 def test_pages_take_their_numbers_as_they_come():
     """Odd numbers and absent parts break no page."""
     value = {
@@ -788,7 +811,7 @@ def test_pages_take_their_numbers_as_they_come():
         "checks": [],
         "chain": [],
     }
-    cost = {"jobs": 0, "seconds": 0.0, "cpu_seconds": 0.0}
+    cost = {"jobs": 0, "starts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0}
     cell = {"id": "t.a.r.fd", "title": "t", "metric": "fd", "state": "ok", "values": [value], "links": {}}
     cell |= {"cost": cost, "faults": [], "unchecked": [], "checked": 0}
     assert "NaN" in page({"scale": "smoke", "cells": [cell], "notes": [], "not_run": []})

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from PIL import Image
 
 from lct.cli import figure1 as figure_job
 from lct.cli import figure2, figure3
+from lct.cli.job import Interrupted
 from lct.config.paths import PICTURES, manifest
 from lct.config.plan import Plan
 from lct.config.schema import plain
@@ -23,6 +25,7 @@ from lct.data.distribution import describe, outliers, spaced
 from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.atomic import write_json
+from lct.files.lock import take
 from lct.files.records import mismatch
 from lct.files.tensors import write_tensors
 from lct.networks.settings import Network
@@ -30,8 +33,8 @@ from lct.report.collect import collect
 from lct.report.plots import box_plots
 from lct.report.render import render
 from lct.schedules import Curriculum
-from lct.training.loop import Trainer
 from lct.training.settings import Training
+from lct.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
@@ -110,11 +113,12 @@ def test_spaced_indices_cover_the_whole():
 
 
 # --- temporal differences -----------------------------------------------------------------------------------------
-def test_temporal_differences_follow_their_formula(tmp_path):
+def test_temporal_differences_follow_their_formula():
     """An untrained network answers zero: f(x, sigma) = c_skip x, so the difference is known in closed form."""
     data = 0.5 * torch.randn(40, 2, 4, 4, generator=torch.Generator().manual_seed(0))
-    trainer = Trainer(TRAINING, data, 0, torch.device("cpu"), tmp_path / "state")
-    x, noise, index = (value.double().numpy() for value in trainer.draw(11))
+    trainer = Trainer(TRAINING, data, 0, torch.device("cpu"))
+    drawn = trainer.draw(11)
+    x, noise, index = (value.double().numpy() for value in (drawn.x, drawn.noise, drawn.index))
     sigmas = TRAINING.grid.sigmas(21)
     t, r = (sigmas[index.astype(int) + later][:, None, None, None] for later in (0, 1))
     expected = [0.25 / ((s - 0.002) ** 2 + 0.25) * (x + s * noise) for s in (t, r)]
@@ -209,11 +213,44 @@ def test_equal_settings_give_equal_bytes_and_a_killed_job_goes_on(given, made, t
     monkeypatch.setattr(figure_job, "Trainer", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         figure_job.figure1(arguments)
-    assert not arguments.out.exists() and len(list(tmp_path.rglob("pixels.safetensors"))) == 1
+    assert not arguments.out.exists() and len(list(tmp_path.rglob("pixels/state-*.safetensors"))) == 1
     monkeypatch.undo()
     figure_job.figure1(arguments)
     for first, second in zip((reference.out, *reference.pictures), (arguments.out, *arguments.pictures), strict=True):
         assert first.read_bytes() == second.read_bytes(), second.name
+
+
+def test_a_figure_that_is_asked_to_stop_goes_on_to_the_same_bytes(given, made, tmp_path, monkeypatch):
+    reference, arguments = made[0], job(given, tmp_path)
+
+    class Asked:
+        reason, calls, left = "SIGUSR1", 0, 0
+
+        def __call__(self):
+            self.calls += 1
+            return self.calls == 4
+
+        def leave(self):
+            self.left += 1
+
+    asked = Asked()
+    monkeypatch.setattr(figure_job, "Stop", lambda: asked)
+    with pytest.raises(Interrupted, match=r"state saved at step 4 of \d+ \(SIGUSR1\)"):
+        figure_job.figure1(arguments)
+    assert asked.left == 1 and not arguments.out.exists()
+    figure_job.figure1(arguments)
+    assert arguments.out.read_bytes() == reference.out.read_bytes()
+
+
+def test_a_copy_of_a_figure_waits_and_takes_what_is_published(given, tmp_path, monkeypatch):
+    arguments = job(given, tmp_path)
+    line = figure_job.figure1(arguments)
+    written = arguments.out.stat().st_mtime_ns
+    monkeypatch.setattr(figure_job, "Trainer", None)  # it trains no step
+    held = take(arguments.work / "lock", "first copy")
+    threading.Timer(1.0, held.close).start()
+    assert figure_job.figure1(arguments) == line and held.closed
+    assert arguments.out.stat().st_mtime_ns == written
 
 
 def test_fewer_images_and_values_are_spread_over_the_data(given, tmp_path):

@@ -202,6 +202,8 @@ def test_recording_plans_nothing_pleases_dvc_and_is_not_done_twice(project):
     assert due(project) == []
     assert "up to date" in dvc.run(project, "status")
     assert (project / WEIGHTS).is_symlink() and not settings_path(project / WEIGHTS).is_symlink()
+    page = project / "reports/toy/index.html"
+    assert page.is_file() and not page.is_symlink(), "a browser shows what a link points to by that one's name: as text"
     before = state(project)
     again = record.record(project, {}, "toy")
     assert (again.recorded, again.kept) == ([], 23) and state(project) == before

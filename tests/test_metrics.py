@@ -10,7 +10,7 @@ import torch_fidelity
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy import linalg
-from torch_fidelity.metric_fid import fid_features_to_statistics
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lct.data.imageset import ImageSet, write_imageset
@@ -22,6 +22,11 @@ from lct.metrics.settings import PretrainedExtractor, Protocol, TrainedExtractor
 
 TINY = TrainedExtractor(id="cnn8", channels=(4, 6), features=8, steps=12, batch=16)
 PLAIN = View(extractor="cnn8", jpeg_quality=None)
+
+
+def extract(networks, images, batch, limit=None):
+    """Features of a whole image set."""
+    return features.whole(features.walk(networks, images, batch, limit))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,6 +114,62 @@ def test_frechet_matches_numpy_and_cleanfid(seed):
     assert frechet(a, b) == pytest.approx(expected, rel=1e-9)
     assert frechet(b, a) == pytest.approx(expected, rel=1e-9)
     assert frechet(a, b, distances.frechet_cleanfid) == pytest.approx(expected, rel=1e-7)
+
+
+def spread_out(count, seed, turn, condition=1e-2, rank=None, dimension=48):
+    """Features whose covariance has eigenvalues from 1 down to `condition`, none beyond `rank`, in turned axes."""
+    axes, _ = np.linalg.qr(np.random.default_rng(turn).normal(size=(dimension, dimension)))
+    scales = np.logspace(0, np.log10(condition) / 2, dimension) * (np.arange(dimension) < (rank or dimension))
+    drawn = np.random.default_rng(seed).normal(size=(count, dimension))
+    return torch.from_numpy(drawn * scales @ axes)
+
+
+def exactly(a, b):
+    """Frechet distance with its trace from the centred features themselves: no covariance, so no root of one. Also the
+    size of what it is a difference of, tr(S1 + S2)."""
+    (x, n), (y, m) = ((one.numpy() - one.numpy().mean(0), len(one) - 1) for one in (a, b))
+    overlap = linalg.svdvals(x @ y.T).sum() / np.sqrt(n * m)
+    total = (x**2).sum() / n + (y**2).sum() / m
+    shift = a.numpy().mean(0) - b.numpy().mean(0)
+    return shift @ shift + total - 2 * overlap, total
+
+
+SINGULAR = {  # name -> the two sets
+    "fewer images than features": (spread_out(12, 1, 0), spread_out(12, 2, 1)),
+    "one side of full rank": (spread_out(12, 1, 0), spread_out(400, 2, 1)),
+    "the same hyperplane": (spread_out(400, 1, 0, rank=9), spread_out(300, 2, 0, rank=9)),
+    "two hyperplanes": (spread_out(400, 1, 0, rank=9), spread_out(300, 2, 1, rank=9)),
+    "hardly any spread": (spread_out(400, 1, 0, condition=1e-9, rank=9), spread_out(12, 2, 1, condition=1e-9)),
+}
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e-3, 1e-7])
+def test_frechet_is_torch_fidelitys_where_covariances_have_full_rank(condition):
+    a, b = spread_out(600, 1, 0, condition) + 0.1, spread_out(500, 2, 1, condition)
+    stats = [fid_features_to_statistics(one) for one in (a, b)]
+    theirs = fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
+    size = sum(np.trace(one["sigma"]) for one in stats)
+    assert abs(frechet(a, b) - theirs) < 1e-9 * size
+    assert abs(frechet(a, b) - exactly(a, b)[0]) < 1e-13 * size and theirs > 1e-3 * size
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_frechet_is_exact_where_covariances_are_singular(name):
+    """torch-fidelity's takes roots of eigenvalues that are zero up to rounding, and is some 1e-8 off there."""
+    a, b = SINGULAR[name]
+    expected, size = exactly(a, b)
+    assert abs(frechet(a, b) - expected) < 1e-13 * size
+    stats = [fid_features_to_statistics(one) for one in (a, b)]
+    theirs = fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
+    assert abs(frechet(a, b) - theirs) < 1e-7 * size
+
+
+def test_a_root_is_taken_once_and_gives_its_covariance_back():
+    stats = statistics(spread_out(300, 0, 0))
+    assert stats.root is stats.root and stats.root.shape == (48, 48)
+    np.testing.assert_allclose(stats.root @ stats.root.T, stats.sigma, rtol=0, atol=1e-14)
+    assert statistics(spread_out(12, 0, 0)).root.shape == (48, 11)
+    assert statistics(torch.ones(9, 5)).root.shape == (5, 0)
 
 
 def test_frechet_of_shifted_features_is_the_squared_shift():
@@ -280,8 +341,8 @@ def test_every_number_equals_torch_fidelitys_own_run(trained, sets):
         save_cpu_ram=True,
         verbose=False,
     )
-    a, b = (features.extract(loaded(trained[2]), images, batch=32)[PLAIN].features for images in (generated, real))
-    assert frechet(a, b) == theirs[torch_fidelity.KEY_METRIC_FID]
+    a, b = (extract(loaded(trained[2]), images, batch=32)[PLAIN].features for images in (generated, real))
+    assert frechet(a, b) == pytest.approx(theirs[torch_fidelity.KEY_METRIC_FID], rel=1e-12)
     found = distances.precision_recall(generated=a, real=b, k=3)
     assert found.precision == theirs[torch_fidelity.KEY_METRIC_PRECISION]
     assert found.recall == theirs[torch_fidelity.KEY_METRIC_RECALL]
@@ -320,7 +381,7 @@ def test_equal_seeds_give_equal_weights(trained, sets):
 def test_a_stored_extractor_gives_the_same_features(trained, sets):
     images = sets["generated"][0]
     here = {PLAIN: network.Network(TINY, trained[0], "cpu")}
-    ours, stored = (features.extract(one, images, batch=16)[PLAIN] for one in (here, loaded(trained[2])))
+    ours, stored = (extract(one, images, batch=16)[PLAIN] for one in (here, loaded(trained[2])))
     assert torch.equal(ours.features, stored.features) and torch.equal(ours.confidence, stored.confidence)
     assert ours.features.shape == (64, 8) and ours.features.dtype == torch.float32
     exact, _ = trained[0](features.to_network(images.array()[:16]))
@@ -330,11 +391,12 @@ def test_a_stored_extractor_gives_the_same_features(trained, sets):
 
 def test_features_hardly_depend_on_the_batch_and_not_at_all_on_the_division(trained, sets):
     model, images = loaded(trained[2]), sets["generated"][0]
-    whole = features.extract(model, images, batch=24)[PLAIN].features
-    torch.testing.assert_close(features.extract(model, images, batch=7)[PLAIN].features, whole, rtol=1e-4, atol=1e-5)
-    told = []
-    first = features.extract(model, images, batch=24, limit=30, progress=told.append)[PLAIN].features
-    assert torch.equal(first[:24], whole[:24]) and len(first) == 30 and told == [24, 30]
+    whole = extract(model, images, batch=24)[PLAIN].features
+    torch.testing.assert_close(extract(model, images, batch=7)[PLAIN].features, whole, rtol=1e-4, atol=1e-5)
+    first = extract(model, images, batch=24, limit=30)[PLAIN].features
+    assert torch.equal(first[:24], whole[:24]) and len(first) == 30
+    (second,) = features.walk(model, images, 24, starts=(24,))
+    assert torch.equal(second[PLAIN].features, whole[24:48])
 
 
 def test_labels_are_needed(sets):
@@ -411,20 +473,20 @@ def test_damaged_weights_are_noticed_in_the_features(trained, sets):
     model = loaded(trained[2])
     model[PLAIN].module.norms[2].bias[0] = torch.nan
     with pytest.raises(ValueError, match="images 0-15: expected finite features"):
-        features.extract(model, sets["real"][0], batch=16)
+        extract(model, sets["real"][0], batch=16)
 
 
 def test_jpeg_views_are_an_independent_round_trip_through_a_file(trained, sets, tmp_path):
     images = sets["generated"][0]
     view = View(extractor="cnn8", jpeg_quality=75)
     networks = loaded(trained[2]) | {view: next(iter(loaded(trained[2]).values()))}
-    found = features.extract(networks, images, batch=32)
+    found = extract(networks, images, batch=32)
     written = []
     for i in range(len(images)):
         Image.fromarray(images[i]).save(tmp_path / f"{i}.jpg")  # Pillow's own default quality
         written.append(np.asarray(Image.open(tmp_path / f"{i}.jpg")))
     write_imageset(tmp_path / "through.zip", written)
-    through = features.extract(loaded(trained[2]), ImageSet(tmp_path / "through.zip"), batch=32)[PLAIN].features
+    through = extract(loaded(trained[2]), ImageSet(tmp_path / "through.zip"), batch=32)[PLAIN].features
     assert torch.equal(found[view].features, through)
     assert not torch.equal(found[view].features, found[PLAIN].features)
     assert (view.name, PLAIN.name) == ("cnn8-jpeg75", "cnn8")

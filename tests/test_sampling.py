@@ -1,15 +1,29 @@
 """lct/sampling: samplers against closed forms, per-image seeds, fixed batches."""
 
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
 
+from lct.config.schema import plain
+from lct.data import autoencoder
+from lct.data.latents import statistics
+from lct.data.settings import Encoding, TrainedAutoencoder
+from lct.files.tensors import write_tensors
+from lct.networks.settings import Network, Scaling
+from lct.networks.unet import UNet
 from lct.sampling.generate import generate, image_noise
 from lct.sampling.samplers import middle_sigmas, sample
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
+from lct.streams import generator
 
 GRID = NoiseGrid()
 S = 0.5  # standard deviation of the data in the closed forms: x ~ N(0, S^2)
@@ -178,3 +192,84 @@ def test_every_image_asked_for_is_made_and_no_surplus():
 
     assert len(images()) == 5 and len(images(full_batches=True)) == 6
     assert all(np.array_equal(a, b) for a, b in zip(images(), pixels[[0, 1, 2, 0, 1]], strict=True))
+
+
+# --- the job ----------------------------------------------------------------------------------------------------------
+
+NETWORK = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A folder with weights of a network, a small autoencoder, and statistics of its latents."""
+    folder = tmp_path_factory.mktemp("weights")
+    model = autoencoder.create(TrainedAutoencoder(block_out_channels=(8, 8, 8), norm_groups=4))
+    (folder / "vae").mkdir()
+    autoencoder.save(model, folder / "vae")
+    channels, side, _ = autoencoder.latent_shape(model, 16)
+    network = UNet(NETWORK, channels, side, generator(0, "initial-weights"))
+    for name in ("step1-ema0.5", "step2-ema0.5"):
+        with torch.no_grad():
+            network.output_conv.bias += 0.1
+        write_tensors(folder / f"{name}.safetensors", network.state_dict(), {"latent_shape": [channels, side, side]})
+    z = torch.randn(64, channels, side, side, generator=torch.Generator().manual_seed(0))
+    write_tensors(folder / "statistics.safetensors", statistics(z, Encoding()).tensors())
+    return folder
+
+
+def command(weights, out, count: int, *words: str) -> list[str]:
+    settings = {
+        "recipe": 1,
+        "sampling": plain(Sampling(num_images=count, batch=8, draws=(0, 1), grid_images=4)),
+        "samplers": {"one": plain(ConsistencySampler())},
+        "wanted": [["step1-ema0.5", "one"], ["step2-ema0.5", "one"]],
+        "network": plain(NETWORK),
+        "scaling": plain(Scaling()),
+        "grid": plain(NoiseGrid()),
+        "encoding": {"batch": 4},
+    }
+    made = [sys.executable, "-m", "lct.cli.sample", "--settings", json.dumps(settings), "--train", str(weights)]
+    made += ["--statistics", str(weights / "statistics.safetensors"), "--autoencoder", str(weights / "vae")]
+    return [*made, "--out", str(out / "run" / "s0"), "--device", "cpu", *words]
+
+
+def test_images_are_the_same_for_any_number_of_workers(weights, tmp_path):
+    found = []
+    for number in (1, 2):
+        out = tmp_path / str(number)
+        done = subprocess.run(
+            command(weights, out, 21, "--workers", str(number)), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("sample run s0: 21 images each by one, one")
+        kinds = (".zip", ".json", ".png")
+        files = [p for p in out.rglob("*") if p.suffix in kinds and not p.name.endswith(("run.json", "settings.json"))]
+        found.append({path.relative_to(out): path.read_bytes() for path in files})
+    assert len(found[0]) == 4 * 3 and found[0] == found[1]
+    assert len({content for path, content in found[0].items() if path.suffix == ".zip"}) == 4
+
+
+def children(process: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(process)], capture_output=True, text=True, check=False)
+    return [int(number) for number in found.stdout.split()]
+
+
+@pytest.mark.parametrize("victim", ["worker", "job"])
+def test_a_killed_process_leaves_no_images_and_no_process(weights, tmp_path, victim):
+    process = subprocess.Popen(
+        command(weights, tmp_path, 100_000, "--workers", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob(".*.partial")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    os.kill(workers[-1] if victim == "worker" else process.pid, signal.SIGKILL)
+    output, log = process.communicate(timeout=60)
+    if victim == "worker":
+        assert process.returncode == 1, log
+        assert output == "error: worker: expected it to finish, found it killed; run the same command again\n"
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers) and time.monotonic() < deadline + 30:
+        time.sleep(0.05)
+    assert not any(os.path.exists(f"/proc/{worker}") for worker in workers)
+    assert not list(tmp_path.rglob("*.zip"))

@@ -80,6 +80,7 @@ class Place:
 
     def __init__(self, folder, monkeypatch, capsys):
         self.folder, self.monkeypatch, self.capsys = folder, monkeypatch, capsys
+        self.more = ()  # arguments of every job
         monkeypatch.chdir(folder)
         self.settings = {
             "recipe": 2,
@@ -118,7 +119,7 @@ class Place:
 
     def run(self, module, *words, code=0):
         """A job in this process, which has to end with this exit code: its last line."""
-        words = ["x", "--settings", json.dumps(self.settings), "--device", "cpu", *map(str, words)]
+        words = ["x", "--settings", json.dumps(self.settings), "--device", "cpu", *self.more, *map(str, words)]
         words += ["--extractors", *(f"resources/{e['id']}/download.json" for e in self.settings["extractors"])]
         self.monkeypatch.setattr(sys, "argv", words)
         ended = module.main()
@@ -201,6 +202,28 @@ def test_every_protocol_is_computed_from_its_own_images_and_networks(place):
     kept = load_file(place.folder / "out/a/second-jpeg75.safetensors")["features"]
     assert kept.dtype == torch.float16 and kept.shape == (48, 9)
     assert not (place.folder / "out/a/second.safetensors").exists()
+
+
+def test_features_and_metrics_are_the_same_for_any_number_of_processes(place):
+    place.sample("good", pictures(60, 7))
+    place.reference()
+    place.score("good")
+    place.more = ("--workers", "2")
+    place.reference(out="two", cache="another-cache")
+    place.score("good", out="two")
+
+    def made(folder):
+        files = [path for path in (place.folder / folder).rglob("*") if path.suffix in (".json", ".safetensors")]
+        return {
+            str(path.relative_to(place.folder / folder)): path.read_bytes()
+            for path in files
+            if not path.name.endswith((".run.json", ".settings.json"))
+        }
+
+    found = made("out")
+    assert len(found) == 2 + 4 + 4 + 2 and made("two") == found
+    place.more = ("--workers", "0")
+    assert "--workers: expected 1 or more, found 0" in place.score("good", code=1)
 
 
 def test_a_collapsed_generator_is_precise_and_recalls_little(place):
@@ -315,6 +338,34 @@ def test_bad_weights_and_too_few_images_end_in_one_line(place):
     line = place.reference("again", cache="other", code=1)
     assert "download.json: expected a file 'other.pt', found ['net.pt']" in line
     assert not (place.folder / "again").exists()
+
+
+def test_clean_fids_second_opinion_can_be_left_out_and_is_no_part_of_the_protocol(place):
+    place.reference()
+    place.sample("a", pictures(50, 2))
+    place.score("a")
+    both = place.values("out/a/authors.json")
+    assert both["values"]["fd_cleanfid"] == pytest.approx(both["values"]["fd"], rel=1e-6)
+    place.settings["protocols"][0]["second_opinion"] = False
+    place.score("a")
+    one = place.values("out/a/authors.json")
+    assert one["values"] == both["values"] | {"fd_cleanfid": None} and one["protocol_hash"] == both["protocol_hash"]
+
+
+def test_bfloat16_products_move_numbers_a_little_and_are_part_of_the_protocol(place):
+    place.reference()
+    place.sample("a", pictures(50, 2))
+    place.score("a")
+    exact = place.values("out/a/standard.json")
+    for protocol in place.settings["protocols"]:
+        protocol["products"] = "bfloat16"
+    place.reference()
+    place.score("a")
+    found = place.values("out/a/standard.json")
+    assert found["values"]["fd"] != exact["values"]["fd"]
+    assert found["values"]["fd"] == pytest.approx(exact["values"]["fd"], rel=0.05)
+    assert found["protocol_hash"] != exact["protocol_hash"]
+    assert found["protocol"]["distance"]["dtype"] == "bfloat16 network, float32 features"
 
 
 def test_settings_files_hold_every_input(place):

@@ -18,14 +18,18 @@ from lct.config.schema import plain
 from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.hashing import sha256_file
+from lct.files.stream import stream_tensors
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.losses.settings import DiffusionTerm, Objective, Transport
 from lct.networks.settings import Network
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, RobustScale
 from lct.training import draws
 from lct.training.ema import Averages
-from lct.training.loop import Trainer, train
+from lct.training.flat import Flat
+from lct.training.loop import diverges, train
 from lct.training.settings import Optimiser, Training
+from lct.training.state import State
+from lct.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 TINY = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
@@ -57,10 +61,16 @@ def latents(count: int = 40) -> torch.Tensor:
 
 
 def run(
-    tmp_path: Path, made: Training, seed: int = 0, stop_at: int | None = None, data: torch.Tensor | None = None
+    tmp_path: Path,
+    made: Training,
+    seed: int = 0,
+    stop_at: int | None = None,
+    data: torch.Tensor | None = None,
+    save_seconds: float = 1e9,
 ) -> tuple[Trainer, dict, object]:
     """Train, or stop after `stop_at` steps; returns the trainer, the kept averages and the progress."""
-    trainer = Trainer(made, latents() if data is None else data, seed, CPU, tmp_path / "state.safetensors")
+    trainer = Trainer(made, latents() if data is None else data, seed, CPU)
+    state = State(tmp_path, {"settings": plain(made), "seed": seed})
     kept: dict = {}
     asked = itertools.count(1)
 
@@ -70,7 +80,7 @@ def run(
     def stop() -> bool:
         return stop_at is not None and next(asked) >= stop_at
 
-    return trainer, kept, train(trainer, {trainer.total_steps: keep}, lambda _: None, stop, save_seconds=1e9)
+    return trainer, kept, train(trainer, state, {trainer.total_steps: keep}, lambda _: None, stop, save_seconds)
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -105,15 +115,129 @@ def test_the_seed_changes_the_result_and_nothing_else_does(tmp_path):
     assert not equal(first[0.9], other[0.9])
 
 
-def test_a_damaged_state_is_not_trusted_and_the_result_is_the_same(tmp_path, caplog):
+def stop_twice(folder: Path, made: Training) -> list[Path]:
+    """A training with two saved states; gives their files, the newest first."""
+    run(folder, made, stop_at=4)
+    run(folder, made, stop_at=3)
+    found = sorted(folder.glob("state-*.safetensors"), reverse=True)
+    assert [path.name for path in found] == ["state-000000007.safetensors", "state-000000004.safetensors"]
+    return found
+
+
+def damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        del content[len(content) // 2 :]
+    elif how == "bit flipped":
+        content[len(content) // 2] ^= 1
+    else:
+        content.clear()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["truncated", "bit flipped", "empty"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_a_damaged_state_is_not_trusted_and_the_result_is_the_same(tmp_path, caplog, how, suffix):
+    made = settings()
+    _, whole, undisturbed = run(tmp_path / "a", made)
+    newest, _ = stop_twice(tmp_path / "b", made)
+    damage(newest.with_suffix(suffix), how)
+    _, resumed, finished = run(tmp_path / "b", made)
+    assert "state-000000007.safetensors: damaged" in caplog.text and "trying the state before it" in caplog.text
+    assert "starting again" not in caplog.text
+    assert equal(whole[0.9], resumed[0.9]) and finished.curve == undisturbed.curve
+
+
+def test_two_damaged_states_mean_a_new_start(tmp_path, caplog):
     made = settings()
     _, whole, _ = run(tmp_path / "a", made)
-    run(tmp_path / "b", made, stop_at=5)
-    state = tmp_path / "b" / "state.safetensors"
-    state.write_bytes(state.read_bytes()[:500])
+    for path in stop_twice(tmp_path / "b", made):
+        damage(path, "truncated")
     _, resumed, _ = run(tmp_path / "b", made)
-    assert "damaged" in caplog.text and "starting again from step 0" in caplog.text
-    assert equal(whole[0.9], resumed[0.9])
+    assert "starting again from step 0" in caplog.text and equal(whole[0.9], resumed[0.9])
+
+
+def test_a_state_without_its_json_was_never_whole(tmp_path):
+    """As kill -9 leaves it between the two files, or within the first."""
+    made = settings()
+    _, whole, _ = run(tmp_path / "a", made)
+    newest, older = stop_twice(tmp_path / "b", made)
+    newest.with_suffix(".json").unlink()
+    partial = newest.with_name(f".{newest.name}.elsewhere-1.partial")
+    partial.write_bytes(newest.read_bytes()[:100])
+    assert State(tmp_path / "b", {}).newest() == older
+    _, resumed, _ = run(tmp_path / "b", made)
+    assert equal(whole[0.9], resumed[0.9]) and not partial.exists() and not newest.exists()
+
+
+def test_streamed_tensors_come_back_with_the_hash_of_their_file(tmp_path):
+    tensors = {
+        "odd": torch.arange(3, dtype=torch.uint8),
+        "scalar": torch.tensor(7.0),
+        "none": torch.empty(0, 4),
+        "turned": torch.arange(6.0).view(2, 3).T,
+        "count": torch.tensor(5),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+        "double": torch.ones(2, 2, dtype=torch.float64),
+    }
+    digest = stream_tensors(tmp_path / "x", tensors, {"step": 3})
+    assert digest == sha256_file(tmp_path / "x") and read_metadata(tmp_path / "x") == {"step": 3}
+    back = read_tensors(tmp_path / "x")
+    assert back.keys() == tensors.keys()
+    assert all(back[name].dtype == t.dtype and torch.equal(back[name], t) for name, t in tensors.items())
+
+
+def test_two_states_are_kept_and_training_goes_on_while_one_is_written(tmp_path):
+    made = settings()
+    _, whole, _ = run(tmp_path / "a", made)
+    _, saved, _ = run(tmp_path / "b", made, save_seconds=0.0)  # after every step
+    names = sorted(path.name for path in (tmp_path / "b").iterdir())
+    assert names == [f"state-{step:09}.{end}" for step in (11, 12) for end in ("json", "safetensors")]
+    assert equal(whole[0.9], saved[0.9])
+
+
+def test_a_save_that_fails_is_a_warning_and_the_last_one_an_error(tmp_path, caplog, monkeypatch):
+    made = settings()
+    _, whole, _ = run(tmp_path / "a", made)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lct.training.state.stream_tensors", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path / "b", made, save_seconds=0.0)
+    assert caplog.text.count("not saved, the states before it stay") >= 10
+    monkeypatch.undo()
+    assert equal(whole[0.9], run(tmp_path / "b", made)[1][0.9])
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"batch": 16}, "settings.batch: 16 there, 8 here"),
+        (
+            {"optimiser": Optimiser(learning_rate=LearningRate(lr=1e-3))},
+            'learning_rate.kind: "constant" there, "cosine"',
+        ),
+    ],
+)
+def test_a_foreign_state_is_refused_by_the_key_that_differs(tmp_path, other, message):
+    run(tmp_path, settings(**other), stop_at=5)
+    with pytest.raises(ValueError, match="expected a state of this training, found another one's") as caught:
+        run(tmp_path, settings())
+    assert message in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_a_state_of_another_network_is_refused_by_the_tensor_that_differs(tmp_path):
+    made = settings()
+    trainer = Trainer(made, latents(), 0, CPU)
+    wider = Trainer(settings(network=dataclasses.replace(TINY, channels=16)), latents(), 0, CPU)
+    with pytest.raises(ValueError, match=r"here: average/0.5/decoder.*expected \(16,\), found \(32,\)"):
+        trainer.load(wider.tensors(), "here")
+    tensors = trainer.tensors()
+    del tensors["network/embed0.bias"]
+    with pytest.raises(ValueError, match=r"network/embed0.bias: expected \(32,\), found no such tensor"):
+        trainer.load(tensors, "here")
 
 
 def test_the_curve_follows_the_curriculum_and_the_law_of_c(tmp_path):
@@ -147,19 +271,73 @@ def test_a_training_lowers_the_denoising_loss(tmp_path):
         with torch.no_grad():  # the same draws before and after
             return float(np.mean([float(trainer.terms(step).total) for step in range(20)]))
 
-    before = loss(Trainer(made, flat, 0, CPU, tmp_path / "none"))
+    before = loss(Trainer(made, flat, 0, CPU))
     trainer, _, _ = run(tmp_path, made, data=flat)
     assert loss(trainer) < 0.9 * before
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_noise_levels(tmp_path):
-    trainer = Trainer(settings(objective=Objective()), latents(), 0, CPU, tmp_path / "state.safetensors")
+def test_a_loss_that_is_not_finite_stops_with_step_images_and_noise_levels(tmp_path):
+    trainer = Trainer(settings(objective=Objective(), steps=24), latents(), 0, CPU)
+    step = next(step for step in range(24) if 3 in draws.rows(0, step, 40, 8))
     trainer.latents[3] = float("nan")
+    state = State(tmp_path, {})
     with pytest.raises(
-        FloatingPointError, match=r"step \d+: expected a finite loss, found nan \(t from .*no state was saved"
+        FloatingPointError,
+        match=rf"step {step}: expected a finite loss, found none in 1 of 8 samples \(latents 3; t from .*no state was",
     ):
-        train(trainer, {}, lambda _: None, lambda: False, 1e9)
-    assert not (tmp_path / "state.safetensors").exists()
+        train(trainer, state, {}, lambda _: None, lambda: False, 1e9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_divergence_is_measured_against_the_same_stage():
+    calm = [1.0 + 0.1 * (i % 3) for i in range(12)]
+    assert not diverges(calm, [10] * 12, 10.0)
+    assert not diverges([*calm, 200.0], [10] * 13, 50.0), "one outlier is not five"
+    assert diverges([*calm, *[20.0] * 5], [10] * 17, 10.0)
+    assert not diverges([*calm, *[20.0] * 5], [10] * 12 + [20] * 5, 10.0), "another stage, another scale"
+    assert not diverges(calm[:3] + [50.0] * 5, [10] * 8, 10.0), "too early to say"
+
+
+def test_a_diverging_training_stops_with_advice(tmp_path):
+    learning = Optimiser(name="adam", learning_rate=LearningRate(lr=1e-3))
+    changes = {"objective": LDM, "curriculum": Curriculum(kind="constant", s0=99, s1=99), "log_every": 1, "steps": 60}
+    made = settings(**changes, index=IndexDistribution(kind="uniform"), optimiser=learning)
+    trainer = Trainer(made, latents(), 0, CPU)
+
+    def beat(progress) -> None:
+        if progress.step == 20:
+            with torch.no_grad():
+                trainer.network.output_conv.weight.fill_(100.0)
+
+    with pytest.raises(FloatingPointError, match=r"step 2\d: expected losses below 10 times the median.*learning_rate"):
+        train(trainer, State(tmp_path, {}), {}, beat, lambda: False, 1e9)
+    assert train(Trainer(made, latents(), 0, CPU), None, {}, lambda _: None, lambda: False, 1e9).step == 60
+
+
+@pytest.mark.parametrize("objective", [LCT, LDM], ids=["lct", "ldm"])
+def test_micro_batches_add_up_to_the_batch(objective):
+    changes = {"objective": objective, "batch": 16}
+    if objective.kind == "denoising":
+        changes |= {"curriculum": Curriculum(kind="constant", s0=99, s1=99), "index": IndexDistribution(kind="uniform")}
+    one, parts = (Trainer(settings(**changes, micro_batch=size), latents().double(), 0, CPU) for size in (None, 5))
+    for step in range(6):
+        a, b = one.step(step, False)[0], parts.step(step, False)[0]
+        torch.testing.assert_close(b.total, a.total, rtol=1e-12, atol=0)
+        torch.testing.assert_close(b.diffusion, a.diffusion, rtol=1e-12, atol=0)
+    for p, q in zip(one.network.parameters(), parts.network.parameters(), strict=True):
+        torch.testing.assert_close(q, p, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"), [({"block_norm": "batch"}, "found batch norm"), ({"dropout": 0.1}, "network.dropout 0")]
+)
+def test_a_batch_is_not_cut_where_that_would_change_the_result(network, message):
+    whole = settings(network=dataclasses.replace(TINY, **network))
+    with pytest.raises(ValueError, match=f"micro_batch: expected .*{message}"):
+        dataclasses.replace(whole, micro_batch=4)
+    with pytest.raises(ValueError, match=f"2 processes: expected .*{message}"):
+        whole.check_processes(2)
+    assert dataclasses.replace(whole, micro_batch=8).batch == 8, "a micro-batch that holds the batch cuts nothing"
 
 
 def test_an_epoch_visits_every_row_once_and_drops_the_incomplete_batch():
@@ -187,7 +365,7 @@ def test_noise_is_a_function_of_seed_and_step_alone():
 
 def test_averages_follow_their_formula_and_copy_buffers():
     network = torch.nn.BatchNorm1d(3).double()
-    averages = Averages(network, (0.9,))
+    averages = Averages(Flat(network), (0.9,))
     expected = network.weight.detach().numpy().copy()
     for step in range(4):
         with torch.no_grad():
@@ -228,7 +406,7 @@ def test_contradictory_settings_are_refused(changes, message):
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batch 48: expected at most the 40 training images"):
-        Trainer(settings(batch=48), latents(), 0, CPU, tmp_path / "state")
+        Trainer(settings(batch=48), latents(), 0, CPU)
 
 
 def test_epochs_count_as_the_schedule_says():
@@ -262,8 +440,8 @@ def test_memory_format_leaves_the_mathematics_alone(tmp_path, objective):
 
 
 def test_mixed_precision_changes_products_only(tmp_path):
-    exact = Trainer(settings(), latents(), 0, CPU, tmp_path / "a")
-    mixed = Trainer(settings(mixed_precision="bfloat16"), latents(), 0, CPU, tmp_path / "b")
+    exact = Trainer(settings(), latents(), 0, CPU)
+    mixed = Trainer(settings(mixed_precision="bfloat16"), latents(), 0, CPU)
     for step in range(3):  # a network that answers zero would hide the difference
         exact.step(step, False)
     mixed.network.load_state_dict(exact.network.state_dict())
@@ -276,7 +454,7 @@ def test_mixed_precision_changes_products_only(tmp_path):
 def test_compilation_wraps_what_a_step_calls_and_nothing_else(tmp_path, monkeypatch):
     compiled = []
 
-    def compile(network):
+    def compile(network, mode=None):
         compiled.append(network)
         return lambda *inputs: network(*inputs)
 
@@ -313,7 +491,7 @@ def test_a_job_ended_by_a_signal_goes_on_to_the_same_bytes(encoded):
     assert "train" in whole.stdout and "400 steps" in whole.stdout
     process = subprocess.Popen(command(encoded, "parts", made), stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list((encoded / "work-parts").rglob("lock")) and time.monotonic() < deadline:
+    while not list((encoded / "work-parts").rglob("progress.json")) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
@@ -326,7 +504,46 @@ def test_a_job_ended_by_a_signal_goes_on_to_the_same_bytes(encoded):
     assert names == ["step400-ema0.5.safetensors", "step400-ema0.9.safetensors"]
     for name in [*names, "curves.json"]:
         assert sha256_file(encoded / "whole" / name) == sha256_file(encoded / "parts" / name)
-    assert not list((encoded / "work-parts").rglob("state.safetensors")), "a finished training leaves no state"
+    assert not list((encoded / "work-parts").rglob("state-*")), "a finished training leaves no state"
+
+
+def test_killed_or_stopped_while_it_saves_a_training_ends_in_the_same_bytes(encoded):
+    """With a state after every step, some signals come within a save."""
+    made = settings(steps=200, log_every=10)
+    subprocess.run(command(encoded, "whole", made), capture_output=True, check=True)
+    words = [*command(encoded, "parts", made), "--save-seconds", "0"]
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGUSR1):
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        states = {path.name for path in (encoded / "work-parts").rglob("state-*.json")}
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            now = {path.name for path in (encoded / "work-parts").rglob("state-*.json")}
+            if len(now - states) >= 2:
+                break
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode in (-9, 75, 0)
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    for path in [*(encoded / "whole").glob("step*.safetensors"), encoded / "whole" / "curves.json"]:
+        assert sha256_file(path) == sha256_file(encoded / "parts" / path.name), done.stderr
+    (folder,) = (path.parent for path in encoded.rglob("work-parts/*/attempts.jsonl"))
+    assert sorted(path.name for path in folder.iterdir()) == ["attempts.jsonl", "train.log"]
+
+
+def test_a_state_of_other_settings_is_not_resumed_and_the_log_says_what_differs(encoded):
+    first = subprocess.run(
+        [*command(encoded, "out", settings(steps=400)), "--minutes", "1e-6"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert first.returncode == 75 and "state saved at step 1 of 400 (wall time nearly over)" in first.stdout
+    changed = settings(optimiser=Optimiser(learning_rate=LearningRate(kind="cosine", lr=2e-3)))
+    second = subprocess.run(command(encoded, "out", changed), capture_output=True, text=True, check=True)
+    assert "a state at step 1 is not resumed: " in second.stderr
+    assert "settings.training.optimiser.learning_rate.lr: 0.001 there, 0.002 here" in second.stderr
+    assert "settings.training.steps: 400 there, 12 here" in second.stderr
+    assert "12 steps" in second.stdout
 
 
 @pytest.mark.parametrize("damage", ["truncated", "nan", "statistics"])

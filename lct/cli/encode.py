@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lct.cli import job, workers
+from lct.cli import job, pool, workers
 from lct.config.paths import AUTOENCODER_FILES, IMAGE_SPLITS, LATENT_FILES, RECONSTRUCTIONS, manifest
 from lct.config.schema import build
 from lct.data import autoencoder as vae
@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--autoencoder", type=Path, required=True, help="diffusers folder of the autoencoder")
     parser.add_argument("--work", type=Path, required=True, help="folder for finished parts, until all are published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--workers", type=int, help="processes (default: one per visible GPU, one without a GPU)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
     arguments = parser.parse_args()
     return job.run(lambda: encode(arguments))
 
@@ -103,7 +103,7 @@ def _shares(arguments, device, encoding: Encoding, manifests, sides, folder: Pat
     wanted = [part for parts in sides.values() for part in parts]
     missing = [part for part in wanted if shards.read(folder, part) is None]
     log.info("encode parts=%d finished=%d", len(wanted), len(wanted) - len(missing))
-    devices = _devices(arguments.device, device, arguments.workers)
+    devices = pool.devices(device, arguments.workers)
     shared = (len(devices), arguments.autoencoder, manifests, encoding, folder)
     dealt = [tuple(missing[j :: len(devices)]) for j in range(len(devices))]
     return [Share(j, devices[j], parts, *shared) for j, parts in enumerate(dealt) if parts]
@@ -114,16 +114,6 @@ def _forget_others(work: Path, name: str) -> None:
     for folder in work.iterdir():
         if folder.is_dir() and folder.name != name:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _devices(asked: str, device: torch.device, workers: int | None) -> list[str]:
-    """The device of each worker."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers: expected 1 or more, found {workers}; leave it out for one per GPU")
-    if device.type != "cuda" or asked != "auto":
-        return [str(device)] * (workers or 1)
-    visible = torch.cuda.device_count()
-    return [f"cuda:{j % visible}" for j in range(workers or visible)]
 
 
 def _work(share: Share) -> None:

@@ -4,24 +4,30 @@ Two networks of one size are trained by lct.training.loop, one on pixels reduced
 """
 
 import logging
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from lct.cli import job
+from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
 from lct.data.latents import PART, Moments, Statistics, check_normalised
-from lct.files.atomic import write_bytes, write_json
+from lct.files.atomic import read_json, write_bytes, write_json
 from lct.files.hashing import sha256_json
-from lct.files.records import Job
+from lct.files.lock import hold
+from lct.files.records import Job, mismatch, settings_path
 from lct.files.tensors import pick_rows, read_rows, read_tensors, shape_of
 from lct.report.plots import box_plots
-from lct.training.loop import Trainer, train
+from lct.training.loop import train
 from lct.training.settings import Training
+from lct.training.state import State
+from lct.training.trainer import Trainer
 
 log = logging.getLogger("lct.figure1")
 
@@ -42,13 +48,35 @@ def main() -> int:
 
 def figure1(arguments) -> str:
     settings = arguments.settings
-    cost, seed = settings["figure"], settings["seed"]
     training = build(Training, settings["training"], "--settings: training")
     device = job.device(arguments.device, training.threads, tf32=training.matmul == "tf32")
     inputs = {name: getattr(arguments, name) for name in ("images", "latents", "statistics")}
-    record = Job("figure", settings, inputs=inputs, seeds={"train": seed}, device=device.type)
+    record = Job("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=device.type)
     identity = record.deterministic()
     work = arguments.work / sha256_json([identity["settings"], identity["inputs"], device.type])[:16]
+    outputs = [arguments.out, *arguments.pictures]
+    # A copy that a killed scheduler left behind may still be at work: wait for it, then take what it has published.
+    with hold(arguments.work / "lock", "figure of this dataset", wait_seconds=math.inf):
+        if not all(_published(path, identity) for path in outputs):
+            _publish(arguments, training, device, work, identity)
+            record.record(outputs)
+        shutil.rmtree(work, ignore_errors=True)
+    shares = {box["id"]: box["beyond_outer"] for box in read_json(arguments.out)["boxes"]}
+    return (
+        f"figure1 {arguments.out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
+        f"latents; of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
+    )
+
+
+def _published(output: Path, identity: dict[str, Any]) -> bool:
+    """Whether another copy of this very job has written an output."""
+    known = settings_path(output)
+    return known.exists() and read_json(known) == identity and mismatch(output) is None
+
+
+def _publish(arguments, training: Training, device: torch.device, work: Path, identity: dict[str, Any]) -> None:
+    """Numbers and pictures; the states of both trainings are kept in `work`."""
+    cost, seed, stop = arguments.settings["figure"], arguments.settings["seed"], Stop()
     statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
     normalised = (statistics.normalise(part) for part in read_rows(arguments.latents, "latents", PART))
     check_normalised(normalised, statistics, str(arguments.latents))
@@ -64,7 +92,7 @@ def figure1(arguments) -> str:
         _box("x", "values", "latents x,\nnormalised", _pooled(x, cost["values"])),
     ]
     for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x,\nnormalised", x)):
-        found = _differences(training, data, seed, device, work / f"{name}.safetensors", cost["pairs"])
+        found = _differences(training, data, seed, device, State(work / name, identity), cost["pairs"], stop)
         boxes.append(_box(f"td-{name}", "temporal differences", label, _pooled(found, cost["values"])))
     intervals = training.curriculum.s1
     numbers = {
@@ -80,13 +108,6 @@ def figure1(arguments) -> str:
     write_json(arguments.out, numbers)
     for path in arguments.pictures:
         write_bytes(path, box_plots(numbers, path.suffix.removeprefix(".")))
-    record.record([arguments.out, *arguments.pictures])
-    shutil.rmtree(work, ignore_errors=True)
-    shares = {box["id"]: box["beyond_outer"] for box in boxes}
-    return (
-        f"figure1 {arguments.out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
-        f"latents; of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
-    )
 
 
 def _box(name: str, panel: str, label: str, values: np.ndarray) -> dict:
@@ -126,13 +147,19 @@ def _normalised(pixels: torch.Tensor, sigma_data: float) -> torch.Tensor:
 
 
 def _differences(
-    training: Training, data: torch.Tensor, seed: int, device: torch.device, state: Path, pairs: int
+    training: Training, data: torch.Tensor, seed: int, device: torch.device, state: State, pairs: int, stop: Stop
 ) -> torch.Tensor:
-    """Temporal differences (n, C, H, W) after a training on `data`, of draws that follow those of the training."""
-    trainer = Trainer(training, data, seed, device, state)
-    count = job.counter(trainer.total_steps, f"figure1-{state.stem}")
-    progress = train(trainer, {}, lambda now: count(now.step), stop=lambda: False, save_seconds=300.0)
-    trainer.state.save(progress)  # killed during the second training, the job does not repeat the first
+    """Temporal differences (n, C, H, W) after a training on `data`, of draws that follow those of the training.
+
+    Raises Interrupted, its state saved, when it is asked to stop."""
+    trainer = Trainer(training, data, seed, device)
+    count = job.counter(trainer.total_steps, f"figure1-{state.folder.name}")
+    progress = train(trainer, state, {}, lambda now: count(now.step), stop, save_seconds=300.0)
+    if progress.step < trainer.total_steps:
+        stop.leave()
+        raise job.Interrupted(f"state saved at step {progress.step} of {trainer.total_steps} ({stop.reason})")
+    # Killed during the second training, the job does not repeat the first.
+    state.save(progress, trainer.tensors(), wait=True)
     steps = range(progress.step, progress.step + -(-pairs // training.batch))
     return torch.cat([trainer.temporal_difference(step).cpu() for step in steps])
 

@@ -8,6 +8,8 @@ Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 inter
 import argparse
 import json
 import logging
+import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +31,9 @@ def parser(description: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--settings", type=settings_json, required=True, help="the stage's resolved settings, as JSON")
     made.add_argument(
-        "--device", default="auto", help="torch device; auto takes a GPU when there is one (default: auto)"
+        "--device",
+        default=os.environ.get("LCT_DEVICE", "auto"),
+        help="torch device; auto takes a GPU when there is one (default: LCT_DEVICE in the environment, or auto)",
     )
     return made
 
@@ -46,12 +50,16 @@ def settings_json(text: str) -> dict[str, Any]:
     return values
 
 
-def run(body: Callable[[], str]) -> int:
-    """Run a job's body; it returns the line for the terminal. Known failures end in one line, not in a traceback."""
+def run(body: Callable[[], str | None], silent: tuple[type[BaseException], ...] = ()) -> int:
+    """Run a job's body; it returns the line for the terminal, if any. Known failures end in one line, not in a
+    traceback; `silent` ones in none, as another process of the job says the same."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     started = time.monotonic()
     try:
         line = body()
+    except silent as error:
+        log.info("ends with the other processes: %s", error)
+        return INTERRUPTED if isinstance(error, Interrupted) else FAILED
     except (ValueError, OSError, ArithmeticError, Busy) as error:
         log.debug("where it happened", exc_info=True)
         return _fail(f"error: {' '.join(str(error).split())}", FAILED)
@@ -61,7 +69,8 @@ def run(body: Callable[[], str]) -> int:
         return _fail(f"interrupted: {error}; run the same command again to go on", INTERRUPTED)
     except KeyboardInterrupt:
         return _fail("interrupted: nothing was left half-made; run the same command again", 130)
-    print(f"{line} ({time.monotonic() - started:.1f} s)", flush=True)
+    if line is not None:
+        print(f"{line} ({time.monotonic() - started:.1f} s)", flush=True)
     return 0
 
 
@@ -82,15 +91,40 @@ def device(name: str, threads: int, tf32: bool = False) -> Any:
     torch.backends.cudnn.allow_tf32 = tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() or asked_gpus() else "cpu"
+    check_gpus(name, torch.cuda.device_count())
     try:
         chosen = torch.device(name)
+        if name == "cuda" and "LOCAL_RANK" in os.environ:  # one GPU for each process of the job
+            chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(chosen)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"--device {name}: expected a usable torch device, found: {error}; try --device cpu"
         ) from error
     return chosen
+
+
+def asked_gpus() -> int:
+    """GPUs that the job's rule asked for on this node; 0 when it asked for none. `lct.cli.launch` tells."""
+    return int(os.environ.get("LCT_GPUS", "0"))
+
+
+def check_gpus(name: str, seen: int) -> None:
+    """Refuse to start on fewer GPUs than were asked for. With `--device cpu` something else stands in for the cards:
+    then SLURM's word is what counts."""
+    asked, visible = asked_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not asked or (name == "cpu" and "SLURM_JOB_ID" not in os.environ):
+        return
+    seen = len([one for one in (visible or "").split(",") if one]) if name == "cpu" else seen
+    if seen < asked:
+        raise ValueError(
+            f"GPUs: expected the {asked} asked for on {platform.node()}, found {seen} (CUDA_VISIBLE_DEVICES={visible})"
+            "; check the driver (nvidia-smi), the partition and the GPU request of the profile"
+        )
+    if seen > asked:
+        log.warning("%d GPUs are visible, %d were asked for: other jobs may use the same ones", seen, asked)
 
 
 def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 5.0) -> Iterator[T]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import audit_verbs, export_verbs, lineage_verbs, options, verbs
+from lct.cli import audit_verbs, cluster_verbs, export_verbs, lineage_verbs, plan_verb, verbs
 from lct.cli.colour import fault, paint
 
 
@@ -36,11 +36,23 @@ VERBS = {
         verbs.show_arguments,
         "lct show digits-lct digits-ilct",
     ),
+    "plan": Verb(
+        "what a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took",
+        plan_verb.plan_verb,
+        plan_verb.arguments,
+        "lct plan --scale paper --device h100 --gpus 8 --price 2.5",
+    ),
     "status": Verb(
         "what is computed, and how far running trainings are",
         verbs.status,
-        options.plan_arguments,
-        "lct status --scale mini",
+        cluster_verbs.status_arguments,
+        "lct status --scale mini --watch",
+    ),
+    "doctor": Verb(
+        "is this machine, or the cluster of a profile, fit for a run?",
+        cluster_verbs.doctor,
+        cluster_verbs.doctor_arguments,
+        "lct doctor --profile profiles/slurm --scale paper",
     ),
     "report": Verb(
         "render the report from whatever cells exist", verbs.report, verbs.report_arguments, "lct report --scale mini"

@@ -19,7 +19,6 @@ from lct.files.hashing import sha256_file, sha256_json
 from lct.files.records import Job
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.metrics.distances import Moments, Statistics, radii
-from lct.metrics.features import walk
 from lct.metrics.protocol import Side, view
 from lct.metrics.settings import Protocol, View
 
@@ -35,6 +34,7 @@ def main() -> int:
     parser.add_argument("--references", type=Path, nargs="+", required=True, help="{protocol}.safetensors to write")
     parser.add_argument("--floors", type=Path, nargs="*", required=True, help="{floor}/{protocol}.json to write")
     parser.add_argument("--cache", type=Path, default=Path("work/reference"), help="(default: work/reference)")
+    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
     arguments = parser.parse_args()
     return job.run(lambda: reference(arguments))
 
@@ -60,11 +60,15 @@ class Measured:
 def reference(arguments) -> str:
     device = job.device(arguments.device, threads=1)
     manifests = {name: path for name in SETS if (path := getattr(arguments, name.replace("-", "_"))) is not None}
-    scorer = Scorer(arguments.settings, arguments.extractors, device)
+    with Scorer(arguments.settings, arguments.extractors, device, arguments.workers) as scorer:
+        return _refer(arguments, scorer, manifests)
+
+
+def _refer(arguments, scorer: Scorer, manifests: dict[str, Path]) -> str:
     inputs = manifests | {
         f"extractor-{name}": path for name, path in zip(scorer.used, arguments.extractors, strict=True)
     }
-    record = Job("reference", arguments.settings, inputs=inputs, device=device.type)
+    record = Job("reference", arguments.settings, inputs=inputs, device=scorer.device.type)
     found, hits = _measure_all(scorer, manifests, arguments.settings, arguments.cache)
     outputs: list[Path] = []
     references: dict[str, Reference] = {}
@@ -163,15 +167,14 @@ def _measure(
     moments = [Moments() for _ in group]
     kept: list[list[torch.Tensor]] = [[] for _ in group]
     for name in names:
-        with imageset.open_checked(manifests[name], deep=True) as images:
-            count = job.counter(sides[name].count, f"reference {manifests[name]}")
-            networks = scorer.of([wanted.view for wanted, _ in group])
-            for found in walk(networks, images, scorer.batch, sides[name].count, count):
-                for i, (wanted, _) in enumerate(group):
-                    features = found[wanted.view].features
-                    if wanted.moments:
-                        moments[i].add(features)
-                    kept[i].append(features[: max(0, wanted.features - sum(map(len, kept[i])))])
+        imageset.open_checked(manifests[name], deep=True).close()
+        seen = [wanted.view for wanted, _ in group]
+        for found in scorer.walk(seen, manifests[name], sides[name].count, f"reference {manifests[name]}"):
+            for i, (wanted, _) in enumerate(group):
+                features = found[wanted.view].features
+                if wanted.moments:
+                    moments[i].add(features)
+                kept[i].append(features[: max(0, wanted.features - sum(map(len, kept[i])))])
     return [
         Measured(moments[i].statistics() if wanted.moments else None, torch.cat(kept[i]) if wanted.features else None)
         for i, (wanted, _) in enumerate(group)

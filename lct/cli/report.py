@@ -8,6 +8,7 @@ from typing import Any
 from lct.cli import job
 from lct.cli.audit_verbs import page
 from lct.cli.export_verbs import tensorboard
+from lct.cluster.costs import costs
 from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
 from lct.files.atomic import write_bytes, write_text
@@ -38,7 +39,8 @@ def report(arguments) -> str:
 
 def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job | None = None) -> Path:
     """Everything of a report into the folder `out`, with records if `record` is given; returns its first page."""
-    contents = render(tables, root, os.path.relpath(root, out), facts=root)
+    spent = costs(plan, root, [run for run in tables["runs"] if run in plan.runs])
+    contents = render(tables, root, os.path.relpath(root, out), spent, facts=root)
     contents["audit.html"] = page(plan, root, tables)
     for name, content in contents.items():
         write_text(out / name, content)

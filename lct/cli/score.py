@@ -19,13 +19,18 @@ def main() -> int:
     parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="files to write, per set and protocol")
     parser.add_argument("--references", type=Path, nargs="+", required=True, help="{protocol}.safetensors, in order")
     parser.add_argument("--extractors", type=Path, nargs="+", required=True, help="weights, in the settings' order")
+    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
     arguments = parser.parse_args()
     return job.run(lambda: score(arguments))
 
 
 def score(arguments) -> str:
     device = job.device(arguments.device, threads=1)
-    scorer = Scorer(arguments.settings, arguments.extractors, device)
+    with Scorer(arguments.settings, arguments.extractors, device, arguments.workers) as scorer:
+        return _score(arguments, scorer)
+
+
+def _score(arguments, scorer: Scorer) -> str:
     protocols, seen = scorer.protocols, views(scorer.protocols, scorer.own)
     references = [Reference.read(path) for path in arguments.references]
     limit = max(protocol.num_images for protocol in protocols)
@@ -35,7 +40,7 @@ def score(arguments) -> str:
     asked = zip(arguments.samples, _shared(arguments.features, sets), _shared(arguments.metrics, sets), strict=True)
     said = []
     for samples, features_out, metrics_out in job.progress(asked, sets, "score"):
-        record = Job("score", arguments.settings, inputs=inputs | {"samples": samples}, device=device.type)
+        record = Job("score", arguments.settings, inputs=inputs | {"samples": samples}, device=scorer.device.type)
         found = scorer.features(samples, limit=limit)
         for view, out in zip(seen, features_out, strict=bool(features_out)):
             write_tensors(out, {"features": found[view].features})

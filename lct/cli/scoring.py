@@ -1,22 +1,23 @@
 """What the two scoring jobs share: networks with their weights, features of an image set, values of a metrics file."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from lct.cli import job
+from lct.cli import job, pool
 from lct.config.schema import build
 from lct.data import imageset
 from lct.download import record
 from lct.files.hashing import sha256_file
 from lct.files.tensors import read_metadata, read_tensors
-from lct.metrics import distances, network, protocol
+from lct.metrics import distances, features, network, protocol
 from lct.metrics.distances import Statistics
-from lct.metrics.features import Features, extract
+from lct.metrics.features import Features
 from lct.metrics.protocol import Side, Used
 from lct.metrics.settings import KINDS, Extractor, PretrainedExtractor, Protocol, View, resolve, views
 
@@ -77,10 +78,45 @@ class Reference:
         return cls(real, reconstructed, features, radii, sides, metadata["resolution"])
 
 
-class Scorer:
-    """Protocols and the networks they need, ready to measure image sets against references."""
+@dataclass(frozen=True)
+class Item:
+    """One batch of one image set, through some networks; picklable."""
 
-    def __init__(self, settings: dict[str, Any], weights: Sequence[Path], device: torch.device):
+    manifest: Path
+    start: int  # first image
+    limit: int  # images of the set that count
+    views: tuple[View, ...]
+
+
+class Reader:
+    """Makes features on one device; keeps its networks and the image set it read last."""
+
+    def __init__(self, used: dict[str, tuple[Used, Path]], batch: int, device: torch.device):
+        self.batch = batch
+        self.networks = {
+            name: network.load(one.settings, file, one.weights_sha256, device) for name, (one, file) in used.items()
+        }
+        self.opened = lru_cache(maxsize=1)(imageset.open_checked)
+
+    def __call__(self, item: Item) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """(features, confidence) of each view: as arrays, since a tensor from another process holds a file open."""
+        networks = {view: self.networks[view.extractor] for view in item.views}
+        found = next(features.walk(networks, self.opened(item.manifest), self.batch, item.limit, starts=(item.start,)))
+        return [(f.features.numpy(), None if f.confidence is None else f.confidence.numpy()) for f in found.values()]
+
+
+def open_reader(source: tuple[dict[str, tuple[Used, Path]], int], name: str) -> Reader:
+    return Reader(*source, job.device(name, threads=1))
+
+
+class Scorer:
+    """Protocols and the networks they need, ready to measure image sets against references.
+
+    workers: processes that make features; None: one per GPU of the job."""
+
+    def __init__(
+        self, settings: dict[str, Any], weights: Sequence[Path], device: torch.device, workers: int | None = None
+    ):
         self.protocols = [
             build(Protocol, values, f"--settings: protocols.{values['id']}") for values in settings["protocols"]
         ]
@@ -88,24 +124,22 @@ class Scorer:
         self.device = device
         self.batch = self.protocols[0].batch  # one for all, as the scale's settings demand
         self.used: dict[str, Used] = {}
-        self._files: dict[str, Path] = {}
+        files: dict[str, Path] = {}
         for extractor, path in zip(extractors_of(settings), weights, strict=True):
-            self._files[extractor.id], sha256 = weights_of(extractor, path)
+            files[extractor.id], sha256 = weights_of(extractor, path)
             self.used[extractor.id] = Used(extractor, sha256)
+        read = {name: (used, files[name]) for name, used in self.used.items()}
+        self._readers = pool.Pool(open_reader, (read, self.batch), pool.devices(device, workers))
 
-    @cached_property
-    def networks(self) -> dict[str, network.Network]:
-        """Loaded when the first image set needs them: what is in the cache needs none."""
-        return {
-            name: network.load(used.settings, self._files[name], used.weights_sha256, self.device)
-            for name, used in self.used.items()
-        }
+    def __enter__(self) -> "Scorer":
+        return self
 
-    def of(self, views: Sequence[View]) -> dict[View, network.Network]:
-        return {view: self.networks[view.extractor] for view in views}
+    def __exit__(self, *error: object) -> None:
+        self._readers.__exit__(*error)
 
     def view(self, protocol: Protocol, role: str, quality: int | None) -> View:
-        return View(extractor=resolve(getattr(protocol, role), self.own), jpeg_quality=quality)
+        name = resolve(getattr(protocol, role), self.own)
+        return View(extractor=name, jpeg_quality=quality, products=protocol.products)
 
     def comparable(self, protocol: Protocol, features: torch.Tensor) -> torch.Tensor:
         """Features where, and in the precision in which, their distances are taken."""
@@ -117,8 +151,17 @@ class Scorer:
             total = len(images) if limit is None else limit
             if len(images) < total:
                 raise ValueError(f"{manifest}: expected {total} images, as the protocol says, found {len(images)}")
-            count = job.counter(total, f"features {manifest}")
-            return extract(self.of(views(self.protocols, self.own)), images, self.batch, limit=limit, progress=count)
+        return features.whole(self.walk(views(self.protocols, self.own), manifest, total, f"features {manifest}"))
+
+    def walk(self, wanted: Sequence[View], manifest: Path, count: int, what: str) -> Iterator[dict[View, Features]]:
+        """Batch after batch of the first `count` images, whose hash has been checked, through the networks of some
+        views; the first one loads the networks."""
+        told = job.counter(count, what)
+        items = [Item(manifest, start, count, tuple(wanted)) for start in range(0, count, self.batch)]
+        for item, found in zip(items, self._readers.map(items), strict=True):
+            tensors = [[None if one is None else torch.from_numpy(one) for one in pair] for pair in found]
+            yield {view: Features(*pair) for view, pair in zip(wanted, tensors, strict=True)}
+            told(min(item.start + self.batch, count))
 
     def metrics(self, protocol_: Protocol, found: dict[View, Features], reference: Reference) -> dict[str, Any]:
         """Content of a metrics file: values with the protocol they were measured by."""
@@ -155,7 +198,7 @@ class Scorer:
         )
         return {
             "fd": distances.frechet(generated, reference.real),
-            "fd_cleanfid": distances.frechet_cleanfid(generated, reference.real),
+            "fd_cleanfid": distances.frechet_cleanfid(generated, reference.real) if protocol_.second_opinion else None,
             "fdr": distances.frechet(generated, reference.reconstructed),
             "precision": prc.precision,
             "recall": prc.recall,

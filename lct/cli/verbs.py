@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lct.cli import cluster_verbs
 from lct.cli.options import overrides, plan_arguments, scale_argument
-from lct.cluster.progress import unfinished
+from lct.config.devices import Device
 from lct.config.figures import Figure
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec, Weights
 from lct.config.plan import Plan
@@ -42,6 +43,7 @@ SCHEMAS = {
     "published": PublishedTable,
     "weights": Weights,
     "figure": Figure,
+    "device": Device,
     "known": Known,
 }
 
@@ -131,32 +133,18 @@ def _text(value: Any) -> str:
 
 
 def status(arguments: argparse.Namespace) -> Result:
-    """Metrics files computed of those planned, and running trainings."""
+    """How far every run is, and what remains."""
+    return cluster_verbs.watch(lambda: _status(arguments)) if arguments.watch else _status(arguments)
+
+
+def _status(arguments: argparse.Namespace) -> Result:
     plan = Plan(arguments.root, overrides(arguments))
-    planned = plan.all_metrics("tables")
-    done = [path for path in planned if (arguments.root / path).exists()]
-    trainings = unfinished(arguments.root / "work" / plan.scale_name)
-    lines = [f"{plan.scale_name}: {len(done)} of {len(planned)} metrics files computed"]
-    lines += [
-        f"  {'training' if t['running'] else 'interrupted'} {t['name']}: step {t['step']} of {t['total']}, "
-        f"loss {t['loss']:.4g}, {t['eta_seconds']} s left"
-        for t in trainings
-    ]
+    value, lines = cluster_verbs.runs(plan, arguments)
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
     new = unrecorded(arguments.root, plan.scale_name)
     if new:
         lines.append(f"{len(new)} outputs are not recorded: lct record --scale {plan.scale_name}")
-    return (
-        0,
-        {
-            "scale": plan.scale_name,
-            "planned": len(planned),
-            "computed": len(done),
-            "trainings": trainings,
-            "unrecorded": new,
-        },
-        "\n".join(lines),
-    )
+    return 0, value | {"unrecorded": new}, "\n".join(lines)
 
 
 def report(arguments: argparse.Namespace) -> Result:

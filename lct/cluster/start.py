@@ -2,7 +2,10 @@
 
 import logging
 import os
+import re
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +34,35 @@ def use_this_python() -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
+def ignore_warnings_of_time() -> None:
+    """Do not die of SIGUSR1, SLURM's warning that a job's time is nearly up: it is for the training, but reaches the
+    Snakemake inside the job as well, which would take the training down with it."""
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def see_cancelled_jobs() -> None:
+    """Let the SLURM executor see jobs that were cancelled: sacct calls them `CANCELLED by UID`, which version 2.8.0 of
+    the plugin does not know and waits on for ever. Here it gets the first word."""
+    plugin = sys.modules.get("snakemake_executor_plugin_slurm")
+    if plugin is None or hasattr(plugin.query_job_status, "whole_answer"):
+        return
+    whole_answer = plugin.query_job_status
+
+    async def first_words(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
+        states, seconds = await whole_answer(command, logger)
+        return states and {job: state.partition(" ")[0] for job, state in states.items()}, seconds
+
+    first_words.whole_answer = whole_answer
+    plugin.query_job_status = first_words
+
+
+def plain_defaults(resources: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The default resources of Snakemake's command line and profiles as plain values; expressions as their text."""
+    given = {} if resources is None else dict(resources.items())
+    found = {name: one.raw if one.is_evaluable() else one.value for name, one in given.items()}
+    return {name: value.strip("'\"") if isinstance(value, str) else value for name, value in found.items()}
+
+
 def check_writable(root: Path) -> None:
     """Raise ValueError, before any job, when a folder that a run writes to is there but cannot be written."""
     for name in ("results", "reports", "logs", "work", "resources"):
@@ -41,16 +73,46 @@ def check_writable(root: Path) -> None:
             )
 
 
-def quieter() -> None:
-    """Drop the scheduler's running commentary, so that the terminal shows one line per finished job."""
+def quieter(on_cluster: bool = False) -> None:
+    """Drop the scheduler's running commentary, so that the terminal shows one line per finished job: its own, or, where
+    that is written on a node of a cluster, Snakemake's; and one line on why a job failed there."""
     noise = ("Select jobs", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")
-    events = ("JOB_FINISHED", "PROGRESS")
+    events = () if on_cluster else ("JOB_FINISHED", "PROGRESS")
 
     def wanted(record: logging.LogRecord) -> bool:
         event = getattr(getattr(record, "event", None), "name", None)
+        if event in ("JOB_ERROR", "GROUP_ERROR") and (line := failure(vars(record))):
+            print(line, file=sys.stderr, flush=True)
         return event not in events and not record.getMessage().startswith(noise)
 
     logging.getLogger("snakemake.logging").addFilter(wanted)
+
+
+def failure(error: Mapping[str, Any]) -> str | None:
+    """One line on a job that failed on a cluster, from Snakemake's record of the error; None for a local job, which has
+    said so itself."""
+    if error.get("rule_msg"):
+        name, said, logs = error["rule_name"], str(error["rule_msg"]), error["log"]
+    elif error.get("aux_logs"):
+        rules = [job["rule_name"] for job in error["job_error_info"]]
+        name, said = " and ".join(rules), "the job failed"
+        logs = [*error["aux_logs"], *(log for job in error["job_error_info"] for log in job["log"])]
+    else:
+        return None
+    logs = [str(log) for log in logs if log]
+    lines = [line for log in logs for line in _tail(log) if "error: " in line]
+    own = [line for line in lines if re.search("(^|ERROR )error: ", line)]  # srun and slurmstepd add theirs
+    if found := own or lines:
+        said = found[-1][found[-1].index("error: ") :]
+    place = f" (logs: {', '.join(logs)})" if logs else ""
+    return f"failed on the cluster: {name}: {' '.join(said.split())[:400]}{place}"
+
+
+def _tail(log: str) -> list[str]:
+    try:
+        return Path(log).read_text(errors="replace").splitlines()[-20:]
+    except OSError:
+        return []
 
 
 def take_lock(root: Path) -> IO[Any]:

@@ -26,7 +26,7 @@ from lct.config.resolve import (
 from lct.config.schema import build, plain, settings_type
 from lct.losses.settings import ROBUST
 from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol, TrainedExtractor, views
-from lct.networks.layout import parameters
+from lct.networks.layout import effort, parameters
 from lct.report.settings import RowChange, TableRow
 
 OWN_TABLE = "own"  # the table of a dataset of the user's own; no scale lists it
@@ -591,6 +591,17 @@ class Plan:
         """(all, trainable) parameters of a run's network."""
         channels, side, _ = self.latent_shape(self.runs[run].dataset)
         return parameters(self.runs[run].training.network, channels, side)
+
+    def effort_of(self, run: str) -> tuple[int, int]:
+        """(multiply-adds, activations kept) of one forward pass of a run's network over one sample."""
+        channels, side, _ = self.latent_shape(self.runs[run].dataset)
+        return effort(self.runs[run].training.network, channels, side)
+
+    def effort_of_figure(self, name: str) -> int:
+        """Multiply-adds of one forward pass of a figure's networks over one sample of the largest latents."""
+        _, training = self.figures[name]
+        shapes = [self.latent_shape(dataset) for dataset in self.datasets]
+        return max(effort(training.network, channels, side)[0] for channels, side, _ in shapes)
 
     @property
     def protocol(self) -> str:

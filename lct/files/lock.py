@@ -1,9 +1,11 @@
 """Locks that the operating system drops when their holder dies, kill -9 included."""
 
+import errno
 import fcntl
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,14 @@ def take(path: Path | str, what: str) -> IO[str]:
     handle = open(path, "a+")  # noqa: SIM115 the handle is the lock and outlives this call
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            handle.close()
+            raise OSError(
+                error.errno,
+                f"{path}: expected a file system with locks, found: {os.strerror(error.errno)}; mount it with them "
+                "(Lustre: -o flock), or work on another one",
+            ) from error
         handle.seek(0)
         holder = handle.read().strip() or "unknown"
         handle.close()
@@ -32,7 +41,8 @@ def take(path: Path | str, what: str) -> IO[str]:
             f"{path}: expected no other {what}, found one (process {holder}); wait for it to end, or stop it"
         ) from None
     handle.truncate(0)
-    handle.write(f"{os.getpid()}\n")
+    job = os.environ.get("SLURM_JOB_ID")
+    handle.write(f"{os.getpid()} on {platform.node()}{f', SLURM job {job}' if job else ''}\n")
     handle.flush()
     return handle
 

@@ -44,6 +44,7 @@ class Job:
     seeds: dict[str, int] = field(default_factory=dict)  # role -> seed
     device: str = "cpu"  # device kind that computed
     started: float = field(default_factory=time.time)  # seconds since the epoch
+    cost: dict[str, Any] | None = None  # over all attempts at the outputs, where there may be several
 
     def deterministic(self) -> dict[str, Any]:
         """What X.settings.json holds."""
@@ -60,7 +61,7 @@ class Job:
     def record(self, outputs: list[Path]) -> None:
         """Write both records beside each finished output."""
         settings = self.deterministic()
-        run = self._run()
+        run = self._run() | ({"cost": self.cost} if self.cost is not None else {})
         for output in outputs:
             write_json(settings_path(output), settings)
             content = {"path": str(output), "bytes": output.stat().st_size, "sha256": sha256_file(output)}

@@ -357,11 +357,15 @@ _NEWER = "it was made again or edited since: `lct record` if that is the version
 
 
 def run_facts(run: dict[str, Any] | None, lock_sha256: str | None) -> dict[str, Any] | None:
-    """What a run record says of when, where and by what, and whether this checkout's packages are the same."""
+    """What a run record says of when, where and by what, the SLURM jobs and the cost of all its attempts, and whether
+    this checkout's packages are the same."""
     if run is None:
         return None
     keys = ("started", "finished", "seconds", "cpu_seconds", "peak_memory_bytes", "device", "host", "machine", "python")
     found = {key: run.get(key) for key in (*keys, "packages", "environment_lock_sha256", "git", "slurm", "command")}
+    spent, last = run.get("cost") or {}, (run.get("slurm") or {}).get("SLURM_JOB_ID")
+    found |= {"slurm_jobs": spent.get("jobs") or [last] * (last is not None), "attempts": spent.get("attempts", 1)}
+    found |= {"seconds": spent.get("seconds", run.get("seconds")), "gpu_seconds": spent.get("gpu_seconds")}
     recorded = run.get("environment_lock_sha256")
     return found | {"same_environment_lock": None if None in (recorded, lock_sha256) else recorded == lock_sha256}
 

@@ -35,6 +35,8 @@ def cell(audit: dict[str, Any], settings: bool = False) -> str:
     spent = audit["cost"]
     lines.append(
         f"  cost of the chain: {spent['jobs']} jobs, {spent['seconds']:.1f} s, {spent['cpu_seconds']:.1f} CPU s"
+        + (f", {spent['starts']} starts" if spent["starts"] > spent["jobs"] else "")
+        + (f", {spent['gpu_seconds'] / 3600:.3g} GPU h" if spent["gpu_seconds"] else "")
     )
     if audit["faults"]:
         lines.append(f"  wrong ({len(audit['faults'])}):")
@@ -76,13 +78,14 @@ def made(link: dict[str, Any]) -> list[str]:
     run = link["run"]
     if run is None:
         return []
-    git, slurm = run["git"] or {}, run["slurm"] or {}
+    git, jobs = run["git"] or {}, run["slurm_jobs"]
     words = [f"code {git['revision'][:12]}{' + changes' if git.get('dirty') else ''}"] if git.get("revision") else []
     if run["environment_lock_sha256"]:
         other = " (not this checkout's)" if run["same_environment_lock"] is False else ""
         words.append(f"lock {run['environment_lock_sha256'][:12]}{other}")
     words.append(f"{run['device']} on {run['host']}")
-    words += [f"SLURM job {slurm['SLURM_JOB_ID']}"] if slurm.get("SLURM_JOB_ID") else []
+    words += [f"SLURM job{'s' * (len(jobs) > 1)} {', '.join(jobs)}"] if jobs else []
+    words += [f"{run['attempts']} attempts"] if run["attempts"] > 1 else []
     words += [f"{run['seconds']} s", f"{run['cpu_seconds']} CPU s", str(run["finished"])]
     return words
 

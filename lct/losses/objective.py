@@ -16,11 +16,12 @@ from lct.losses.settings import DiffusionTerm, Objective
 
 @dataclass(frozen=True)
 class Terms:
-    """A loss and its parts, all scalars; only `total` carries a gradient."""
+    """A loss and its parts: scalars, but for `samples`; only `total` carries a gradient."""
 
     total: Tensor  # consistency + weight * diffusion
     consistency: Tensor  # mean over the batch of weight(t, r) * distance; 0 for the denoising loss
     diffusion: Tensor  # mean over the selected samples, before its factor; 0 when none is selected
+    samples: Tensor  # (B,) what `consistency` (denoising loss: `diffusion`) averages
 
 
 def perturb(x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -91,16 +92,18 @@ def consistency_terms(
     by default the sizes of this batch. `selected` counts the samples that pass the diffusion threshold.
     """
     distance = distance or named_distance(settings)
-    consistency = consistency_loss(f, f_target, t, r, c, distance, settings.weighting, sigma_data)
-    consistency = consistency.sum() / (batch or len(f))
+    samples = consistency_loss(f, f_target, t, r, c, distance, settings.weighting, sigma_data)
+    consistency = samples.sum() / (batch or len(f))
     if settings.diffusion is None:
-        return Terms(consistency, consistency.detach(), torch.zeros_like(consistency.detach()))
+        zero = torch.zeros_like(consistency.detach())
+        return Terms(consistency, consistency.detach(), zero, samples.detach())
     term = settings.diffusion
     mask = selects(index.to(f.device), points, term.threshold)
     count = mask.sum() if selected is None else torch.as_tensor(selected, device=f.device)
     losses = diffusion_loss(f, x, t, term, sigma_data)
     diffusion = torch.where(mask, losses, 0.0).sum() / count.clamp(min=1)  # a batch that selects nothing adds zero
-    return Terms(consistency + term.weight * diffusion, consistency.detach(), diffusion.detach())
+    total = consistency + term.weight * diffusion
+    return Terms(total, consistency.detach(), diffusion.detach(), samples.detach())
 
 
 def denoising_terms(
@@ -109,7 +112,7 @@ def denoising_terms(
     """The denoising objective of a batch; arguments as in `consistency_terms`. Reported as the diffusion part."""
     losses = denoising_loss(f, x, t, c, named_distance(settings), settings.weighting, sigma_data)
     total = losses.sum() / (batch or len(f))
-    return Terms(total, torch.zeros_like(total.detach()), total.detach())
+    return Terms(total, torch.zeros_like(total.detach()), total.detach(), losses.detach())
 
 
 def named_distance(settings: Objective) -> Distance:

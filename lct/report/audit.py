@@ -96,14 +96,17 @@ def _tree(
 
 def _link(link: dict[str, Any]) -> dict[str, Any]:
     run = link["run"] or {}
-    git, slurm = run.get("git") or {}, run.get("slurm") or {}
+    git = run.get("git") or {}
     code = f"{git['revision']}{' with uncommitted changes' if git.get('dirty') else ''}" if git.get("revision") else ""
     lock = run.get("environment_lock_sha256") or ""
     other = {True: "as in this checkout", False: "not this checkout's"}.get(run.get("same_environment_lock"), "")
     packages = ", ".join(f"{name} {version}" for name, version in (run.get("packages") or {}).items())
     origins = [", ".join(f"{k} {v}" for k, v in one.items() if k != "kind") for one in link["origins"]]
     seeds = ", ".join(f"{name} {seed}" for name, seed in link["seeds"].items())
-    job = slurm.get("SLURM_JOB_ID", "")
+    jobs = ", ".join(run.get("slurm_jobs") or ())
+    spent = f"{run.get('seconds')} s, {run.get('cpu_seconds')} CPU s" if run else ""
+    spent += f", {run['attempts']} attempts" if run.get("attempts", 1) > 1 else ""
+    spent += f", {run['gpu_seconds'] / 3600:.3g} GPU h" if run.get("gpu_seconds") else ""
     facts = [
         ("stage", link["stage"]),
         ("seeds", seeds),
@@ -115,14 +118,14 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
         ("environment lock", f"{lock} {other}".strip()),
         ("packages", packages),
         ("device", f"{run.get('device')} on {run.get('host')}, {run.get('machine')}" if run else ""),
-        ("SLURM job", job),
+        ("SLURM jobs", jobs),
         ("made", f"{run.get('started')} to {run.get('finished')}" if run else ""),
-        ("cost", f"{run.get('seconds')} s, {run.get('cpu_seconds')} CPU s" if run else ""),
+        ("cost", spent),
     ]
     words = [f"{name} seed {seed}" for name, seed in link["seeds"].items()]
     words += [f"code {code[:12]}{'+' if git.get('dirty') else ''}"] if code else []
     words += [f"{run.get('device')} on {run.get('host')}", f"{run.get('seconds')} s"] if run else []
-    words += [f"SLURM job {job}"] if job else []
+    words += [f"SLURM {jobs}"] if jobs else []
     return {
         "path": link["path"],
         "anchor": f"file-{anchor(link['path'])}",

@@ -24,16 +24,23 @@ TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
 UP = "../.."  # from reports/{scale}/ to the project's root, for links in Markdown
 
 
-def render(tables: dict[str, Any], root: Path, up: str = UP, facts: Path | None = None) -> dict[str, str]:
+def render(
+    tables: dict[str, Any],
+    root: Path,
+    up: str = UP,
+    costs: dict[str, str] | None = None,
+    facts: Path | None = None,
+) -> dict[str, str]:
     """File name -> content of the whole report, its drawn figures apart.
 
     tables: the dict in tables.json; ValueError with one line if it is not one.
     root:   the folder that the paths in `tables` start from. Files missing there are shown as "not available".
     up:     from the report's folder to that folder.
+    costs:  run -> what it has cost, in words; differs by machine, so not part of `tables`.
     facts:  the folder with config/known/; the project itself by default.
     """
     check(tables)
-    shown = report(tables, root)
+    shown = report(tables | {"costs": costs or {}}, root)
     pages = {name: cell_page(page, shown) for name, page in Pages(shown, root, up).all().items()}
     return {
         "index.html": html(shown),

@@ -353,7 +353,7 @@ def report(tables: dict[str, Any], root: Path) -> Report:
         comparable=is_comparable(tables),
         metrics=tuple(tables["metrics"]),
         tables=tuple(_table(table, tables, root) for table in tables["tables"]),
-        runs=tuple(_run(run, values) for run, values in tables["runs"].items()),
+        runs=tuple(_run(run, values, tables.get("costs", {}).get(run)) for run, values in tables["runs"].items()),
         figures=tuple(_figure(figure, tables, root) for figure in tables.get("figures", ())),
         left_out=tuple(tables.get("left_out", ())),
     )
@@ -519,7 +519,7 @@ def _row(
         sampler=row.get("sampler") or "",
         steps=count(row.get("steps")),
         batch=count(row.get("batch")),
-        extra=tuple(flatten(extra)) if extra else (),
+        extra=(*(flatten(extra) if extra else ()), *_cost(tables, row.get("run"))),
         samples=samples,
         is_floor=is_floor,
         origin=_origin(published.get("origin")),
@@ -656,11 +656,18 @@ def _sortable(found: dict[str, Any]) -> str:
     return "" if mean != mean else repr(max(-1e300, min(1e300, mean)))
 
 
-def _run(run: str, values: dict[str, Any]) -> Run:
+def _cost(tables: dict[str, Any], run: str | None) -> tuple[tuple[str, str], ...]:
+    """What the run behind a row has cost, where that is known."""
+    words = tables.get("costs", {}).get(run)
+    return (("cost of the run", words),) if words else ()
+
+
+def _run(run: str, values: dict[str, Any], cost: str | None) -> Run:
     facts = [("method", values.get("method")), ("dataset", values.get("dataset")), ("reading", values.get("note"))]
     facts.append(("weights taken from", values.get("given")))
     parameters = values.get("parameters")
     facts.append(("parameters", count(parameters) if isinstance(parameters, int) else None))
+    facts.append(("cost", cost))
     sources = values.get("sources") or {}
     settings = tuple((key, text, _source(sources, key)) for key, text in flatten(values.get("settings") or {}) if key)
     weights = tuple(str(path) for path in values.get("weights") or ())

@@ -1,6 +1,6 @@
 """Images from weights: per-image seeds, fixed padded batches, so that any sharding gives the same bytes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -18,6 +18,11 @@ def image_noise(draw: int, step: int, images: range, shape: tuple[int, ...]) -> 
     return torch.stack(rows)
 
 
+def starts(settings: Sampling) -> range:
+    """First index of every batch, in order."""
+    return range(0, settings.count, settings.batch)
+
+
 @torch.inference_mode()
 def generate(
     f: Denoiser,
@@ -28,14 +33,16 @@ def generate(
     draw: int,
     shape: tuple[int, int, int],
     device: torch.device,
+    batches: Iterable[int] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield `settings.count` images (H, W, 3) uint8 in index order.
+    """Yield images (H, W, 3) uint8 in index order: `settings.count`, or those of `batches`.
 
     f:      consistency function or denoiser of the normalised latents.
     decode: normalised latents (B, C, H, W) -> images (B, H, W, 3) uint8.
+    batches: first indices, of `starts(settings)`, of the batches to make: a batch depends on no other one.
     Raises FloatingPointError naming the first image whose latents are not finite.
     """
-    for start in range(0, settings.count, settings.batch):
+    for start in starts(settings) if batches is None else batches:
         images = range(start, start + settings.batch)  # the last batch is padded: its surplus is computed and dropped
 
         def noise(step: int, images: range = images) -> Tensor:

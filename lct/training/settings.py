@@ -33,6 +33,7 @@ class Training:
     objective: Objective = field(default_factory=Objective)  # loss, weights, coupling
     optimiser: Optimiser = field(default_factory=Optimiser)  # update rule
     batch: int = 128  # samples per step, over all ranks
+    micro_batch: int | None = None  # samples per pass on one device, to save memory; the sum of passes rounds otherwise
     epochs: int | None = None  # passes over the data; the last incomplete batch of each is dropped
     steps: int | None = None  # optimiser steps, instead of epochs
     inclusive_epochs: bool = False  # the authors' loop runs one pass more than its schedule counts
@@ -45,8 +46,12 @@ class Training:
     )
     memory_format: Literal["contiguous", "channels-last"] = "contiguous"  # order of activations in memory; speed only
     compile: bool = False  # torch.compile of the network; speed only
+    cuda_graphs: bool = False  # a compiled pass is launched as one graph; speed only, needs compile and a GPU
     threads: int = 1  # torch threads; part of the result's bytes, never taken from the scheduler
     log_every: int = 25  # steps between points of the training curve
+    divergence: float | None = (
+        10.0  # stop when 5 logged losses average more than this times the median of their stage; null: never
+    )
 
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
@@ -62,13 +67,36 @@ class Training:
             raise ValueError(
                 f"keep_epochs: expected epochs from 1 to {(self.epochs or 1) - 1}, found {list(self.keep_epochs)}"
             )
+        if self.cuda_graphs and not self.compile:
+            raise ValueError("cuda_graphs: expected compile: true with it, found false; set both or neither")
         self.objective.transport.check_batch(self.batch)
+        if self.micro_batch is not None and self.micro_batch < 1:
+            raise ValueError(f"micro_batch: expected 1 or more, found {self.micro_batch}; null is one pass")
+        if self.micro_batch is not None and self.micro_batch < self.batch:
+            self.check_parts("micro_batch")
+        if self.divergence is not None and not self.divergence > 1:
+            raise ValueError(f"divergence: expected a factor above 1, found {self.divergence}; null is never")
         if self.scaling.sigma_min != self.grid.sigma_min:
             raise ValueError(
                 f"scaling.sigma_min: expected the grid's {self.grid.sigma_min}, found {self.scaling.sigma_min}; fix it"
             )
         if self.steps is not None:
             self.curriculum.stage_steps(self.steps)  # refuses fewer steps than stages
+
+    def check_parts(self, why: str) -> None:
+        """Refuse to cut a batch into parts where a part would compute something else than within the whole."""
+        network = self.network
+        if "batch" in (network.block_norm, network.output_norm):
+            raise ValueError(f"{why}: expected a norm of single samples, found batch norm; train it in one process")
+        if network.dropout > 0:
+            raise ValueError(f"{why}: expected network.dropout 0, found {network.dropout}; train it in one process")
+
+    def check_processes(self, count: int) -> None:
+        """Refuse settings that `count` processes cannot train."""
+        if count > 1:
+            self.check_parts(f"{count} processes")
+        if self.batch < count:
+            raise ValueError(f"batch {self.batch}: expected one sample or more per process, found {count} processes")
 
     def steps_per_epoch(self, num_images: int) -> int:
         """floor(n / B); raises ValueError when a batch does not fit into the data."""

@@ -1,24 +1,33 @@
-"""Resume state: weights, averages, optimiser moments, step and curve, in one safetensors file written atomically.
+"""Resume states: everything a training needs to go on as if nothing had happened, in files that can be trusted.
 
-A state belongs to one set of settings, seed and inputs: the directory's name is their hash, so a changed setting never
-resumes a foreign state. Losing a state costs time, never a result: the same steps give the same bytes.
+A state is two files, `state-STEP.safetensors` and, written after it, `state-STEP.json` with its hash; the two newest
+states are kept. A state belongs to one set of settings, seed and inputs: the folder's name is their hash, and the JSON
+repeats them, so a changed setting never resumes a foreign state. Losing a state costs time, never a result: the same
+steps give the same bytes.
 """
 
 import json
 import logging
+import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
-from lct.files.tensors import METADATA_KEY, write_tensors
-from lct.training.ema import Averages
+from lct.files.atomic import read_json, write_json
+from lct.files.hashing import sha256_file
+from lct.files.stream import stream_tensors
+from lct.files.tensors import METADATA_KEY
 
 log = logging.getLogger(__name__)
 
 CURVE_COLUMNS = ("step", "loss", "consistency", "diffusion", "c", "intervals", "gradient_norm", "lr")
+KEPT = 2  # generations
+_MISSING = object()
 
 
 @dataclass
@@ -30,53 +39,155 @@ class Progress:
 
 
 class State:
-    """Saves and restores everything a training needs to go on as if nothing had happened."""
+    """The states of one training in one folder. Only one process may use it (rank 0, under the training's lock)."""
 
-    def __init__(
-        self,
-        path: Path,
-        network: nn.Module,
-        averages: Averages,
-        optimiser: torch.optim.Optimizer,
-        target: nn.Module | None = None,
-    ):
-        self.path, self._network, self._averages, self._optimiser = path, network, averages, optimiser
-        self._target = None if target is network else target
+    def __init__(self, folder: Path, identity: dict[str, Any]):
+        self.folder, self.identity = folder, identity
+        self.blocked_seconds = 0.0  # how long training has waited for states
+        self.longest_seconds = 0.0  # that a state took to reach the disk
+        self._writer: threading.Thread | None = None
+        self._error: OSError | None = None
+        self._copies: dict[str, Tensor] = {}  # in main memory, used again by each save
 
-    def save(self, progress: Progress) -> None:
-        tensors = {f"network/{name}": t for name, t in self._network.state_dict().items()}
-        tensors |= {f"average/{name}": t for name, t in self._averages.state().items()}
-        if self._target is not None:
-            tensors |= {f"target/{name}": t for name, t in self._target.state_dict().items()}
-        for number, moments in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{number}/{name}": t for name, t in moments.items()}
-        write_tensors(self.path, tensors, {"step": progress.step, "curve": progress.curve})
+    def save(self, progress: Progress, tensors: dict[str, Tensor], wait: bool) -> None:
+        """Save what is true now. Training waits for a copy in memory only, the file is written beside it; with `wait`,
+        until it is there. A save that fails is a warning, as the older states stay; with `wait` it raises OSError."""
+        started = time.monotonic()
+        self._join()
+        for name, tensor in tensors.items():
+            self._copy(name, tensor)
+        curve = {name: list(values) for name, values in progress.curve.items()}
+        self._writer = threading.Thread(
+            target=self._write, args=(progress.step, curve, {name: self._copies[name] for name in tensors})
+        )
+        self._writer.start()
+        if wait:
+            self.finish()
+        self.blocked_seconds += time.monotonic() - started
 
-    def load(self) -> Progress:
-        """Restore from the file, or start anew (with a warning if the file is damaged)."""
-        if not self.path.exists():
-            return Progress()
+    def writing(self) -> bool:
+        """Whether a state is on its way to the disk."""
+        return self._writer is not None and self._writer.is_alive()
+
+    def finish(self) -> None:
+        """Wait until the last state is on disk; raises OSError when it could not be written."""
+        self._join()
+        if self._error is not None:
+            raise self._error
+
+    def load(self) -> tuple[Progress, dict[str, Tensor]] | None:
+        """The newest whole state; None when there is none. What is damaged is removed, with a warning.
+
+        Raises ValueError naming the key that differs when a state belongs to other settings.
+        """
+        self._remove_strays()
+        damaged = False
+        for step in self._steps():
+            path = self._tensors(step)
+            try:
+                return self._read(step)
+            except _Damaged as error:
+                log.warning("%s: damaged (%s); trying the state before it", path, error)
+                damaged = True
+                self._remove(step)
+        if damaged:
+            log.warning("%s: no whole state; starting again from step 0, which gives the same result", self.folder)
+        return None
+
+    def newest(self) -> Path | None:
+        """The file of the newest state."""
+        steps = self._steps()
+        return self._tensors(steps[0]) if steps else None
+
+    def saved_step(self) -> int:
+        """Steps done in the newest state, 0 without one; does not look into it."""
+        return next(iter(self._steps()), 0)
+
+    def _copy(self, name: str, tensor: Tensor) -> None:
+        if name not in self._copies:
+            self._copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+        self._copies[name].copy_(tensor.detach())
+
+    def _write(self, step: int, curve: dict[str, list], tensors: dict[str, Tensor]) -> None:
+        path, started = self._tensors(step), time.monotonic()
         try:
-            with safe_open(str(self.path), framework="pt") as handle:
+            digest = stream_tensors(path, tensors, {"step": step, "curve": curve})
+            content = {"bytes": path.stat().st_size, "sha256": digest, "identity": self.identity}
+            write_json(self._json(step), content | {"step": step})
+        except OSError as error:
+            self._error = error
+            log.warning("%s: not saved, the states before it stay (%s)", path, error)
+            return
+        self._error = None
+        self.longest_seconds = max(self.longest_seconds, time.monotonic() - started)
+        for old in self._steps()[KEPT:]:
+            self._remove(old)
+
+    def _read(self, step: int) -> tuple[Progress, dict[str, Tensor]]:
+        path = self._tensors(step)
+        try:
+            described = read_json(self._json(step))
+            identity, size, digest = described["identity"], described["bytes"], described["sha256"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _Damaged(f"its JSON: {error}") from error
+        if identity != self.identity:
+            raise ValueError(
+                f"{path}: expected a state of this training, found another one's: "
+                f"{'; '.join(differences(identity, self.identity))}; remove {self.folder} to start anew"
+            )
+        try:
+            if path.stat().st_size != size:
+                raise _Damaged(f"expected {size} bytes, found {path.stat().st_size}")
+            if (found := sha256_file(path)) != digest:
+                raise _Damaged(f"expected sha256 {digest[:12]}, found {found[:12]}")
+            with safe_open(str(path), framework="pt") as handle:
                 tensors = {name: handle.get_tensor(name) for name in handle.keys()}
                 metadata = json.loads(handle.metadata()[METADATA_KEY])
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("%s: damaged (%s); starting again from step 0, which gives the same result", self.path, error)
-            return Progress()
-        self._restore(tensors)
-        return Progress(step=metadata["step"], curve=metadata["curve"])
+        except (SafetensorError, OSError) as error:
+            raise _Damaged(str(error)) from error
+        return Progress(step=metadata["step"], curve=metadata["curve"]), tensors
 
-    def _restore(self, tensors: dict[str, Tensor]) -> None:
-        parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "target": {}, "optimiser": {}}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition("/")
-            parts[part][rest] = tensor
-        self._network.load_state_dict(parts["network"])
-        self._averages.load(parts["average"])
-        if self._target is not None:
-            self._target.load_state_dict(parts["target"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimiser"].items():
-            number, _, moment = name.partition("/")
-            moments.setdefault(int(number), {})[moment] = tensor
-        self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": moments})
+    def _join(self) -> None:
+        if self._writer is not None:
+            self._writer.join()
+            self._writer = None
+
+    def _steps(self) -> list[int]:
+        """Steps with a state, the newest first. The JSON is written last, so a state without one was never whole."""
+        names = [path.stem.removeprefix("state-") for path in self.folder.glob("state-*.json")]
+        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+    def _remove_strays(self) -> None:
+        """Remove what a killed writer left: tensors without their JSON, and partial files."""
+        whole = {self._tensors(step) for step in self._steps()}
+        for path in [*self.folder.glob("state-*.safetensors"), *self.folder.glob(".state-*.partial")]:
+            if path not in whole:
+                path.unlink(missing_ok=True)
+
+    def _remove(self, step: int) -> None:
+        self._json(step).unlink(missing_ok=True)
+        self._tensors(step).unlink(missing_ok=True)
+
+    def _tensors(self, step: int) -> Path:
+        return self.folder / f"state-{step:09}.safetensors"
+
+    def _json(self, step: int) -> Path:
+        return self.folder / f"state-{step:09}.json"
+
+
+class _Damaged(Exception):
+    """A state that is not what was written."""
+
+
+def differences(other: Any, own: Any, prefix: str = "") -> list[str]:
+    """What differs between two nested settings, one "key: other's value, here ours" for each leaf."""
+    if not (isinstance(other, dict) and isinstance(own, dict)):
+        return [f"{prefix}: {_text(other)} there, {_text(own)} here"] if other != own else []
+    found = []
+    for key in sorted({*other, *own}):
+        found += differences(other.get(key, _MISSING), own.get(key, _MISSING), f"{prefix}.{key}" if prefix else key)
+    return found
+
+
+def _text(value: Any) -> str:
+    return "nothing" if value is _MISSING else json.dumps(value, sort_keys=True)

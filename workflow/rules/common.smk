@@ -6,11 +6,15 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from lct.cli.lineage_verbs import record_run
-from lct.cluster.resources import resource_class
+from lct.cluster.resources import Cluster, asked, decoding_threads, demand, groups_pay
+from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
 from lct.cluster.start import (
     check_settings,
     check_writable,
+    ignore_warnings_of_time,
+    plain_defaults,
     quieter,
+    see_cancelled_jobs,
     take_lock,
     use_this_python,
 )
@@ -32,8 +36,13 @@ from lct.lineage.graph import jobs_of
 from lct.lineage.guard import check_links, check_plan
 from lct.report.files import KNOWN, REPORT_FILES, TEMPLATES
 
+DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
+ON_CLUSTER = "slurm_partition" in DEFAULTS
+
 use_this_python()
-quieter()
+quieter(ON_CLUSTER)
+ignore_warnings_of_time()
+see_cancelled_jobs()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
@@ -42,8 +51,13 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
+CLUSTER = Cluster.of(DEFAULTS)
 for _name, _value in PLAN.main.downloads.environment().items():
     os.environ.setdefault(_name, _value)  # not a param: another mirror reruns nothing
+LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signals reach them
+    "python -m lct.cli.launch --gpus {resources.gpu} --cpus {resources.cpus_per_task}"
+    " --minutes {resources.runtime}"
+)
 LOCKS = []  # the lock's handle lives as long as this process
 
 
@@ -55,6 +69,31 @@ def records(*outputs):
 def rule_name(stage, owner):
     """A rule's name from a stage and a run or dataset."""
     return f"{stage}_{owner.replace('-', '_')}"
+
+
+def resource_class(kind, stage=None, owner=None):
+    """Resources of a class of jobs (local, cpu, gpu_small, gpu_train); with a stage, sized for its run or dataset, or for
+    the dataset that the wildcard {dataset} names."""
+    if stage is None or owner is not None:
+        return asked(kind, demand(stage, PLAN, owner, CLUSTER), CLUSTER)
+    sized = {
+        name: asked(kind, demand(stage, PLAN, name, CLUSTER), CLUSTER)
+        for name in PLAN.datasets
+    }
+
+    def of_dataset(key):
+        def value(wildcards, attempt):
+            found = sized[wildcards.dataset][key]
+            return found(wildcards, attempt) if callable(found) else found
+
+        return value
+
+    return {key: of_dataset(key) for key in next(iter(sized.values()))}
+
+
+def evaluation_group(run):
+    """The group that makes sampling and scoring of a run one job on a cluster, where both are short."""
+    return "evaluate" if groups_pay(PLAN, run, CLUSTER) else None
 
 
 def settings_param(settings):
@@ -123,18 +162,17 @@ def start_alone():
         )
         check_writable(Path.cwd())
         LOCKS.append(take_lock(Path.cwd()))
+        if wait_for_earlier_jobs(Path.cwd(), say, ON_CLUSTER):
+            start_again()  # what they made was not there when this run was planned
+        for job in unrecorded(workflow.dag):
+            workflow.async_run(workflow.persistence.finished(job))
         check_plan(Path.cwd(), PLAN, jobs_of(workflow.dag))
     except (ValueError, RuntimeError) as error:
         raise WorkflowError(str(error)) from None
 
 
 def image_threads(wildcards):
-    """Decoding files is worth threads; the small images that are computed here are not."""
-    return (
-        1
-        if PLAN.datasets[wildcards.dataset].source.kind in ("digits", "patches")
-        else 8
-    )
+    return decoding_threads(PLAN, wildcards.dataset)
 
 
 def heldout_images(wildcards):

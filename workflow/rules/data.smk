@@ -16,7 +16,7 @@ rule images:
         "../envs/lct.yaml"
     threads: image_threads
     resources:
-        **resource_class("prepare"),
+        **resource_class("cpu", "images"),
     params:
         settings=dataset_settings("images"),
     shell:

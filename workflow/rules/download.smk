@@ -1,10 +1,6 @@
 # Downloads: the files of a network or a dataset, from the first of its origins that gives them. `snakemake
 # resources/ID/download.json` fetches one alone. The files themselves are not declared, so that Snakemake leaves the
 # part that was received in place and the next run goes on from there.
-localrules:
-    download,
-
-
 rule download:
     output:
         download=download("{id}"),
@@ -13,6 +9,7 @@ rule download:
         PATHS.log("download", "{id}.log"),
     benchmark:
         PATHS.log("download", "{id}.tsv")
+    localrule: True
     conda:
         "../envs/lct.yaml"
     threads: 1

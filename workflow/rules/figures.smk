@@ -29,12 +29,13 @@ for _figure in PLAN.figures_of("box-plots"):
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_train"),
+            **resource_class("gpu_train", "figure", _figure),
         params:
             settings=settings_param(PLAN.figure_settings(_figure)),
             work=PATHS.work_figure(_figure, "{dataset}"),
         shell:
-            "python -m lct.cli.figure1 --settings {params.settings:q} --images {input.images:q}"
+            LAUNCH
+            + " figure1 --settings {params.settings:q} --images {input.images:q}"
             " --latents {input.latents:q} --statistics {input.statistics:q} --work {params.work:q}"
             " --out {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"
 

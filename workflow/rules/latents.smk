@@ -21,7 +21,7 @@ rule autoencoder:
         settings=dataset_settings("autoencoder"),
         folder=folder_of("output", "files"),
     shell:
-        "python -m lct.cli.autoencoder --settings {params.settings:q}"
+        f"{LAUNCH} autoencoder --settings {{params.settings:q}}"
         " --images {input.images:q} --source {input.source:q} --out {params.folder:q} 2> {log:q}"
 
 
@@ -62,12 +62,13 @@ rule encode:
         "../envs/lct.yaml"
     threads: 1
     resources:
-        **resource_class("gpu_small"),
+        **resource_class("gpu_small", "encode"),
     params:
         settings=dataset_settings("encoding"),
         autoencoder=folder_of("input", "autoencoder"),
         folder=folder_of("output", "tensors"),
         work=PATHS.work_encode("{dataset}"),
     shell:
-        "python -m lct.cli.encode --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
+        LAUNCH
+        + " encode --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
         " --autoencoder {params.autoencoder:q} --work {params.work:q} --out {params.folder:q} 2> {log:q}"

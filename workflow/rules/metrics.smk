@@ -26,7 +26,8 @@ rule extractor:
     params:
         settings=dataset_settings("extractor"),
     shell:
-        "python -m lct.cli.extractor --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
+        LAUNCH
+        + " extractor --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
         " --out {output.weights:q} --summary {output.summary:q} 2> {log:q}"
 
 
@@ -58,11 +59,12 @@ for _dataset in PLAN.datasets:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small"),
+            **resource_class("gpu_small", "reference", _dataset),
         params:
             settings=settings_param(PLAN.scoring_settings(_dataset)),
         shell:
-            "python -m lct.cli.reference --settings {params.settings:q} --train {input.train:q}"
+            LAUNCH
+            + " reference --settings {params.settings:q} --train {input.train:q}"
             " --heldout {input.heldout:q} --reconstructed-train {input.reconstructed:q}"
             " --reconstructed-heldout {input.reconstructed_heldout:q} --extractors {input.extractors:q}"
             " --references {output.references:q} --floors {output.floors:q} 2> {log:q}"
@@ -89,15 +91,18 @@ for _run in PLAN.runs.values():
         benchmark:
             PATHS.log("score", _run.id, "s{seed}.tsv")
         priority: 3
+        group:
+            evaluation_group(_run.id)
         conda:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small"),
+            **resource_class("gpu_small", "score", _run.id),
         params:
             settings=settings_param(PLAN.scoring_settings(_run.dataset)),
         shell:
-            "python -m lct.cli.score --settings {params.settings:q} --samples {input.samples:q}"
+            LAUNCH
+            + " score --settings {params.settings:q} --samples {input.samples:q}"
             " --features {output.features:q} --metrics {output.metrics:q}"
             " --references {input.references:q} --extractors {input.extractors:q} 2> {log:q}"
 

@@ -72,7 +72,7 @@ for _which in ("tables", "all"):
             **resource_class("local"),
         params:
             recipe=RECIPES["report"],
-            folder=PATHS.report("", _which),
+            folder=folder_of("output", "files"),
             dataset=OWN_OPTION,
         shell:
             "python -m lct.cli.report --tables {input.tables:q} {params.dataset} --out {params.folder:q} 2> {log:q}"

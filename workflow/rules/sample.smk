@@ -26,16 +26,18 @@ for _run in PLAN.runs.values():
         benchmark:
             PATHS.log("sample", _run.id, "s{seed}.tsv")
         priority: 2
+        group:
+            evaluation_group(_run.id)
         conda:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small"),
+            **resource_class("gpu_small", "sample", _run.id),
         params:
             settings=settings_param(PLAN.sampling_settings(_run.id)),
             autoencoder=folder_of("input", "autoencoder"),
             train=folder_of("input", "weights"),
             folder=folder_of("output", "images", up=2),
         shell:
-            "python -m lct.cli.sample --settings {params.settings:q} --train {params.train:q}"
+            f"{LAUNCH} sample --settings {{params.settings:q}} --train {{params.train:q}}"
             " --statistics {input.statistics:q} --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"

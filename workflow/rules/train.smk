@@ -29,18 +29,19 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_train"),
+            **resource_class("gpu_train", "train", _run.id),
         params:
             settings=settings_param(PLAN.training_settings(_run.id)),
             state=PATHS.work(_run.id, "{seed}"),
             folder=folder_of("output", "weights"),
         shell:
-            "python -m lct.cli.train --settings {params.settings:q} --seed {wildcards.seed}"
+            LAUNCH
+            + " --nodes {resources.nodes} train --settings {params.settings:q} --seed {wildcards.seed}"
             " --latents {input.latents:q} --statistics {input.statistics:q}"
             " --work {params.state:q} --out {params.folder:q} 2> {log:q}"
 
 
-# Existing weights in the place of a training: checked, and put where sampling looks for weights.
+# Existing weights in the place of a training: checked, and put where sampling looks for weights, on the submitting host.
 for _run in (run for run in PLAN.runs.values() if run.weights is not None):
 
     rule:
@@ -55,6 +56,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is not None):
             PATHS.log("take", _run.id, "s{seed}.log"),
         benchmark:
             PATHS.log("take", _run.id, "s{seed}.tsv")
+        localrule: True
         conda:
             "../envs/lct.yaml"
         threads: 1

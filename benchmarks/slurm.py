@@ -1,0 +1,66 @@
+"""What SLURM adds to a run of the graph: `python benchmarks/slurm.py LOCAL SUBMITTED`, two projects that finished it.
+
+Prints the seconds from the first job's start to the last one's end of both, their ratio, and for each submitted job
+what SLURM accounted for beyond the seconds of its rules: the executor's own cost (two nested Snakemakes, srun).
+"""
+
+import argparse
+import datetime
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pandas
+
+from lct.cluster.slurm import attempts
+
+
+def span(project: Path) -> float:
+    """Seconds from the first job's start to the last one's end."""
+    runs = [json.loads(path.read_text()) for path in project.glob("results/**/*.run.json")]
+    at = [datetime.datetime.fromisoformat(run[key]).timestamp() for run in runs for key in ("started", "finished")]
+    return max(at) - min(at)
+
+
+def seconds_by_job(project: Path) -> dict[str, float]:
+    """SLURM job -> seconds of the rules in it, from Snakemake's benchmark files beside the logs."""
+    found: dict[str, dict[Path, float]] = defaultdict(dict)
+    for path in project.glob("results/**/*.run.json"):
+        run = json.loads(path.read_text())
+        job = (run.get("slurm") or {}).get("SLURM_JOB_ID")
+        timed = _benchmark(project, path) if job else None
+        if timed is not None:
+            found[job][timed] = float(pandas.read_csv(timed, sep="\t").iloc[0]["s"])
+    return {job: sum(parts.values()) for job, parts in found.items()}
+
+
+def _benchmark(project: Path, record: Path) -> Path | None:
+    """The benchmark file of the rule that wrote an output: logs/SCALE/STAGE/PARTS.tsv, PARTS being the path's first."""
+    scale, stage, *parts = record.relative_to(project / "results").parts
+    stage = {"metrics": "score", "features": "score"}.get(stage, stage)
+    if parts[0] == "reference":
+        stage = "reference"
+        parts = parts[1:]
+    for depth in range(len(parts), 0, -1):
+        path = project / "logs" / scale / stage / ("/".join(parts[:depth]) + ".tsv")
+        if path.exists():
+            return path
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("local", type=Path)
+    parser.add_argument("submitted", type=Path)
+    arguments = parser.parse_args()
+    local, submitted = span(arguments.local), span(arguments.submitted)
+    print(f"local {local:.0f} s, through SLURM {submitted:.0f} s, ratio {submitted / local:.2f}")
+    inside = seconds_by_job(arguments.submitted)
+    for start in attempts(list(inside)):
+        if start.state == "COMPLETED":
+            own = start.seconds - inside[start.job]
+            print(f"{start.job:>6}  {start.seconds:6.0f} s, executor {own:5.1f} s  {start.comment}")
+
+
+if __name__ == "__main__":
+    main()

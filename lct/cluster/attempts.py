@@ -1,0 +1,158 @@
+"""What became of each attempt at a training, in its work folder, across signals, time limits and crashes.
+
+attempts.jsonl  one line per attempt that has ended: when, from step to step, on what, why it ended
+attempt.json    the attempt that runs; one that its successor finds was killed, and is closed by it
+progress.json   heartbeat, every few seconds: step, loss, speed, when, where
+stuck           written when two attempts in a row under SLURM saved no further step; while it is there, none starts
+"""
+
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lct.files.atomic import read_json, write_json, write_text
+
+UNPRODUCTIVE = 2  # attempts in a row without progress after which a training counts as stuck
+TAIL_LINES = 10  # of the log, shown again when a training is stuck
+
+
+class Stuck(ValueError):
+    """The training fails again and again at the same step."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The attempt that this process is."""
+
+    folder: Path
+    number: int  # 1 for the first
+    start: dict[str, Any]  # what attempt.json holds
+
+    def end(self, step: int, reason: str) -> None:
+        """Close the attempt at its saved `step`."""
+        _close(self.folder, self.start, step, time.time(), reason)
+        _mark_if_stuck(self.folder)
+
+    def gpu_seconds(self) -> float:
+        """GPU seconds of all attempts so far, this one included."""
+        return cost(self.folder)["gpu_seconds"] + _gpu_seconds(self.start, time.time())
+
+
+def begin(folder: Path, step: int, processes: int, device: str, gpus: int) -> Attempt:
+    """Start an attempt from the saved `step`, in `processes` processes on a kind of device, with `gpus` GPUs in all.
+
+    Raises Stuck, which says how to go on, when there is no sense in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    running = folder / "attempt.json"
+    if running.exists():
+        start = read_json(running)
+        _close(folder, start, step, _last_seen(folder, start), "killed")
+        _mark_if_stuck(folder)
+    marker = folder / "stuck"
+    if marker.exists():
+        raise Stuck(marker.read_text())
+    start = {
+        "started": round(time.time(), 3),
+        "from_step": step,
+        "processes": processes,
+        "device": device,
+        "gpus": gpus,
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+    write_json(running, start)
+    return Attempt(folder, len(ended(folder)) + 1, start)
+
+
+def ended(folder: Path) -> list[dict[str, Any]]:
+    """The attempts that have ended, the oldest first."""
+    return [line for line in _lines(folder) if "reason" in line]
+
+
+def cost(folder: Path) -> dict[str, Any]:
+    """Of the attempts that have ended at the latest training: {attempts, seconds, gpu_seconds, jobs}, sums and the
+    SLURM jobs they ran in."""
+    attempts: list[dict[str, Any]] = []
+    for attempt in ended(folder):
+        if attempts and attempts[-1]["reason"] == "finished" and attempt["from_step"] == 0:
+            attempts = []  # it was asked for again, after it had finished
+        attempts.append(attempt)
+    seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
+    gpu_seconds = sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in attempts)
+    jobs = list(dict.fromkeys(found for attempt in attempts if (found := attempt.get("slurm_job_id"))))
+    sums = {"seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1)}
+    return {"attempts": len(attempts), **sums, "jobs": jobs}
+
+
+def log_tail(folder: Path) -> list[str]:
+    """The last lines of the log that all attempts share."""
+    path = folder / "train.log"
+    return path.read_text(errors="replace").splitlines()[-TAIL_LINES:] if path.exists() else []
+
+
+def _gpu_seconds(attempt: dict[str, Any], until: float) -> float:
+    return (until - attempt["started"]) * attempt["gpus"]
+
+
+def _last_seen(folder: Path, start: dict[str, Any]) -> float:
+    """When an attempt that could not close itself was last alive: its last heartbeat."""
+    try:
+        return max(start["started"], read_json(folder / "progress.json")["updated"])
+    except (ValueError, KeyError, TypeError):
+        return start["started"]
+
+
+def _close(folder: Path, start: dict[str, Any], step: int, at: float, reason: str) -> None:
+    _append(folder, start | {"to_step": step, "ended": round(at, 3), "reason": reason})
+    (folder / "attempt.json").unlink(missing_ok=True)
+
+
+def _mark_if_stuck(folder: Path) -> None:
+    attempts = _unproductive(folder)
+    if len(attempts) < UNPRODUCTIVE:
+        return
+    reasons = "; ".join(attempt["reason"] for attempt in attempts)
+    marker = folder / "stuck"
+    write_text(
+        marker,
+        f"{marker}: expected progress, found {len(attempts)} attempts in a row that saved no step after "
+        f"{attempts[0]['to_step']} ({reasons}); find the cause in {folder / 'train.log'}, then remove this marker and "
+        "run the same command again",
+    )
+    _append(folder, {"stuck": attempts[0]["to_step"]})  # once the marker is removed, counting starts anew
+
+
+def _unproductive(folder: Path) -> list[dict[str, Any]]:
+    """The last attempts in a row that ran under SLURM, did not finish and saved no further step. Elsewhere somebody
+    starts each attempt by hand, and sees it fail."""
+    found: list[dict[str, Any]] = []
+    for line in reversed(_lines(folder)):
+        if line.get("slurm_job_id") is None or line["to_step"] > line["from_step"] or line["reason"] == "finished":
+            break
+        found.insert(0, line)
+    return found
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "attempts.jsonl"
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:  # cut short by a crash
+            continue
+    return found
+
+
+def _append(folder: Path, line: dict[str, Any]) -> None:
+    path = folder / "attempts.jsonl"
+    cut_short = path.exists() and not path.read_bytes().endswith(b"\n")
+    with open(path, "a") as file:
+        file.write("\n" * cut_short + json.dumps(line, sort_keys=True) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

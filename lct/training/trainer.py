@@ -1,0 +1,328 @@
+"""One training on one rank: network, averages, optimiser, and what a step computes.
+
+Every draw is a function of (seed, step), so a resumed training takes exactly the steps an undisturbed one would have
+taken, and several processes take the same steps as one, up to the rounding of the summed gradient. Latents are
+(n, C, H, W); a step sees B of them, about B / world size on each rank.
+"""
+
+import copy
+import functools
+import math
+import os
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lct.data.resident import Stored
+from lct.losses import perceptual
+from lct.losses.objective import Terms, consistency_terms, denoising_terms, perturb, selects
+from lct.losses.transport import pair
+from lct.networks.precondition import consistency
+from lct.networks.unet import UNet
+from lct.schedules import target_rate
+from lct.streams import generator
+from lct.training import draws
+from lct.training.ahead import Ahead
+from lct.training.ema import Averages
+from lct.training.flat import Flat
+from lct.training.radam import RAdam
+from lct.training.settings import Optimiser, Training
+from lct.training.world import ALONE, World
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
+OPTIMISERS = {
+    "radam": RAdam,
+    "adam": functools.partial(torch.optim.Adam, foreach=True),
+    "adamw": functools.partial(torch.optim.AdamW, foreach=True),
+}
+PARTS = ("network", "average", "target", "optimiser")  # of a state: first words of its tensors' names
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the curriculum says of one step."""
+
+    intervals: int  # s
+    sigmas: Tensor  # (s + 1,), descending, in the dtype of the latents
+    probabilities: np.ndarray  # of the indices drawn, float64
+    c: float  # scale of the robust loss
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's share (b samples) of a step's batch."""
+
+    rows: Tensor  # (b,) rows of the latents
+    x: Tensor  # (b, C, H, W) latents
+    noise: Tensor  # (b, C, H, W) unit noise, coupled
+    index: Tensor  # (b,) grid indices
+    selected: int | None  # samples of the whole batch in the diffusion term; None without one
+
+    def cut(self, size: int | None) -> "list[Batch]":
+        """In parts of `size` samples, the last perhaps smaller."""
+        if size is None or size >= len(self.x):
+            return [self]
+        columns = (self.rows, self.x, self.noise, self.index)
+        return [Batch(*parts, self.selected) for parts in zip(*(c.split(size) for c in columns), strict=True)]
+
+    def tensors(self) -> list[Tensor]:
+        """Those that may be on a GPU."""
+        return [self.x, self.noise]
+
+
+class Trainer:
+    """One training of one seed, on this rank: the network, its averages and the optimiser.
+
+    Computes in the dtype of the latents, float32 in every run. Rank 0 alone keeps the averages.
+    """
+
+    def __init__(
+        self,
+        settings: Training,
+        latents: Tensor | Stored,
+        seed: int,
+        device: torch.device,
+        world: World = ALONE,
+        ahead: bool | None = None,
+    ):
+        """ahead: whether a thread makes the next step's draws while a step computes; the result is the same. By default
+        where a GPU computes; on a CPU the thread takes from the step what it saves."""
+        self.settings, self.seed, self.device, self.world = settings, seed, device, world
+        self.latents = latents.to(device)
+        count, channels, height, _ = latents.shape
+        self.total_steps = settings.total_steps(count)
+        self.schedule_steps = settings.schedule_steps(count)
+        settings.steps_per_epoch(count)  # refuses a batch larger than the data
+        settings.curriculum.stage_steps(self.schedule_steps)  # refuses fewer steps than stages
+        settings.check_processes(world.size)
+        self.memory_format = MEMORY_FORMATS[settings.memory_format]
+        self.network = UNet(settings.network, channels, height, generator(seed, "initial-weights"))
+        self.network = self.network.to(device, latents.dtype, memory_format=self.memory_format).train()
+        self.target = _target_network(settings, self.network)
+        # what a step calls: the same weights, so that averages, optimiser and state know nothing of compilation
+        check_device(settings, device)
+        compiled = functools.partial(torch.compile, mode="reduce-overhead" if settings.cuda_graphs else None)
+        self.online_pass = compiled(self.network) if settings.compile else self.network
+        self.target_pass = self.online_pass
+        if self.target is not self.network:
+            self.target_pass = compiled(self.target) if settings.compile else self.target
+        self.flat = Flat(self.network, terms=3)
+        self.averages = Averages(self.flat, settings.emas if world.first else ())
+        self.optimiser = _optimiser(settings.optimiser, self.flat)
+        self.distance = perceptual.load(device) if settings.objective.loss == "e-latent-lpips" else None
+        self.watch = Watch(device)
+        self._stage = functools.lru_cache(maxsize=2)(self._make_stage)  # a step's and the next one's
+        ahead = device.type == "cuda" if ahead is None else ahead
+        self._ahead = Ahead(self.draw, Batch.tensors, self.total_steps, device) if ahead else None
+
+    def stage(self, step: int) -> Stage:
+        """Intervals, grid and c at a step; made anew only when the curriculum moves on."""
+        return self._stage(self.settings.curriculum.intervals(step, self.schedule_steps))
+
+    def _make_stage(self, intervals: int) -> Stage:
+        s = self.settings
+        sigmas = s.grid.sigmas(intervals + 1)
+        probabilities = s.index.probabilities(sigmas, include_last=s.objective.kind == "denoising")
+        dimension = math.prod(self.latents.shape[1:])
+        c = s.objective.scale.c(intervals, s.curriculum.s0, dimension, s.grid)
+        return Stage(intervals, torch.from_numpy(sigmas).to(self.latents.dtype), probabilities, c)
+
+    def draw(self, step: int) -> Batch:
+        """This rank's share of what a step draws. Transport couples whole groups, so as within the whole batch."""
+        s, stage = self.settings, self.stage(step)
+        coupling = s.objective.transport
+        mine, group = self.world.part(s.batch), coupling.group if coupling.kind != "none" else 1
+        start, stop = mine.start // group * group, min(-(-mine.stop // group) * group, s.batch)
+        rows = draws.rows(self.seed, step, len(self.latents), s.batch)
+        x = self.latents[rows[start:stop].to(self.device)]
+        shape = (s.batch, *self.latents.shape[1:])
+        noise = draws.noise(self.seed, step, shape, self.device)[start:stop].to(x.dtype)
+        if coupling.kind != "none":
+            noise = noise[pair(x, noise, coupling).to(self.device)]
+        own = slice(mine.start - start, mine.stop - start)
+        index = draws.indices(self.seed, step, stage.probabilities, s.batch)
+        selected = None
+        if s.objective.diffusion is not None:
+            selected = int(selects(index, stage.intervals + 1, s.objective.diffusion.threshold).sum())
+        return Batch(rows[mine], x[own], noise[own], index[mine], selected)
+
+    def dropout(self, step: int, stream: str) -> torch.Generator | None:
+        """Which units a pass drops; None where none are."""
+        drops = self.settings.network.dropout > 0
+        return generator(self.seed, stream, step, device=self.device) if drops else None
+
+    def f(self, network: nn.Module, x: Tensor, sigma: Tensor, dropout: torch.Generator | None) -> Tensor:
+        """f(x, sigma) in the dtype of x; with mixed precision, the products inside the network are bfloat16."""
+        mixed = self.settings.mixed_precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
+            return consistency(
+                network, x.contiguous(memory_format=self.memory_format), sigma, self.settings.scaling, dropout
+            )
+
+    def terms(self, step: int, batch: Batch | None = None) -> Terms:
+        """What `batch` (by default, this rank's share) adds to the objective of a step, ready for its backward pass."""
+        s, stage = self.settings, self.stage(step)
+        batch = batch or self.draw(step)
+        x, index = batch.x, batch.index
+        t = stage.sigmas[index].to(self.device)
+        sigma_data = s.scaling.sigma_data
+        f = self.f(self.online_pass, perturb(x, batch.noise, t), t, self.dropout(step, "dropout"))
+        if s.objective.kind == "denoising":
+            return denoising_terms(s.objective, f, x, t, stage.c, sigma_data, batch=s.batch)
+        r = stage.sigmas[index + 1].to(self.device)
+        f_target = self.target_answer(step, x, batch.noise, r)
+        points = stage.intervals + 1
+        sizes = {"batch": s.batch, "selected": batch.selected}
+        return consistency_terms(
+            s.objective, f, f_target, x, t, r, index, points, stage.c, sigma_data, distance=self.distance, **sizes
+        )
+
+    @torch.no_grad()
+    def target_answer(self, step: int, x: Tensor, noise: Tensor, r: Tensor) -> Tensor:
+        """f^-(x_r, r), without gradient."""
+        stream = "dropout" if self.settings.objective.shared_dropout else "target-dropout"
+        return self.f(self.target_pass, perturb(x, noise, r), r, self.dropout(step, stream))
+
+    @torch.no_grad()
+    def temporal_difference(self, step: int) -> Tensor:
+        """f(x_t, t) - f^-(x_r, r) (b, C, H, W) of a step's draw, by the present weights: what the loss is a size of."""
+        stage, batch = self.stage(step), self.draw(step)
+        t, r = (stage.sigmas[i].to(self.device) for i in (batch.index, batch.index + 1))
+        f = self.f(self.online_pass, perturb(batch.x, batch.noise, t), t, self.dropout(step, "dropout"))
+        return f - self.target_answer(step, batch.x, batch.noise, r)
+
+    def backward(self, step: int) -> Terms:
+        """Gradients of the whole batch's objective, in every parameter's grad, and its terms."""
+        if self.settings.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step's passes gave may be written over
+        self.flat.zero_gradient()
+        drawn = self.draw(step) if self._ahead is None else self._ahead.get(step)
+        parts = []
+        for batch in drawn.cut(self.settings.micro_batch):
+            terms = self.terms(step, batch)
+            terms.total.backward()
+            parts.append(Terms(terms.total.detach(), terms.consistency, terms.diffusion, terms.samples))
+        samples = torch.cat([part.samples for part in parts])
+        sums = [sum(getattr(p, name) for p in parts) for name in ("total", "consistency", "diffusion")]
+        return Terms(*self.flat.sum(self.world, sums), samples)
+
+    def step(self, step: int, measure_gradient: bool) -> tuple[Terms, Tensor | None]:
+        """One optimiser step; returns the terms and, if asked for, the gradient's norm."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.optimiser.learning_rate.at(step, self.schedule_steps)
+        terms = self.backward(step)
+        self.watch.see(step, terms)
+        norm = None
+        if self.settings.optimiser.clip_gradient_norm is not None:
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.optimiser.clip_gradient_norm)
+        elif measure_gradient:
+            norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.optimiser.step()
+        self._move_target(step)
+        self.averages.update()
+        return terms, norm
+
+    @torch.no_grad()
+    def _move_target(self, step: int) -> None:
+        if self.target is self.network:
+            return
+        s = self.settings
+        rate = target_rate(
+            s.objective.target_ema_law, s.objective.target_ema, s.curriculum.s0, self.stage(step).intervals
+        )
+        online = [p.detach() for p in self.network.parameters()]
+        torch._foreach_lerp_([p.detach() for p in self.target.parameters()], online, 1.0 - rate)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, and the averages, as named tensors."""
+        tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
+        tensors |= {f"average/{name}": t for name, t in self.averages.state().items()}
+        if self.target is not self.network:
+            tensors |= {f"target/{name}": t for name, t in self.target.state_dict().items()}
+        for number, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{number}/{name}": t for name, t in moments.items()}
+        return tensors
+
+    def load(self, tensors: dict[str, Tensor], where: str) -> None:
+        """Take up what `tensors()` gave; raises ValueError naming the tensor that does not fit."""
+        parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            parts[part][rest] = tensor
+        expected = {name: t for name, t in self.tensors().items() if not name.startswith("optimiser/")}
+        for name in sorted(expected.keys() | {n for n in tensors if not n.startswith("optimiser/")}):
+            a, b = (tuple(of[name].shape) if name in of else "no such tensor" for of in (expected, tensors))
+            if a != b:
+                raise ValueError(f"{where}: {name}: expected {a}, found {b}; it is of another network: remove it")
+        self.network.load_state_dict(parts["network"])
+        self.averages.load(parts["average"])
+        if self.target is not self.network:
+            self.target.load_state_dict(parts["target"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimiser"].items():
+            number, _, moment = name.partition("/")
+            moments.setdefault(int(number), {})[moment] = tensor
+        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
+
+    def checksum(self) -> int:
+        """A number that two networks share when their weights have the same bits, and hardly otherwise."""
+        total = 0
+        for number, tensor in enumerate(self.network.state_dict().values(), start=1):
+            words = tensor.detach().contiguous().view(torch.uint8 if tensor.element_size() % 4 else torch.int32)
+            total += number * int(words.sum(dtype=torch.int64))
+        return total
+
+
+class Watch:
+    """The first step whose loss was not finite; kept on the device, so that no step waits for an answer."""
+
+    def __init__(self, device: torch.device):
+        self._step = torch.tensor(-1, device=device)
+        self._samples: Tensor | None = None
+
+    def see(self, step: int, terms: Terms) -> None:
+        bad = ~torch.isfinite(terms.total) & (self._step < 0)
+        self._step = torch.where(bad, step, self._step)
+        self._samples = terms.samples if self._samples is None else torch.where(bad, terms.samples, self._samples)
+
+    def found(self) -> tuple[int, Tensor] | None:
+        """The step and which of this rank's samples (b,) were not finite; None when all is well."""
+        step = int(self._step)
+        return None if step < 0 or self._samples is None else (step, ~torch.isfinite(self._samples).cpu())
+
+
+def check_device(settings: Training, device: torch.device) -> None:
+    """Refuse what a device or its tools cannot do, before any work. Nothing is replaced in silence: a compiled network
+    and one in bfloat16 give other last bits than the settings would say."""
+    if settings.compile and shutil.which(compiler := os.environ.get("CXX", "g++")) is None:
+        raise ValueError(
+            f"training.compile: expected a C++ compiler for torch.compile, found no {compiler}; install one (on Debian "
+            "and Ubuntu: apt-get install g++), set CXX, or set compile: false"
+        )
+    if settings.mixed_precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(
+            f"training.mixed_precision: expected a GPU with bfloat16, found {name}; set it to off, or use one from "
+            "Ampere (A100) on"
+        )
+
+
+def _optimiser(settings: Optimiser, flat: Flat) -> torch.optim.Optimizer:
+    return OPTIMISERS[settings.name](
+        [flat.values],
+        lr=settings.learning_rate.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _target_network(settings: Training, network: UNet) -> nn.Module:
+    """The online network itself where the target is a copy at every step (iCT); else a second set of weights, also
+    where running statistics would otherwise be updated by both passes."""
+    if settings.objective.target_ema == 0 and next(network.buffers(), None) is None:
+        return network  # a copy would compute the same
+    return copy.deepcopy(network).requires_grad_(False)
