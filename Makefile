@@ -54,7 +54,10 @@ clean:
 	rm -rf results work logs reports/mini reports/smoke .snakemake
 
 bench: $(INSTALLED)
+	@$(BIN)/python benchmarks/speed.py
+	@$(BIN)/python benchmarks/startup.py --scale $(SCALE)
 	@$(BIN)/python benchmarks/pipeline.py --scale $(SCALE)
+	@$(BIN)/python benchmarks/training.py
 	@$(BIN)/python benchmarks/audit.py
 	@$(BIN)/python benchmarks/lineage.py
 	@$(BIN)/python benchmarks/images.py

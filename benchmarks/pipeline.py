@@ -58,6 +58,9 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = Plan(Path.cwd(), {"scale": arguments.scale})
     logs = Path("logs") / arguments.scale
+    if not any(logs.rglob("*.tsv")):
+        print(f"stages of a run: not measured, no finished run here; make tables SCALE={arguments.scale}")
+        return
     table = stages(logs)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(table.round(1).to_string())

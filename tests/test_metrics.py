@@ -10,7 +10,7 @@ import torch_fidelity
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy import linalg
-from torch_fidelity.metric_fid import fid_features_to_statistics
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lct.data.imageset import ImageSet, write_imageset
@@ -114,6 +114,62 @@ def test_frechet_matches_numpy_and_cleanfid(seed):
     assert frechet(a, b) == pytest.approx(expected, rel=1e-9)
     assert frechet(b, a) == pytest.approx(expected, rel=1e-9)
     assert frechet(a, b, distances.frechet_cleanfid) == pytest.approx(expected, rel=1e-7)
+
+
+def spread_out(count, seed, turn, condition=1e-2, rank=None, dimension=48):
+    """Features whose covariance has eigenvalues from 1 down to `condition`, none beyond `rank`, in turned axes."""
+    axes, _ = np.linalg.qr(np.random.default_rng(turn).normal(size=(dimension, dimension)))
+    scales = np.logspace(0, np.log10(condition) / 2, dimension) * (np.arange(dimension) < (rank or dimension))
+    drawn = np.random.default_rng(seed).normal(size=(count, dimension))
+    return torch.from_numpy(drawn * scales @ axes)
+
+
+def exactly(a, b):
+    """Frechet distance with its trace from the centred features themselves: no covariance, so no root of one. Also the
+    size of what it is a difference of, tr(S1 + S2)."""
+    (x, n), (y, m) = ((one.numpy() - one.numpy().mean(0), len(one) - 1) for one in (a, b))
+    overlap = linalg.svdvals(x @ y.T).sum() / np.sqrt(n * m)
+    total = (x**2).sum() / n + (y**2).sum() / m
+    shift = a.numpy().mean(0) - b.numpy().mean(0)
+    return shift @ shift + total - 2 * overlap, total
+
+
+SINGULAR = {  # name -> the two sets
+    "fewer images than features": (spread_out(12, 1, 0), spread_out(12, 2, 1)),
+    "one side of full rank": (spread_out(12, 1, 0), spread_out(400, 2, 1)),
+    "the same hyperplane": (spread_out(400, 1, 0, rank=9), spread_out(300, 2, 0, rank=9)),
+    "two hyperplanes": (spread_out(400, 1, 0, rank=9), spread_out(300, 2, 1, rank=9)),
+    "hardly any spread": (spread_out(400, 1, 0, condition=1e-9, rank=9), spread_out(12, 2, 1, condition=1e-9)),
+}
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e-3, 1e-7])
+def test_frechet_is_torch_fidelitys_where_covariances_have_full_rank(condition):
+    a, b = spread_out(600, 1, 0, condition) + 0.1, spread_out(500, 2, 1, condition)
+    stats = [fid_features_to_statistics(one) for one in (a, b)]
+    theirs = fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
+    size = sum(np.trace(one["sigma"]) for one in stats)
+    assert abs(frechet(a, b) - theirs) < 1e-9 * size
+    assert abs(frechet(a, b) - exactly(a, b)[0]) < 1e-13 * size and theirs > 1e-3 * size
+
+
+@pytest.mark.parametrize("name", SINGULAR)
+def test_frechet_is_exact_where_covariances_are_singular(name):
+    """torch-fidelity's takes roots of eigenvalues that are zero up to rounding, and is some 1e-8 off there."""
+    a, b = SINGULAR[name]
+    expected, size = exactly(a, b)
+    assert abs(frechet(a, b) - expected) < 1e-13 * size
+    stats = [fid_features_to_statistics(one) for one in (a, b)]
+    theirs = fid_statistics_to_metric(*stats, verbose=False)["frechet_inception_distance"]
+    assert abs(frechet(a, b) - theirs) < 1e-7 * size
+
+
+def test_a_root_is_taken_once_and_gives_its_covariance_back():
+    stats = statistics(spread_out(300, 0, 0))
+    assert stats.root is stats.root and stats.root.shape == (48, 48)
+    np.testing.assert_allclose(stats.root @ stats.root.T, stats.sigma, rtol=0, atol=1e-14)
+    assert statistics(spread_out(12, 0, 0)).root.shape == (48, 11)
+    assert statistics(torch.ones(9, 5)).root.shape == (5, 0)
 
 
 def test_frechet_of_shifted_features_is_the_squared_shift():
@@ -286,7 +342,7 @@ def test_every_number_equals_torch_fidelitys_own_run(trained, sets):
         verbose=False,
     )
     a, b = (extract(loaded(trained[2]), images, batch=32)[PLAIN].features for images in (generated, real))
-    assert frechet(a, b) == theirs[torch_fidelity.KEY_METRIC_FID]
+    assert frechet(a, b) == pytest.approx(theirs[torch_fidelity.KEY_METRIC_FID], rel=1e-12)
     found = distances.precision_recall(generated=a, real=b, k=3)
     assert found.precision == theirs[torch_fidelity.KEY_METRIC_PRECISION]
     assert found.recall == theirs[torch_fidelity.KEY_METRIC_RECALL]

@@ -29,8 +29,9 @@ from lct.config.model import DataSettings
 from lct.config.schema import build
 from lct.data.containers import Fetched
 from lct.data.imageset import ImageSet, open_checked, read_manifest
-from lct.data.prepare import AHEAD, MOST, in_order
+from lct.data.prepare import MOST
 from lct.data.sources import load
+from lct.data.threads import AHEAD, in_order
 
 SIDE = 16
 

@@ -339,6 +339,34 @@ def test_bad_weights_and_too_few_images_end_in_one_line(place):
     assert not (place.folder / "again").exists()
 
 
+def test_clean_fids_second_opinion_can_be_left_out_and_is_no_part_of_the_protocol(place):
+    place.reference()
+    place.sample("a", pictures(50, 2))
+    place.score("a")
+    both = place.values("out/a/authors.json")
+    assert both["values"]["fd_cleanfid"] == pytest.approx(both["values"]["fd"], rel=1e-6)
+    place.settings["protocols"][0]["second_opinion"] = False
+    place.score("a")
+    one = place.values("out/a/authors.json")
+    assert one["values"] == both["values"] | {"fd_cleanfid": None} and one["protocol_hash"] == both["protocol_hash"]
+
+
+def test_bfloat16_products_move_numbers_a_little_and_are_part_of_the_protocol(place):
+    place.reference()
+    place.sample("a", pictures(50, 2))
+    place.score("a")
+    exact = place.values("out/a/standard.json")
+    for protocol in place.settings["protocols"]:
+        protocol["products"] = "bfloat16"
+    place.reference()
+    place.score("a")
+    found = place.values("out/a/standard.json")
+    assert found["values"]["fd"] != exact["values"]["fd"]
+    assert found["values"]["fd"] == pytest.approx(exact["values"]["fd"], rel=0.05)
+    assert found["protocol_hash"] != exact["protocol_hash"]
+    assert found["protocol"]["distance"]["dtype"] == "bfloat16 network, float32 features"
+
+
 def test_settings_files_hold_every_input(place):
     place.reference()
     place.sample("a", pictures(50, 2))

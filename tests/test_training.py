@@ -25,6 +25,7 @@ from lct.networks.settings import Network
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, RobustScale
 from lct.training import draws
 from lct.training.ema import Averages
+from lct.training.flat import Flat
 from lct.training.loop import diverges, train
 from lct.training.settings import Optimiser, Training
 from lct.training.state import State
@@ -364,7 +365,7 @@ def test_noise_is_a_function_of_seed_and_step_alone():
 
 def test_averages_follow_their_formula_and_copy_buffers():
     network = torch.nn.BatchNorm1d(3).double()
-    averages = Averages(network, (0.9,))
+    averages = Averages(Flat(network), (0.9,))
     expected = network.weight.detach().numpy().copy()
     for step in range(4):
         with torch.no_grad():
@@ -453,7 +454,7 @@ def test_mixed_precision_changes_products_only(tmp_path):
 def test_compilation_wraps_what_a_step_calls_and_nothing_else(tmp_path, monkeypatch):
     compiled = []
 
-    def compile(network):
+    def compile(network, mode=None):
         compiled.append(network)
         return lambda *inputs: network(*inputs)
 

@@ -5,8 +5,9 @@ job and written in order: the same bytes for any number of processes.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lct.config.schema import build
 from lct.data import autoencoder as vae
 from lct.data import imageset
 from lct.data.latents import Statistics
+from lct.data.threads import in_order
 from lct.files.atomic import atomic, write_json
 from lct.files.records import Job
 from lct.files.tensors import read_metadata, read_tensors
@@ -33,6 +35,7 @@ from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
 
 SAMPLERS = {"consistency": ConsistencySampler, "ode": OdeSampler}
+AHEAD = 2  # batches that may wait to be encoded or written
 
 
 def main() -> int:
@@ -90,7 +93,7 @@ class Studio:
         scaling = build(Scaling, settings["scaling"], "--settings: scaling")
         channels, height, width = read_metadata(path)["latent_shape"]
         model = load(UNet(network, channels, height), read_tensors(path), str(path)).to(self.device).eval()
-        return functools.partial(consistency, model, scaling=scaling), (channels, height, width)
+        return partial(consistency, model, scaling=scaling), (channels, height, width)
 
 
 def open_studio(source: Source, name: str) -> Studio:
@@ -112,7 +115,7 @@ def sample(arguments) -> str:
             inputs |= {file: arguments.autoencoder / file for file in AUTOENCODER_FILES}
             record = Job("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
             out = arguments.out / weights / name / f"d{draw}.zip"
-            images = chain.from_iterable(islice(batches, len(starts(sampling))))
+            images = encoded(islice(batches, len(starts(sampling))))
             _write(job.progress(images, sampling.count, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
             record.record([out])
     run, seed = arguments.out.parts[-2:]
@@ -120,7 +123,16 @@ def sample(arguments) -> str:
     return f"sample {run} {seed}: {sampling.count} images each by {names}"
 
 
-def _write(images: Iterable[np.ndarray], out: Path, shown: int) -> None:
+def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[imageset.Picture]:
+    """The images of `batches`, ready to be written: while a thread encodes those of one batch, the next one is made."""
+    return chain.from_iterable(in_order((partial(_encode, batch) for batch in batches), 1, AHEAD))
+
+
+def _encode(batch: list[np.ndarray]) -> list[imageset.Picture]:
+    return [imageset.encode(image) for image in batch]
+
+
+def _write(images: Iterable[imageset.Picture], out: Path, shown: int) -> None:
     """An image set, its manifest and its preview."""
     with atomic(out) as temporary:
         described = imageset.write_imageset(temporary, images, name=out.name)

@@ -138,7 +138,8 @@ class Scorer:
         self._readers.__exit__(*error)
 
     def view(self, protocol: Protocol, role: str, quality: int | None) -> View:
-        return View(extractor=resolve(getattr(protocol, role), self.own), jpeg_quality=quality)
+        name = resolve(getattr(protocol, role), self.own)
+        return View(extractor=name, jpeg_quality=quality, products=protocol.products)
 
     def comparable(self, protocol: Protocol, features: torch.Tensor) -> torch.Tensor:
         """Features where, and in the precision in which, their distances are taken."""
@@ -197,7 +198,7 @@ class Scorer:
         )
         return {
             "fd": distances.frechet(generated, reference.real),
-            "fd_cleanfid": distances.frechet_cleanfid(generated, reference.real),
+            "fd_cleanfid": distances.frechet_cleanfid(generated, reference.real) if protocol_.second_opinion else None,
             "fdr": distances.frechet(generated, reference.reconstructed),
             "precision": prc.precision,
             "recall": prc.recall,

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import torch
 
@@ -21,6 +21,7 @@ from lct.cli import job
 from lct.cluster.attempts import Attempt, Stuck, begin, cost, ended, log_tail
 from lct.cluster.signals import Stop
 from lct.config.schema import build
+from lct.data import resident
 from lct.data.latents import Statistics, check_normalised
 from lct.files.atomic import copy, read_json, write_json
 from lct.files.hashing import sha256_json
@@ -35,6 +36,7 @@ from lct.training.world import Lost, World, ranks
 
 log = logging.getLogger("lct.train")
 
+AHEAD = {"auto": None, "ahead": True, "in-step": False}
 AGREED = (job.Interrupted, FloatingPointError, Stuck)  # every rank ends with these at once, and rank 0 says why
 
 
@@ -47,6 +49,18 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--save-seconds", type=float, default=300.0, help="seconds between saved states (default: 300)")
     parser.add_argument("--minutes", type=float, help="wall time from now (default: what lct.cli.launch was given)")
+    parser.add_argument(
+        "--latents-in",
+        choices=get_args(resident.Where),
+        default=os.environ.get("LCT_LATENTS", "auto"),
+        help="memory of the device, or their file; auto: in memory where they fit (default: LCT_LATENTS, or auto)",
+    )
+    parser.add_argument(
+        "--draws",
+        choices=AHEAD,
+        default=os.environ.get("LCT_DRAWS", "auto"),
+        help="made by a thread one step ahead, or in the step; auto: ahead on a GPU (default: LCT_DRAWS, or auto)",
+    )
     arguments = parser.parse_args()
     if os.environ.get("RANK", "0") != "0":
         silent = (Lost, *AGREED)
@@ -81,8 +95,8 @@ def _run(arguments, settings: Training, device: torch.device, world: World, stop
     with _together(world):
         settings.check_processes(world.size)
         statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
-        latents = statistics.normalise(read_tensors(arguments.latents)["latents"])
-        check_normalised(latents, statistics, str(arguments.latents))
+        latents = resident.load(arguments.latents, statistics, device, arguments.latents_in)
+        check_normalised(resident.parts(latents), statistics, str(arguments.latents))
     identity = _identity(record) if world.first else {}
     name = sha256_json([identity["settings"], seeds, [*identity["inputs"].values()]])[:16] if world.first else ""
     # A copy that a killed scheduler left behind may still be training: wait for it, then take what it has published.
@@ -97,7 +111,7 @@ def _run(arguments, settings: Training, device: torch.device, world: World, stop
             return _lead(
                 arguments, settings, latents, device, world, stop, record, State(arguments.work / name, identity)
             )
-        _follow(settings, latents, arguments.seed, device, world, stop)
+        _follow(arguments, settings, latents, device, world, stop)
         return None
     finally:
         if lock is not None:
@@ -144,12 +158,12 @@ def _lock(path: Path, world: World, stop: Stop) -> IO[str] | None:
         time.sleep(0.5)
 
 
-def _follow(settings: Training, latents, seed: int, device: torch.device, world: World, stop: Stop) -> None:
+def _follow(arguments, settings: Training, latents, device: torch.device, world: World, stop: Stop) -> None:
     """What every rank but the first does: train, and write nothing."""
     stuck = world.share(None)
     if stuck is not None:
         raise Stuck(stuck)
-    trainer = Trainer(settings, latents, seed, device, world)
+    trainer = Trainer(settings, latents, arguments.seed, device, world, AHEAD[arguments.draws])
     progress = train(trainer, None, dict.fromkeys(settings.kept_steps(len(latents))), lambda _: None, stop, math.inf)
     if progress.step < trainer.total_steps:
         raise job.Interrupted(f"at step {progress.step}")
@@ -162,7 +176,7 @@ def _lead(
     work = state.folder
     attempt = _begin(arguments.work, state, device, world)
     try:
-        trainer = Trainer(settings, latents, arguments.seed, device, world)
+        trainer = Trainer(settings, latents, arguments.seed, device, world, AHEAD[arguments.draws])
         names = {
             step: {rate: f"step{step}-ema{rate}.safetensors" for rate in rates}
             for step, rates in _kept(settings, len(latents)).items()

@@ -17,7 +17,7 @@ _ESTIMATED_FOR = Cluster(gpu_partition="any")
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """One job that wrote outputs of a run, as its own records tell it."""
 
     seconds: float  # of wall time, over all attempts
@@ -28,12 +28,12 @@ class _Job:
 
 def costs(plan: Plan, root: Path, runs: list[str]) -> dict[str, str]:
     """Run -> its cost in words, for runs of which anything is recorded."""
-    jobs = {run: _jobs(plan, root, run) for run in runs}
-    accounted = _accounted(sorted({one for found in jobs.values() for job in found for one in job.slurm_ids}))
-    return {run: _words(plan, run, found, accounted) for run, found in jobs.items() if found}
+    found = {run: [job for *_, job in jobs(plan, root, run)] for run in runs}
+    accounted = _accounted(sorted({one for made in found.values() for job in made for one in job.slurm_ids}))
+    return {run: _words(plan, run, made, accounted) for run, made in found.items() if made}
 
 
-def _words(plan: Plan, run: str, jobs: list[_Job], accounted: dict[str, list[slurm.Attempt]]) -> str:
+def _words(plan: Plan, run: str, jobs: list[Job], accounted: dict[str, list[slurm.Attempt]]) -> str:
     known = [job for job in jobs if job.slurm_ids and accounted.keys() >= set(job.slurm_ids)]
     own = [job for job in jobs if job not in known]
     starts = [start for one in {one for job in known for one in job.slurm_ids} for start in accounted[one]]
@@ -51,22 +51,22 @@ def _words(plan: Plan, run: str, jobs: list[_Job], accounted: dict[str, list[slu
     return f"{gpu_hours:.3g} GPU h ({over}); estimated beforehand, for no GPU in particular: {estimated:.3g}"
 
 
-def _jobs(plan: Plan, root: Path, run: str) -> list[_Job]:
-    """The jobs that made what there is of a run: one training, sampling and scoring for each seed."""
+def jobs(plan: Plan, root: Path, run: str) -> list[tuple[str, int, Job]]:
+    """(stage, seed, job) of what made what there is of a run: a training, a sampling and a scoring for each seed."""
     found = []
     for seed in plan.seeds_of(run):
-        stages = [
-            [f"{plan.paths.train(run, seed)}/curves.json"],
-            plan.samples_of(run, seed),
-            plan.metrics_of(run, seed),
-        ]
-        for outputs in stages:
+        stages = {
+            "train": [f"{plan.paths.train(run, seed)}/curves.json"],
+            "sample": plan.samples_of(run, seed),
+            "score": plan.metrics_of(run, seed),
+        }
+        for stage, outputs in stages.items():
             records = [record for output in outputs if (record := _read(run_path(root / output)))]
-            found += [_job(records)] if records else []
+            found += [(stage, seed, _job(records))] if records else []
     return found
 
 
-def _job(records: list[dict[str, Any]]) -> _Job:
+def _job(records: list[dict[str, Any]]) -> Job:
     """From the records of a job's outputs: each has the seconds since its own start."""
     seconds: dict[str, float] = {}
     for record in records:
@@ -76,7 +76,7 @@ def _job(records: list[dict[str, Any]]) -> _Job:
     last = records[-1]
     cost = last.get("cost") or {}
     ids = [str(one) for one in cost.get("jobs", ()) if one] or [(last.get("slurm") or {}).get("SLURM_JOB_ID")]
-    return _Job(
+    return Job(
         seconds=float(cost.get("seconds", total)),
         gpu_seconds=float(cost.get("gpu_seconds", total if last.get("device") == "cuda" else 0.0)),
         attempts=int(cost.get("attempts", 1)),

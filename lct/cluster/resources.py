@@ -43,6 +43,11 @@ _CARDS = {
 _UNKNOWN_CARD = (40, 100.0)
 
 
+def cards() -> list[str]:
+    """GPU types whose data sheets are known here."""
+    return sorted(_CARDS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """What the user filled into the profile's `default-resources`; without them, jobs ask for no GPU."""
@@ -156,7 +161,7 @@ def _sample(plan: Plan, run: str, cluster: Cluster) -> Demand:
     products, _ = plan.effort_of(run)
     total, _ = plan.parameters_of(run)
     pixels = plan.datasets[found.dataset].resolution ** 2
-    operations = 2 * products * evaluations + _decoding(pixels) * len(plan.sample_sets(run))
+    operations = 2 * products * evaluations + decoding(pixels) * len(plan.sample_sets(run))
     speed = cluster.card[1] if cluster.has_gpus else _CPU_FLOPS * sampling.threads
     return Demand(
         seconds=sampling.count * operations / speed,
@@ -191,10 +196,10 @@ def _encode(plan: Plan, name: str, cluster: Cluster) -> Demand:
     dataset = plan.datasets[name]
     images = (dataset.count or _UNKNOWN_COUNT) + dataset.heldout
     speed = cluster.card[1] if cluster.has_gpus else _CPU_FLOPS
-    return Demand(seconds=images * (2 * _decoding(dataset.resolution**2) / speed + 1 / _IMAGES_PER_SECOND))
+    return Demand(seconds=images * (2 * decoding(dataset.resolution**2) / speed + 1 / _IMAGES_PER_SECOND))
 
 
-def _decoding(pixels: int) -> float:
+def decoding(pixels: int) -> float:
     """Floating-point operations of the autoencoder's one half on an image."""
     return _AUTOENCODER_FLOPS * pixels / 256**2
 

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from lct.data.imageset import ImageSet
 from lct.data.latents import check_finite
 from lct.data.settings import Encoding, TrainedAutoencoder
+from lct.data.threads import in_order, readers
 from lct.streams import generator
 
 CONFIG_NAME = "config.json"
@@ -192,10 +194,9 @@ def encode(model: AutoencoderKL, images: ImageSet, encoding: Encoding, side: str
     shape = latent_shape(model, images.height)[0], *_latent_side(model, images)
     span = range(len(images)) if span is None else span
     latents = torch.empty(len(span), *shape)
-    for start in range(span.start, span.stop, encoding.batch):
-        batch = images.array(start, min(start + encoding.batch, span.stop))
-        valid = len(batch)
-        filled = np.concatenate([batch, np.repeat(batch[-1:], encoding.batch - valid, axis=0)])
+    starts, threads = range(span.start, span.stop, encoding.batch), readers()
+    tasks = (partial(images.batch, start, encoding.batch, span.stop) for start in starts)
+    for start, (filled, valid) in zip(starts, in_order(tasks, threads, waiting=threads + 1), strict=True):
         posterior = model.encode(to_network(filled, device)).latent_dist
         z = posterior.mean[:valid].cpu()
         if encoding.sample == "posterior":

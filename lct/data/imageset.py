@@ -176,19 +176,18 @@ class ImageSet:
         indices = range(len(self))[start:stop]
         return np.stack([self[i] for i in indices]) if indices else np.empty((0, self.height, self.width, 3), np.uint8)
 
-    def batches(
-        self, size: int, limit: int | None = None, starts: Iterable[int] | None = None
-    ) -> Iterator[tuple[int, np.ndarray, int]]:
-        """(first index, (size, H, W, 3) images, how many of them count): batch j holds images j*size.. and the last is
-        filled by repeating its last image, so that a result never depends on how the work is divided.
+    def batch(self, start: int, size: int, count: int) -> tuple[np.ndarray, int]:
+        """((size, H, W, 3) images from `start` on, how many of them count): those before `count`, filled up by
+        repeating the last one, so that a result never depends on how the work is divided."""
+        images = self.array(start, min(start + size, count))
+        valid = len(images)
+        return np.concatenate([images, np.repeat(images[-1:], size - valid, axis=0)]), valid
 
-        starts: first indices of the batches to read; by default all."""
+    def batches(self, size: int, limit: int | None = None) -> Iterator[tuple[int, np.ndarray, int]]:
+        """(first index, images, how many of them count), batch after batch: batch j holds images j*size.."""
         count = len(self) if limit is None else min(limit, len(self))
-        for start in range(0, count, size) if starts is None else starts:
-            images = self.array(start, min(start + size, count))
-            valid = len(images)
-            padding = np.repeat(images[-1:], size - valid, axis=0)
-            yield start, np.concatenate([images, padding]), valid
+        for start in range(0, count, size):
+            yield start, *self.batch(start, size, count)
 
     def close(self) -> None:
         if self._descriptor is not None:

@@ -87,8 +87,10 @@ class Statistics:
 
 def _in_parts(values: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
     """`apply` in float64 and back in the dtype of `values`, a part at a time: float64 takes twice the memory."""
-    parts = values.split(PART) if values.ndim == 4 and len(values) else (values,)
-    return torch.cat([apply(part.to(torch.float64)).to(values.dtype) for part in parts])
+    made = torch.empty_like(values)
+    for part, out in zip(values.split(PART), made.split(PART), strict=True) if values.ndim == 4 else ((values, made),):
+        out.copy_(apply(part.to(torch.float64)))
+    return made
 
 
 def statistics(latents: Tensor, encoding: Encoding) -> Statistics:

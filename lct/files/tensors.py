@@ -82,6 +82,19 @@ def pick_rows(path: Path | str, name: str, rows: Iterable[int]) -> torch.Tensor:
         return torch.cat([stored[row : row + 1] for row in map(int, rows)])
 
 
+def map_tensor(path: Path | str, name: str) -> torch.Tensor:
+    """A stored tensor as a map of its file: what is not looked at is not read. Writing to it does not change the
+    file."""
+    shape = shape_of(path, name)  # refuses a damaged file
+    with open(path, "rb") as file:
+        size = struct.unpack("<Q", file.read(8))[0]
+        entry = json.loads(file.read(size))[name]
+    kinds = {known: dtype for dtype, known in _DTYPES.items()}
+    count, offset = math.prod(shape), 8 + size + entry["data_offsets"][0]
+    mapped = torch.from_file(str(path), shared=False, size=offset + entry["data_offsets"][1], dtype=torch.uint8)
+    return mapped[offset:][: count * kinds[entry["dtype"]].itemsize].view(kinds[entry["dtype"]]).view(shape)
+
+
 def shape_of(path: Path | str, name: str) -> tuple[int, ...]:
     """Shape of a stored tensor."""
     with _opened(path, "cpu") as handle:

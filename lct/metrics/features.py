@@ -1,13 +1,16 @@
 """Image sets -> features, one reading of the images for every network and protocol."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lct.data.imageset import ImageSet
+from lct.data.threads import in_order, readers
 from lct.metrics.distances import confidence
 from lct.metrics.images import jpeg, to_network
 from lct.metrics.network import Network
@@ -35,12 +38,13 @@ def walk(
     batch:  every pass takes this many images, the last one filled up, so results do not depend on how a set is divided.
     starts: first indices of the batches to take; by default all.
     """
-    qualities = dict.fromkeys(view.jpeg_quality for view in networks)
-    for start, pixels, valid in images.batches(batch, limit, starts):
-        treated = {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}
+    count = len(images) if limit is None else min(limit, len(images))
+    qualities = list(dict.fromkeys(view.jpeg_quality for view in networks))
+    for start in range(0, count, batch) if starts is None else starts:
+        treated, valid = _read(images, range(start, min(start + batch, count)), batch, qualities)
         found = {}
         for view, network in networks.items():
-            features, logits = network(to_network(treated[view.jpeg_quality], network.device))
+            features, logits = network(to_network(treated[view.jpeg_quality], network.device), view.products)
             if not torch.isfinite(features[:valid]).all():
                 raise ValueError(
                     f"{images.path}: images {start}-{start + valid - 1}: expected finite features, found NaN or "
@@ -49,6 +53,25 @@ def walk(
             sure = None if logits is None else confidence(logits[:valid]).cpu()
             found[view] = Features(features[:valid].cpu(), sure)
         yield found
+
+
+Treated = dict[int | None, np.ndarray]  # JPEG quality -> images (n, H, W, 3) as they come back from such a file
+
+
+def _read(images: ImageSet, span: range, size: int, qualities: Sequence[int | None]) -> tuple[Treated, int]:
+    """A batch of `size` images, those of `span` and copies of the last one, and how many of them count. Several threads
+    decode it: to a GPU that takes thousands of images a second, one of them would be a tenth of that."""
+    threads, valid = readers(), len(span)
+    cuts = [span.start + valid * part // threads for part in range(threads + 1)]
+    parts = (partial(_part, images, range(*cut), qualities) for cut in pairwise(cuts) if cut[0] < cut[1])
+    made = list(in_order(parts, threads))
+    filled = {q: [part[q] for part in made] + [made[-1][q][-1:]] * (size - valid) for q in qualities}
+    return {q: np.concatenate(found) for q, found in filled.items()}, valid
+
+
+def _part(images: ImageSet, span: range, qualities: Sequence[int | None]) -> Treated:
+    pixels = images.array(span.start, span.stop)
+    return {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}
 
 
 def whole(batches: Iterable[dict[View, Features]]) -> dict[View, Features]:

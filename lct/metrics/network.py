@@ -22,8 +22,10 @@ class Network(nn.Module):
         super().__init__()
         self.settings, self.module, self.device = settings, module.to(device), device
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        features, logits = self.module(images)
+    def forward(self, images: Tensor, products: str = "float32") -> tuple[Tensor, Tensor | None]:
+        """products: dtype of the products inside the layers."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=products == "bfloat16"):
+            features, logits = self.module(images)
         if features.shape[1] != self.settings.features:
             raise ValueError(
                 f"extractor {self.settings.id}: expected {self.settings.features} features, found {features.shape[1]}; "

@@ -64,8 +64,8 @@ def describe(
         "recipe": RECIPE,
         "id": protocol.id,
         "implementation": versions(),
-        "distance": extractor(distance) | {"statistics": "float64"},
-        "recall": extractor(recall)
+        "distance": extractor(distance, protocol.products) | {"statistics": "float64"},
+        "recall": extractor(recall, protocol.products)
         | {
             "distances": protocol.dtype,
             "k": protocol.k,
@@ -90,7 +90,7 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def extractor(used: Used) -> dict[str, Any]:
+def extractor(used: Used, products: str = "float32") -> dict[str, Any]:
     """All that decides the features of given pixels."""
     settings = used.settings
     return {
@@ -100,7 +100,7 @@ def extractor(used: Used) -> dict[str, Any]:
         "weights_sha256": used.weights_sha256,
         "layer": settings.layer,
         "dimension": settings.features,
-        "dtype": f"float32 network, {settings.dtype} features",
+        "dtype": f"{products} network, {settings.dtype} features",
     }
 
 
@@ -113,7 +113,7 @@ def view(used: Used, seen: View, batch: int, device: str) -> dict[str, Any]:
     return {
         "recipe": RECIPE,
         "implementation": versions(),
-        "extractor": extractor(used),
+        "extractor": extractor(used, seen.products),
         "format": image_format(seen.jpeg_quality),
         "batch": batch,
         "device": device,

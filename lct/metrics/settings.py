@@ -111,6 +111,10 @@ class Protocol:
     k: int = 3  # neighbour whose distance is the radius of precision's and recall's balls
     dtype: Literal["float64", "float32", "float16"] = "float64"  # precision of these distances; statistics are float64
     batch: int = 250  # images per pass of the extractor; part of the result's last bit
+    products: Literal["float32", "bfloat16"] = (
+        "float32"  # of the networks' layers; bfloat16 moves every number a little
+    )
+    second_opinion: bool = True  # clean-fid's distance beside ours: the root of a D x D matrix for every image set
 
     def __post_init__(self):
         _require(self.num_images >= 2, "protocol.num_images", "2 or more", self.num_images)
@@ -129,11 +133,13 @@ class View:
 
     extractor: str  # its id
     jpeg_quality: int | None  # of the JPEG that images pass through before; None: as they are
+    products: Literal["float32", "bfloat16"] = "float32"  # of the network's layers
 
     @property
     def name(self) -> str:
         """Of its feature files."""
-        return self.extractor if self.jpeg_quality is None else f"{self.extractor}-jpeg{self.jpeg_quality}"
+        quality = "" if self.jpeg_quality is None else f"-jpeg{self.jpeg_quality}"
+        return f"{self.extractor}{quality}{'' if self.products == 'float32' else f'-{self.products}'}"
 
 
 def resolve(name: str, own: str) -> str:
@@ -146,5 +152,6 @@ def views(protocols: Sequence[Protocol], own: str) -> list[View]:
     found: dict[View, None] = {}
     for protocol in protocols:
         for role in (protocol.distance, protocol.recall):
-            found[View(extractor=resolve(role, own), jpeg_quality=protocol.jpeg_quality)] = None
+            name = resolve(role, own)
+            found[View(extractor=name, jpeg_quality=protocol.jpeg_quality, products=protocol.products)] = None
     return list(found)

@@ -1,33 +1,39 @@
 """Exponential moving averages of the weights, several rates at once, buffers included (pitfall P11)."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from lct.training.flat import Flat, pieces
 
 
 class Averages:
     """theta_ema <- rate * theta_ema + (1 - rate) * theta after every step, for each rate; no warm-up.
 
-    Buffers (running statistics of batch normalisation) are copied, so that an averaged network is complete.
+    Buffers (running statistics of batch normalisation) are copied, so that an averaged network is complete; frozen
+    weights are their own average.
     """
 
-    def __init__(self, network: nn.Module, rates: tuple[float, ...]):
-        self._parameters = dict(network.named_parameters())
-        self._buffers = dict(network.named_buffers())
-        self._averages = {rate: {name: p.detach().clone() for name, p in self._parameters.items()} for rate in rates}
+    def __init__(self, flat: Flat, rates: tuple[float, ...]):
+        self._flat = flat
+        self._averages = {rate: flat.values.detach().clone() for rate in rates}
+        weights = [1.0 - rate for rate in rates]
+        parts = zip(*map(pieces, (flat.values.detach(), *self._averages.values())), strict=True)
+        self._parts = [(online, list(zip(averages, weights, strict=True))) for online, *averages in parts]
 
     @torch.no_grad()
     def update(self) -> None:
-        online = [p.detach() for p in self._parameters.values()]
-        for rate, averages in self._averages.items():
-            torch._foreach_lerp_(list(averages.values()), online, 1.0 - rate)
+        for online, averages in self._parts:
+            for average, weight in averages:
+                average.lerp_(online, weight)
 
     def weights(self, rate: float) -> dict[str, Tensor]:
         """All tensors of the averaged network, ready to be stored."""
-        return {name: t.clone() for name, t in (self._averages[rate] | self._buffers).items()}
+        return {name: t.clone() for name, t in (self._flat.views(self._averages[rate]) | self._flat.frozen()).items()}
 
     def state(self) -> dict[str, Tensor]:
         """Averages as named tensors, for the resume state."""
-        return {f"{rate}/{name}": t for rate, averages in self._averages.items() for name, t in averages.items()}
+        views = {rate: self._flat.views(average) for rate, average in self._averages.items()}
+        return {f"{rate}/{name}": t for rate, averages in views.items() for name, t in averages.items()}
 
     @torch.no_grad()
     def load(self, state: dict[str, Tensor]) -> None:

@@ -46,6 +46,7 @@ class Training:
     )
     memory_format: Literal["contiguous", "channels-last"] = "contiguous"  # order of activations in memory; speed only
     compile: bool = False  # torch.compile of the network; speed only
+    cuda_graphs: bool = False  # a compiled pass is launched as one graph; speed only, needs compile and a GPU
     threads: int = 1  # torch threads; part of the result's bytes, never taken from the scheduler
     log_every: int = 25  # steps between points of the training curve
     divergence: float | None = (
@@ -66,6 +67,8 @@ class Training:
             raise ValueError(
                 f"keep_epochs: expected epochs from 1 to {(self.epochs or 1) - 1}, found {list(self.keep_epochs)}"
             )
+        if self.cuda_graphs and not self.compile:
+            raise ValueError("cuda_graphs: expected compile: true with it, found false; set both or neither")
         self.objective.transport.check_batch(self.batch)
         if self.micro_batch is not None and self.micro_batch < 1:
             raise ValueError(f"micro_batch: expected 1 or more, found {self.micro_batch}; null is one pass")

@@ -6,13 +6,17 @@ taken, and several processes take the same steps as one, up to the rounding of t
 """
 
 import copy
+import functools
 import math
+import os
+import shutil
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lct.data.resident import Stored
 from lct.losses import perceptual
 from lct.losses.objective import Terms, consistency_terms, denoising_terms, perturb, selects
 from lct.losses.transport import pair
@@ -21,12 +25,19 @@ from lct.networks.unet import UNet
 from lct.schedules import target_rate
 from lct.streams import generator
 from lct.training import draws
+from lct.training.ahead import Ahead
 from lct.training.ema import Averages
+from lct.training.flat import Flat
+from lct.training.radam import RAdam
 from lct.training.settings import Optimiser, Training
-from lct.training.world import ALONE, Gradients, World
+from lct.training.world import ALONE, World
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
-OPTIMISERS = {"radam": torch.optim.RAdam, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMISERS = {
+    "radam": RAdam,
+    "adam": functools.partial(torch.optim.Adam, foreach=True),
+    "adamw": functools.partial(torch.optim.AdamW, foreach=True),
+}
 PARTS = ("network", "average", "target", "optimiser")  # of a state: first words of its tensors' names
 
 
@@ -57,6 +68,10 @@ class Batch:
         columns = (self.rows, self.x, self.noise, self.index)
         return [Batch(*parts, self.selected) for parts in zip(*(c.split(size) for c in columns), strict=True)]
 
+    def tensors(self) -> list[Tensor]:
+        """Those that may be on a GPU."""
+        return [self.x, self.noise]
+
 
 class Trainer:
     """One training of one seed, on this rank: the network, its averages and the optimiser.
@@ -64,7 +79,17 @@ class Trainer:
     Computes in the dtype of the latents, float32 in every run. Rank 0 alone keeps the averages.
     """
 
-    def __init__(self, settings: Training, latents: Tensor, seed: int, device: torch.device, world: World = ALONE):
+    def __init__(
+        self,
+        settings: Training,
+        latents: Tensor | Stored,
+        seed: int,
+        device: torch.device,
+        world: World = ALONE,
+        ahead: bool | None = None,
+    ):
+        """ahead: whether a thread makes the next step's draws while a step computes; the result is the same. By default
+        where a GPU computes; on a CPU the thread takes from the step what it saves."""
         self.settings, self.seed, self.device, self.world = settings, seed, device, world
         self.latents = latents.to(device)
         count, channels, height, _ = latents.shape
@@ -78,28 +103,32 @@ class Trainer:
         self.network = self.network.to(device, latents.dtype, memory_format=self.memory_format).train()
         self.target = _target_network(settings, self.network)
         # what a step calls: the same weights, so that averages, optimiser and state know nothing of compilation
-        self.online_pass = torch.compile(self.network) if settings.compile else self.network
+        check_device(settings, device)
+        compiled = functools.partial(torch.compile, mode="reduce-overhead" if settings.cuda_graphs else None)
+        self.online_pass = compiled(self.network) if settings.compile else self.network
         self.target_pass = self.online_pass
         if self.target is not self.network:
-            self.target_pass = torch.compile(self.target) if settings.compile else self.target
-        self.averages = Averages(self.network, settings.emas if world.first else ())
-        self.optimiser = _optimiser(settings.optimiser, self.network)
-        self.gradients = Gradients(self.network, terms=3) if world.size > 1 else None
+            self.target_pass = compiled(self.target) if settings.compile else self.target
+        self.flat = Flat(self.network, terms=3)
+        self.averages = Averages(self.flat, settings.emas if world.first else ())
+        self.optimiser = _optimiser(settings.optimiser, self.flat)
         self.distance = perceptual.load(device) if settings.objective.loss == "e-latent-lpips" else None
         self.watch = Watch(device)
-        self._stage: Stage | None = None
+        self._stage = functools.lru_cache(maxsize=2)(self._make_stage)  # a step's and the next one's
+        ahead = device.type == "cuda" if ahead is None else ahead
+        self._ahead = Ahead(self.draw, Batch.tensors, self.total_steps, device) if ahead else None
 
     def stage(self, step: int) -> Stage:
         """Intervals, grid and c at a step; made anew only when the curriculum moves on."""
+        return self._stage(self.settings.curriculum.intervals(step, self.schedule_steps))
+
+    def _make_stage(self, intervals: int) -> Stage:
         s = self.settings
-        intervals = s.curriculum.intervals(step, self.schedule_steps)
-        if self._stage is None or self._stage.intervals != intervals:
-            sigmas = s.grid.sigmas(intervals + 1)
-            probabilities = s.index.probabilities(sigmas, include_last=s.objective.kind == "denoising")
-            dimension = math.prod(self.latents.shape[1:])
-            c = s.objective.scale.c(intervals, s.curriculum.s0, dimension, s.grid)
-            self._stage = Stage(intervals, torch.from_numpy(sigmas).to(self.latents.dtype), probabilities, c)
-        return self._stage
+        sigmas = s.grid.sigmas(intervals + 1)
+        probabilities = s.index.probabilities(sigmas, include_last=s.objective.kind == "denoising")
+        dimension = math.prod(self.latents.shape[1:])
+        c = s.objective.scale.c(intervals, s.curriculum.s0, dimension, s.grid)
+        return Stage(intervals, torch.from_numpy(sigmas).to(self.latents.dtype), probabilities, c)
 
     def draw(self, step: int) -> Batch:
         """This rank's share of what a step draws. Transport couples whole groups, so as within the whole batch."""
@@ -120,7 +149,12 @@ class Trainer:
             selected = int(selects(index, stage.intervals + 1, s.objective.diffusion.threshold).sum())
         return Batch(rows[mine], x[own], noise[own], index[mine], selected)
 
-    def f(self, network: nn.Module, x: Tensor, sigma: Tensor, dropout: torch.Generator) -> Tensor:
+    def dropout(self, step: int, stream: str) -> torch.Generator | None:
+        """Which units a pass drops; None where none are."""
+        drops = self.settings.network.dropout > 0
+        return generator(self.seed, stream, step, device=self.device) if drops else None
+
+    def f(self, network: nn.Module, x: Tensor, sigma: Tensor, dropout: torch.Generator | None) -> Tensor:
         """f(x, sigma) in the dtype of x; with mixed precision, the products inside the network are bfloat16."""
         mixed = self.settings.mixed_precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=mixed):
@@ -135,8 +169,7 @@ class Trainer:
         x, index = batch.x, batch.index
         t = stage.sigmas[index].to(self.device)
         sigma_data = s.scaling.sigma_data
-        dropout = generator(self.seed, "dropout", step, device=self.device)
-        f = self.f(self.online_pass, perturb(x, batch.noise, t), t, dropout)
+        f = self.f(self.online_pass, perturb(x, batch.noise, t), t, self.dropout(step, "dropout"))
         if s.objective.kind == "denoising":
             return denoising_terms(s.objective, f, x, t, stage.c, sigma_data, batch=s.batch)
         r = stage.sigmas[index + 1].to(self.device)
@@ -151,32 +184,30 @@ class Trainer:
     def target_answer(self, step: int, x: Tensor, noise: Tensor, r: Tensor) -> Tensor:
         """f^-(x_r, r), without gradient."""
         stream = "dropout" if self.settings.objective.shared_dropout else "target-dropout"
-        dropout = generator(self.seed, stream, step, device=self.device)
-        return self.f(self.target_pass, perturb(x, noise, r), r, dropout)
+        return self.f(self.target_pass, perturb(x, noise, r), r, self.dropout(step, stream))
 
     @torch.no_grad()
     def temporal_difference(self, step: int) -> Tensor:
         """f(x_t, t) - f^-(x_r, r) (b, C, H, W) of a step's draw, by the present weights: what the loss is a size of."""
         stage, batch = self.stage(step), self.draw(step)
         t, r = (stage.sigmas[i].to(self.device) for i in (batch.index, batch.index + 1))
-        dropout = generator(self.seed, "dropout", step, device=self.device)
-        f = self.f(self.online_pass, perturb(batch.x, batch.noise, t), t, dropout)
+        f = self.f(self.online_pass, perturb(batch.x, batch.noise, t), t, self.dropout(step, "dropout"))
         return f - self.target_answer(step, batch.x, batch.noise, r)
 
     def backward(self, step: int) -> Terms:
         """Gradients of the whole batch's objective, in every parameter's grad, and its terms."""
-        if self.gradients is not None:
-            self.gradients.zero()
+        if self.settings.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # what the last step's passes gave may be written over
+        self.flat.zero_gradient()
+        drawn = self.draw(step) if self._ahead is None else self._ahead.get(step)
         parts = []
-        for batch in self.draw(step).cut(self.settings.micro_batch):
+        for batch in drawn.cut(self.settings.micro_batch):
             terms = self.terms(step, batch)
             terms.total.backward()
             parts.append(Terms(terms.total.detach(), terms.consistency, terms.diffusion, terms.samples))
         samples = torch.cat([part.samples for part in parts])
         sums = [sum(getattr(p, name) for p in parts) for name in ("total", "consistency", "diffusion")]
-        if self.gradients is not None:
-            sums = self.gradients.sum(self.world, sums)
-        return Terms(*sums, samples)
+        return Terms(*self.flat.sum(self.world, sums), samples)
 
     def step(self, step: int, measure_gradient: bool) -> tuple[Terms, Tensor | None]:
         """One optimiser step; returns the terms and, if asked for, the gradient's norm."""
@@ -190,8 +221,6 @@ class Trainer:
         elif measure_gradient:
             norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         self.optimiser.step()
-        if self.gradients is None:
-            self.optimiser.zero_grad(set_to_none=True)
         self._move_target(step)
         self.averages.update()
         return terms, norm
@@ -265,15 +294,29 @@ class Watch:
         return None if step < 0 or self._samples is None else (step, ~torch.isfinite(self._samples).cpu())
 
 
-def _optimiser(settings: Optimiser, network: nn.Module) -> torch.optim.Optimizer:
-    trained = [p for p in network.parameters() if p.requires_grad]
+def check_device(settings: Training, device: torch.device) -> None:
+    """Refuse what a device or its tools cannot do, before any work. Nothing is replaced in silence: a compiled network
+    and one in bfloat16 give other last bits than the settings would say."""
+    if settings.compile and shutil.which(compiler := os.environ.get("CXX", "g++")) is None:
+        raise ValueError(
+            f"training.compile: expected a C++ compiler for torch.compile, found no {compiler}; install one (on Debian "
+            "and Ubuntu: apt-get install g++), set CXX, or set compile: false"
+        )
+    if settings.mixed_precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        name = torch.cuda.get_device_name(device)
+        raise ValueError(
+            f"training.mixed_precision: expected a GPU with bfloat16, found {name}; set it to off, or use one from "
+            "Ampere (A100) on"
+        )
+
+
+def _optimiser(settings: Optimiser, flat: Flat) -> torch.optim.Optimizer:
     return OPTIMISERS[settings.name](
-        trained,
+        [flat.values],
         lr=settings.learning_rate.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
         weight_decay=settings.weight_decay,
-        foreach=True,
     )
 
 

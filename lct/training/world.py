@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 
 TIMEOUT = datetime.timedelta(minutes=30)  # of an exchange: longer than the slowest pause of one rank
 
@@ -88,29 +88,6 @@ class World:
 
 
 ALONE = World()
-
-
-class Gradients:
-    """The gradients of several ranks as views of one flat buffer, so that one exchange sums them and the loss."""
-
-    def __init__(self, network: nn.Module, terms: int):
-        trained = [p for p in network.parameters() if p.requires_grad]
-        sizes = [p.numel() for p in trained]
-        self._flat = torch.zeros(sum(sizes) + terms, dtype=trained[0].dtype, device=trained[0].device)
-        self._terms = self._flat[sum(sizes) :]
-        start = 0
-        for parameter, size in zip(trained, sizes, strict=True):
-            parameter.grad = self._flat[start : start + size].as_strided(parameter.shape, parameter.stride(), start)
-            start += size
-
-    def zero(self) -> None:
-        self._flat.zero_()
-
-    def sum(self, world: World, terms: list[Tensor]) -> list[Tensor]:
-        """Sum all gradients and the scalars `terms` over the ranks; gives the summed scalars."""
-        self._terms.copy_(torch.stack(terms))
-        world.sum(self._flat)
-        return list(self._terms.clone())
 
 
 @contextmanager

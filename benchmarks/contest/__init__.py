@@ -1,0 +1,1 @@
+"""Ours against a baseline that works as the authors' scripts do; benchmarks/speed.py runs it."""
