@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = """
 import json
 from lct.files.records import run_path, settings_path
-JOBS = json.load(open("graph.json"))
+OWN = config.get("dataset")
+JOBS = json.load(open(f"graph-{OWN}.json" if OWN else "graph.json"))
 def text(value):
     return lambda wildcards: value
 rule all:
@@ -146,7 +147,8 @@ def write_jobs(folder: Path, jobs: list[dict]) -> None:
 
 
 def jobs_in(folder: Path) -> dict[str, dict]:
-    return {one["rule"]: one for one in json.loads((folder / "graph.json").read_text())}
+    graphs = [json.loads(path.read_text()) for path in sorted(folder.glob("graph*.json"), reverse=True)]
+    return {one["rule"]: one for jobs in graphs for one in jobs}
 
 
 def write_outputs(folder: Path, one: dict) -> None:

@@ -331,6 +331,22 @@ def test_a_row_that_is_taken_out_is_dropped_and_named(book):
     assert not any("run-1" in name for name in dvc.lock(book))
 
 
+def test_a_dataset_of_its_own_is_recorded_beside_the_tables_and_dropped_with_its_configuration(book):
+    text = json.dumps(fake.graph(runs=1)).replace("run-0", "mine-lct")
+    text = text.replace("toy/tables/tables.json", "toy/tables/dataset-mine/tables.json")
+    text = text.replace("reports/toy/", "reports/toy/dataset-mine/").replace('"rule": "report', '"rule": "own_report')
+    (book / "graph-mine.json").write_text(text.replace('"rule": "tables', '"rule": "own_tables'))
+    before = archive.read(book, "toy")
+    assert fake.snakemake(book, "--config", "dataset=mine").returncode == 0
+    report = record.record(book, {"dataset": "mine"}, "toy")
+    assert len(report.recorded) == 7 and not report.dropped and not report.left_out
+    assert before.items() <= archive.read(book, "toy").items() and "up to date" in dvc.run(book, "status")
+    assert not record.record(book, {}, "toy").dropped
+    (book / "graph-mine.json").unlink()
+    report = record.record(book, {}, "toy")
+    assert len(report.dropped) == 7 and archive.read(book, "toy") == before
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 def test_each_unfit_surrounding_is_named(project, monkeypatch):
     for found, message in ((None, "dvc: expected version 3, found none"), ("2.58.2", "expected version 3, found 2.58")):

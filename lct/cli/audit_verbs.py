@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lct.cli.options import overrides, plan_arguments
 from lct.cli.tables import rows_of
 from lct.config.paths import FLOORS
 from lct.config.plan import Plan
@@ -92,7 +93,7 @@ def auditor(plan: Plan, root: Path, deep: bool = False, live: bool = False) -> A
 
 def audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cells", nargs="*", metavar="CELL", help="a cell, or the start of its name: table1.a.lct-1")
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    plan_arguments(parser)
     parser.add_argument("--all", action="store_true", help="every cell that was computed or recorded")
     parser.add_argument("--deep", action="store_true", help="hash big files too")
     parser.add_argument("--settings", action="store_true", help="print the settings of every link and the protocol too")
@@ -113,7 +114,7 @@ def audit(arguments: argparse.Namespace) -> Result:
     """Trace cells from their numbers to the source of the images and check every link."""
     if bool(arguments.cells) == arguments.all:
         raise ValueError("expected cells or --all, found " + ("both" if arguments.all else "neither"))
-    plan = Plan(arguments.root, {} if arguments.scale is None else {"scale": arguments.scale})
+    plan = Plan(arguments.root, overrides(arguments))
     known, book_of = targets(plan), auditor(plan, arguments.root, arguments.deep)
     wanted = list(known.values()) if arguments.all else chosen(arguments.cells, known)
     absent = [t for t in wanted if arguments.all and not any(_known(book_of, path) for *_, path in t.files)]
@@ -147,7 +148,7 @@ def _notes(looked: Auditor, plan: Plan) -> list[str]:
 
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    plan_arguments(parser)
     parser.add_argument("--deep", action="store_true", help="hash every file, DVC's cache and the remotes again")
     parser.add_argument("--recompute", nargs="+", metavar="CELL", help="compute what these cells rest on once more")
     parser.add_argument(
@@ -161,7 +162,7 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def verify(arguments: argparse.Namespace) -> Result:
     """Every output with a record: is it there, and is it what was written?"""
-    plan = Plan(arguments.root, {} if arguments.scale is None else {"scale": arguments.scale})
+    plan = Plan(arguments.root, overrides(arguments))
     looked = Auditor(
         root=arguments.root,
         archive=archive.read(arguments.root, plan.scale_name),
@@ -202,14 +203,14 @@ def _recomputed(looked: Auditor, cells: list[Target], source: str) -> Result:
 def diff_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="REV1", help="a commit, branch or tag")
     parser.add_argument("new", metavar="REV2", nargs="?", help="another one (default: the workspace)")
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    plan_arguments(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well, with the samples side by side")
 
 
 def diff(arguments: argparse.Namespace) -> Result:
     """What differs between two recorded states: cells, settings, protocols, files. Nothing is checked out."""
-    root, overrides = arguments.root, {} if arguments.scale is None else {"scale": arguments.scale}
-    scale = Plan(root, overrides).scale_name
+    root, given = arguments.root, overrides(arguments)
+    scale = Plan(root, given).scale_name
     with tempfile.TemporaryDirectory(prefix="lct-diff-") as folder:
         states = []
         for name in (arguments.old, arguments.new):
@@ -219,7 +220,7 @@ def diff(arguments: argparse.Namespace) -> Result:
             states.append(made or revisions.at_revision(root, scale, name, place))
         old, new = states
         reader = revisions.Reader(root, Contents(root, deep=False).hashes)
-        found = compare(old, new, (_cells_of(old, scale), _cells_of(new, scale)), reader, scale)
+        found = compare(old, new, tuple(_cells_of(state, {**given, "scale": scale}) for state in states), reader, scale)
         lines = words.diff(found)
         if arguments.html:
             from lct.report.diff import page as render
@@ -233,10 +234,10 @@ def diff(arguments: argparse.Namespace) -> Result:
     return 0, found, lines
 
 
-def _cells_of(state: revisions.State, scale: str) -> dict[str, Target]:
+def _cells_of(state: revisions.State, config: dict[str, Any]) -> dict[str, Target]:
     """Cells as the configuration of that state names them."""
     try:
-        return targets(Plan(state.root, {"scale": scale}))
+        return targets(Plan(state.root, config))
     except ValueError as error:
         text = str(error).replace(f"{state.root}/", "")
         state.notes.append(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lct.cli.options import overrides, plan_arguments
 from lct.config.plan import Plan
 from lct.files.lock import Busy
 from lct.lineage import archive, dvc, guard, record, restore
@@ -18,7 +19,7 @@ _SHOWN = 12  # lines of a list that people are shown
 
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    plan_arguments(parser)
     parser.add_argument("--config", type=json.loads, default={}, help=argparse.SUPPRESS)  # that of the run, as JSON
     parser.add_argument("--in-run", action="store_true", help=argparse.SUPPRESS)  # called by the run that ends
     parser.add_argument("--commit", action="store_true", help="also commit the recorded state to git")
@@ -27,19 +28,20 @@ def record_arguments(parser: argparse.ArgumentParser) -> None:
 def restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cells", nargs="*", metavar="CELL", help="only what these cells were made from, and they")
     parser.add_argument("--scale", help="scale (default: every recorded one; with CELL, the one in config/config.yaml)")
+    parser.add_argument("--dataset", help="with CELL: a dataset of your own, as in `snakemake --config dataset=NAME`")
     parser.add_argument("--pull", action="store_true", help="call `dvc pull` first, for what is wanted only")
 
 
 def why_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cell", metavar="CELL", help="such as table1.a.lct-1.fd")
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
+    plan_arguments(parser)
 
 
 def record_verb(arguments: argparse.Namespace) -> Result:
     """Record what is up to date; exit code 1 when something that was made is left out."""
     plan = _plan(arguments, arguments.config)
     scale = plan.scale_name
-    config = {**arguments.config, "scale": scale}
+    config = {**arguments.config, **overrides(arguments), "scale": scale}
     try:
         found = record.record(arguments.root, config, scale, arguments.in_run, wait_seconds=60)
     except Busy as error:
@@ -87,7 +89,9 @@ def why_verb(arguments: argparse.Namespace) -> Result:
     """Why a cell would run again; exit code 0 either way."""
     plan = _plan(arguments)
     (cell,) = guard.find_cells(plan, [arguments.cell])
-    found = guard.why(arguments.root, plan, ask(arguments.root, {"scale": plan.scale_name}), cell)
+    found = guard.why(
+        arguments.root, plan, ask(arguments.root, {"scale": plan.scale_name, "dataset": plan.main.dataset}), cell
+    )
     lines = [f"{guard.name(cell)} would not run again: everything it was made from is up to date"]
     if found:
         lines = [f"{guard.name(cell)} would run again:"]
@@ -97,8 +101,7 @@ def why_verb(arguments: argparse.Namespace) -> Result:
 
 
 def _plan(arguments: argparse.Namespace, config: dict[str, Any] | None = None) -> Plan:
-    overrides = dict(config or {})
-    return Plan(arguments.root, overrides if arguments.scale is None else overrides | {"scale": arguments.scale})
+    return Plan(arguments.root, {**(config or {}), **overrides(arguments)})
 
 
 def _list(title: str, items: list[str]) -> list[str]:

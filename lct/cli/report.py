@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 from pathlib import Path
 
 from lct.cli import job
@@ -20,6 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=Path, required=True, help="tables.json to render")
     parser.add_argument("--files", type=Path, nargs="+", required=True, help="files to write")
+    parser.add_argument("--dataset", help="the tables are those of a dataset of its own")
     arguments = parser.parse_args()
     return job.run(lambda: report(arguments))
 
@@ -28,8 +28,7 @@ def report(arguments) -> str:
     record = Job("report", {"recipe": RECIPES["report"]}, inputs={"tables": arguments.tables})
     up = os.path.relpath(Path.cwd(), arguments.files[0].parent)
     tables = read(arguments.tables)
-    dataset = {"dataset": own.group(1)} if (own := re.search(r"/dataset-([a-z0-9_-]+)/", str(arguments.tables))) else {}
-    plan = Plan(Path.cwd(), {"scale": tables["scale"], **dataset})
+    plan = Plan(Path.cwd(), {"scale": tables["scale"], "dataset": arguments.dataset})
     spent = costs(plan, Path.cwd(), [run for run in tables["runs"] if run in plan.runs])
     contents = render(tables, Path.cwd(), up, spent)
     contents["audit.html"] = page(plan, Path.cwd(), tables)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cli import cluster_verbs
+from lct.cli.options import overrides, plan_arguments, scale_argument
 from lct.cluster.costs import costs
 from lct.config.devices import Device
 from lct.config.figures import Figure
@@ -51,15 +52,6 @@ def no_arguments(parser: argparse.ArgumentParser) -> None:
     """For verbs that take none."""
 
 
-def scale_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
-
-
-def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    scale_argument(parser)
-    parser.add_argument("--dataset", help="a dataset of your own, as in `snakemake --config dataset=NAME`")
-
-
 def show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run of config/runs/; with two, what differs")
     scale_argument(parser)
@@ -70,18 +62,12 @@ def report_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
 
 
-def _overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command line sets on top of config/config.yaml."""
-    given = {"scale": arguments.scale, "dataset": getattr(arguments, "dataset", None)}
-    return {key: value for key, value in given.items() if value is not None}
-
-
 def show(arguments: argparse.Namespace) -> Result:
     """Dotted settings with their sources, or the differing ones of two runs."""
     if len(arguments.runs) > 2:
         raise ValueError(f"expected one run or two, found {len(arguments.runs)}; compare two at a time")
     files = Files(arguments.root)
-    scale_name = main_settings(files, _overrides(arguments)).scale
+    scale_name = main_settings(files, overrides(arguments)).scale
     _, scale = scale_settings(files, scale_name)
     for name in arguments.runs:
         if not known_run(files, name, scale):
@@ -151,7 +137,7 @@ def status(arguments: argparse.Namespace) -> Result:
 
 
 def _status(arguments: argparse.Namespace) -> Result:
-    plan = Plan(arguments.root, _overrides(arguments))
+    plan = Plan(arguments.root, overrides(arguments))
     value, lines = cluster_verbs.runs(plan, arguments)
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
     new = unrecorded(arguments.root, plan.scale_name)
@@ -166,7 +152,7 @@ def report(arguments: argparse.Namespace) -> Result:
     from lct.report.collect import collect
     from lct.report.render import render
 
-    plan = Plan(arguments.root, _overrides(arguments))
+    plan = Plan(arguments.root, overrides(arguments))
     which = "all" if arguments.all else "tables"
     index = plan.paths.report("index.html", which)
     collected = json.loads(canonical_json(collect(plan, arguments.root, which)))  # as tables.json holds it

@@ -9,6 +9,7 @@ failed or was killed; content is never deleted.
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -61,11 +62,24 @@ def record(root: Path, config: dict[str, Any], scale: str, in_run: bool = False,
         report = Report(scale)
         found = _judge(root, jobs, book, entries, memo, report)
         declared = {path for job in jobs for path in job.outputs}
-        update = _update(root, book, recorded, entries, found, declared, report)
+        gone = {stage.path for stage in book.stages(recorded) if stage.item["scale"] == scale} - declared
+        besides = gone & _declared_besides(root, config, gone) if gone else set()
+        update = _update(root, book, recorded, entries, found, declared | besides, report)
         if update is not None:
+            update += _gathering(root, [s for s in book.stages(recorded) if s.path in besides], update, entries, memo)
             _write(root, book, scale, recorded, update, entries, found, report)
         memo.save(found)
         return report
+
+
+def _declared_besides(root: Path, config: dict[str, Any], gone: set[str]) -> set[str]:
+    """What the graph declares with another `dataset`: none, which is the paper's tables, or one that has recorded a
+    report. A dataset whose configuration is gone declares nothing any more."""
+    declared: set[str] = set()
+    for name in [None, *sorted({found[1] for path in gone if (found := re.search("/dataset-([^/]+)/", path))})]:
+        with contextlib.suppress(ValueError):
+            declared |= {path for job in ask(root, {**config, "dataset": name}) for path in job.outputs}
+    return declared
 
 
 @dataclass(frozen=True)
@@ -233,6 +247,22 @@ def _update(
     report.recorded = sorted(one.stage.name for one in changed)
     report.dirty = sum(bool((one.entries[one.stage.path].run["git"] or {}).get("dirty")) for one in changed)
     return changed + gathering
+
+
+def _gathering(
+    root: Path, stages: list[Stage], update: list[_Found], old: dict[str, Entry], memo: "_Memo"
+) -> list[_Found]:
+    """Recorded stages of another dataset, as they are, one of whose inputs is a folder that `update` adds to."""
+    outs = {path for one in update for path in one.entries}
+    found = []
+    for stage in stages:
+        if not any(out.startswith(f"{dep}/") for dep in stage.deps for out in outs):
+            continue
+        entries = {out: old[out] for out in stage.outs if out in old and (root / out).exists()}
+        same = all(memo.digests(out, entry, entry.run)[1] == entry.sha256 for out, entry in entries.items())
+        if same and len(entries) == len(stage.outs):
+            found.append(_Found(stage, entries))
+    return found
 
 
 def _write(

@@ -8,6 +8,7 @@ localrules:
 
 
 OWN = f"dataset-{PLAN.main.dataset}/" if PLAN.main.dataset else ""
+OWN_OPTION = f"--dataset {PLAN.main.dataset}" if PLAN.main.dataset else ""
 
 for _which in ("tables", "all"):
 
@@ -36,7 +37,7 @@ for _which in ("tables", "all"):
                 {"recipe": RECIPES["tables"], **PLAN.tables_settings(_which)}
             ),
             scale=PLAN.scale_name,
-            dataset=f"--dataset {PLAN.main.dataset}" if PLAN.main.dataset else "",
+            dataset=OWN_OPTION,
             which=_which,
         shell:
             "python -m lct.cli.tables --settings-sha256 {params.sha256} --scale {params.scale} --which {params.which}"
@@ -62,5 +63,6 @@ for _which in ("tables", "all"):
             **resource_class("local"),
         params:
             recipe=RECIPES["report"],
+            dataset=OWN_OPTION,
         shell:
-            "python -m lct.cli.report --tables {input.tables:q} --files {output.files:q} 2> {log:q}"
+            "python -m lct.cli.report --tables {input.tables:q} {params.dataset} --files {output.files:q} 2> {log:q}"
