@@ -21,7 +21,7 @@ from lct.cli.messages import markdown
 
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NEEDS = ("install", "remote", "cluster")
-WITHOUT = ("cluster.md", "errors.md")  # pages whose commands need a cluster, or that have none
+WITHOUT = ("errors.md",)  # pages without commands
 PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if path.name not in WITHOUT)
 
 
@@ -41,7 +41,8 @@ def commands(path):
         assert language != "sh" or not needs or needs in NEEDS, (path.name, needs)
         if language == "sh" and not needs:
             lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
-            found += [line.replace(".venv/bin/", "") for line in lines if line]
+            lines = [line.replace(".venv/bin/", "").replace(" --watch", "") for line in lines]  # watching has no end
+            found += [line for line in lines if line]
     return found
 
 

@@ -15,6 +15,7 @@ from fake_tables import fake_tables
 from PIL import Image
 
 from lct.cli import figure1 as figure_job
+from lct.cli import figure2, figure3
 from lct.cli.job import Interrupted
 from lct.config.paths import PICTURES, manifest
 from lct.config.plan import Plan
@@ -278,7 +279,7 @@ def project(tmp_path):
 def test_every_scale_makes_the_figure_for_its_datasets():
     for scale, datasets in (("smoke", 1), ("mini", 3), ("paper", 3)):
         plan = Plan(ROOT, {"scale": scale})
-        assert len(plan.figure_files()) == datasets and set(plan.figure_files()) <= set(plan.shown("tables"))
+        assert len(plan.figure_files()) == 3 * datasets and set(plan.figure_files()) <= set(plan.shown("tables"))
         _, training = plan.figures["figure1"]
         assert training.curriculum.intervals(0, 100) == 20 and training.objective.loss == "pseudo-huber"
 
@@ -306,7 +307,8 @@ def test_a_scale_that_is_not_listed_does_not_make_the_figure(project):
     path = project / "config/figures/figure1.yaml"
     path.write_text("\n".join(line for line in path.read_text().splitlines() if "  smoke:" not in line))
     plan = Plan(project, {"scale": "smoke"})
-    assert plan.figure_files() == [] and collect(plan, project)["figures"] == []
+    assert "figure1" not in plan.figures and not any("figure1" in path for path in plan.figure_files())
+    assert [figure["id"] for figure in collect(plan, project)["figures"]][0] == "figure2"
 
 
 def test_the_report_shows_each_dataset_or_says_that_it_was_not_run(made, tmp_path):
@@ -321,7 +323,8 @@ def test_the_report_shows_each_dataset_or_says_that_it_was_not_run(made, tmp_pat
         assert "Figure 1. Outliers" in page and page.count("temporal differences: latents x") == 1
         assert f"{box['excess_kurtosis']:.2f}".replace("-", "\N{MINUS SIGN}") in page
         assert f"snakemake {missing} --config scale=mini" in page and f"snakemake {done}" not in page
-    assert out["index.html"].count("<svg") == 1 and 'id="figure-figure1-digits-' in out["index.html"]
+    assert out["index.html"].count("<svg") == 2, "figure 4 needs no job"
+    assert 'id="figure-figure1-digits-' in out["index.html"] and 'id="figure-figure4-' in out["index.html"]
     assert f"../../{done.removesuffix('json')}png" in out["report.md"]
 
 
@@ -334,3 +337,86 @@ def test_any_extent_can_be_drawn(made, extreme):
     numbers = json.loads(json.dumps(made[1]))
     numbers["boxes"][0]["drawn"] = [-extreme, extreme]
     assert box_plots(numbers, "svg") == box_plots(numbers, "svg")
+
+
+# --- figures 2 and 3 ----------------------------------------------------------------------------------------------
+@pytest.fixture
+def latents(tmp_path):
+    """Correlated latents in two clusters, with their statistics."""
+    draws = torch.Generator().manual_seed(0)
+    z = torch.randn(300, 4, 4, 4, generator=draws) + 3 * torch.randint(0, 2, (300, 1, 1, 1), generator=draws)
+    write_tensors(tmp_path / "latents.safetensors", {"latents": z})
+    write_tensors(tmp_path / "statistics.safetensors", statistics(z, Encoding()).tensors())
+    paths = {"latents": tmp_path / "latents.safetensors", "statistics": tmp_path / "statistics.safetensors"}
+    return paths | {"out": tmp_path / "f.json", "pictures": [tmp_path / f"f.{kind}" for kind in PICTURES]}
+
+
+def test_figure_2_draws_the_functions_of_training_and_their_derivatives(latents):
+    """Against closed forms, and differences of the values for the slopes."""
+    figure2.figure2(SimpleNamespace(settings={"recipe": 1, "kind": "losses"}, **latents))
+    numbers = json.loads(latents["out"].read_text())
+    c = 0.00054 * math.sqrt(64)
+    assert numbers["c"] == pytest.approx(c) and numbers["dimension"] == 64
+    e = np.array(numbers["residual"])
+    forms = {
+        "pseudo-huber": (lambda e: np.sqrt(e**2 + 1) - 1, lambda e: e / np.sqrt(e**2 + 1)),
+        "cauchy": (lambda e: np.log(1 + e**2 / 2), lambda e: 2 * e / (2 + e**2)),
+        "geman-mcclure": (lambda e: 2 * e**2 / (e**2 + 4), lambda e: 16 * e / (e**2 + 4) ** 2),
+    }  # in units of c
+    fine = np.linspace(0, 1000, 2_000_001)
+    for one in numbers["curves"]:
+        value, slope = forms[one["name"]]
+        np.testing.assert_allclose(one["value"], value(e) / value(3.0), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(one["slope"], slope(e) / slope(fine).max(), rtol=1e-4, atol=1e-9)
+        assert one["tail"] == pytest.approx(slope(10.0) / slope(fine).max(), rel=1e-4)
+    assert all(mismatch(path) is None for path in (latents["out"], *latents["pictures"]))
+
+
+def test_figure_3_measures_what_coupling_does(latents):
+    settings = {"recipe": 1, "kind": "couplings", "seed": 0, "groups": [4, 32], "images": 300, "pairs": 256}
+    figure3.figure3(SimpleNamespace(settings=settings, **latents))
+    first = latents["out"].read_bytes()
+    numbers = json.loads(first)
+    independent, small, large = numbers["couplings"]
+    assert [one["group"] for one in numbers["couplings"]] == [0, 4, 32]
+    assert independent["distance"] == pytest.approx(1 + 0.25, rel=0.1)  # |x - n|^2 / d of spreads 0.5 and 1
+    assert abs(independent["cosine"]) < 0.1 < large["cosine"]
+    assert large["distance"] < small["distance"] < independent["distance"]
+    assert large["variance"] < independent["variance"]
+    assert all(sum(shares) == pytest.approx(1) for shares in numbers["histograms"]["shares"].values())
+    figure3.figure3(SimpleNamespace(settings=settings, **latents))
+    assert latents["out"].read_bytes() == first
+    assert all(path.stat().st_size > 1000 and mismatch(path) is None for path in latents["pictures"])
+
+
+def test_the_variance_near_a_noisy_sample_is_what_a_gaussian_has():
+    """x ~ N(0, 1/4) in one dimension and independent noise: Var(x | x + sigma n) = 1 / (4 + 1 / sigma^2) = 0.2."""
+    draws = torch.Generator().manual_seed(0)
+    x = 0.5 * torch.randn(4000, 1, 1, 1, generator=draws)
+    found, _ = figure3.measure(x, torch.randn(4000, 1, 1, 1, generator=draws))
+    assert found["variance"] == pytest.approx(0.2, rel=0.08) and abs(found["cosine"]) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("kind: couplings", "kind: losses", "groups: expected sizes from 2 on, of `couplings` alone"),
+        ("groups: [16, 128, 512]", "groups: [1]", "groups: expected sizes"),
+        ("kind: couplings", "kind: coupling", "kind: expected one of"),
+    ],
+)
+def test_wrong_kinds_are_refused_in_one_line(project, old, new, message):
+    path = project / "config/figures/figure3.yaml"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=message) as error:
+        Plan(project, {"scale": "mini"})
+    assert "\n" not in str(error.value)
+
+
+def test_figures_of_the_paper_are_left_out_of_a_report_on_an_own_dataset(project):
+    (project / "config/datasets/mine.yaml").write_text(
+        "title: mine\nsource: {kind: digits}\nresolution: 16\ntrain: 100\nheldout: 50\n"
+    )
+    plan = Plan(project, {"scale": "mini", "dataset": "mine"})
+    assert set(plan.figures) == {"figure1", "figure2", "figure3"} and plan.pictures() == []
+    assert list(Plan(project, {"scale": "mini"}).figures) == [f"figure{i}" for i in range(1, 12)]

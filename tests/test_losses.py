@@ -316,3 +316,17 @@ def test_bad_input_is_refused_in_one_line(make, says):
 def test_batches_that_can_be_coupled(batch_size):
     assert Transport(kind="exact", group=128).check_batch(batch_size) is None, "no complaint"
     assert Transport(kind="none").check_batch(1) is None
+
+
+def test_the_flow_weight_makes_the_error_of_x_that_of_the_velocity():
+    """Flow matching written out: y = (1 - tau) x + tau n, velocity n - x; any answer for x implies one for it."""
+    draws = np.random.default_rng(0)
+    x, n, answer = draws.normal(size=(3, 5, 8))
+    for tau in (0.05, 0.5, 0.95):
+        y, sigma = (1 - tau) * x + tau * n, tau / (1 - tau)
+        np.testing.assert_allclose(y, (1 - tau) * (x + sigma * n), rtol=1e-12)
+        implied = (y - (1 - tau) * answer) / tau - answer  # n from y and the answer, minus the answer
+        expected = ((implied - (n - x)) ** 2).mean(1)
+        t = torch.full((5,), sigma, dtype=torch.float64)
+        found = weight("flow", t, None, 0.5).numpy() * ((answer - x) ** 2).mean(1)
+        np.testing.assert_allclose(found, expected, rtol=1e-10)

@@ -219,3 +219,16 @@ def test_settings_do_not_import_torch():
     modules = "lct.schedules, lct.losses.settings, lct.networks.settings, lct.networks.layout"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_flow_law_draws_the_time_of_a_straight_path_uniformly():
+    sigmas = NoiseGrid().sigmas(1000)
+    law = IndexDistribution(kind="flow")
+    p = law.probabilities(sigmas)
+    assert p.shape == (999,) and p.sum() == pytest.approx(1) and (p > 0).all()
+    assert law.probabilities(sigmas, include_last=True)[-1] == 0
+    tau = sigmas[:-1] / (1 + sigmas[:-1])
+    low, high = sigmas[-1] / (1 + sigmas[-1]), sigmas[0] / (1 + sigmas[0])
+    for quarter in (0.25, 0.5, 0.75):  # the share of mass below each time is that time's place between the ends
+        time = low + quarter * (high - low)
+        assert p[tau <= time].sum() == pytest.approx(quarter, abs=0.01)

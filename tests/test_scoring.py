@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 from scipy import linalg
 from torch.nn import functional as F
 
-from lct.cli import reference, score
+from lct.cli import neighbours, reference, score
 from lct.config.schema import plain
 from lct.data.imageset import write_imageset
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
+from lct.files.records import mismatch
 from lct.metrics.settings import PretrainedExtractor, Protocol, TrainedExtractor
 
 NETWORKS = {
@@ -401,3 +402,47 @@ def test_the_datasets_own_extractor_needs_no_download(place, tmp_path):
     assert found["protocol"]["distance"]["task"].startswith("rotations") and 0.25 <= found["values"]["confidence"] <= 1
     assert len(load_file("own/ref/fd-train.safetensors")["recall.features"]) == 120
     assert len(list((place.folder / "work/reference").glob("*.safetensors"))) == 2  # training images, reconstructions
+
+
+# --- nearest training images --------------------------------------------------------------------------------------
+def test_nearest_training_images_are_those_of_the_features_of_recall_and_a_copy_is_found(place):
+    place.reference()
+    generated = pictures(10, 5)
+    generated[2] = place.sets["train"][77]
+    place.sample("a", generated)
+    settings = place.settings | {"protocols": plain((AUTHORS,)), "extractors": [plain(NETWORKS["second"])]}
+    settings |= {"recipe": 1, "shown": 4, "nearest": 3}
+    words = ["x", "--settings", json.dumps(settings), "--device", "cpu", "--samples", "run/s0/w/a/d0.manifest.json"]
+    words += ["--train", "train.manifest.json", "--reference", "out/ref/authors.safetensors"]
+    words += ["--extractor", "resources/second/download.json", "--numbers", "near.json", "--pictures", "near.png"]
+    place.monkeypatch.setattr(sys, "argv", words)
+    assert neighbours.main() == 0, place.capsys.readouterr().out
+    found = place.values("near.json")
+    real = features_by_hand(through_jpeg(place.sets["train"], place.folder), "second").half().double().numpy()[:50]
+    made = features_by_hand(through_jpeg(generated, place.folder), "second").half().double().numpy()[:4]
+    distances = np.sqrt(((made[:, None] - real[None]) ** 2).sum(2))
+    among = np.sort(np.sqrt(((real[:, None] - real[None]) ** 2).sum(2)), axis=1)[:, AUTHORS.k]  # zero is itself
+    assert found["reference"] == 50 and found["extractor"] == "second" and len(found["images"]) == 4
+    for i, one in enumerate(found["images"]):
+        order = np.argsort(distances[i], kind="stable")[:3]
+        for near, index in zip(one["neighbours"], order, strict=True):
+            assert near["distance"] == pytest.approx(distances[i][near["image"]], rel=1e-3, abs=1e-6)
+            assert near["distance"] == pytest.approx(distances[i][index], rel=1e-3, abs=1e-6)
+            assert near["radius"] == pytest.approx(among[near["image"]], rel=2e-2)
+            assert near["same pixels"] == np.array_equal(generated[i], place.sets["train"][near["image"]])
+    with Image.open(place.folder / "near.png") as picture:
+        assert picture.size == (4 * (48 + 1) + 1, 4 * (48 + 1) + 1)
+    assert mismatch(place.folder / "near.json") is None and mismatch(place.folder / "near.png") is None
+
+
+def test_a_copy_of_a_training_image_is_at_distance_zero_with_the_same_pixels(place):
+    place.reference()
+    place.sample("a", place.sets["train"][[7, 30]])
+    settings = place.settings | {"protocols": plain((AUTHORS,)), "extractors": [plain(NETWORKS["second"])]}
+    words = ["x", "--settings", json.dumps(settings | {"shown": 8, "nearest": 1}), "--device", "cpu"]
+    words += ["--samples", "run/s0/w/a/d0.manifest.json", "--train", "train.manifest.json", "--pictures", "near.png"]
+    words += ["--reference", "out/ref/authors.safetensors", "--extractor", "resources/second/download.json"]
+    place.monkeypatch.setattr(sys, "argv", [*words, "--numbers", "near.json"])
+    assert neighbours.main() == 0
+    near = [one["neighbours"][0] for one in place.values("near.json")["images"]]
+    assert [(one["image"], one["distance"], one["same pixels"]) for one in near] == [(7, 0.0, True), (30, 0.0, True)]

@@ -84,7 +84,9 @@ def couplings(numbers: dict[str, Any]) -> Draw:
     def draw() -> Figure:
         figure, (left, right) = _panels(2)
         edges = numbers["histograms"]["edges"]
-        for i, (group, shares) in enumerate(numbers["histograms"]["shares"].items()):
+        for i, (group, shares) in enumerate(
+            sorted(numbers["histograms"]["shares"].items(), key=lambda one: int(one[0]))
+        ):
             colour, dashes = STYLES[i % len(STYLES)]
             label = "independent pairs" if group == "0" else f"coupled in groups of {group}"
             left.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.7, label=label)
