@@ -2,7 +2,7 @@
 draws and device, taking turns in one process. The baseline is benchmarks/contest/authors.py. Part of `make bench`.
 
 Prints one table and writes it as JSON (default: work/bench/speed.json, which `lct plan` reads): medians of the repeats,
-ratio baseline / ours with its range, the stages of a step, the share of a step outside the network, peak memory, and
+ratios baseline / ours with their range, the stages of a step, the share of a step outside the network, peak memory, and
 for every switch its gain and what it does to the loss of the first steps from the same seed. Ratios are of wall time,
 and of the CPU time of the process beside it: on a machine that does other things the latter is the one to look at.
 

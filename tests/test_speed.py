@@ -418,10 +418,10 @@ def test_rows_compare_turn_by_turn():
             turns.wall[name].append(seconds)
             turns.cpu[name].append(2 * seconds)
     row = turns.row("training", "x", "ours", "other", per=10)
-    assert (row.ratio, row.low, row.high, row.cpu_ratio) == pytest.approx((2, 1, 3, 2))
-    assert (row.ours_ms, row.other_ms) == pytest.approx((20, 40))
+    assert row.wall == row.cpu == pytest.approx((2, 3, 1))
+    assert (row.ours_ms, row.other_ms) == pytest.approx((40, 80)), "a CPU's own time"
     text = show([row, Row("training", "y", note="not measured: no GPU")])
-    assert "1.00 to 3.00" in text and text.splitlines()[2].endswith("not measured: no GPU")
+    assert "2.00  1.00-3.00" in text and text.splitlines()[2].endswith("not measured: no GPU")
     assert len({line.index("x") for line in text.splitlines() if " x " in line}) == 1
 
 

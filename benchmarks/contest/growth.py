@@ -3,7 +3,6 @@
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 
 from contest import authors
 from contest.training import Size, one_step, sizes
-from contest.turns import synchronise
+from contest.turns import clock
 from lct.metrics import distances
 from lct.training.settings import Training
 from lct.training.trainer import Trainer
@@ -56,12 +55,10 @@ def growth(device: torch.device, repeats: int) -> dict[str, list[list[float]]]:
             trainer.step(step, False)
         taken = []
         for turn in range(repeats):
-            synchronise(device)
-            started = time.perf_counter()
+            started = clock(device)
             for step in range(2 + 3 * turn, 5 + 3 * turn):
                 trainer.step(step, False)
-            synchronise(device)
-            taken.append((time.perf_counter() - started) / 3)
+            taken.append((clock(device) - started) / 3)
         return statistics.median(taken)
 
     def of_batch(batch: int) -> Training:
@@ -77,11 +74,11 @@ def growth(device: torch.device, repeats: int) -> dict[str, list[list[float]]]:
     points = []
     for count in (1000, 2000, 4000, 8000, 16000):
         real, generated = (torch.randn(count, 64, generator=draws, dtype=torch.float64) for _ in range(2))
-        started = time.perf_counter()
+        started = clock(device)
         distances.precision_recall(generated=generated.to(device), real=real.to(device))
-        recall = time.perf_counter() - started
-        started = time.perf_counter()
+        recall = clock(device) - started
+        started = clock(device)
         distances.frechet(distances.statistics(generated), distances.statistics(real))
-        points.append([count, recall, time.perf_counter() - started])
+        points.append([count, recall, clock(device) - started])
     found["images, s for recall, s for FD (64 features)"] = points
     return found

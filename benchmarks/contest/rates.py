@@ -3,7 +3,6 @@
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from contest.training import Size, one_step
-from contest.turns import synchronise
+from contest.turns import clock
 from lct.data import autoencoder as vae
 from lct.data import imageset
 from lct.data.settings import Encoding, TrainedAutoencoder
@@ -42,11 +41,9 @@ def rate(
     """Units of `work` a second: `do` does `amount` of them; its first call warms up."""
     taken = []
     for _ in range(repeats + 1):
-        synchronise(device)
-        begun = time.perf_counter()
+        begun = clock(device)
         do()
-        synchronise(device)
-        taken.append(time.perf_counter() - begun)
+        taken.append(clock(device) - begun)
     return {"work": work, "per_second": amount / statistics.median(taken[1:]), "unit": unit} | more
 
 

@@ -79,7 +79,7 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
     moved = distances.frechet(distances.statistics(next(iter(lower.values())).features), known[0])
     rows.append(Row("scoring", "  features by bfloat16 products", note=f"FD {moved:.6g} instead of {mine['fd']:.6g}"))
     rows += [frechet_row(dimension, repeats) for dimension in (64, 512)]
-    seconds = statistics.median(turns.wall["ours"])
+    seconds = statistics.median((turns.wall if device.type == "cuda" else turns.cpu)["ours"])
     rate = {"work": "score", "per_second": count / seconds, "unit": "images", "side": SIDE, "kind": "trained"}
     return rows, rate | {"what": f"{settings.id}, {count} images against as many known ones"}
 

@@ -20,12 +20,10 @@ class Row:
 
     part: str  # training, sampling, scoring
     name: str  # what is compared
-    ours_ms: float | None = None  # median wall time of a step, or of an image
+    ours_ms: float | None = None  # median time of a step, or of an image: of a CPU its own time, of a GPU wall time
     other_ms: float | None = None  # the same of what it is compared with
-    ratio: float | None = None  # median of other / ours, turn by turn
-    low: float | None = None  # smallest and largest of these
-    high: float | None = None
-    cpu_ratio: float | None = None  # the same by CPU time
+    wall: tuple[float, ...] = ()  # other / ours, turn by turn, by wall time
+    cpu: tuple[float, ...] = ()  # the same by CPU time
     peak_mb: float | None = None
     note: str = ""
 
@@ -33,9 +31,12 @@ class Row:
         def number(value: float | None, digits: int) -> str:
             return "" if value is None else f"{value:.{digits}f}"
 
-        spread = "" if self.low is None else f"{self.low:.2f} to {self.high:.2f}"
-        values = (number(self.ours_ms, 2), number(self.other_ms, 2), number(self.ratio, 2), spread)
-        return [self.part, self.name, *values, number(self.cpu_ratio, 2), number(self.peak_mb, 0), self.note]
+        ratios: list[str] = []
+        for found in (self.wall, self.cpu):
+            middle = statistics.median(found) if found else None
+            ratios += [number(middle, 2), f"{min(found):.2f}-{max(found):.2f}" if found else ""]
+        values = (number(self.ours_ms, 2), number(self.other_ms, 2), *ratios)
+        return [self.part, self.name, *values, number(self.peak_mb, 0), self.note]
 
 
 @dataclass
@@ -61,12 +62,19 @@ class Turns:
 
     def row(self, part: str, title: str, ours: str, other: str, per: int, **more: Any) -> Row:
         """`other` against `ours`, in milliseconds of one of `per` steps or images."""
-        ratios = [b / a for a, b in zip(self.wall[ours], self.wall[other], strict=True)]
-        cpu = [b / a for a, b in zip(self.cpu[ours], self.cpu[other], strict=True)]
-        times = (1e3 * statistics.median(self.wall[name]) / per for name in (ours, other))
-        return Row(
-            part, title, *times, statistics.median(ratios), min(ratios), max(ratios), statistics.median(cpu), **more
+        clock = self.wall if torch.cuda.is_available() else self.cpu
+        times = (1e3 * statistics.median(clock[name]) / per for name in (ours, other))
+        wall, cpu = (
+            tuple(b / a for a, b in zip(kept[ours], kept[other], strict=True)) for kept in (self.wall, self.cpu)
         )
+        return Row(part, title, *times, wall, cpu, **more)
+
+
+def clock(device: torch.device) -> float:
+    """Seconds that mean something also while the machine does other things: a CPU's own, or a GPU's by wall time, when
+    it has finished."""
+    synchronise(device)
+    return time.perf_counter() if device.type == "cuda" else _cpu_seconds()
 
 
 def _cpu_seconds() -> float:
@@ -86,11 +94,9 @@ def timed(owner: Any, name: str, label: str, spent: dict[str, float], device: to
     called, own = getattr(owner, name), name in vars(owner)
 
     def timing(*arguments: Any, **options: Any) -> Any:
-        synchronise(device)
-        started = time.perf_counter()
+        started = clock(device)
         found = called(*arguments, **options)
-        synchronise(device)
-        spent[label] += time.perf_counter() - started
+        spent[label] += clock(device) - started
         return found
 
     object.__setattr__(owner, name, timing) if not isinstance(owner, type) else setattr(owner, name, timing)
@@ -104,7 +110,7 @@ def timed(owner: Any, name: str, label: str, spent: dict[str, float], device: to
 
 
 def show(rows: list[Row]) -> str:
-    titles = ["part", "what", "ours ms", "other ms", "ratio", "range", "by CPU", "MB", ""]
+    titles = ["part", "what", "ours ms", "other ms", "wall", "range", "CPU", "range", "MB", ""]
     lines = [titles, *(row.cells() for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
     left = (0, 1, len(titles) - 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from lct.cli.options import plan_arguments
 from lct.cluster.doctor import examine
 from lct.cluster.status import STATES, statuses
 from lct.config.plan import Plan
@@ -16,8 +17,7 @@ Result = tuple[int, Any, str]
 
 
 def status_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
-    parser.add_argument("--dataset", help="a dataset of your own, as in `snakemake --config dataset=NAME`")
+    plan_arguments(parser)
     parser.add_argument("--watch", action="store_true", help="show it again every few seconds, until all is computed")
     parser.add_argument(
         "--hung-after", type=float, default=10.0, metavar="MINUTES", help="silence that counts as hung (default: 10)"

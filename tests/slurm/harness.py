@@ -162,6 +162,18 @@ def slurm(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
+def resume(node: str) -> None:
+    """Put a node back to work; SLURM refuses while it is still cleaning up, and may have done it by itself."""
+
+    def works() -> bool:
+        words = ("scontrol", "update", f"nodename={node}", "state=resume")
+        subprocess.run(words, capture_output=True, check=False)
+        state = slurm("sinfo", "--noheader", f"--nodes={node}", "--format=%T").split()
+        return not any(word.startswith(("d", "inval")) for word in state)  # down, drained, draining
+
+    until(f"{node} back at work", works, every=1.0)
+
+
 def jobs(folder: Path, states: str = "all") -> list[tuple[str, str]]:
     """(id, state) of the jobs submitted from a project, as squeue still knows them."""
     lines = slurm("squeue", "--noheader", f"--states={states}", "--format=%A %T %Z").splitlines()

@@ -30,6 +30,7 @@ from harness import (
     job,
     jobs,
     project,
+    resume,
     saved,
     signalled,
     slurm,
@@ -127,12 +128,12 @@ def node_lost(folder: Path, undisturbed: Path) -> Outcome:
     slurm("scontrol", "update", "nodename=node4", "state=drain", "reason=test")
     controller = Controller(folder, TARGET, *on("--nodelist=node4 --signal=USR1@300"))
     job(folder, controller, "PENDING")
-    slurm("scontrol", "update", "nodename=node4", "state=resume")
+    resume("node4")
     step, stopped = frozen(folder, controller)
     slurm("scontrol", "update", "nodename=node4", "state=down", "reason=test")
     until("the node's job to leave it", lambda: "RUNNING" not in [s for _, s in jobs(folder)], controller)
     thaw(stopped)
-    slurm("scontrol", "update", "nodename=node4", "state=resume")
+    resume("node4")
     assert controller.finish() == 0, controller.text()[-3000:]
     happened = f"node drained: the job waited; node down at step {step}: requeued; {told(folder)}"
     return Outcome(
