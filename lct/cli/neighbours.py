@@ -14,7 +14,7 @@ from lct.cli.scoring import Reference, Scorer
 from lct.data import imageset
 from lct.files.atomic import atomic, write_json
 from lct.files.records import Job
-from lct.metrics.features import extract
+from lct.metrics.features import whole
 
 SIDE = 48  # about as many pixels is an image of the picture wide at least
 
@@ -32,9 +32,13 @@ def main() -> int:
 
 
 def neighbours(arguments) -> str:
-    settings = arguments.settings
     device = job.device(arguments.device, threads=1)
-    scorer = Scorer(settings, [arguments.extractor], device)
+    with Scorer(arguments.settings, [arguments.extractor], device) as scorer:
+        return _neighbours(arguments, scorer)
+
+
+def _neighbours(arguments, scorer: Scorer) -> str:
+    settings = arguments.settings
     protocol, reference = scorer.protocols[0], Reference.read(arguments.reference)
     view = scorer.view(protocol, "recall", protocol.jpeg_quality)
     count = next(side.count for side in reference.sides if side.name == "train")  # the first images of the reference
@@ -44,11 +48,11 @@ def neighbours(arguments) -> str:
     with imageset.open_checked(arguments.train, deep=True) as train:
         for samples, numbers, picture in zip(arguments.samples, arguments.numbers, arguments.pictures, strict=True):
             used = inputs | {"samples": samples, "train": arguments.train}
-            record = Job("neighbours", settings, inputs=used, device=device.type)
+            record = Job("neighbours", settings, inputs=used, device=scorer.device.type)
             with imageset.open_checked(samples, deep=True) as images:
                 shown = min(settings["shown"], len(images))
-                made = extract(scorer.of([view]), images, scorer.batch, limit=shown)[view].features
                 pixels = images.array(0, shown)
+            made = whole(scorer.walk([view], samples, shown, f"neighbours {samples}"))[view].features
             found = nearest(scorer.comparable(protocol, made), scorer.comparable(protocol, real), settings["nearest"])
             near = [[train[int(i)] for i in row] for row in found[1]]
             entries = [
