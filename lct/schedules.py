@@ -104,9 +104,12 @@ class IndexDistribution:
 
     lognormal: P(i) ~ erf((ln sigma_i - mu) / (sqrt2 s)) - erf((ln sigma_{i+1} - mu) / (sqrt2 s)), i = 0..N-2  (iCT)
     uniform:   the same for every index  (CM, LDM-8)
+    flow:      P(i) ~ tau_i - tau_{i+1} with tau = sigma / (1 + sigma), i = 0..N-2: uniform in the time tau of the
+               straight path (1 - tau) x + tau n, which is x + sigma n divided by 1 + sigma  (flow matching)
     """
 
-    kind: Literal["lognormal", "uniform"] = "lognormal"  # iCT's lognormal noise levels, or every index alike
+    kind: Literal["lognormal", "uniform", "flow"] = "lognormal"  # iCT's lognormal noise levels, every index alike, or
+    # every time of a straight path alike
     p_mean: float = -1.1  # mean of ln sigma, lognormal only (iCT)
     p_std: float = 2.0  # standard deviation of ln sigma, lognormal only (iCT)
 
@@ -123,6 +126,9 @@ class IndexDistribution:
         if self.kind == "uniform":
             count = len(sigmas) - (not include_last)
             return np.full(count, 1.0 / count)
+        if self.kind == "flow":
+            mass = -np.diff(np.asarray(sigmas, dtype=np.float64) / (1 + np.asarray(sigmas, dtype=np.float64)))
+            return np.append(mass / mass.sum(), [0.0] * include_last)
         z = (np.log(np.asarray(sigmas, dtype=np.float64)) - self.p_mean) / (math.sqrt(2.0) * self.p_std)
         mass = -np.diff([math.erf(value) for value in z])
         if not mass.sum() > 0:

@@ -109,7 +109,7 @@ def test_the_graph_is_judged_as_snakemake_itself_does(project):
     theirs = {row[0]: row[-1] != "no update" for row in rows if not row[0].endswith((".settings.json", ".run.json"))}
     ours = {path: job.due for job in ask(project, {}) for path in job.outputs}
     assert ours == theirs
-    assert sum(ours.values()) == 2 + 3 + 2 + 1 + 5  # weights, samples, score, tables, report
+    assert sum(ours.values()) == 2 + 3 + 2 + 1 + 7  # weights, samples, score, tables, report
     reasons = {job.rule: job.reasons for job in ask(project, {})}
     assert reasons["train_run-1"] == ("its settings changed",)
     assert reasons["train_run-0"] == ()
@@ -145,7 +145,8 @@ def test_every_kind_is_a_template_and_the_stages_are_those_that_dvc_sees(recorde
     }
     assert found == {stage.name: (set(stage.outs), set(stage.deps)) for stage in stages}
     assert {stage.kind for stage in stages} == set(KINDS) - {
-        *("given", "figures", "fetched_references", "fetched_floors", "fetched_features", "fetched_metrics")
+        *("given", "figures", "fetched_references", "fetched_floors", "fetched_features", "fetched_metrics"),
+        *("drawings", "neighbours", "pages", "pictures"),
     }
     assert len(found) == 9 + 4 + 2 * 5
 
@@ -201,6 +202,8 @@ def test_recording_plans_nothing_pleases_dvc_and_is_not_done_twice(project):
     assert due(project) == []
     assert "up to date" in dvc.run(project, "status")
     assert (project / WEIGHTS).is_symlink() and not settings_path(project / WEIGHTS).is_symlink()
+    page = project / "reports/toy/index.html"
+    assert page.is_file() and not page.is_symlink(), "a browser shows what a link points to by that one's name: as text"
     before = state(project)
     again = record.record(project, {}, "toy")
     assert (again.recorded, again.kept) == ([], 23) and state(project) == before
@@ -376,7 +379,7 @@ def test_a_merge_conflict_or_damage_in_the_recorded_state_is_named_and_left_alon
     text = (book / name).read_text()
     middle = len(text) // 2
     conflict = text[:middle] + "\n<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other\n" + text[middle:]
-    (book / name).write_text(conflict if damage == "conflict" else text[: middle - 3] + "{[")
+    (book / name).write_text(conflict if damage == "conflict" else text[: middle - 3] + "\n{[")
     before = state(book)
     with pytest.raises(ValueError, match=Path(name).name) as error:
         record.record(book, {}, "toy")
@@ -409,7 +412,7 @@ def test_two_recordings_at_once_give_one_state(project):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     running = [subprocess.Popen([sys.executable, "-c", program], cwd=project, env=environment) for _ in range(2)]
     assert [one.wait(timeout=120) for one in running] == [0, 0]
-    assert len(archive.read(project, "toy")) == 49 and "up to date" in dvc.run(project, "status")
+    assert len(archive.read(project, "toy")) == 51 and "up to date" in dvc.run(project, "status")
 
 
 KILLED = """
@@ -433,7 +436,7 @@ def test_a_recording_killed_anywhere_is_undone_by_the_next(book, what):
     assert fake.snakemake(book).returncode == 0
     done = python(book, KILLED.format(what=what))
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert len(archive.read(book, "toy")) == 49, "readable at any time"
+    assert len(archive.read(book, "toy")) == 51, "readable at any time"
     dvc.lock(book), read_recorded(book)
     report = record.record(book, {}, "toy")
     assert report.left_out == {} and len(report.recorded) == 7
@@ -509,7 +512,7 @@ def test_a_clone_is_restored_plans_nothing_and_still_sees_a_changed_setting(reco
     clone = clone_of(recorded, tmp_path / "clone")
     assert len(due(clone)) == 17
     report = restore.restore(clone, "toy")
-    assert (report.restored, report.linked, report.absent, report.differing) == (49, 49, [], [])
+    assert (report.restored, report.linked, report.absent, report.differing) == (51, 51, [], [])
     assert due(clone) == [] and "up to date" in dvc.run(clone, "status")
     for path, entry in archive.read(clone, "toy").items():
         assert (clone / path).lstat().st_mtime == (clone / path).stat().st_mtime == pytest.approx(entry.ended[0])
@@ -543,7 +546,7 @@ def test_a_moved_project_is_set_right(book, tmp_path):
     with pytest.raises(ValueError, match="the project was moved.*`lct restore` sets links right"):
         guard.check_links(moved, "toy")
     report = restore.restore(moved, "toy")
-    assert report.linked == 49 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
+    assert report.linked == 51 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
     guard.check_links(moved, "toy")
 
 
@@ -682,4 +685,4 @@ def test_unrecorded_outputs_are_counted_without_asking_snakemake(book, project):
     assert record.unrecorded(book, "toy") == []
     fake.write_outputs(book, fake.jobs_in(book)["tables"] | {"settings": {"recipe": 2}})
     assert record.unrecorded(book, "toy") == [TABLES]
-    assert len(record.unrecorded(project, "toy")) == 34
+    assert len(record.unrecorded(project, "toy")) == 36

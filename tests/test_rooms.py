@@ -34,6 +34,7 @@ ALLOWED = {  # room -> rooms (or modules) it may import from lct; a room may alw
     "sampling": {"schedules", "losses", "networks", "data", "config", "files"},
     "metrics": {"data"},
     "report": {"config", "files"},
+    "export": {"schedules", "networks", "data", "sampling", "config", "files"},
     "cli": {"*"},
 }
 

@@ -1,7 +1,8 @@
 """lct: the verbs beside `snakemake`.
 
 Each verb takes --json for programs, and ends with exit code 0 (done), 1 (something is
-wrong: one line says what) or 2 (wrong arguments).
+wrong: one line says what) or 2 (wrong arguments). Colours are for terminals; NO_COLOR=1
+switches them off. docs/troubleshooting.md explains errors.
 """
 
 import argparse
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import audit_verbs, cluster_verbs, lineage_verbs, plan_verb, verbs
+from lct.cli import audit_verbs, cluster_verbs, export_verbs, lineage_verbs, plan_verb, verbs
+from lct.cli.colour import fault, paint
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,22 @@ VERBS = {
     "why": Verb(
         "why a cell would run again", lineage_verbs.why_verb, lineage_verbs.why_arguments, "lct why table1.a.lct-1.fd"
     ),
+    "export": Verb(
+        "results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself",
+        export_verbs.export,
+        export_verbs.export_arguments,
+        "lct export table1.a.lct-1 --to diffusers",
+    ),
+    "completion": Verb(
+        "print the script by which a shell completes `lct`",
+        export_verbs.completion,
+        export_verbs.completion_arguments,
+        'eval "$(lct completion bash)"',
+    ),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
+    "errors": Verb(
+        "print every error message of the project, as in docs/errors.md", verbs.errors, verbs.no_arguments, "lct errors"
+    ),
     "environment": Verb(
         "print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"
     ),
@@ -124,10 +141,12 @@ def main(words: list[str] | None = None) -> int:
     try:
         code, value, text = VERBS[arguments.verb].run(arguments)
     except (ValueError, OSError) as error:
-        print(f"lct {arguments.verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        said = f"lct {arguments.verb}: {' '.join(str(error).split())}"
+        print(json.dumps({"error": said}) if arguments.json else fault(said, sys.stderr), file=sys.stderr)
         return 1
     try:
-        print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) if arguments.json else text, flush=True)
+        told = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) if arguments.json else None
+        print(paint(text, sys.stdout) if told is None else told, flush=True)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code

@@ -1,41 +1,56 @@
-"""report: HTML, Markdown, LaTeX and CSV from tables.json, and the page that traces every number of it."""
+"""report: every page, table and drawn figure from tables.json, and the page that traces every number of it."""
 
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from lct.cli import job
 from lct.cli.audit_verbs import page
+from lct.cli.export_verbs import tensorboard
 from lct.cluster.costs import costs
 from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
-from lct.files.atomic import write_text
+from lct.files.atomic import write_bytes, write_text
 from lct.files.records import Job
 from lct.report.check import read
-from lct.report.render import render
+from lct.report.files import KNOWN
+from lct.report.known import FOLDER
+from lct.report.render import pictures, render
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=Path, required=True, help="tables.json to render")
-    parser.add_argument("--files", type=Path, nargs="+", required=True, help="files to write")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--dataset", help="the tables are those of a dataset of its own")
     arguments = parser.parse_args()
     return job.run(lambda: report(arguments))
 
 
 def report(arguments) -> str:
-    record = Job("report", {"recipe": RECIPES["report"]}, inputs={"tables": arguments.tables})
-    up = os.path.relpath(Path.cwd(), arguments.files[0].parent)
+    inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in KNOWN}
+    record = Job("report", {"recipe": RECIPES["report"]}, inputs=inputs)
     tables = read(arguments.tables)
     plan = Plan(Path.cwd(), {"scale": tables["scale"], "dataset": arguments.dataset})
-    spent = costs(plan, Path.cwd(), [run for run in tables["runs"] if run in plan.runs])
-    contents = render(tables, Path.cwd(), up, spent)
-    contents["audit.html"] = page(plan, Path.cwd(), tables)
-    for path in arguments.files:
-        write_text(path, contents[path.name])
-    record.record(arguments.files)
-    return f"report {arguments.files[0]}: open it in a browser"
+    index = write(tables, Path.cwd(), arguments.out, plan, record)
+    return f"report {index}: open it in a browser"
+
+
+def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job | None = None) -> Path:
+    """Everything of a report into the folder `out`, with records if `record` is given; returns its first page."""
+    spent = costs(plan, root, [run for run in tables["runs"] if run in plan.runs])
+    contents = render(tables, root, os.path.relpath(root, out), spent, facts=root)
+    contents["audit.html"] = page(plan, root, tables)
+    for name, content in contents.items():
+        write_text(out / name, content)
+    drawn = pictures(tables, root)
+    for name, content in drawn.items():
+        write_bytes(out / name, content)
+    tensorboard(plan, root, root / plan.paths.log("tensorboard"), "all")  # no output of the graph: logs for people
+    if record is not None:
+        record.record([out / name for name in (*contents, *drawn)])
+    return out / "index.html"
 
 
 if __name__ == "__main__":

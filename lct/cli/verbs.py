@@ -2,14 +2,12 @@
 
 import argparse
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from lct.cli import cluster_verbs
 from lct.cli.options import overrides, plan_arguments, scale_argument
-from lct.cluster.costs import costs
 from lct.config.devices import Device
 from lct.config.figures import Figure
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec, Weights
@@ -25,12 +23,13 @@ from lct.config.resolve import (
     scale_settings,
 )
 from lct.config.schema import schema
-from lct.files.atomic import write_json, write_text
+from lct.files.atomic import write_json
 from lct.files.hashing import canonical_json
 from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
 from lct.metrics.settings import PretrainedExtractor
 from lct.networks.layout import parameters
+from lct.report.settings import Known
 
 Result = tuple[int, Any, str]
 SCHEMAS = {
@@ -45,6 +44,7 @@ SCHEMAS = {
     "weights": Weights,
     "figure": Figure,
     "device": Device,
+    "known": Known,
 }
 
 
@@ -60,6 +60,7 @@ def show_arguments(parser: argparse.ArgumentParser) -> None:
 def report_arguments(parser: argparse.ArgumentParser) -> None:
     plan_arguments(parser)
     parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="a tables.json to render instead of what exists")
 
 
 def show(arguments: argparse.Namespace) -> Result:
@@ -148,19 +149,18 @@ def _status(arguments: argparse.Namespace) -> Result:
 
 def report(arguments: argparse.Namespace) -> Result:
     """Collect and render without the graph; cells that do not exist yet appear as not run."""
-    from lct.cli.audit_verbs import page
+    from lct.cli.report import write
+    from lct.report.check import read
     from lct.report.collect import collect
-    from lct.report.render import render
 
     plan = Plan(arguments.root, overrides(arguments))
     which = "all" if arguments.all else "tables"
     index = plan.paths.report("index.html", which)
-    collected = json.loads(canonical_json(collect(plan, arguments.root, which)))  # as tables.json holds it
-    spent = costs(plan, arguments.root, [run for run in collected["runs"] if run in plan.runs])
-    contents = render(collected, arguments.root, os.path.relpath(".", Path(index).parent), spent)
-    contents["audit.html"] = page(plan, arguments.root, collected)
-    for name, content in contents.items():
-        write_text(arguments.root / plan.paths.report(name, which), content)
+    if arguments.tables is not None:
+        collected = read(arguments.tables)
+    else:
+        collected = json.loads(canonical_json(collect(plan, arguments.root, which)))  # as tables.json holds it
+    write(collected, arguments.root, arguments.root / plan.paths.report("", which), plan)
     return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {index}"
 
 
@@ -173,6 +173,14 @@ def schemas(arguments: argparse.Namespace) -> Result:
         write_json(path, schema(cls))
         written.append(str(path.relative_to(arguments.root)))
     return 0, written, "\n".join(written)
+
+
+def errors(arguments: argparse.Namespace) -> Result:
+    """docs/errors.md: what every error of the project says."""
+    from lct.cli.messages import markdown, messages
+
+    package = Path(__file__).parents[1]
+    return 0, messages(package), markdown(package).rstrip("\n")
 
 
 def environment(arguments: argparse.Namespace) -> Result:

@@ -1,9 +1,11 @@
 """What config/figures/*.yaml may hold: figures of values and of temporal differences. Torch-free."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from lct.training.settings import Training
+
+MEASURED = ("box-plots", "losses", "couplings")  # kinds made by jobs of their own, for each dataset
 
 
 def _require(condition: bool, where: str, expected: str, found: object) -> None:
@@ -15,9 +17,10 @@ def _require(condition: bool, where: str, expected: str, found: object) -> None:
 class FigureScale:
     """What a figure costs at one scale."""
 
-    images: int  # training images looked at, evenly spaced; both networks are trained on them
+    images: int = 1  # training images looked at, evenly spaced; box-plots: both networks are trained on them
     values: int = 4096  # values of each image that are pooled, at most, evenly spaced
-    pairs: int  # temporal differences computed after training, rounded up to full batches
+    pairs: int = 1  # box-plots: temporal differences computed after training; couplings: pairs per size; rounded up
+    # to full batches
     training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # such as steps and network
 
     def __post_init__(self):
@@ -27,13 +30,26 @@ class FigureScale:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """config/figures/*.yaml: box plots of pixel and latent values, and of the temporal differences of one network each.
+    """config/figures/*.yaml: one figure of the report.
 
-    Settings of both trainings: defaults < config/methods < config/scales < `training` < `scales.SCALE.training`."""
+    box-plots: pixel and latent values, and the temporal differences of one network each; settings of both trainings:
+               defaults < config/methods < config/scales < `training` < `scales.SCALE.training`
+    losses:    the robust losses and their derivatives, at the c of a dataset's latents
+    couplings: distances and variances of pairs of latents and noise, with and without transport, measured
+    schedules: c by stage of the curriculum, and FID by epoch; drawn from tables.json
+    samples:   sample grids of table rows, side by side; drawn from tables.json"""
 
     title: str  # heading
     caption: str  # what is shown, how it was made, and what of it is our reading
-    method: str = "ilct"  # a file in config/methods/: the objective of both trainings
-    seed: int = 0  # of both trainings
+    kind: Literal["box-plots", "losses", "couplings", "schedules", "samples"] = "box-plots"  # what is drawn
+    rows: tuple[str, ...] = ()  # samples: TABLE.SUBTABLE.ROW of each grid
+    groups: tuple[int, ...] = ()  # couplings: sizes of the groups in which pairs are sought
+    method: str = "ilct"  # box-plots: a file in config/methods/, the objective of both trainings
+    seed: int = 0  # of both trainings, or of the pairs drawn
     training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # differences from it
     scales: dict[str, FigureScale]  # scale -> its cost; a scale that is missing here does not make the figure
+
+    def __post_init__(self):
+        _require(bool(self.rows) == (self.kind == "samples"), "rows", "rows with `kind: samples` alone", self.rows)
+        sizes = bool(self.groups) and min(self.groups) >= 2
+        _require(sizes == (self.kind == "couplings"), "groups", "sizes from 2 on, of `couplings` alone", self.groups)

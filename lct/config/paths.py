@@ -8,7 +8,8 @@ IMAGE_SPLITS = ("train", "heldout")
 FLOORS = ("heldout", "reconstruction")  # rows without a generator: what real images, and the VAE alone, score
 AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")  # a diffusers folder
 LATENT_FILES = ("latents.safetensors", "statistics.safetensors", "summary.json")
-PICTURES = ("svg", "png", "pdf")  # kinds of a figure's picture
+PICTURES = ("svg", "png", "pdf")  # kinds of a measured figure's picture
+DRAWN = ("svg", "pdf")  # kinds of a picture that the report draws by itself
 RECONSTRUCTIONS = tuple(f"reconstructed-{split}" for split in IMAGE_SPLITS)
 
 
@@ -58,6 +59,10 @@ class Paths:
     def metrics(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, protocol: str) -> str:
         return f"results/{self.scale}/metrics/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
 
+    def neighbours(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, kind: str) -> str:
+        """Training images nearest to some generated ones: numbers (json) and picture (png)."""
+        return f"results/{self.scale}/neighbours/{run}/s{seed}/{weights}/{sampler}/d{draw}.{kind}"
+
     def reference(self, dataset: str, protocol: str) -> str:
         """What a protocol compares with: statistics and features of real images."""
         return f"results/{self.scale}/features/reference/{dataset}/{protocol}.safetensors"
@@ -97,6 +102,11 @@ class Paths:
 
     def log(self, *parts: str) -> str:
         return f"logs/{self.scale}/{'/'.join(parts)}"
+
+
+def page_name(table: str, subtable: str, row: str) -> str:
+    """What stands behind a row, beside the report."""
+    return f"cells/{table}.{subtable}.{row}.html"
 
 
 def grid(image_set: str) -> str:

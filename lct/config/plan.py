@@ -1,12 +1,15 @@
 """The plan of one scale: which datasets, runs, cells and files its tables need. The graph and the report read it."""
 
 import dataclasses
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from lct.config.figures import MEASURED, Figure
 from lct.config.model import Dataset, Main, PublishedTable, Run, Scale, TableSpec
-from lct.config.paths import AUTOENCODER_FILES, FLOORS, Paths, download, grid
+from lct.config.paths import AUTOENCODER_FILES, DRAWN, FLOORS, Paths, download, grid, page_name
 from lct.config.recipes import RECIPES
 from lct.config.resolve import (
     Files,
@@ -21,6 +24,7 @@ from lct.config.resolve import (
     weights_settings,
 )
 from lct.config.schema import build, plain, settings_type
+from lct.losses.settings import ROBUST
 from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol, TrainedExtractor, views
 from lct.networks.layout import effort, parameters
 from lct.report.settings import RowChange, TableRow
@@ -40,6 +44,11 @@ def _of_one_dataset(scale: Scale, dataset: str) -> Scale:
         subtables={"a": dataset},
         seeds={dataset: scale.seeds.get(dataset, (0,))},
     )
+
+
+def _numbered(name: str) -> list[tuple[str, int]]:
+    """A key that sorts figure10 behind figure2."""
+    return [(word, int(digits or 0)) for word, digits in re.findall(r"([^0-9]*)([0-9]*)", name)]
 
 
 @dataclass(frozen=True)
@@ -131,9 +140,18 @@ class Plan:
         self._refuse_twins()
         made = {
             name: figure_settings(self.files, name, self.scale_name, self._scale_layer)
-            for name in self.files.names("figures")
+            for name in sorted(self.files.names("figures"), key=_numbered)
         }
-        self.figures = {name: found for name, found in made.items() if found is not None}  # (figure, its training)
+        self.figures = {  # (figure, its training)
+            name: found for name, found in made.items() if found is not None and self._has_rows_of(found[0])
+        }
+
+    def _has_rows_of(self, figure: Figure) -> bool:
+        """Whether a figure that is drawn from tables finds its rows in this plan; the paper's are no one else's."""
+        if figure.kind == "schedules":
+            return self.main.dataset is None
+        places = [row.split(".") for row in figure.rows]
+        return all(place[0] in self.tables and place[1] in self.scale.subtables for place in places)
 
     def _check_extractors(self, where: str) -> None:
         """FID is the name of one network's distance, and an id is the name of one extractor."""
@@ -364,9 +382,42 @@ class Plan:
             return [record]
         return [f"{found.folder}/{name}" for name in AUTOENCODER_FILES]
 
+    def figures_of(self, *kinds: str) -> list[str]:
+        return [name for name, (figure, _) in self.figures.items() if figure.kind in kinds]
+
     def figure_files(self) -> list[str]:
-        """Numbers of every figure; its pictures stand beside them."""
-        return [self.paths.figure(name, dataset, "json") for name in self.figures for dataset in self.datasets]
+        """Numbers of every measured figure; its pictures stand beside them."""
+        return [
+            self.paths.figure(name, dataset, "json") for name in self.figures_of(*MEASURED) for dataset in self.datasets
+        ]
+
+    def neighbours_of(self, run: str, seed: int | str, kind: str) -> list[str]:
+        """Nearest training images of the image sets of a run and seed, for the first draw of each sampler."""
+        return [self.paths.neighbours(run, seed, *one, kind) for one in self._first_sets(run)]
+
+    def first_samples_of(self, run: str, seed: int | str) -> list[str]:
+        """Those image sets, in the same order."""
+        return [self.paths.samples(run, seed, *one) for one in self._first_sets(run)]
+
+    def _first_sets(self, run: str) -> list[tuple[str, str, int]]:
+        return [one for one in self.sample_sets(run) if one[2] == min(self.scale.sampling.draws)]
+
+    def c_stages(self, run: str) -> list[dict[str, float]]:
+        """First step, intervals and c of each stage of a run's curriculum; empty for losses that read no c."""
+        training, count = self.runs[run].training, self.datasets[self.runs[run].dataset].count
+        if training.objective.loss not in ROBUST or training.curriculum.kind == "progressive":
+            return []
+        if count is None and training.steps is None:
+            return []
+        total, curriculum = training.schedule_steps(count or 0), training.curriculum
+        dimension = math.prod(self.latent_shape(self.runs[run].dataset))
+        found = []
+        for stage in range(curriculum.stages):
+            step = stage * curriculum.stage_steps(total)
+            intervals = curriculum.intervals(step, total)
+            c = training.objective.scale.c(intervals, curriculum.s0, dimension, training.grid)
+            found.append({"step": step, "intervals": intervals, "c": c})
+        return found
 
     # --- how image sets are measured ---------------------------------------------------------------------------
     def extractor(self, dataset: str, name: str) -> Extractor:
@@ -448,6 +499,23 @@ class Plan:
     def runs_of(self, which: str) -> list[str]:
         return sorted({cell.run for cell in self.cells_of(which)})
 
+    def pages(self, which: str) -> list[str]:
+        """Pages behind the rows that the report shows, floors included, beside its index."""
+        first = self.scale.protocols[0]
+        floors = [
+            page_name(name, part.id, f"floor-{floor}")
+            for name in self.tables_of(which)
+            for part in self.published[self.tables[name].published].subtables
+            if (dataset := self.scale.subtables.get(part.id)) is not None
+            for floor in FLOORS
+            if self.floor_missing(dataset, floor, first) is None
+        ]
+        return [page_name(cell.table, cell.subtable, cell.row) for cell in self.cells_of(which)] + floors
+
+    def pictures(self) -> list[str]:
+        """Figures that the report draws by itself, beside its index."""
+        return [f"figures/{name}.{kind}" for name in self.figures_of("schedules", "samples") for kind in DRAWN]
+
     def left_out(self, which: str) -> list[dict[str, str]]:
         """Tables of config/tables/ that a report does not hold, and the command that makes them."""
         shown, found = self.tables_of(which), []
@@ -501,6 +569,7 @@ class Plan:
         """What the report shows beside the metrics: previews, reconstructions, curves, summaries."""
         sets = [s for cell in self.cells_of(which) for s in cell.sets]
         files = {grid(self.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw)) for s in sets}
+        files |= {path for run, seed in {(s.run, s.seed) for s in sets} for path in self._neighbours(run, seed)}
         trained = {(s.run, s.seed) for s in sets if self.runs[s.run].weights is None}
         files |= {f"{self.paths.train(run, seed)}/curves.json" for run, seed in trained}
         for dataset in self.datasets:
@@ -508,6 +577,9 @@ class Plan:
             if (extractor := self.extractor_of(dataset)) is not None:
                 files.add(extractor.replace(".safetensors", ".summary.json"))
         return sorted(files) + self.figure_files()
+
+    def _neighbours(self, run: str, seed: int) -> list[str]:
+        return [path for kind in ("json", "png") for path in self.neighbours_of(run, seed, kind)]
 
     def latent_shape(self, dataset: str) -> list[int]:
         """(C, H, W) of a dataset's latents."""
@@ -589,12 +661,31 @@ class Plan:
     def figure_settings(self, name: str) -> dict[str, Any]:
         figure, training = self.figures[name]
         cost = figure.scales[self.scale_name]
+        if figure.kind == "losses":
+            return {"recipe": RECIPES["figure"], "kind": figure.kind}
+        if figure.kind == "couplings":
+            shared = {"recipe": RECIPES["figure"], "kind": figure.kind, "seed": figure.seed}
+            return shared | {"groups": list(figure.groups), "images": cost.images, "pairs": cost.pairs}
         return {
             "recipe": RECIPES["figure"],
             "figure": {key: getattr(cost, key) for key in ("images", "values", "pairs")},
             "seed": figure.seed,
             "training": plain(training),
         }
+
+    def neighbours_settings(self, dataset: str) -> dict[str, Any]:
+        """The first protocol's view of images, and how many generated ones are shown with how many training images."""
+        first = self.scale.protocols[0]
+        shared = {"recipe": RECIPES["neighbours"], "shown": 8, "nearest": 3, "protocols": [plain(first)]}
+        shared["extractors"] = [plain(self.extractor(dataset, first.recall))]
+        return shared | {"own_extractor": self.datasets[dataset].extractor.id}
+
+    def recall_extractor(self, dataset: str) -> str:
+        """Weights of the network that the first protocol's precision and recall look through."""
+        wanted = self.extractor(dataset, self.scale.protocols[0].recall)
+        return dict(zip([e.id for e in self.extractors_of(dataset)], self.extractor_files(dataset), strict=True))[
+            wanted.id
+        ]
 
     def tables_settings(self, which: str = "all") -> dict[str, Any]:
         """Everything the tables show that is not in a metrics file."""
@@ -617,6 +708,9 @@ class Plan:
                 for name, run in self.runs.items()
                 if name in self.runs_of(which)
             },
-            "figures": {name: [figure.title, figure.caption] for name, (figure, _) in self.figures.items()},
+            "figures": {
+                name: [figure.kind, figure.title, figure.caption, *figure.rows]
+                for name, (figure, _) in self.figures.items()
+            },
             "left_out": self.left_out(which),
         }

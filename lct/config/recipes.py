@@ -12,7 +12,8 @@ RECIPES = {
     "train": 2,
     "sample": 1,
     "score": 3,
+    "neighbours": 1,
     "figure": 2,
-    "tables": 2,
-    "report": 2,
+    "tables": 3,
+    "report": 3,
 }

@@ -249,12 +249,14 @@ def run_settings(files: Files, run: str, scale: Layer) -> Run:
     )
 
 
-def figure_settings(files: Files, name: str, scale_name: str, scale: Layer) -> tuple[Figure, Training] | None:
-    """A figure and the resolved settings of its trainings; None where it is not made at this scale."""
+def figure_settings(files: Files, name: str, scale_name: str, scale: Layer) -> tuple[Figure, Training | None] | None:
+    """A figure and the resolved settings of its trainings, if it has any; None where it is not made at this scale."""
     layer = files.raw("figures", name, "figure", "config/figures")
     figure = build(Figure, layer.values, layer.source)
     if scale_name not in figure.scales:
         return None
+    if figure.kind != "box-plots":
+        return figure, None
     method = files.raw("methods", figure.method, "method", f"{layer.source}: method")
     layers = [
         Layer(method.source, method.values.get("training", {})),

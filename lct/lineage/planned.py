@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from lct.config.figures import MEASURED
 from lct.config.plan import Plan
 from lct.config.recipes import RECIPES
 
@@ -24,9 +25,10 @@ def settings(plan: Plan) -> Settings:
             found["take", name] = plan.given_settings(name)
         found["sample", name] = plan.sampling_settings(name)
         found["score", name] = plan.scoring_settings(run.dataset)
+        found["neighbours", name] = plan.neighbours_settings(run.dataset)
     for name, wanted in plan.downloads().items():
         found["download", name] = wanted
-    for name in plan.figures:
+    for name in plan.figures_of(*MEASURED):
         found["figure", name] = plan.figure_settings(name)
     for which in ("tables", "all"):
         found["tables", which] = {"recipe": RECIPES["tables"], **plan.tables_settings(which)}

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lct.files.atomic import read_json, write_bytes, write_json
+from lct.files.atomic import copy, read_json, write_bytes, write_json
 from lct.files.hashing import digests
 from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
@@ -28,6 +28,7 @@ from lct.lineage.stages import RECORDED, SHARED, Book, Stage, artifacts, item_of
 LOCK = ".dvc/tmp/lct-record.lock"
 JOURNAL = ".dvc/tmp/lct-record"
 MEMO = ".dvc/tmp/lct-hashes.json"
+OPENED = (".html", ".md", ".tex", ".csv", ".svg", ".png", ".pdf")  # a browser goes by the name of what a link points to
 RUN_LOCK = ".snakemake/lct.lock"  # held by a running snakemake
 
 
@@ -289,6 +290,9 @@ def _write(
             lock.unlink(missing_ok=True)  # and need not read and write the rest of the lock, which takes it long
             dvc.commit(root)
             _check_commit(root, new)
+            for path, entry in new.items():
+                if Path(path).suffix in OPENED and (root / path).is_symlink():
+                    link(dvc.cached(root, str(entry.md5)), root / path)
             locked |= dvc.blocks(lock.read_text(encoding="utf-8"))
         _keep_times(root, new)
         dropped = set(report.dropped)
@@ -379,8 +383,12 @@ def undo(root: Path) -> bool:
 
 
 def link(stored: Path, place: Path) -> None:
-    """Make `place` a link to a content in the cache; what was there is replaced in one step."""
+    """Make `place` a link to a content in the cache, or a copy of it where people open it; what was there is replaced
+    in one step."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    if place.suffix in OPENED:
+        copy(stored, place)
+        return
     partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     partial.unlink(missing_ok=True)
     os.symlink(os.path.abspath(stored), partial)

@@ -16,7 +16,7 @@ from lct.files.records import run_path, settings_path
 from lct.lineage import archive, dvc
 from lct.lineage.archive import Entry
 from lct.lineage.graph import write_metadata
-from lct.lineage.record import LOCK, RUN_LOCK, link, set_time, undo
+from lct.lineage.record import LOCK, OPENED, RUN_LOCK, link, set_time, undo
 from lct.lineage.stages import Book, Stage, read_recorded
 
 
@@ -26,10 +26,10 @@ class Report:
 
     scale: str
     restored: int = 0  # files that are now as they were recorded
-    linked: int = 0  # of these, links into the cache that were set or set right
+    linked: int = 0  # of these, links into the cache, or copies of it, that were set or set right
     absent: list[str] = field(default_factory=list)  # recorded, but their content is not on this machine
     differing: list[str] = field(default_factory=list)  # here, but neither as recorded nor safe in the cache
-    removed: list[str] = field(default_factory=list)  # links of artifacts that this revision does not record
+    removed: list[str] = field(default_factory=list)  # links and copies of artifacts that this revision does not record
 
 
 def chain(stages: Iterable[Stage], entries: dict[str, Entry], paths: Iterable[str]) -> list[Stage]:
@@ -109,7 +109,7 @@ def _place(root: Path, path: str, entry: Entry) -> str:
     """Make sure that the recorded content is in its place: "there", "linked", "absent" or "differing"."""
     place, stored = root / path, dvc.cached(root, str(entry.md5))
     here = stored.exists() and stored.stat().st_size == entry.bytes
-    if place.is_symlink() and here and os.readlink(place) == os.path.abspath(stored):
+    if place.suffix not in OPENED and place.is_symlink() and here and os.readlink(place) == os.path.abspath(stored):
         return "there"  # a link to the content by its name; `lct verify --deep` reads it
     if not place.is_symlink() and place.exists():
         size, sha256, md5 = digests(place)
@@ -131,12 +131,17 @@ def _into_a_cache(place: Path) -> bool:
     return "/files/md5/" in os.readlink(place)
 
 
+def _is_kept(root: Path, place: Path) -> bool:
+    """Whether a file is a copy of a content in the cache, as pages and pictures are."""
+    return place.suffix in OPENED and place.is_file() and dvc.cached(root, digests(place)[2]).exists()
+
+
 def _clear(root: Path, scale: str, entries: dict[str, Entry], report: Report) -> None:
-    """Take away links of artifacts that this revision does not record; their content stays in the cache."""
+    """Take away links and copies of artifacts that this revision does not record; the cache keeps their content."""
     for folder in (root / "results" / scale, root / "reports" / scale):
         for place in sorted(folder.rglob("*")):
             path = str(place.relative_to(root))
-            if place.is_symlink() and path not in entries and _into_a_cache(place):
+            if path not in entries and (_into_a_cache(place) if place.is_symlink() else _is_kept(root, place)):
                 place.unlink()
                 settings_path(place).unlink(missing_ok=True)
                 run_path(place).unlink(missing_ok=True)

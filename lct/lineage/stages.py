@@ -25,6 +25,7 @@ SHARED = "resources"  # the scale of what all scales share
 _DOWNLOAD = "resources/{download}/download.json"
 _REFERENCE = "results/{scale}/features/reference/{dataset}/{protocol}.safetensors"
 _FLOOR = "results/{scale}/metrics/reference/{dataset}/{floor}/{protocol}.json"
+_FIGURE = "results/{scale}/figures/{figure}/{dataset}.json"
 _SET = "{run}/{seed}/{weights}/{sampler}/{draw}"
 
 # kind -> (pattern of the output that names an artifact, whose records hold settings and inputs; pattern of an input
@@ -37,7 +38,8 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "autoencoders": ("results/{scale}/autoencoder/{dataset}/diffusion_pytorch_model.safetensors", None),
     "extractors": ("results/{scale}/extractor/{dataset}/{extractor}.safetensors", None),
     "latents": ("results/{scale}/latents/{dataset}/{encoding}/latents.safetensors", None),
-    "figures": ("results/{scale}/figures/{figure}/{dataset}.json", None),
+    "figures": (_FIGURE, "results/{scale}/images/{dataset}/train.manifest.json"),
+    "drawings": (_FIGURE, None),
     "fetched_references": (_REFERENCE, _DOWNLOAD),
     "references": (_REFERENCE, None),
     "fetched_floors": (_FLOOR, _DOWNLOAD),
@@ -50,8 +52,11 @@ KINDS: dict[str, tuple[str, str | None]] = {
     "features": (f"results/{{scale}}/features/{_SET}/{{view}}.safetensors", None),
     "fetched_metrics": (f"results/{{scale}}/metrics/{_SET}/{{protocol}}.json", _DOWNLOAD),
     "metrics": (f"results/{{scale}}/metrics/{_SET}/{{protocol}}.json", None),
+    "neighbours": (f"results/{{scale}}/neighbours/{_SET}.json", None),
     "tables": ("results/{scale}/tables/{which:path}.json", None),
     "reports": ("reports/{folder:path}/index.html", None),
+    "pages": ("reports/{folder:path}/cells/{page}.html", None),
+    "pictures": ("reports/{folder:path}/figures/{picture}.svg", None),
 }
 
 

@@ -31,7 +31,8 @@ def perturb(x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 
 def weight(weighting: str, t: Tensor, r: Tensor | None, sigma_data: float) -> Tensor:
-    """(B,) weights: 1 / (t - r) (iCT), 1 (CM), or 1 / t^2 + 1 / sigma_data^2 (EDM)."""
+    """(B,) weights: 1 / (t - r) (iCT), 1 (CM), 1 / t^2 + 1 / sigma_data^2 (EDM), or (1 + 1 / t)^2, by which the squared
+    error of x is that of the velocity n - x along a straight path (flow matching; arXiv:2210.02747)."""
     return WEIGHTS[weighting](t, r, sigma_data)
 
 
@@ -39,6 +40,7 @@ WEIGHTS = {
     "inverse-gap": lambda t, r, sigma_data: 1 / (t - r),
     "uniform": lambda t, r, sigma_data: torch.ones_like(t),
     "edm": lambda t, r, sigma_data: t**-2 + sigma_data**-2,
+    "flow": lambda t, r, sigma_data: (1 + 1 / t) ** 2,
 }
 
 

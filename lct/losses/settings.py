@@ -59,7 +59,9 @@ class Objective:
     loss: Literal["l2", "pseudo-huber", "cauchy", "geman-mcclure", "e-latent-lpips"] = "pseudo-huber"  # distance
     form: Literal["mean", "sum", "elementwise"] = "mean"  # rho(mean) (final runs), rho(sum) or mean(rho) over C, H, W
     scale: RobustScale = field(default_factory=RobustScale)  # c, for pseudo-huber, cauchy and geman-mcclure
-    weighting: Literal["inverse-gap", "uniform", "edm"] = "inverse-gap"  # 1/(t-r); 1; 1/t^2 + 1/sigma_data^2
+    weighting: Literal["inverse-gap", "uniform", "edm", "flow"] = (
+        "inverse-gap"  # 1/(t-r); 1; 1/t^2 + 1/sigma_data^2; (1 + 1/t)^2
+    )
     diffusion: DiffusionTerm | None = None  # diffusion loss at low noise, added to the consistency loss; null: off
     transport: Transport = field(default_factory=Transport)  # coupling of latents and noise
     shared_dropout: bool = True  # online and target pass drop the same units (CM); no effect at dropout 0
@@ -80,7 +82,9 @@ class Objective:
 
     def _check_denoising(self) -> None:
         if self.weighting == "inverse-gap":
-            raise ValueError("weighting: expected edm or uniform with `kind: denoising`, found inverse-gap; change it")
+            raise ValueError(
+                "weighting: expected edm, flow or uniform with `kind: denoising`, found inverse-gap; fix it"
+            )
         if self.loss == "e-latent-lpips":
             raise ValueError("loss: expected l2 or a robust one with `kind: denoising`, found e-latent-lpips; fix it")
         if self.diffusion is not None:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import jsonschema
 
 FORMAT = 1  # raised when the meaning of a key changes
-STATUSES = ("complete", "partial", "not run", "quoted")
+STATUSES = ("complete", "partial", "half-finished", "failed", "not run", "quoted")
 _REMEDY = "rebuild it with `snakemake`, or give the tables.json of this version"
 
 _TEXT = {"type": "string"}
@@ -45,6 +45,24 @@ _PUBLISHED = _object(
     {"nfe": {"type": "integer"}, "fid": _OPTIONAL_NUMBER, "recall": _OPTIONAL_NUMBER},
     {"epochs": _OPTIONAL_INTEGER, "epochs_as_printed": _OPTIONAL_TEXT, "batch_size": _OPTIONAL_INTEGER},
 )
+_NEIGHBOUR = _object(
+    {
+        "image": {"type": "integer"},
+        "distance": {"type": "number"},
+        "radius": {"type": "number"},
+        "same pixels": {"type": "boolean"},
+    }
+)
+_SHOWN = _object({"image": {"type": "integer"}, "neighbours": _list(_NEIGHBOUR, at_least=1)})
+_NEAREST = _object(
+    {
+        "seed": {"type": "integer"},
+        "picture": _TEXT,
+        "numbers": _object(
+            {"extractor": _TEXT, "k": {"type": "integer"}, "reference": {"type": "integer"}, "images": _list(_SHOWN)}
+        ),
+    }
+)
 _ROW = _object(
     {
         "id": _TEXT,
@@ -66,6 +84,10 @@ _ROW = _object(
         "why": _OPTIONAL_TEXT,
         "extra": {"type": "object"},
         "samples": _list(_object({"grid": _OPTIONAL_TEXT})),
+        "page": {"type": ["string", "null"], "pattern": r"^cells/[A-Za-z0-9_.-]+\.html$"},
+        "weights": _OPTIONAL_TEXT,
+        "weights_files": _list(_TEXT),
+        "neighbours": _list(_NEAREST),
     },
 )
 _SUBTABLE = _object(
@@ -91,7 +113,13 @@ _SUBTABLE = _object(
 _NOTE = _object({"text": _TEXT, "provenance": _TEXT}, {"rows": _list(_TEXT)})
 _TABLE = _object(
     {"id": _TEXT, "title": _TEXT, "caption": _TEXT, "subtables": _list(_SUBTABLE, at_least=1)},
-    {"remarks": _list(_NOTE), "cross_checks": _list(_NOTE)},
+    {
+        "remarks": _list(_NOTE),
+        "cross_checks": _list(_NOTE),
+        "place": _OPTIONAL_TEXT,
+        "protocol": _OPTIONAL_TEXT,
+        "generated": _OPTIONAL_INTEGER,
+    },
 )
 _METRIC = _object({"id": _TEXT, "label": _TEXT, "better": {"enum": ["lower", "higher"]}, "definition": _TEXT})
 _PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
@@ -106,17 +134,33 @@ _BOX = _object(
         **dict.fromkeys(("beyond_inner", "beyond_outer", "excess_kurtosis", "max_abs"), {"type": "number"}),
     }
 )
-_NUMBERS = _object({"boxes": _list(_BOX, at_least=1), "points": {"type": "integer"}, "steps": {"type": "integer"}})
+_CURVE = _object(
+    {"name": _TEXT, "c": {"type": "number"}, "value": _list({"type": "number"}), "slope": _list({"type": "number"})}
+)
+_COUPLED = _object(
+    {"group": {"type": "integer"}, **dict.fromkeys(("distance", "cosine", "variance", "spread"), {"type": "number"})}
+)
+_NUMBERS = {
+    "box-plots": _object(
+        {"boxes": _list(_BOX, at_least=1), "points": {"type": "integer"}, "steps": {"type": "integer"}}
+    ),
+    "losses": _object({"residual": _list({"type": "number"}, at_least=2), "curves": _list(_CURVE, at_least=1)}),
+    "couplings": _object({"couplings": _list(_COUPLED, at_least=1), "histograms": {"type": "object"}}),
+}
 _FIGURE = _object(
     {
         "id": _TEXT,
         "title": _TEXT,
         "caption": _TEXT,
-        "datasets": _list(
-            _object({"dataset": _TEXT, "path": _TEXT, "numbers": {"anyOf": [_NUMBERS, {"type": "null"}]}})
-        ),
-    }
+        "datasets": _list(_object({"dataset": _TEXT, "path": _TEXT, "numbers": {"type": ["object", "null"]}})),
+    },
+    {
+        "kind": {"enum": [*_NUMBERS, "schedules", "samples"]},
+        "rows": _list(_TEXT),
+        "logged": _list(_object({"label": _TEXT, "epoch": {"type": "integer"}, "fid": _OPTIONAL_NUMBER})),
+    },
 )
+_STAGE = _object({"step": {"type": "integer"}, "intervals": {"type": "integer"}, "c": {"type": "number"}})
 SCHEMA = _object(
     {
         "format": {"const": FORMAT},
@@ -126,7 +170,13 @@ SCHEMA = _object(
         "tables": _list(_TABLE, at_least=1),
         "runs": {"type": "object", "additionalProperties": {"type": "object"}},
     },
-    {"watermark": _OPTIONAL_TEXT, "figures": _list(_FIGURE)},
+    {
+        "watermark": _OPTIONAL_TEXT,
+        "own": _OPTIONAL_TEXT,
+        "comparable": {"type": "boolean"},
+        "figures": _list(_FIGURE),
+        "schedules": _list(_object({"run": _TEXT, "stages": _list(_STAGE)})),
+    },
 )
 
 
@@ -142,12 +192,21 @@ def read(path: Path) -> dict[str, Any]:
 
 def check(tables: Any, where: str = "tables") -> None:
     """Raise ValueError with one line (where, expected, found, what to do) if `tables` cannot be rendered."""
-    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(tables)
+    _validate(tables, SCHEMA, where)
+    for figure in tables.get("figures", ()):
+        for entry in figure["datasets"]:
+            if entry["numbers"] is not None:
+                kind = _NUMBERS.get(figure.get("kind", "box-plots"), {"type": "null"})
+                _validate(entry["numbers"], kind, f"{where}: figures: {figure['id']}: {entry['dataset']}: numbers")
+    _check_links(tables, where)
+
+
+def _validate(value: Any, shape: dict[str, Any], where: str) -> None:
+    errors = jsonschema.Draft202012Validator(shape).iter_errors(value)
     error = min(errors, key=lambda e: (len(e.absolute_path), [str(part) for part in e.absolute_path]), default=None)
     if error is not None:
         place = ": ".join([where, *([".".join(map(str, error.absolute_path))] if error.absolute_path else [])])
         raise ValueError(f"{place}: {_explain(error)}; {_REMEDY}")
-    _check_links(tables, where)
 
 
 def _check_links(tables: dict[str, Any], where: str) -> None:

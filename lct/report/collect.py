@@ -11,12 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lct.config.paths import FLOORS, grid
+from lct.config.figures import MEASURED
+from lct.config.paths import FLOORS, grid, page_name
 from lct.config.plan import Cell, Plan
+from lct.config.resolve import published_table
 from lct.config.schema import plain
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.report.settings import PublishedRow, TableSpec
+from lct.report.verdicts import judge
 
 FORMAT = 1
 METRICS = ("fd", "fdr", "precision", "recall")
@@ -37,17 +40,21 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
     """The content of tables.json: deterministic, no time or place in it. Paths in `plan` start at `root`.
 
     which: "tables", those that the scale lists, or "all", its further ones too."""
-    return {
+    found = {
         "format": FORMAT,
         "scale": plan.scale_name,
+        "own": plan.main.dataset,
+        "comparable": plan.scale.comparable,
         "banner": list(plan.scale.banner),
         "watermark": plan.scale.watermark,
         "metrics": _metrics(plan),
         "tables": [_table(plan, root, name, plan.tables[name]) for name in plan.tables_of(which)],
         "figures": [_figure(plan, root, name) for name in plan.figures],
+        "schedules": [{"run": name, "stages": plan.c_stages(name)} for name in plan.runs_of(which)],
         "left_out": plan.left_out(which),
         "runs": {name: _run(plan, name) for name in plan.runs_of(which)},
     }
+    return found | {"verdicts": judge(found)}
 
 
 def _metrics(plan: Plan) -> list[dict[str, str]]:
@@ -95,6 +102,9 @@ def _table(plan: Plan, root: Path, name: str, spec: TableSpec) -> dict[str, Any]
         "title": spec.title,
         "caption": spec.caption,
         "published": spec.published,
+        "place": published.place,
+        "protocol": published.protocol,
+        "generated": published.generated,
         "note": plan.scale.short.note if plan.scale.short and name in plan.scale.more_tables else None,
         "subtables": [_subtable(plan, root, name, spec, printed) for printed in published.subtables],
         "remarks": plain(published.remarks),
@@ -150,9 +160,13 @@ def _row(
         "batch": None,
         "status": "quoted" if row.quoted else "not run",
         "why": None,
+        "page": None,
+        "weights": None,
+        "weights_files": [],
         "cells": {},
         "extra": {},
         "samples": [],
+        "neighbours": [],
     }
     if row.quoted:
         return made
@@ -167,6 +181,9 @@ def _row(
         "nfe": run.samplers[cell.sampler].nfe,
         "steps": _steps(cell.weights),
         "batch": None if run.weights else run.training.batch,
+        "page": page_name(cell.table, cell.subtable, cell.row),
+        "weights": cell.weights,
+        "weights_files": [plan.paths.weights(s.run, s.seed, s.weights) for s in cell.sets],
     }
     files = {
         protocol.id: [
@@ -176,6 +193,14 @@ def _row(
         for protocol in plan.scale.protocols
     }
     _fill(made, root, files, cell.id, protocols, missing="not computed yet; run snakemake")
+    if made["status"] in ("not run", "partial"):
+        made |= _stopped(plan, root, cell, made)
+    shown = min(plan.scale.sampling.draws)
+    for s in (s for s in cell.sets if s.draw == shown):
+        where = (s.run, s.seed, s.weights, s.sampler, s.draw)
+        numbers, picture = (plan.paths.neighbours(*where, kind) for kind in ("json", "png"))
+        if (root / numbers).exists() and (root / picture).exists():
+            made["neighbours"].append({"seed": s.seed, "numbers": read_json(root / numbers), "picture": picture})
     images = [
         (s.seed, grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw)))
         for s in cell.sets
@@ -183,6 +208,32 @@ def _row(
     ]
     made["samples"] = [{"seed": seed, "grid": path} for seed, path in images if (root / path).exists()]
     return made
+
+
+def _stopped(plan: Plan, root: Path, cell: Cell, row: dict[str, Any]) -> dict[str, Any]:
+    """Status and reason of a row with metrics files missing, where a job has left a trace: its last words, or how far
+    a training has come. Nothing where there is none; a finished graph never gets here."""
+    for s in cell.sets:
+        if (root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol)).exists():
+            continue
+        for stage in ("score", "sample", "train"):
+            said = _last_words(root / plan.paths.log(stage, s.run, f"s{s.seed}.log"))
+            if said is not None:
+                return {"status": "failed", "why": f"{stage} of seed {s.seed}: {said}"}
+        for path in sorted((root / plan.paths.work(s.run, s.seed)).glob("*/progress.json")):
+            progress = read_json(path)
+            why = f"training of seed {s.seed} has done {progress.get('step')} of {progress.get('total')} steps"
+            return {"status": "partial" if row["cells"] else "half-finished", "why": why}
+    return {}
+
+
+def _last_words(log: Path) -> str | None:
+    """What a failed job said at the end of its log; None of one that did not fail, or left none."""
+    if not log.exists():
+        return None
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    before, found, said = (lines[-1] if lines else "").partition(" ERROR ")
+    return " ".join(said.split()) if found else None
 
 
 def _steps(weights: str) -> int | None:
@@ -204,6 +255,7 @@ def _readings(plan: Plan, cells: dict[str, Cell]) -> list[dict[str, Any]]:
 def _floor(
     plan: Plan, root: Path, table: str, subtable: str, dataset: str, floor: str, protocols: Protocols
 ) -> dict[str, Any]:
+    page = page_name(table, subtable, f"floor-{floor}")
     title, explanation = FLOOR_TITLES[floor if plan.datasets[dataset].heldout else f"{floor}-train"]
     made: dict[str, Any] = {
         "id": f"floor-{floor}",
@@ -221,6 +273,7 @@ def _floor(
         "batch": None,
         "status": "not run",
         "why": None,
+        "page": None if plan.floor_missing(dataset, floor, plan.scale.protocols[0]) else page,
         "cells": {},
         "extra": {},
         "samples": [],
@@ -351,7 +404,7 @@ def _figure(plan: Plan, root: Path, name: str) -> dict[str, Any]:
     """A figure with the numbers of every dataset; those of a dataset whose numbers are missing are null."""
     figure, _ = plan.figures[name]
     found = []
-    for letter, dataset in plan.scale.subtables.items():
+    for letter, dataset in plan.scale.subtables.items() if figure.kind in MEASURED else ():
         path = plan.paths.figure(name, dataset, "json")
         found.append(
             {
@@ -362,7 +415,20 @@ def _figure(plan: Plan, root: Path, name: str) -> dict[str, Any]:
                 "numbers": read_json(root / path) if (root / path).exists() else None,
             }
         )
-    return {"id": name, "title": figure.title, "caption": figure.caption, "datasets": found}
+    shared = {"id": name, "kind": figure.kind, "title": figure.title, "caption": figure.caption, "datasets": found}
+    if figure.kind == "schedules":
+        return shared | {"logged": _logged(plan)}
+    return shared | ({"rows": list(figure.rows)} if figure.kind == "samples" else {})
+
+
+def _logged(plan: Plan) -> list[dict[str, Any]]:
+    """The authors' FID by epoch and c, from the rows that config/published/ has of them."""
+    found = []
+    for row in published_table(plan.files, "ablation-d", "figure 4").rows_of("a").values():
+        label, by_epoch, epoch = row.model.partition(", epoch ")
+        if by_epoch:
+            found.append({"label": label, "epoch": int(epoch), "fid": row.fid})
+    return found
 
 
 def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:

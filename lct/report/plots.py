@@ -29,7 +29,7 @@ STYLES = (
     ("#7a4a9e", (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2))),
 )
 MOST_POINTS = 320  # per line; longer logs are thinned evenly, first and last point kept
-_SETTINGS = {
+SETTINGS = {
     "svg.hashsalt": "lct",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -54,7 +54,7 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
     """
     runs = list(dict.fromkeys(run for run, _, _ in curves))
     seeds = list(dict.fromkeys(seed for _, seed, _ in curves))
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=(9.6, 5.4), layout="constrained")
         canvas = FigureCanvasSVG(figure)
         handles: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
         with warnings.catch_warnings():  # a name in a script without glyphs here is drawn by the reader's own fonts
             warnings.filterwarnings("ignore", message="Glyph .* missing")
             canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _embedded(buffer.getvalue(), name, title)
+    return embed(buffer.getvalue(), name, title)
 
 
 def _labels(curves: list[Any]) -> list[str]:
@@ -135,7 +135,7 @@ def _points(steps: list[Any], values: list[Any], positive: bool) -> list[tuple[f
     return drawable
 
 
-_CANVASES = {  # kind of picture -> what draws it, what would name the moment or the program
+CANVASES = {  # kind of picture -> what draws it, what would name the moment or the program
     "svg": (FigureCanvasSVG, {"Date": None, "Creator": None, "Format": None, "Type": None}),
     "png": (FigureCanvasAgg, {"Software": None}),
     "pdf": (FigureCanvasPdf, {"CreationDate": None, "Creator": None, "Producer": None}),
@@ -148,8 +148,8 @@ def box_plots(numbers: dict[str, Any], kind: str) -> bytes:
     numbers: `boxes`, each with panel, label, quartiles, whiskers, inner_fences, outer_fences and the outliers `drawn`,
     in standard deviations.
     """
-    canvas, metadata = _CANVASES[kind]
-    with matplotlib.rc_context(_SETTINGS):
+    canvas, metadata = CANVASES[kind]
+    with matplotlib.rc_context(SETTINGS):
         figure = _box_figure(numbers["boxes"])
         buffer = io.BytesIO()
         canvas(figure).print_figure(buffer, format=kind, metadata=metadata, dpi=200)
@@ -158,7 +158,7 @@ def box_plots(numbers: dict[str, Any], kind: str) -> bytes:
 
 def embedded_box_plots(numbers: dict[str, Any], name: str, title: str) -> str:
     """The same as an <svg> element; `name` and `title` as in `training_curves`."""
-    return _embedded(box_plots(numbers, "svg").decode(), name, title)
+    return embed(box_plots(numbers, "svg").decode(), name, title)
 
 
 _LINEAR = 4.0  # standard deviations up to which the axis is linear; logarithmic beyond
@@ -221,7 +221,7 @@ def _draw_box(axes: Any, place: int, box: dict[str, Any]) -> None:
         axes.plot([place] * len(points), points, "o", label=label, **style)
 
 
-def _embedded(svg: str, name: str, title: str) -> str:
+def embed(svg: str, name: str, title: str) -> str:
     """The bare <svg> element with ids of its own, a name for screen readers and no fixed size."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

@@ -1,5 +1,7 @@
-"""tables.json -> index.html, report.md, tables.tex, tables.csv. The same dict and files give the same bytes."""
+"""tables.json -> pages, Markdown, LaTeX, CSV, drawn figures. The same dict and files give the same bytes."""
 
+import base64
+import hashlib
 import math
 from functools import partial
 from pathlib import Path
@@ -10,36 +12,102 @@ import jinja2
 import pandas
 from markupsafe import Markup
 
-from lct.report import text
+from lct.config.paths import DRAWN
+from lct.report import known, text
 from lct.report.check import check
+from lct.report.images import inside
+from lct.report.pages import Page, Pages
+from lct.report.verdicts import PAIRS, judge
 from lct.report.view import Report, report
 
 TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
 UP = "../.."  # from reports/{scale}/ to the project's root, for links in Markdown
 
 
-def render(tables: dict[str, Any], root: Path, up: str = UP, costs: dict[str, str] | None = None) -> dict[str, str]:
-    """File name -> content of the whole report.
+def render(
+    tables: dict[str, Any],
+    root: Path,
+    up: str = UP,
+    costs: dict[str, str] | None = None,
+    facts: Path | None = None,
+) -> dict[str, str]:
+    """File name -> content of the whole report, its drawn figures apart.
 
     tables: the dict in tables.json; ValueError with one line if it is not one.
     root:   the folder that the paths in `tables` start from. Files missing there are shown as "not available".
     up:     from the report's folder to that folder.
     costs:  run -> what it has cost, in words; differs by machine, so not part of `tables`.
+    facts:  the folder with config/known/; the project itself by default.
     """
     check(tables)
     shown = report(tables | {"costs": costs or {}}, root)
+    pages = {name: cell_page(page, shown) for name, page in Pages(shown, root, up).all().items()}
     return {
         "index.html": html(shown),
+        "known.html": known_page(shown, facts or TEMPLATES.parents[1]),
         "report.md": markdown(shown, up),
         "tables.tex": latex(shown),
+        "numbers.tex": numbers(tables),
         "tables.csv": csv(tables),
+        **pages,
     }
 
 
-def html(shown: Report) -> str:
+def pictures(tables: dict[str, Any], root: Path) -> dict[str, bytes]:
+    """File name -> content of the figures that are drawn from tables.json and sample grids."""
+    from lct.report import drawn  # matplotlib takes half a second to import
+
+    made = {}
+    for figure in tables.get("figures", ()):
+        if figure.get("kind") == "schedules":
+            draw = drawn.schedules(figure, tables)
+        elif figure.get("kind") == "samples":
+            draw = drawn.grids(_grids(tables, figure["rows"], root))
+        else:
+            continue
+        made |= {f"figures/{figure['id']}.{kind}": drawn.picture(draw, kind) for kind in DRAWN}
+    return made
+
+
+def _grids(tables: dict[str, Any], places: list[str], root: Path) -> list[tuple[str, bytes]]:
+    """(title, PNG) of each row's first grid that is there."""
+    found = []
+    for table in tables["tables"]:
+        for subtable in table["subtables"]:
+            for row in subtable["rows"]:
+                if f"{table['id']}.{subtable['id']}.{row['id']}" in places:
+                    for sample in row.get("samples", ())[:1]:
+                        path, _ = inside(root, sample.get("grid"))
+                        title = f"{row['model']}, {row.get('nfe')} NFE, {tables['scale']} scale"
+                        found += [] if path is None else [(title, path.read_bytes())]
+    return found
+
+
+def _scripted() -> dict[str, Any]:
+    """The script of sortable tables, and the hash by which a page's policy lets it run, and nothing else."""
+    script = (TEMPLATES / "_tables.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return {"script": Markup(script), "script_hash": f"sha256-{digest}"}
+
+
+def _pages() -> jinja2.Environment:
     environment = templates(autoescape=True)
     environment.filters["svg"] = Markup  # made by lct.report.plots, the only markup from outside the templates
-    return environment.get_template("index.html.jinja").render(report=shown)
+    return environment
+
+
+def html(shown: Report) -> str:
+    return _pages().get_template("index.html.jinja").render(report=shown, **_scripted())
+
+
+def cell_page(page: Page, shown: Report) -> str:
+    return _pages().get_template("cell.html.jinja").render(page=page, report=shown)
+
+
+def known_page(shown: Report, root: Path) -> str:
+    found, lines = known.read(root)
+    page = known.page(found, lines, shown, known.commands(found))
+    return _pages().get_template("known.html.jinja").render(page=page, report=shown, **_scripted())
 
 
 def markdown(shown: Report, up: str = UP) -> str:
@@ -49,6 +117,36 @@ def markdown(shown: Report, up: str = UP) -> str:
 
 
 def latex(shown: Report) -> str:
+    return _latex().get_template("tables.tex.jinja").render(report=shown)
+
+
+def numbers(tables: dict[str, Any]) -> str:
+    """LaTeX macros: every number that a table shows, published ones, differences and verdicts included, by name."""
+    found: list[tuple[str, str]] = []
+    judged = judge(tables)
+    for table in tables["tables"]:
+        for subtable in table["subtables"]:
+            for row in [*subtable["rows"], *subtable.get("floors", ())]:
+                place = f"{table['id']}.{subtable['id']}.{row['id']}"
+                for metric in PAIRS:
+                    if (row.get("published") or {}).get(metric) is not None:
+                        found.append((f"{place}.{metric}.published", text.printed(row["published"][metric])))
+                for cell in row["cells"].values():
+                    if cell["values"]:
+                        one = cell["mean"] if cell["n"] > 1 else cell["values"][0]["value"]
+                        found += [(cell["id"], text.number(one)), (f"{cell['id']}.n", str(cell["n"]))]
+                        found += [(f"{cell['id']}.sd", text.number(cell["sd"]))] if cell["n"] > 2 else []
+                        found.append((f"{cell['id']}.protocol", cell["protocol"]))
+                for metric, verdict in judged["rows"].get(place, {}).items():
+                    found.append((f"{place}.{metric}.verdict", verdict["kind"]))
+                    if verdict["difference"] is not None:
+                        found.append((f"{place}.{metric}.difference", text.signed(verdict["difference"])))
+    found += [(f"score.{key.replace(' ', '-')}", str(value)) for key, value in judged["score"].items()]
+    named = [(text.anchor(name), value) for name, value in found]
+    return _latex().get_template("numbers.tex.jinja").render(report=tables, numbers=named)
+
+
+def _latex() -> jinja2.Environment:
     environment = templates(
         finalize=text.finalizer(text.latex),
         block_start_string="<%",
@@ -59,12 +157,12 @@ def latex(shown: Report) -> str:
         comment_end_string="#>",
     )
     environment.filters |= {"raw": text.Raw, "comment": _latex_comment}
-    return environment.get_template("tables.tex.jinja").render(report=shown)
+    return environment
 
 
 def csv(tables: dict[str, Any]) -> str:
     """One line per published value and one per cell of ours: they never share a line, so nothing can subtract them."""
-    lines = []
+    lines, judged = [], judge(tables)["rows"]
     for table in tables["tables"]:
         for subtable in table["subtables"]:
             place = {
@@ -83,7 +181,11 @@ def csv(tables: dict[str, Any]) -> str:
                     }
                     lines += _published_lines(start, subtable, row)
                     if row["status"] != "quoted":
-                        lines += [_cell_line(start, subtable, row, metric) for metric in tables["metrics"]]
+                        verdicts = judged.get(f"{table['id']}.{subtable['id']}.{row['id']}", {})
+                        lines += [
+                            _cell_line(start, subtable, row, metric) | _verdict_columns(verdicts, metric["id"])
+                            for metric in tables["metrics"]
+                        ]
     return pandas.DataFrame(lines, columns=CSV_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
@@ -91,7 +193,17 @@ CSV_COLUMNS = [
     *("scale", "watermark", "table", "subtable", "row", "group", "model", "citation", "dagger", "status", "why"),
     *("source", "dataset", "metric", "better", "nfe", "epochs", "batch", "steps", "run", "sampler"),
     *("value", "sd", "n", "axis", "values", "seeds", "draws", "protocol", "cell", "metrics_files", "sha256"),
+    *("verdict", "reason", "difference", "band", "sigma", "degrees_of_freedom"),
 ]
+
+
+def _verdict_columns(verdicts: dict[str, dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Of the line of the metric that stands beside a published one."""
+    found = next((verdicts[theirs] for theirs, ours in PAIRS.items() if ours == metric and theirs in verdicts), None)
+    if found is None:
+        return {}
+    numbers = {key: _plain(found[key]) for key in ("difference", "band", "sigma")}
+    return {"verdict": found["kind"], "reason": found["why"], "degrees_of_freedom": found["df"], **numbers}
 
 
 def _published_lines(start: dict[str, Any], subtable: dict[str, Any], row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -37,6 +37,12 @@ def number(value: Any, digits: int = 2) -> str:
     return text.replace("-", MINUS)
 
 
+def signed(value: Any) -> str:
+    """A difference, with its sign."""
+    text = number(value)
+    return text if text.startswith(MINUS) or text == "NaN" else f"+{text}"
+
+
 def exact(value: Any) -> str:
     """All digits: the shortest decimal that reads back as the same float."""
     if isinstance(value, bool) or value is None:

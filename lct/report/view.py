@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lct.report.images import Picture, curve, picture
-from lct.report.text import NOT_GIVEN, PLUS_MINUS, anchor, as_float, count, exact, flatten, number, printed
+from lct.report.text import NOT_GIVEN, PLUS_MINUS, anchor, as_float, count, exact, flatten, number, printed, signed
+from lct.report.verdicts import LABELS, NOT_RUN, PAIRS, is_comparable, judge
 
 PAPER = "Improved Training Technique for Latent Consistency Models"
 PAPER_URL = "https://arxiv.org/abs/2502.01441"
-COMPARABLE = ("paper",)  # scales whose numbers may be set against published ones
-STATUS_WORDS = {"complete": "measured", "partial": "partial", "not run": "not run", "quoted": "quoted"}
+STATUS_WORDS = {"complete": "measured"}  # the others are their own words
 
 MODEL_NAMES = {"Ours": "Ours (LCT)"}  # beside numbers of our own, the paper's "Ours" would be misread
 
@@ -29,6 +29,7 @@ class Value:
     metrics: str
     sha256: str
     command: str
+    exact_value: Any = None  # as in tables.json
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,54 @@ class Cell:
     sd: str = ""
     axis: str = ""
     protocol: str = ""
+    sort: str = ""  # plain number to sort by, empty for a gap
     mark: str = ""  # set where the protocol is not the first of its sub-table
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One published number and ours."""
+
+    metric: str  # fid, recall
+    label: str
+    kind: str  # reproduced, within the band ..., differs, not run, not comparable
+    css: str
+    why: str
+    published: str
+    ours: str  # mean; empty where there is none
+    n: int
+    difference: str  # signed; empty where it must not be taken
+    band: str
+    sigma: str
+    df: int
+
+    @property
+    def numbers(self) -> str:
+        """Difference and band, or why there are none."""
+        if not self.difference:
+            return self.why
+        if not self.band:
+            return f"{self.difference}; {self.why}"
+        return f"{self.difference}, band {PLUS_MINUS}{self.band}" + (f"; {self.why}" if self.why else "")
+
+    @property
+    def sentence(self) -> str:
+        """All of it in words."""
+        if self.kind == NOT_RUN:
+            return f"{self.label} {self.published} in print; not run here" + (f": {self.why}" if self.why else "")
+        said = f"{self.label} {self.published} in print, {self.kind}"
+        return f"{said}: {self.numbers}" if self.numbers else said
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Generated images above the training images nearest to them."""
+
+    name: str  # "seed 0"
+    picture: Picture
+    rows: tuple[tuple[str, ...], ...]  # image, nearest, distance, in its radii, same pixels
+    copies: int  # generated images with the pixels of a training image
+    about: str
 
 
 @dataclass(frozen=True)
@@ -62,7 +110,7 @@ class Row:
     model: str
     citation: str
     dagger: bool
-    status: str  # complete, partial, not run, quoted
+    status: str  # complete, partial, half-finished, failed, not run, quoted
     status_word: str
     why: str
     published_nfe: str
@@ -82,6 +130,43 @@ class Row:
     is_floor: bool = False
     origin: str = ""  # beside a number that is not in print: "log, L", "not published"
     origin_words: str = ""  # where it is known from, in full
+    verdicts: tuple[Verdict, ...] = ()
+    page: str = ""  # what stands behind it, a file beside the report; empty: its section in the report
+    place: str = ""  # table.sub-table.row
+    weights: str = ""  # (step, EMA) pair, or hash of given weights
+    weights_files: tuple[str, ...] = ()
+    neighbours: tuple[Nearest, ...] = ()
+    nfe_count: int | None = None
+    step_count: int | None = None
+    batch_count: int | None = None
+    published_nfe_count: int | None = None
+    epochs_count: int | None = None
+    published_batch_count: int | None = None
+
+    @property
+    def kinds(self) -> list[str]:
+        """Verdicts of this row, then its status, to filter by."""
+        judged = [one.kind for one in self.verdicts] if self.measured else []
+        return list(dict.fromkeys([*judged, self.status]))
+
+    @property
+    def verdict_groups(self) -> list[tuple[str, Verdict]]:
+        """(metrics, verdict) of each kind: "FID, Recall" where both are the same."""
+        kinds: dict[str, list[Verdict]] = {}
+        for one in self.verdicts:
+            kinds.setdefault(one.kind, []).append(one)
+        return [(", ".join(one.label for one in of), of[0]) for of in kinds.values()]
+
+    @property
+    def verdict_words(self) -> str:
+        """For formats without colour: each verdict with its numbers."""
+        return "; ".join(
+            f"{one.label} {one.kind}" + (f" ({one.numbers})" if one.difference else "") for one in self.verdicts
+        )
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(cell.protocol for cell in self.cells if cell.present))
 
     @property
     def name(self) -> str:
@@ -127,6 +212,7 @@ class Subtable:
     curves: str  # SVG, or empty
     curves_missing: tuple[str, ...]
     outside: tuple[tuple[str, str], ...]
+    paths_of_curves: tuple[tuple[str, int, str], ...] = ()  # run, seed, curves.json
     readings: tuple[tuple[str, str], ...] = ()  # run, which reading of the sources it is
 
     @property
@@ -174,15 +260,25 @@ class Table:
     subtables: tuple[Subtable, ...]
     notes: tuple[Note, ...]
     note: str = ""  # what this scale does to the numbers of this table
+    printed_in: str = ""  # where its published numbers stand
 
     @property
     def heading(self) -> str:
         """The title without its number, which LaTeX counts itself."""
         return re.sub(r"^(Table|Ablation) \w+[.:]\s+", "", self.title)
 
+    @property
+    def cells(self) -> tuple[int, int, int]:
+        """Published numbers that are reproduced, run, and all of them."""
+        found = [one.kind for subtable in self.subtables for row in subtable.ours for one in row.verdicts]
+        return found.count("reproduced"), sum(kind != NOT_RUN for kind in found), len(found)
+
     def counted(self, *statuses: str) -> int:
         """Rows with one of these statuses."""
         return sum(row.status in statuses for subtable in self.subtables for row in subtable.rows)
+
+
+BOX_COLUMNS = ("Values", "pooled", "beyond inner fences", "beyond outer fences", "excess kurtosis", "largest, in SD")
 
 
 @dataclass(frozen=True)
@@ -196,6 +292,7 @@ class Drawing:
     picture: str  # path of the PNG beside the numbers
     rows: tuple[tuple[str, ...], ...]  # one per box; see BOX_COLUMNS
     about: str = ""  # how many images, steps
+    columns: tuple[str, ...] = BOX_COLUMNS  # of its rows
 
 
 @dataclass(frozen=True)
@@ -205,9 +302,9 @@ class Figure:
     title: str
     caption: str
     drawings: tuple[Drawing, ...]
-
-
-BOX_COLUMNS = ("Values", "pooled", "beyond inner fences", "beyond outer fences", "excess kurtosis", "largest, in SD")
+    kind: str = "box-plots"
+    svg: str = ""  # of a figure that no dataset has for itself
+    grids: tuple[tuple[str, Picture], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -232,39 +329,81 @@ class Report:
     runs: tuple[Run, ...]
     figures: tuple[Figure, ...] = ()
     left_out: tuple[dict[str, str], ...] = ()  # tables that this report does not hold
-    box_columns: tuple[str, ...] = BOX_COLUMNS
+    score: dict[str, int] | None = None  # cells reproduced, run, published
+    own: str = ""  # the user's own dataset that all of it is about
+    noise: tuple[tuple[str, str, str, int], ...] = ()  # dataset, metric, run-to-run SD, degrees of freedom
     paper: str = PAPER
     paper_url: str = PAPER_URL
 
 
 def report(tables: dict[str, Any], root: Path) -> Report:
     """The view of a checked tables dict; pictures and curves are read from under `root`."""
+    judged, labels = judge(tables), {metric["id"]: metric["label"] for metric in tables["metrics"]}
+    tables = tables | {"_verdicts": judged["rows"]}
     return Report(
+        score=judged["score"],
+        own=tables.get("own") or "",
+        noise=tuple(
+            (e["dataset"], labels.get(PAIRS[e["metric"]], LABELS[e["metric"]]), number(e["sigma"]), e["df"])
+            for e in judged["noise"]
+        ),
         scale=tables["scale"],
         banner=tuple(tables["banner"]),
         watermark=tables.get("watermark") or "",
-        comparable=tables["scale"] in COMPARABLE,
+        comparable=is_comparable(tables),
         metrics=tuple(tables["metrics"]),
         tables=tuple(_table(table, tables, root) for table in tables["tables"]),
         runs=tuple(_run(run, values, tables.get("costs", {}).get(run)) for run, values in tables["runs"].items()),
-        figures=tuple(_figure(figure) for figure in tables.get("figures", ())),
+        figures=tuple(_figure(figure, tables, root) for figure in tables.get("figures", ())),
         left_out=tuple(tables.get("left_out", ())),
     )
 
 
-def _figure(figure: dict[str, Any]) -> Figure:
-    place = f"figure-{anchor(figure['id'])}"
-    drawings = tuple(_drawing(entry, figure["title"], place) for entry in figure["datasets"])
-    return Figure(figure["id"], place, figure["title"], figure["caption"], drawings)
+def _ordinal(k: int) -> str:
+    tens = k % 100 // 10 == 1
+    return f"{k}{'th' if tens else {1: 'st', 2: 'nd', 3: 'rd'}.get(k % 10, 'th')}"
 
 
-def _drawing(entry: dict[str, Any], title: str, place: str) -> Drawing:
+def _figure(figure: dict[str, Any], tables: dict[str, Any], root: Path) -> Figure:
+    place, kind = f"figure-{anchor(figure['id'])}", figure.get("kind", "box-plots")
+    drawings = tuple(_drawing(entry, figure["title"], place, kind) for entry in figure["datasets"])
+    made = Figure(figure["id"], place, figure["title"], figure["caption"], drawings, kind)
+    if kind == "schedules":
+        from lct.report import drawn  # matplotlib takes half a second to import
+
+        return replace(made, svg=drawn.embedded(drawn.schedules(figure, tables), place, figure["title"]))
+    return replace(made, grids=_grids(figure, tables, root)) if kind == "samples" else made
+
+
+def _grids(figure: dict[str, Any], tables: dict[str, Any], root: Path) -> tuple[tuple[str, Picture], ...]:
+    """(row, grid) of each row of a figure of samples that has one."""
+    found = []
+    for table in tables["tables"]:
+        for subtable in table["subtables"]:
+            for row in subtable["rows"]:
+                place = f"{table['id']}.{subtable['id']}.{row['id']}"
+                for sample in row.get("samples", ())[:1] if place in figure["rows"] else ():
+                    title = f"{MODEL_NAMES.get(row['model'], row['model'])}, {row.get('nfe')} NFE"
+                    shown_on = subtable.get("dataset_title") or subtable["paper_dataset"]
+                    found.append((f"{title}: {shown_on}", picture(root, sample.get("grid"))))
+    return tuple(found)
+
+
+def _drawing(entry: dict[str, Any], title: str, place: str, kind: str) -> Drawing:
     numbers, path = entry["numbers"], entry["path"]
     letter = f"({entry['subtable']}) " if entry.get("subtable") else ""
     heading = letter + (entry.get("dataset_title") or entry["dataset"])
     made = Drawing(entry["dataset"], heading, path, "", "", ())
     if numbers is None:
         return made
+    if kind != "box-plots":
+        from lct.report import drawn  # matplotlib takes half a second to import
+
+        spoken = f"{title}, {made.dataset_title}"
+        svg = drawn.embedded(drawn.DRAWERS[kind](numbers), f"{place}-{anchor(made.dataset)}", spoken)
+        said, columns, rows = drawn.TOLD[kind](numbers)
+        picture_path = path.removesuffix("json") + "png"
+        return replace(made, svg=svg, picture=picture_path, rows=rows, about=said, columns=columns)
     from lct.report.plots import embedded_box_plots  # matplotlib takes half a second to import
 
     rows = tuple(
@@ -290,7 +429,8 @@ def _table(table: dict[str, Any], tables: dict[str, Any], root: Path) -> Table:
     ]
     subtables = tuple(_subtable(subtable, table, tables, root) for subtable in table["subtables"])
     note = table.get("note") or ""
-    return Table(table["id"], anchor(table["id"]), table["title"], table["caption"], subtables, tuple(notes), note)
+    made = Table(table["id"], anchor(table["id"]), table["title"], table["caption"], subtables, tuple(notes), note)
+    return replace(made, printed_in=table.get("place") or "")
 
 
 def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str, Any], root: Path) -> Subtable:
@@ -307,8 +447,9 @@ def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str,
         for i, p in enumerate(sorted(subtable["protocols"], key=lambda p: p.get("behind", False)))
     )
     marks = {protocol.hash: protocol.mark for protocol in protocols}
-    rows = [_row(row, place, marks, tables, root) for row in subtable["rows"]]
-    floors = [_row(row, place, marks, tables, root, is_floor=True) for row in subtable.get("floors", ())]
+    named = f"{table['id']}.{subtable['id']}"
+    rows = [_row(row, named, marks, tables, root) for row in subtable["rows"]]
+    floors = [_row(row, named, marks, tables, root, is_floor=True) for row in subtable.get("floors", ())]
     axes = dict.fromkeys(cell.axis for row in rows for cell in row.cells if cell.present)
     read = [(c["run"], c.get("seed", 0), c["path"], curve(root, c["path"])) for c in subtable.get("curves", ())]
     drawable = [(run, seed, lists) for run, seed, _, lists in read if isinstance(lists, dict)]
@@ -339,15 +480,19 @@ def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str,
         curves=svg,
         curves_missing=tuple(f"{path}: {why}" for _, _, path, why in read if isinstance(why, str)),
         outside=tuple(flatten(subtable.get("outside", {}))) if subtable.get("outside") else (),
+        paths_of_curves=tuple((c["run"], c.get("seed", 0), c["path"]) for c in subtable.get("curves", ())),
         readings=tuple((reading["run"], reading["note"]) for reading in subtable.get("readings", ())),
     )
 
 
 def _row(
-    row: dict[str, Any], place: str, marks: dict[str, str], tables: dict[str, Any], root: Path, is_floor: bool = False
+    row: dict[str, Any], named: str, marks: dict[str, str], tables: dict[str, Any], root: Path, is_floor: bool = False
 ) -> Row:
+    place = anchor(named)
     published, quoted = row.get("published") or {}, row["status"] == "quoted"
-    cells = tuple(_cell(metric, row, marks, tables["scale"]) for metric in tables["metrics"])
+    cells = tuple(
+        _cell(metric, row, marks, config_words(tables["scale"], tables.get("own"))) for metric in tables["metrics"]
+    )
     measured = any(cell.present for cell in cells)
     floor = "floor." if is_floor else ""  # a floor and a model may share an id
     samples = tuple((_sample_name(sample), picture(root, sample.get("grid"))) for sample in row.get("samples", ()))
@@ -360,7 +505,7 @@ def _row(
         citation=row.get("citation") or "",
         dagger=bool(row.get("dagger")),
         status=row["status"],
-        status_word=STATUS_WORDS[row["status"]],
+        status_word=STATUS_WORDS.get(row["status"], row["status"]),
         why=row.get("why") or "",
         published_nfe=count(published.get("nfe")),
         published={name: printed(published.get(name)) for name in ("fid", "recall")},
@@ -379,7 +524,58 @@ def _row(
         is_floor=is_floor,
         origin=_origin(published.get("origin")),
         origin_words=_origin_words(published.get("origin")),
+        verdicts=_verdicts(tables["_verdicts"].get(f"{named}.{row['id']}", {})),
+        page=row.get("page") or "",
+        place=f"{named}.{row['id']}",
+        weights=row.get("weights") or "",
+        weights_files=tuple(row.get("weights_files") or ()),
+        neighbours=tuple(_nearest(entry, root) for entry in row.get("neighbours") or ()),
+        nfe_count=row.get("nfe"),
+        step_count=row.get("steps"),
+        batch_count=row.get("batch"),
+        published_nfe_count=published.get("nfe"),
+        epochs_count=published.get("epochs"),
+        published_batch_count=published.get("batch_size"),
     )
+
+
+_CSS = {"within the band, protocol differs": "within"}
+
+
+def _verdicts(found: dict[str, dict[str, Any]]) -> tuple[Verdict, ...]:
+    return tuple(
+        Verdict(
+            metric=metric,
+            label=LABELS[metric],
+            kind=one["kind"],
+            css=_CSS.get(one["kind"], one["kind"].replace(" ", "-")),
+            why=one["why"],
+            published=printed(one["published"]),
+            ours="" if one["ours"] is None else number(one["ours"]),
+            n=one["n"],
+            difference="" if one["difference"] is None else signed(one["difference"]),
+            band="" if one["band"] is None else number(one["band"]),
+            sigma="" if one["sigma"] is None else number(one["sigma"]),
+            df=one["df"] or 0,
+        )
+        for metric, one in found.items()
+    )
+
+
+def _nearest(entry: dict[str, Any], root: Path) -> Nearest:
+    numbers = entry["numbers"]
+    rows, copies = [], 0
+    for one in numbers["images"]:
+        first = one["neighbours"][0]
+        copies += any(other["same pixels"] for other in one["neighbours"])
+        ratio = first["distance"] / first["radius"] if first["radius"] else float("inf")
+        same = "yes" if first["same pixels"] else "no"
+        rows.append((str(one["image"]), str(first["image"]), number(first["distance"]), number(ratio), same))
+    about = (
+        f"distances in {numbers['extractor']} to {count(numbers['reference'])} training images; a radius is the "
+        f"distance of a training image to its {_ordinal(numbers['k'])} nearest training image"
+    )
+    return Nearest(_sample_name(entry), picture(root, entry["picture"]), tuple(rows), copies, about)
 
 
 def _origin(origin: dict[str, Any] | None) -> str:
@@ -400,10 +596,15 @@ def _sample_name(sample: dict[str, Any]) -> str:
     return ", ".join(named) or "samples"
 
 
-def _cell(metric: dict[str, Any], row: dict[str, Any], marks: dict[str, str], scale: str) -> Cell:
+def config_words(scale: str, own: str | None) -> str:
+    """What a snakemake command of this report needs beside its target."""
+    return f"--config scale={shlex.quote(scale)}" + (f" dataset={shlex.quote(own)}" if own else "")
+
+
+def _cell(metric: dict[str, Any], row: dict[str, Any], marks: dict[str, str], config: str) -> Cell:
     found = row["cells"].get(metric["id"])
     if found is None or not found["values"]:
-        absent = {"not run": "not run", "partial": "not run", "complete": "missing"}.get(row["status"], NOT_GIVEN)
+        absent = {"partial": "not run", "complete": "missing", "quoted": NOT_GIVEN}.get(row["status"], row["status"])
         return Cell(metric["id"], metric["label"], absent, finite=True, present=False)
     values = tuple(
         Value(
@@ -413,7 +614,8 @@ def _cell(metric: dict[str, Any], row: dict[str, Any], marks: dict[str, str], sc
             exact=exact(as_float(value["value"])),
             metrics=value["metrics"],
             sha256=value["sha256"],
-            command=f"snakemake {shlex.quote(value['metrics'])} --config scale={shlex.quote(scale)}",
+            command=f"snakemake {shlex.quote(value['metrics'])} {config}",
+            exact_value=value["value"],
         )
         for value in found["values"]
     )
@@ -442,8 +644,16 @@ def _cell(metric: dict[str, Any], row: dict[str, Any], marks: dict[str, str], sc
         sd=shown_sd,
         axis=found["axis"],
         protocol=found["protocol"],
+        sort=_sortable(found),
         mark=marks.get(found["protocol"], "other protocol"),
     )
+
+
+def _sortable(found: dict[str, Any]) -> str:
+    """The mean as JavaScript reads it; infinity as a number that is larger than any other."""
+    values = [as_float(value["value"]) for value in found["values"]]
+    mean = sum(values) / len(values)
+    return "" if mean != mean else repr(max(-1e300, min(1e300, mean)))
 
 
 def _cost(tables: dict[str, Any], run: str | None) -> tuple[tuple[str, str], ...]:

@@ -1,5 +1,5 @@
 # Figures: numbers and pictures of each dataset, from its images and latents.
-for _figure in PLAN.figures:
+for _figure in PLAN.figures_of("box-plots"):
 
     rule:
         name:
@@ -38,3 +38,45 @@ for _figure in PLAN.figures:
             + " figure1 --settings {params.settings:q} --images {input.images:q}"
             " --latents {input.latents:q} --statistics {input.statistics:q} --work {params.work:q}"
             " --out {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"
+
+
+# Figures that need latents alone; which program makes one follows from its kind.
+PROGRAMS = {"losses": "figure2", "couplings": "figure3"}
+
+for _figure in PLAN.figures_of(*PROGRAMS):
+
+    rule:
+        name:
+            rule_name("figures", _figure)
+        input:
+            latents=lambda wildcards: PLAN.latents_of(
+                wildcards.dataset, "latents.safetensors"
+            ),
+            statistics=lambda wildcards: PLAN.latents_of(
+                wildcards.dataset, "statistics.safetensors"
+            ),
+        output:
+            numbers=PATHS.figure(_figure, "{dataset}", "json"),
+            pictures=[PATHS.figure(_figure, "{dataset}", kind) for kind in PICTURES],
+            records=records(
+                *(
+                    PATHS.figure(_figure, "{dataset}", kind)
+                    for kind in ("json", *PICTURES)
+                )
+            ),
+        log:
+            PATHS.log("figures", _figure, "{dataset}.log"),
+        benchmark:
+            PATHS.log("figures", _figure, "{dataset}.tsv")
+        localrule: True
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        resources:
+            **resource_class("local"),
+        params:
+            settings=settings_param(PLAN.figure_settings(_figure)),
+            program=PROGRAMS[PLAN.figures[_figure][0].kind],
+        shell:
+            "python -m lct.cli.{params.program} --settings {params.settings:q} --latents {input.latents:q}"
+            " --statistics {input.statistics:q} --out {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"

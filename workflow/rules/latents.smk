@@ -21,7 +21,7 @@ rule autoencoder:
         settings=dataset_settings("autoencoder"),
         folder=folder_of("output", "files"),
     shell:
-        LAUNCH + " autoencoder --settings {params.settings:q}"
+        f"{LAUNCH} autoencoder --settings {{params.settings:q}}"
         " --images {input.images:q} --source {input.source:q} --out {params.folder:q} 2> {log:q}"
 
 

@@ -105,3 +105,40 @@ for _run in PLAN.runs.values():
             + " score --settings {params.settings:q} --samples {input.samples:q}"
             " --features {output.features:q} --metrics {output.metrics:q}"
             " --references {input.references:q} --extractors {input.extractors:q} 2> {log:q}"
+
+
+for _run in PLAN.runs.values():
+
+    rule:
+        name:
+            rule_name("neighbours", _run.id)
+        input:
+            samples=[
+                manifest(images) for images in PLAN.first_samples_of(_run.id, "{seed}")
+            ],
+            train=manifest(PATHS.images(_run.dataset, "train")),
+            reference=PLAN.references_of(_run.dataset)[0],
+            extractor=PLAN.recall_extractor(_run.dataset),
+        output:
+            numbers=PLAN.neighbours_of(_run.id, "{seed}", "json"),
+            pictures=PLAN.neighbours_of(_run.id, "{seed}", "png"),
+            records=records(
+                *PLAN.neighbours_of(_run.id, "{seed}", "json"),
+                *PLAN.neighbours_of(_run.id, "{seed}", "png"),
+            ),
+        log:
+            PATHS.log("neighbours", _run.id, "s{seed}.log"),
+        benchmark:
+            PATHS.log("neighbours", _run.id, "s{seed}.tsv")
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        resources:
+            **resource_class("gpu_small"),
+        params:
+            settings=settings_param(PLAN.neighbours_settings(_run.dataset)),
+        shell:
+            LAUNCH
+            + " neighbours --settings {params.settings:q} --samples {input.samples:q}"
+            " --train {input.train:q} --reference {input.reference:q} --extractor {input.extractor:q}"
+            " --numbers {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"

@@ -49,10 +49,19 @@ for _which in ("tables", "all"):
         input:
             tables=PATHS.tables(_which),
             templates=collect("reports/templates/{name}", name=TEMPLATES),
+            known=collect("config/known/{name}", name=KNOWN),
             shown=PLAN.shown(_which),
         output:
-            files=[PATHS.report(name, _which) for name in REPORT_FILES],
-            records=records(*(PATHS.report(name, _which) for name in REPORT_FILES)),
+            files=[
+                PATHS.report(name, _which)
+                for name in (*REPORT_FILES, *PLAN.pages(_which), *PLAN.pictures())
+            ],
+            records=records(
+                *(
+                    PATHS.report(name, _which)
+                    for name in (*REPORT_FILES, *PLAN.pages(_which), *PLAN.pictures())
+                )
+            ),
         log:
             PATHS.log(f"{OWN}report-{_which}.log"),
         benchmark:
@@ -63,6 +72,7 @@ for _which in ("tables", "all"):
             **resource_class("local"),
         params:
             recipe=RECIPES["report"],
+            folder=folder_of("output", "files"),
             dataset=OWN_OPTION,
         shell:
-            "python -m lct.cli.report --tables {input.tables:q} {params.dataset} --files {output.files:q} 2> {log:q}"
+            "python -m lct.cli.report --tables {input.tables:q} {params.dataset} --out {params.folder:q} 2> {log:q}"

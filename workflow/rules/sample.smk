@@ -39,5 +39,5 @@ for _run in PLAN.runs.values():
             train=folder_of("input", "weights"),
             folder=folder_of("output", "images", up=2),
         shell:
-            LAUNCH + " sample --settings {params.settings:q} --train {params.train:q}"
+            f"{LAUNCH} sample --settings {{params.settings:q}} --train {{params.train:q}}"
             " --statistics {input.statistics:q} --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"

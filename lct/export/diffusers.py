@@ -1,0 +1,103 @@
+"""One run as a folder that `DiffusionPipeline.from_pretrained` loads without this project: stock AutoencoderKL, the
+network in a module of its own, safetensors, a model card. Its code is this project's, taken over word by word, so that
+the same seeds give the same images."""
+
+import ast
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from safetensors.torch import save_file
+
+from lct import schedules, streams
+from lct.data import autoencoder
+from lct.data.latents import Statistics
+from lct.files.atomic import atomic, copy, write_json, write_text
+from lct.files.tensors import read_metadata, read_tensors
+from lct.networks import layout, norms, precondition, settings, unet
+from lct.sampling import generate, samplers
+from lct.sampling import settings as sampling_settings
+
+HERE = Path(__file__).parent
+MODEL, PIPELINE = "consistency_model", "pipeline"
+
+
+def write(
+    folder: Path,
+    *,
+    weights: Path,
+    statistics: Path,
+    vae: Path,
+    network: dict[str, Any],
+    scaling: dict[str, Any],
+    grid: dict[str, Any],
+    sampler: dict[str, Any],
+    sampling: dict[str, Any],
+    decode_batch: int,
+    card: dict[str, Any],
+) -> list[Path]:
+    """Every file of the folder. network to sampling: settings of the sampling job; card: for the model card."""
+    found = Statistics.from_tensors(read_tensors(statistics))
+    shape = list(read_metadata(weights)["latent_shape"])
+    write_text(folder / f"{PIPELINE}.py", pipeline_source())
+    write_text(folder / "generator" / f"{MODEL}.py", model_source())
+    tensors = {f"net.{name}": tensor for name, tensor in read_tensors(weights).items()}
+    with atomic(folder / "generator" / "diffusion_pytorch_model.safetensors") as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
+    config = {"_class_name": "ConsistencyModel", "network": network, "scaling": scaling, "latent_shape": shape}
+    config |= {"mean": found.mean.tolist(), "std": found.std.tolist(), "sigma_data": found.sigma_data}
+    write_json(folder / "generator" / "config.json", config)
+    for name in (autoencoder.CONFIG_NAME, autoencoder.WEIGHTS_NAME):
+        copy(vae / name, folder / "vae" / name)
+    chosen = {"sampler": sampler, "grid": grid, "batch": sampling["batch"], "rounding": sampling["rounding"]}
+    chosen |= {"decode_batch": decode_batch, "shape": shape}
+    index = {
+        "_class_name": [PIPELINE, "LatentConsistencyPipeline"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "generator": [MODEL, "ConsistencyModel"],
+        "settings": chosen,
+    }
+    write_json(folder / "model_index.json", index)
+    write_text(folder / "README.md", model_card(card))
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def model_card(card: dict[str, Any]) -> str:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=True)  # YAML reads JSON's strings
+    text = (HERE / "model_card.md.jinja").read_text(encoding="utf-8")
+    return environment.from_string(text).render(card=card)
+
+
+def model_source() -> str:
+    parts = [inspect.getsource(module) for module in (settings, layout, norms, unet, precondition)]
+    return _joined([*parts, (HERE / f"{MODEL}.py").read_text(encoding="utf-8")])
+
+
+def pipeline_source() -> str:
+    parts = [inspect.getsource(module) for module in (streams, schedules, sampling_settings, samplers)]
+    parts += [inspect.getsource(one) for one in (generate.image_noise, autoencoder.to_uint8)]
+    return _joined([*parts, (HERE / f"{PIPELINE}.py").read_text(encoding="utf-8")])
+
+
+def _joined(sources: list[str]) -> str:
+    """One module of several: the last one's docstring, the imports of all but those from this project, the code."""
+    imports: dict[str, None] = {"import torch": None, "from torch import Tensor": None}
+    bodies, title = [], ""
+    for source in sources:
+        lines, tree = source.splitlines(), ast.parse(source)
+        title = (ast.get_docstring(tree) or "").partition(". `lct")[0]
+        for node in tree.body:
+            docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            imported = isinstance(node, ast.Import | ast.ImportFrom)
+            if imported and not (getattr(node, "module", None) or "").startswith("lct"):
+                imports[ast.unparse(node)] = None
+            if docstring or imported:
+                lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+        bodies.append(re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines).strip()))
+    head = "\n".join(sorted(imports, key=lambda line: (not line.startswith("import"), line)))
+    about = f'"""{title}.\n\nWritten by `lct export`; needs torch, diffusers and safetensors alone."""'
+    return "\n\n".join([about, head, "\n\n\n".join(["", *bodies]).strip("\n")]) + "\n"

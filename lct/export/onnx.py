@@ -1,0 +1,80 @@
+"""One-step generator and decoder as one ONNX graph: unit noise (B, C, H, W) in, images (B, 3, H', W') in [-1, 1] out.
+
+The export is compared with torch on fresh noise and refused when a pixel differs by more than TOLERANCE. Needs onnx,
+onnxscript and onnxruntime, which the lock does not hold.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lct.config.schema import build
+from lct.data import autoencoder
+from lct.data.latents import Statistics
+from lct.files.atomic import atomic
+from lct.files.tensors import read_metadata, read_tensors
+from lct.networks.precondition import consistency
+from lct.networks.settings import Network, Scaling
+from lct.networks.unet import UNet
+from lct.networks.weights import load
+from lct.schedules import NoiseGrid
+
+TOLERANCE = 1e-4  # of images in [-1, 1]: a fortieth of one grey level
+BATCH = 2
+
+
+class OneStep(nn.Module):
+    """noise -> decode(denormalise(f(sigma_max noise, sigma_max)))."""
+
+    def __init__(self, network: UNet, scaling: Scaling, grid: NoiseGrid, statistics: Statistics, vae: nn.Module):
+        super().__init__()
+        self.network, self.scaling, self.sigma_max, self.vae = network, scaling, grid.sigma_max, vae
+        self.sigma_data = statistics.sigma_data
+        self.register_buffer("mean", statistics.mean)
+        self.register_buffer("std", statistics.std)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        sigma = torch.full((noise.shape[0],), self.sigma_max, dtype=noise.dtype)
+        x = consistency(self.network, self.sigma_max * noise, sigma, self.scaling)
+        latents = (x.to(torch.float64) * self.std / self.sigma_data + self.mean).to(noise.dtype)
+        return self.vae.decode(latents).sample.clamp(-1, 1)
+
+
+def write(
+    path: Path,
+    *,
+    weights: Path,
+    statistics: Path,
+    vae: Path,
+    network: dict[str, Any],
+    scaling: dict[str, Any],
+    grid: dict[str, Any],
+) -> dict[str, float]:
+    """The graph at `path`, and how far it is from torch; ValueError when that is more than TOLERANCE."""
+    import onnxruntime
+
+    channels, side, _ = shape = tuple(read_metadata(weights)["latent_shape"])
+    unet = load(UNet(build(Network, network, "network"), channels, side), read_tensors(weights), str(weights)).eval()
+    found = Statistics.from_tensors(read_tensors(statistics))
+    model = OneStep(
+        unet, build(Scaling, scaling, "scaling"), build(NoiseGrid, grid, "grid"), found, autoencoder.load(vae)
+    ).eval()
+    noise = torch.randn((BATCH, *shape), generator=torch.Generator().manual_seed(0))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad(), atomic(path) as partial:
+        program = torch.onnx.export(
+            model, (noise,), dynamo=True, input_names=["noise"], output_names=["images"], verbose=False
+        )
+        program.save(str(partial), external_data=False)
+        session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
+        fresh = torch.randn((BATCH, *shape), generator=torch.Generator().manual_seed(1))
+        (answer,) = session.run(None, {session.get_inputs()[0].name: fresh.numpy()})
+        largest = float(np.abs(answer - model(fresh).numpy()).max())
+        if not largest <= TOLERANCE:
+            raise ValueError(
+                f"{path}: expected the answer of torch within {TOLERANCE}, found {largest}; use --to diffusers"
+            )
+    return {"largest": largest, "tolerance": TOLERANCE, "batch": BATCH}

@@ -1,0 +1,147 @@
+"""What we know and do not: facts, conflicts and the authors' logged evaluations, from config/known/, as one page."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from lct.config import yaml
+from lct.config.schema import build
+from lct.report.settings import Conflict, Fact, Known
+from lct.report.text import NOT_GIVEN, anchor, number
+from lct.report.view import Report, Row
+
+FOLDER = Path("config/known")
+SETTINGS = ("dataset", "loss", "ot", "c_schedule", "norm", "diff_threshold")  # columns that tell trainings apart
+WIDTH, HEIGHT = 120, 26  # of a small curve, in pixels
+
+
+@dataclass(frozen=True)
+class Settles:
+    """A row whose runs settle something."""
+
+    place: str
+    name: str
+    status: str
+    href: str  # empty when this report does not show it
+    command: str
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """One training in the authors' log: everything that was logged of it with one EMA and sampler."""
+
+    name: str
+    assigned: str  # empty: the lines name it; else how sure we are that it is this one
+    settings: str
+    ema: str
+    sampling: str
+    lines: int
+    last: str  # FID at the last epoch
+    epochs: str
+    path: str  # of its small curve, an SVG path; empty for fewer than three epochs
+    spoken: str
+
+
+@dataclass(frozen=True)
+class KnownPage:
+    topics: tuple[tuple[str, tuple[tuple[Fact, tuple[Settles, ...]], ...]], ...]
+    conflicts: tuple[tuple[Conflict, tuple[Settles, ...]], ...]
+    counts: dict[str, int]
+    unknown: tuple[Fact, ...]
+    runs: tuple[LoggedRun, ...]
+    lines: tuple[dict[str, str], ...]
+
+
+def read(root: Path) -> tuple[Known, list[dict[str, str]]]:
+    """Facts and log lines; ValueError with one line if a file is damaged."""
+    where = root / FOLDER / "facts.yaml"
+    known = build(Known, yaml.load(where), str(where))
+    log = root / FOLDER / "authors_runs.csv"
+    with open(log, encoding="utf-8", newline="") as handle:
+        lines = list(csv.DictReader(handle))
+    if not lines or not {"experiment", "epoch", "ema", "sampling", "fid", "era", *SETTINGS} <= lines[0].keys():
+        raise ValueError(f"{log}: expected the columns of the authors' log, found others; git checkout -- {log}")
+    return known, lines
+
+
+def page(known: Known, lines: list[dict[str, str]], shown: Report, commands: dict[str, str]) -> KnownPage:
+    """commands: TABLE -> the command that makes it."""
+    rows = {row.place: row for table in shown.tables for subtable in table.subtables for row in subtable.rows}
+
+    def settling(places: Sequence[str]) -> tuple[Settles, ...]:
+        return tuple(_settles(place, rows.get(place), commands) for place in places)
+
+    topics = [(topic, tuple((f, settling(f.settled_by)) for f in facts)) for topic, facts in _by_topic(known.facts)]
+    counts = {word: 0 for word in ("print", "script", "log", "computed", "measured", "inferred", "not known")}
+    for fact in known.facts:
+        counts[fact.certainty] += 1
+    return KnownPage(
+        topics=tuple(topics),
+        conflicts=tuple((one, settling(one.settled_by)) for one in known.conflicts),
+        counts=counts,
+        unknown=tuple(fact for fact in known.facts if fact.certainty == "not known"),
+        runs=tuple(logged_runs(lines)),
+        lines=tuple(lines),
+    )
+
+
+def _by_topic(facts: Sequence[Fact]) -> list[tuple[str, list[Fact]]]:
+    return [(topic, list(of)) for topic, of in groupby(facts, key=lambda fact: fact.topic)]
+
+
+def _settles(place: str, row: Row | None, commands: dict[str, str]) -> Settles:
+    command = commands.get(place.partition(".")[0], "")
+    if row is None:
+        return Settles(place, place, "not in this report", "", command)
+    href = row.page or (f"index.html#{row.anchor}" if row.anchor else f"index.html#{anchor(place.rpartition('.')[0])}")
+    return Settles(place, f"{row.model} ({place})", row.status_word, href, command)
+
+
+def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
+    """Trainings of the paper's time in the log, best last FID first."""
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for line in lines:
+        name = line["experiment"] or line["inferred_experiment"]
+        if name and line["era"] == "paper":
+            assigned = "" if line["experiment"] else line["inference_strength"] or "weak"
+            key = (name, assigned, *(line[column] for column in SETTINGS), line["ema"], line["sampling"])
+            groups.setdefault(key, []).append(line)
+    found = []
+    for (name, assigned, *settings, ema, sampling), of in groups.items():
+        points = sorted({(float(e), float(line["fid"])) for line in of if (e := line["epoch"]).isdigit()})
+        told = ", ".join(
+            f"{key.replace('_', ' ')} {value}" for key, value in zip(SETTINGS, settings, strict=True) if value
+        )
+        last = number(points[-1][1]) if points else NOT_GIVEN
+        span = f"{points[0][0]:.0f} to {points[-1][0]:.0f}" if points else NOT_GIVEN
+        spoken = (
+            f"FID {number(points[0][1])} at epoch {points[0][0]:.0f}, {last} at {points[-1][0]:.0f}" if points else ""
+        )
+        path = _path(points) if len({epoch for epoch, _ in points}) >= 3 else ""
+        found.append(LoggedRun(name, assigned, told, ema, sampling, len(of), last, span, path, spoken))
+    return sorted(
+        found,
+        key=lambda run: (run.last == NOT_GIVEN, float(run.last) if run.last != NOT_GIVEN else 0, run.name, run.ema),
+    )
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    """FID on a logarithmic axis against the epoch, as an SVG path in a box of WIDTH x HEIGHT."""
+    (first, _), (last, _) = points[0], points[-1]
+    logs = [math.log(fid) for _, fid in points]
+    low, high = min(logs), max(logs)
+    placed = [
+        (1 + (WIDTH - 2) * (epoch - first) / ((last - first) or 1), 1 + (HEIGHT - 2) * (high - y) / ((high - low) or 1))
+        for (epoch, _), y in zip(points, logs, strict=True)
+    ]
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
+
+
+def commands(known: Known) -> dict[str, str]:
+    """TABLE -> the command that computes its rows at paper scale."""
+    names = {place.partition(".")[0] for one in (*known.facts, *known.conflicts) for place in one.settled_by}
+    late = {"readings"}  # only `snakemake all_tables` makes it
+    return {name: f"snakemake {'all_tables ' if name in late else ''}--config scale=paper" for name in sorted(names)}
