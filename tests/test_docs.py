@@ -95,22 +95,39 @@ def extended(tmp_path_factory):
         )
     for words in ("init -q", "config user.name t", "config user.email t@t", "add -A", "commit -qm start"):
         subprocess.run(["git", *words.split()], cwd=folder, check=True)
-    for language, needs, text, before in blocks(ROOT / "docs/extending.md"):
+    for section in sections():
+        if section != "A metric":
+            apply(folder, section)
+    return folder
+
+
+def sections():
+    """Headings of docs/extending.md that hold examples."""
+    return [
+        line[3:].strip() for line in (ROOT / "docs/extending.md").read_text().splitlines() if line.startswith("## ")
+    ]
+
+
+def apply(folder, section):
+    """Every example of a section, in its order: files, changes, programs, commands."""
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    start = text.index(f"## {section}\n")
+    end = text.find("\n## ", start + 1)
+    for found in BLOCK.finditer(text, start, len(text) if end < 0 else end):
+        language, content, before = found[1], found[3], text[: found.start()][-400:]
         if language == "diff":
-            patched(folder, text)
+            patched(folder, content)
         elif language == "yaml":
             name = re.findall(r"`(config/[\w/-]+\.yaml)`", before)[-1]
             assert not (folder / name).exists(), f"{name} is written twice"
-            (folder / name).write_text(text)
+            (folder / name).write_text(content)
         elif language == "python":
             name = re.findall(r"`([\w-]+\.py)`", before)[-1]
-            (folder / name).write_text(text)
+            (folder / name).write_text(content)
             succeed(folder, f"{sys.executable} {name}")
-        elif language == "sh" and not needs:
-            for line in filter(None, (line.strip() for line in text.splitlines())):
+        elif language == "sh":
+            for line in filter(None, (line.strip() for line in content.splitlines())):
                 succeed(folder, line)
-    subprocess.run(["git", "commit", "-qam", "extended"], cwd=folder, check=True)
-    return folder
 
 
 @pytest.mark.slow
@@ -119,14 +136,23 @@ def test_the_worked_examples_of_extending_end_in_numbers(extended):
     for row in ("mine.a.welsch.fd", "mine.a.welsch-c3.fd", "table1.a.lct-1.fd"):
         assert row in listed
     page = (extended / "reports/smoke/index.html").read_text()
-    assert "Welsch, 3 c" in page and "fd by protocol blocks" in page and "distance in blocks" in page
+    assert "Welsch, 3 c" in page
     settings = next(
         (extended / "results/smoke/train/digits-mine-c3/s0").glob("*.safetensors.settings.json")
     ).read_text()
     assert '"loss": "welsch"' in settings and '"multiple": 3.0' in settings
     assert (extended / "exports/mine.a.welsch-s0/model_index.json").exists()
-    assert (extended / "config/pinned.json").read_text().count("blocks.pt") >= 1, "the hash is kept from first use on"
     assert broken_links(extended / "reports/smoke") == []
+
+
+@pytest.mark.slow
+def test_a_metric_by_a_network_of_ones_own_stands_behind_every_number(extended, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(extended, folder, symlinks=True)
+    apply(folder, "A metric")
+    page = (folder / "reports/smoke/index.html").read_text()
+    assert "fd by protocol blocks" in page and "distance in blocks" in page
+    assert (folder / "config/pinned.json").read_text().count("blocks.pt") >= 1, "the hash is kept from first use on"
 
 
 @pytest.mark.slow

@@ -339,6 +339,7 @@ def test_event_files_hold_every_scalar_of_the_curve():
         (["table1.a.nothing", "--to", "diffusers"], "expected table.sub-table.row.metric"),
         (["table1.a.lct-1", "--to", "diffusers"], "expected the file that table1.a.lct-1 is made from"),
         (["table1.a.floor-heldout", "--to", "diffusers"], "expected one row with weights, found 0"),
+        (["table1.a.lct-1", "--to", "onnx"], "expected the package onnx, found none; pip install"),
         (["--to", "bundle"], "expected a finished report, found none; snakemake"),
         (["--to", "csv"], "expected a report, found none; lct report"),
     ],

@@ -163,6 +163,12 @@ def test_drawn_figures_are_vector_files_with_the_same_bytes(root):
     assert set(made) == {f"figures/figure{i}.{kind}" for i in (4, 5, 8) for kind in ("svg", "pdf")}
     assert made["figures/figure4.pdf"].startswith(b"%PDF") and b"<image" in made["figures/figure5.svg"]
     assert b"not run" in made["figures/figure8.svg"] and b"CreationDate" not in made["figures/figure4.pdf"]
+    first = row(tables, "a", "lct-1")  # a run measured at two steps: its own panels follow
+    second = row(tables, "a", "lct-2")
+    first |= {"sampler": "one", "weights": "step5000-ema0.9"}
+    second |= {"sampler": "one", "weights": "step2500-ema0.9", "steps": 2500}
+    assert b"Ours: FD(cnn64) by step" not in made["figures/figure4.svg"]
+    assert b"Ours: FD(cnn64) by step" in pictures(tables, root)["figures/figure4.svg"]
     out = render(tables, root)
     assert out["index.html"].count('id="figure-figure') > 3 and "missing" in out["index.html"]
     assert "Samples: Ours (LCT), 1 NFE" in out["report.md"]

@@ -125,30 +125,53 @@ def schedules(figure_: dict[str, Any], tables: dict[str, Any]) -> Draw:
         if entry["fid"] is not None:
             logged.setdefault(entry["label"], []).append((entry["epoch"], entry["fid"]))
 
+    ours = measured_by_step(tables)
+
     def draw() -> Figure:
-        figure, (left, middle) = _panels(2, 4.0)
+        figure, (left, middle, *more) = _panels(4 if ours else 2, 4.0)
         for i, (run, stages) in enumerate(list(laws.values())[: 2 * len(STYLES)]):
-            colour, dashes = STYLES[i % len(STYLES)]
-            x, y = [stage["intervals"] for stage in stages], [stage["c"] for stage in stages]
-            style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": "o", "markersize": 3}
-            left.plot(x, y, label=_plain(run), **style)
+            _line(left, i, run, [(stage["intervals"], stage["c"]) for stage in stages])
         _logarithmic(left, "x", sorted({stage["intervals"] for _, stages in laws.values() for stage in stages}))
         left.set_yscale("log")
         _head(left, f"c of the {tables['scale']} scale's runs", "intervals s", "c")
-        left.legend(frameon=False, fontsize=7, handlelength=3.5)
         for i, (label, points) in enumerate(logged.items()):
-            colour, dashes = STYLES[i % len(STYLES)]
-            x, y = zip(*sorted(points), strict=True)
-            style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": "o", "markersize": 3}
-            middle.plot(x, y, label=_plain(label), **style)
+            _line(middle, i, label, sorted(points))
         if logged:
-            middle.set_yscale("log")
             _logarithmic(middle, "y", [7, 10, 20, 40, 80])
-            middle.legend(frameon=False, fontsize=7, handlelength=3.5)
-        _head(middle, "FID by epoch, the authors' log (CelebA-HQ)", "epoch", "FID")
+        _head(middle, "FID by epoch, the authors' log", "epoch", "FID")
+        for axes, metric in zip(more, ("fd", "recall"), strict=False):
+            for i, (run, points) in enumerate(ours.items()):
+                _line(axes, i, run, [(step, values[metric]) for step, values in points if metric in values])
+            _head(axes, f"Ours: {labels[metric]} by step", "training step")
+        for axes in (left, middle, *more):
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=False, fontsize=7, handlelength=3.5)
         return figure
 
+    labels = {metric["id"]: metric["label"] for metric in tables["metrics"]}
     return draw
+
+
+def _line(axes: Any, place: int, label: str, points: list[tuple[float, float]]) -> None:
+    """One series in the style of its place; values that are no numbers are left out."""
+    colour, dashes = STYLES[place % len(STYLES)]
+    known = [(x, y) for x, y in points if math.isfinite(y)]
+    if known:
+        style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": "o", "markersize": 3}
+        axes.plot(*zip(*known, strict=True), label=_plain(label), **style)
+
+
+def measured_by_step(tables: dict[str, Any]) -> dict[str, list[tuple[int, dict[str, float]]]]:
+    """Run -> (step, metric -> mean) of every run that rows measure at two steps or more by one sampler and EMA."""
+    found: dict[tuple[str, str, str], dict[int, dict[str, float]]] = {}
+    for table in tables["tables"]:
+        for subtable in table["subtables"]:
+            for row in subtable["rows"]:
+                values = {m: float(cell["mean"]) for m, cell in row["cells"].items() if cell["mean"] is not None}
+                if row.get("run") and row.get("steps") and values:
+                    key = (row["run"], row["sampler"], (row.get("weights") or "").partition("-ema")[2])
+                    found.setdefault(key, {})[row["steps"]] = values
+    return {run: sorted(points.items()) for (run, *_), points in found.items() if len(points) >= 2}
 
 
 def _plain(name: str) -> str:
