@@ -60,7 +60,8 @@ def name(process: psutil.Process) -> str:
 
 def recorded(folder: Path) -> int:
     """How far the graph is: outputs with a record of their run."""
-    return sum(1 for _ in (folder / "results").rglob("*.run.json"))
+    found = os.walk(folder / "results")  # folders may vanish meanwhile
+    return sum(name.endswith(".run.json") for _, _, names in found for name in names)
 
 
 def weights(folder: Path) -> dict[str, str]:

@@ -161,7 +161,7 @@ def test_table_1_shows_the_printed_epochs_and_batch_and_its_runs_say_so(paper):
 
 
 def test_paper_scale_trains_nothing_twice_and_lists_every_table(paper):
-    assert paper.left_out("tables") and [table["id"] for table in paper.left_out("tables")] == ["readings"]
+    assert paper.left_out("tables") and [table["id"] for table in paper.left_out("tables")] == ["outside", "readings"]
     trained = [repr((run.dataset, plain(run.training))) for run in paper.runs.values()]
     assert len(trained) == len(set(trained))
     one = {cell.run for cell in paper.cells if cell.table == "ablation-f"}
@@ -327,7 +327,7 @@ def test_given_weights_are_sampled_without_training(project):
             "distance: dataset",
             "FID.*cnn64; call it FD",
         ),
-        ("paper", "scales/paper.yaml", "[readings]", "[table1]", "expected every table once, found .'table1'. twice"),
+        ("paper", "scales/paper.yaml", "[readings, outside]", "[table1]", "expected every table once, found .'table1'. twice"),
         (
             "paper",
             "runs/ablations.yaml",

@@ -155,6 +155,10 @@ def test_after_a_run_planned_and_actual_stand_side_by_side(tmp_path, capsys):
     run = value["actual"]["digits-lct"]
     assert run["jobs"] == run["of"] == 3
     assert run["stages"]["train"]["actual_seconds"] == 60 and run["stages"]["score"]["actual_seconds"] == 0.2
+    plan = Plan(project.root, {"scale": "smoke"})
+    products, training = plan.effort_of("digits-lct")[0], plan.runs["digits-lct"].training
+    operations = training.steps * training.batch * 4 * 2 * products
+    assert run["stages"]["train"]["planned_seconds"] == pytest.approx(operations / 1e10), "records begin after imports"
     assert run["planned_seconds"] == pytest.approx(sum(one["planned_seconds"] for one in run["stages"].values()))
     text = lct(capsys, project.root, "--scale", "smoke")
     assert "planned against actual" in text and "3 of 3 jobs" in text

@@ -110,14 +110,14 @@ def _actual(estimate: Estimate, root: Path, which: str) -> tuple[dict[str, Any],
     for run in plan.runs_of(which):
         finished = {(stage, run, seed): job for stage, seed, job in jobs(plan, root, run)}
         if finished:
-            planned = sum(estimate.of(key).seconds for key in finished)
+            planned = sum(estimate.recorded(key) for key in finished)
             took = sum(job.seconds for job in finished.values())
             of = sum(len(estimate.chain(run, seed)) for seed in plan.seeds_of(run))
             found[run] = {"jobs": len(finished), "of": of, "planned_seconds": planned, "actual_seconds": took}
             found[run]["stages"] = _stages(estimate, finished)
     if not found:
         return {}, []
-    lines = ["", "planned against actual, finished jobs of each run:"]
+    lines = ["", "planned against actual, finished jobs of each run, without the start of Python:"]
     width = max(map(len, found))
     totals = [sum(one[key] for one in found.values()) for key in ("planned_seconds", "actual_seconds")]
     for run, one in [*found.items(), ("all", {"planned_seconds": totals[0], "actual_seconds": totals[1]})]:
@@ -133,7 +133,7 @@ def _stages(estimate: Estimate, finished: dict[Key, Job]) -> dict[str, dict[str,
     stages: dict[str, dict[str, float]] = {}
     for key, job in finished.items():
         one = stages.setdefault(key[0], {"planned_seconds": 0.0, "actual_seconds": 0.0})
-        one["planned_seconds"] += estimate.of(key).seconds
+        one["planned_seconds"] += estimate.recorded(key)
         one["actual_seconds"] += job.seconds
     return stages
 

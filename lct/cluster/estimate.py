@@ -78,6 +78,11 @@ class Estimate:
             self._costs[job] = made
         return self._costs[job]
 
+    def recorded(self, job: Key) -> float:
+        """Seconds of a job from where its own record begins: without the start of Python and its libraries."""
+        start = self._speed(Work("start", 1))
+        return self.of(job).seconds - (0.0 if start is None else 1 / start.per_second)
+
     def _speed(self, work: Work) -> Speed | None:
         return self.machine.speed(work.kind, products=work.products, side=work.side, kind=work.of)
 

@@ -68,11 +68,12 @@ for _figure in PLAN.figures_of(*PROGRAMS):
             PATHS.log("figures", _figure, "{dataset}.log"),
         benchmark:
             PATHS.log("figures", _figure, "{dataset}.tsv")
+        localrule: True
         conda:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small"),
+            **resource_class("local"),
         params:
             settings=settings_param(PLAN.figure_settings(_figure)),
             program=PROGRAMS[PLAN.figures[_figure][0].kind],

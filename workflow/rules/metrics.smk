@@ -138,6 +138,7 @@ for _run in PLAN.runs.values():
         params:
             settings=settings_param(PLAN.neighbours_settings(_run.dataset)),
         shell:
-            "python -m lct.cli.neighbours --settings {params.settings:q} --samples {input.samples:q}"
+            LAUNCH
+            + " neighbours --settings {params.settings:q} --samples {input.samples:q}"
             " --train {input.train:q} --reference {input.reference:q} --extractor {input.extractor:q}"
             " --numbers {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"
