@@ -402,6 +402,9 @@ def test_training_refuses_statistics_of_latents_of_another_scale(undisturbed, tm
         statistics=tmp_path / "statistics.safetensors",
         work=tmp_path / "work",
         out=tmp_path / "out",
+        minutes=None,
+        latents_in="auto",
+        draws="auto",
     )
     with pytest.raises(ValueError, match=r"standard deviation 0.5 within 2 %, found \d") as error:
         train_job.run(arguments)

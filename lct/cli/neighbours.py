@@ -33,11 +33,7 @@ def main() -> int:
 
 def neighbours(arguments) -> str:
     device = job.device(arguments.device, threads=1)
-<<<<<<< HEAD
     with Scorer(arguments.settings, [arguments.extractor], device) as scorer:
-=======
-    with Scorer(arguments.settings, [arguments.extractor], device, workers=1) as scorer:
->>>>>>> report2
         return _neighbours(arguments, scorer)
 
 
@@ -55,10 +51,6 @@ def _neighbours(arguments, scorer: Scorer) -> str:
             record = Job("neighbours", settings, inputs=used, device=scorer.device.type)
             with imageset.open_checked(samples, deep=True) as images:
                 shown = min(settings["shown"], len(images))
-<<<<<<< HEAD
-=======
-                made = whole(scorer.walk([view], samples, shown, f"neighbours {samples}"))[view].features
->>>>>>> report2
                 pixels = images.array(0, shown)
             made = whole(scorer.walk([view], samples, shown, f"neighbours {samples}"))[view].features
             found = nearest(scorer.comparable(protocol, made), scorer.comparable(protocol, real), settings["nearest"])

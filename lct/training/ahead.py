@@ -21,6 +21,8 @@ class Ahead(Generic[T]):
         """tensors: those that a result holds. stop: the first step that is never asked for."""
         self._work, self._tensors, self._stop = work, tensors, stop
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self._stream is not None:  # what is drawn from may still be on its way to the device
+            self._stream.wait_stream(torch.cuda.current_stream(device))
         self._thread = ThreadPoolExecutor(1, "ahead")
         self._waiting: dict[int, Future[tuple[T, Any]]] = {}
 
