@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lct.cli import export_verbs, sample
+from lct.cli import export_verbs
 from lct.cli.main import main, parser
 from lct.config.schema import plain
 from lct.data import autoencoder
@@ -85,19 +85,10 @@ def stored(tmp_path_factory):
         "grid": plain(NoiseGrid()),
         "encoding": {"batch": 3},
     }
-    arguments = argparse.Namespace(
-        settings=settings,
-        device="cpu",
-        train=folder / "train",
-        statistics=folder / "statistics.safetensors",
-        autoencoder=folder / "vae",
-        out=folder / "sample/run/s0",
-    )
-    for name, value in vars(
-        argparse.Namespace(shard=None, shards=None, work=folder / "work", save_seconds=300.0)
-    ).items():
-        setattr(arguments, name, value)
-    sample.sample(arguments)
+    command = [sys.executable, "-m", "lct.cli.sample", "--settings", json.dumps(settings), "--device", "cpu"]
+    command += ["--train", "train", "--statistics", "statistics.safetensors", "--autoencoder", "vae"]
+    done = subprocess.run([*command, "--out", "sample/run/s0"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     return folder, settings
 
 
