@@ -547,7 +547,7 @@ def test_a_moved_project_is_set_right(book, tmp_path):
         guard.check_links(moved, "toy")
     links = [path for path in archive.read(moved, "toy") if (moved / path).is_symlink()]
     report = restore.restore(moved, "toy")
-    assert report.linked == len(links) > 40 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
+    assert report.linked == len(links) > 30 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
     guard.check_links(moved, "toy")
 
 
