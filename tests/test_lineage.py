@@ -545,8 +545,9 @@ def test_a_moved_project_is_set_right(book, tmp_path):
     assert not (moved / WEIGHTS).exists() and (moved / WEIGHTS).is_symlink()
     with pytest.raises(ValueError, match="the project was moved.*`lct restore` sets links right"):
         guard.check_links(moved, "toy")
+    links = [path for path in archive.read(moved, "toy") if (moved / path).is_symlink()]
     report = restore.restore(moved, "toy")
-    assert report.linked == 51 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
+    assert report.linked == len(links) > 30 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
     guard.check_links(moved, "toy")
 
 
