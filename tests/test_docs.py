@@ -42,7 +42,7 @@ def commands(path):
         if language == "sh" and not needs:
             lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
             lines = [line.replace(".venv/bin/", "").replace(" --watch", "") for line in lines]  # watching has no end
-            found += [line for line in lines if line]
+            found += [line for line in lines if line and not line.startswith("make ")]  # make installs first
     return found
 
 
@@ -98,6 +98,8 @@ def extended(tmp_path_factory):
     for section in sections():
         if section != "A metric":
             apply(folder, section)
+    store = folder.parent / "store"
+    succeed(folder, f"dvc remote add -d store {store} && dvc remote modify store verify true && dvc push")
     return folder
 
 
