@@ -106,7 +106,8 @@ def test_each_job_prints_one_line_and_keeps_a_log_and_a_benchmark(smoke):
         assert sum(found.startswith(line) for found in output.splitlines()) == 1, line
     logs = sorted(str(p.relative_to(folder / "logs/smoke")) for p in (folder / "logs/smoke").rglob("*.log"))
     timings = sorted(str(p.relative_to(folder / "logs/smoke")) for p in (folder / "logs/smoke").rglob("*.tsv"))
-    assert len(logs) == len(timings) == 17
+    assert [name.removesuffix(".log") for name in logs] == [name.removesuffix(".tsv") for name in timings]
+    assert len(logs) == 22
     assert "eta=" in (folder / "logs/smoke/train/digits-lct/s0.log").read_text()
 
 
@@ -176,6 +177,7 @@ def test_touching_a_file_reruns_nothing_and_a_setting_reruns_exactly_what_follow
         "train_digits_lct",
         "sample_digits_lct",
         "score_digits_lct",
+        "neighbours_digits_lct",
         "tables_tables",
         "report_tables",
         "all",

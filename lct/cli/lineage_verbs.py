@@ -15,6 +15,7 @@ from lct.lineage import archive, dvc, guard, record, restore
 from lct.lineage.graph import ask
 
 Result = tuple[int, Any, str]
+_FOLLOWS = ("input will be made again", "made from ")  # reasons that follow from another artifact's
 _SHOWN = 12  # lines of a list that people are shown
 
 
@@ -51,7 +52,8 @@ def record_verb(arguments: argparse.Namespace) -> Result:
         lines[0] += f"; in lineage/{scale}.jsonl and dvc.lock"
     lines += _list("no longer declared, so no longer recorded (git has it)", found.dropped)
     lines += [f"{found.dirty} of them were made from changed sources: their records say so"] if found.dirty else []
-    lines += _list("left out", [f"{path}: {why}" for path, why in sorted(found.left_out.items())])
+    causes_first = sorted(found.left_out.items(), key=lambda item: (item[1].startswith(_FOLLOWS), *item))
+    lines += _list("left out", [f"{path}: {why}" for path, why in causes_first])
     if arguments.commit:
         record.commit(arguments.root, scale)
     elif found.recorded or found.dropped:
