@@ -1,11 +1,11 @@
 """Exports: a pipeline that stock diffusers loads and that makes the same images, an archive that verifies by itself,
 event files that TensorBoard's format defines, and one clear line where something is missing."""
 
-import argparse
 import ast
 import dataclasses
 import io
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -25,6 +25,7 @@ from lct.data import autoencoder
 from lct.data.latents import Statistics
 from lct.data.settings import TrainedAutoencoder
 from lct.export import bundle, diffusers, tensorboard, verify
+from lct.export.generator import Generator
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
@@ -97,19 +98,8 @@ def exported(stored, out, name):
     card = {"title": "t", "warning": "", "run": "r", "method": 'm: "x"', "seed": 0, "weights": "w", "sampler": name}
     card |= {"nfe": SAMPLERS[name].nfe, "scale": "s", "dataset": "d", "model": "consistency_model", "images": 11}
     card |= {"metrics": [("FD", "1.5")], "protocol_hash": "abc", "protocol": "{}", "origin": [("f", "0")], "cell": "c"}
-    return diffusers.write(
-        out,
-        weights=folder / "train/step5-ema0.9.safetensors",
-        statistics=folder / "statistics.safetensors",
-        vae=folder / "vae",
-        network=settings["network"],
-        scaling=settings["scaling"],
-        grid=settings["grid"],
-        sampler=settings["samplers"][name],
-        sampling=settings["sampling"],
-        decode_batch=settings["encoding"]["batch"],
-        card=card,
-    )
+    files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
+    return diffusers.write(out, Generator(**files, vae=folder / "vae", settings=settings), name, card)
 
 
 def images_in(path):
@@ -344,10 +334,25 @@ def test_what_is_missing_is_one_line(tmp_path, monkeypatch, capsys, words, says)
 
 
 def test_an_export_never_replaces_other_files(tmp_path):
-    (tmp_path / "mine.txt").write_text("x")
-    with pytest.raises(ValueError, match="expected nothing or an earlier export with model_index.json"):
-        export_verbs._folder(argparse.Namespace(out=tmp_path, root=tmp_path), "x", "model_index.json")
-    assert (tmp_path / "mine.txt").read_text() == "x"
+    (tmp_path / "model_index.json").write_text("x")  # a pipeline that somebody else made
+    with pytest.raises(ValueError, match="expected nothing or an earlier export with generator/consistency_model.py"):
+        export_verbs._check_folder(tmp_path)
+    assert (tmp_path / "model_index.json").read_text() == "x"
+
+
+def test_an_earlier_export_stays_until_the_next_one_is_complete(stored, tmp_path, monkeypatch):
+    first = {path: path.read_bytes() for path in exported(stored, tmp_path / "out", "one")}
+    export_verbs._check_folder(tmp_path / "out")
+
+    def full(card):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(diffusers, "model_card", full)
+        exported(stored, tmp_path / "out", "two")
+    assert {path: path.read_bytes() for path in first} == first and os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "out/model_index.json") in exported(stored, tmp_path / "out", "two")
+    assert (tmp_path / "out/model_index.json").read_bytes() != first[tmp_path / "out/model_index.json"]
 
 
 def test_runs_are_logged_to_wandb_when_it_is_there(tmp_path, monkeypatch, capsys):

@@ -3,16 +3,16 @@
 import argparse
 import importlib.util
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lct.cli.audit_verbs import chosen, targets
 from lct.cli.options import overrides, plan_arguments
-from lct.config.paths import AUTOENCODER_FILES, grid
+from lct.config.paths import grid
 from lct.config.plan import Cell, Plan
 from lct.config.schema import plain
+from lct.export.generator import Generator
 from lct.files.atomic import read_json, write_bytes
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
@@ -22,6 +22,7 @@ from lct.report.verdicts import judge
 
 Result = tuple[int, Any, str]
 TABLES = {"latex": "tables.tex", "numbers": "numbers.tex", "csv": "tables.csv", "markdown": "report.md"}
+EXPORTED = "generator/consistency_model.py"  # no other folder of diffusers has it
 FORMS = ("diffusers", "onnx", "bundle", "json", *TABLES, "tensorboard", "wandb")
 
 
@@ -59,7 +60,7 @@ def _cell(arguments: argparse.Namespace, plan: Plan) -> Cell:
     """The row that a name, or the start of one, means."""
     found = chosen(arguments.cells, targets(plan))
     rows = {target.id.rpartition(".")[0] for target in found}
-    cells = [cell for cell in plan.cells if f"{cell.table}.{cell.subtable}.{cell.row}" in rows]
+    cells = [cell for cell in plan.cells if _row(cell) in rows]
     if len(cells) != 1:
         raise ValueError(
             f"{arguments.cells[0]}: expected one row with weights, found {len(cells)} of {sorted(rows)[:3]}; name a row"
@@ -67,53 +68,46 @@ def _cell(arguments: argparse.Namespace, plan: Plan) -> Cell:
     return cells[0]
 
 
-def _folder(arguments: argparse.Namespace, default: str, mark: str) -> Path:
-    """An empty folder to write; one that an earlier export made is emptied."""
-    out = arguments.out or arguments.root / "exports" / default
-    if out.exists() and any(out.iterdir()) and not (out / mark).exists():
+def _generator(arguments: argparse.Namespace, plan: Plan) -> tuple[Cell, int, Generator]:
+    """A row, a training seed, and what its generator is made of. ValueError naming the first missing file."""
+    cell = _cell(arguments, plan)
+    seeds, root, dataset = plan.seeds_of(cell.run), arguments.root, plan.runs[cell.run].dataset
+    seed = seeds[0] if arguments.seed is None else arguments.seed
+    if seed not in seeds:
+        raise ValueError(f"--seed: expected one of {list(seeds)}, found {seed}; choose another")
+    found = Generator(
+        weights=root / plan.paths.weights(cell.run, seed, cell.weights),
+        statistics=root / plan.latents_of(dataset, "statistics.safetensors"),
+        vae=root / plan.paths.autoencoder(dataset),
+        settings=plan.sampling_settings(cell.run),
+    )
+    for path in found.files:
+        if not path.exists():
+            name = path.relative_to(root)
+            command = f"snakemake {name} --config scale={plan.scale_name}"
+            raise ValueError(f"{name}: expected the file that {_row(cell)} is made from, found nothing; {command}")
+    return cell, seed, found
+
+
+def _row(cell: Cell) -> str:
+    return f"{cell.table}.{cell.subtable}.{cell.row}"
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that holds anything but an earlier export."""
+    if out.exists() and not (out.is_dir() and ((out / EXPORTED).exists() or not any(out.iterdir()))):
         raise ValueError(
-            f"{out}: expected nothing or an earlier export with {mark}, found other files; choose another --out"
+            f"{out}: expected nothing or an earlier export with {EXPORTED}, found other files; choose another --out"
         )
-    if out.exists():
-        shutil.rmtree(out)
-    return out
 
 
 def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
     from lct.export import diffusers
 
-    cell = _cell(arguments, plan)
-    seeds = plan.seeds_of(cell.run)
-    seed = seeds[0] if arguments.seed is None else arguments.seed
-    if seed not in seeds:
-        raise ValueError(f"--seed: expected one of {list(seeds)}, found {seed}; choose another")
-    name = f"{cell.table}.{cell.subtable}.{cell.row}"
-    given, run = plan.sampling_settings(cell.run), plan.runs[cell.run]
-    weights = Path(plan.paths.weights(cell.run, seed, cell.weights))
-    statistics, vae = (
-        Path(plan.latents_of(run.dataset, "statistics.safetensors")),
-        plan.paths.autoencoder(run.dataset),
-    )
-    for path in (weights, statistics, *(Path(vae) / one for one in AUTOENCODER_FILES)):
-        if not (arguments.root / path).exists():
-            command = f"snakemake {path} --config scale={plan.scale_name}"
-            raise ValueError(f"{path}: expected the file that {name} is made from, found nothing; {command}")
-    out = _folder(arguments, f"{name}-s{seed}", "model_index.json")
-    written = diffusers.write(
-        out,
-        weights=arguments.root / weights,
-        statistics=arguments.root / statistics,
-        vae=arguments.root / vae,
-        network=given["network"],
-        scaling=given["scaling"],
-        grid=given["grid"],
-        sampler=given["samplers"][cell.sampler],
-        sampling=given["sampling"],
-        decode_batch=given["encoding"]["batch"],
-        card=_card(
-            plan, cell, seed, arguments.root, [weights, statistics, *(Path(vae) / one for one in AUTOENCODER_FILES)]
-        ),
-    )
+    cell, seed, made_from = _generator(arguments, plan)
+    out = arguments.out or arguments.root / "exports" / f"{_row(cell)}-s{seed}"
+    _check_folder(out)
+    written = diffusers.write(out, made_from, cell.sampler, _card(plan, cell, seed, arguments.root, made_from.files))
     names = [str(path.relative_to(out)) for path in written]
     load = f'DiffusionPipeline.from_pretrained("{out}", trust_remote_code=True)'
     return 0, {"folder": str(out), "files": names}, f"{out}: {len(names)} files\nload it with: {load}"
@@ -129,11 +123,7 @@ def _card(plan: Plan, cell: Cell, seed: int, root: Path, origin: list[Path]) -> 
     names = {"fd": label, "fdr": f"{label} to reconstructions", "precision": "precision", "recall": "recall"}
     return {
         "title": f"{run.id}, {cell.sampler}",
-        "warning": ""
-        if plan.scale.comparable
-        else plan.scale.banner[-1]
-        if plan.scale.watermark
-        else plan.scale.banner[1],
+        "warning": "" if plan.scale.comparable else " ".join(plan.scale.banner),
         "run": run.id,
         "method": run.method,
         "seed": seed,
@@ -147,8 +137,8 @@ def _card(plan: Plan, cell: Cell, seed: int, root: Path, origin: list[Path]) -> 
         "images": measured["num_images"] if measured else "no",
         "protocol_hash": measured["protocol_hash"][:12] if measured else "none",
         "protocol": json.dumps(measured["protocol"] if measured else {}, indent=1, sort_keys=True),
-        "origin": [(str(one), sha256_file(root / one)) for one in origin],
-        "cell": f"{cell.table}.{cell.subtable}.{cell.row}",
+        "origin": [(str(one.relative_to(root)), sha256_file(one)) for one in origin],
+        "cell": _row(cell),
     }
 
 
@@ -160,23 +150,13 @@ def _onnx(arguments: argparse.Namespace, plan: Plan) -> Result:
             )
     from lct.export import onnx
 
-    cell = _cell(arguments, plan)
-    seed = plan.seeds_of(cell.run)[0] if arguments.seed is None else arguments.seed
-    run, given = plan.runs[cell.run], plan.sampling_settings(cell.run)
-    if run.samplers[cell.sampler].nfe != 1:
+    cell, seed, made_from = _generator(arguments, plan)
+    if plan.runs[cell.run].samplers[cell.sampler].nfe != 1:
         raise ValueError(
             f"--to onnx: expected a row of one network evaluation, found {cell.sampler}; such as table1.a.lct-1"
         )
-    out = arguments.out or arguments.root / "exports" / f"{cell.table}.{cell.subtable}.{cell.row}-s{seed}.onnx"
-    found = onnx.write(
-        out,
-        weights=arguments.root / plan.paths.weights(cell.run, seed, cell.weights),
-        statistics=arguments.root / plan.latents_of(run.dataset, "statistics.safetensors"),
-        vae=arguments.root / plan.paths.autoencoder(run.dataset),
-        network=given["network"],
-        scaling=given["scaling"],
-        grid=given["grid"],
-    )
+    out = arguments.out or arguments.root / "exports" / f"{_row(cell)}-s{seed}.onnx"
+    found = onnx.write(out, made_from)
     said = f"largest difference from torch {found['largest']:.2e} of [-1, 1], tolerance {found['tolerance']:.0e}"
     return 0, {"file": str(out), **found}, f"{out}: noise (B, C, H, W) to image (B, 3, H, W); {said}"
 

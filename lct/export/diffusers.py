@@ -5,7 +5,9 @@ the same seeds give the same images."""
 import ast
 import inspect
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from safetensors.torch import save_file
 from lct import schedules, streams
 from lct.data import autoencoder
 from lct.data.latents import Statistics
+from lct.export.generator import Generator
 from lct.files.atomic import atomic, copy, write_json, write_text
 from lct.files.tensors import read_metadata, read_tensors
 from lct.networks import layout, norms, precondition, settings, unet
@@ -25,35 +28,39 @@ HERE = Path(__file__).parent
 MODEL, PIPELINE = "consistency_model", "pipeline"
 
 
-def write(
-    folder: Path,
-    *,
-    weights: Path,
-    statistics: Path,
-    vae: Path,
-    network: dict[str, Any],
-    scaling: dict[str, Any],
-    grid: dict[str, Any],
-    sampler: dict[str, Any],
-    sampling: dict[str, Any],
-    decode_batch: int,
-    card: dict[str, Any],
-) -> list[Path]:
-    """Every file of the folder. network to sampling: settings of the sampling job; card: for the model card."""
-    found = Statistics.from_tensors(read_tensors(statistics))
+def write(folder: Path, made_from: Generator, sampler: str, card: dict[str, Any]) -> list[Path]:
+    """Every file of the folder, which appears when all are written; an earlier one is then replaced.
+
+    sampler: name of one of the settings' samplers. card: for the model card."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        _write(partial, made_from, sampler, card)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _write(folder: Path, made_from: Generator, sampler: str, card: dict[str, Any]) -> None:
+    weights, vae, given = made_from.weights, made_from.vae, made_from.settings
+    found = Statistics.from_tensors(read_tensors(made_from.statistics))
     shape = list(read_metadata(weights)["latent_shape"])
     write_text(folder / f"{PIPELINE}.py", pipeline_source())
     write_text(folder / "generator" / f"{MODEL}.py", model_source())
     tensors = {f"net.{name}": tensor for name, tensor in read_tensors(weights).items()}
     with atomic(folder / "generator" / "diffusion_pytorch_model.safetensors") as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
-    config = {"_class_name": "ConsistencyModel", "network": network, "scaling": scaling, "latent_shape": shape}
+    config = {"_class_name": "ConsistencyModel", "network": given["network"], "scaling": given["scaling"]}
+    config["latent_shape"] = shape
     config |= {"mean": found.mean.tolist(), "std": found.std.tolist(), "sigma_data": found.sigma_data}
     write_json(folder / "generator" / "config.json", config)
     for name in (autoencoder.CONFIG_NAME, autoencoder.WEIGHTS_NAME):
         copy(vae / name, folder / "vae" / name)
-    chosen = {"sampler": sampler, "grid": grid, "batch": sampling["batch"], "rounding": sampling["rounding"]}
-    chosen |= {"decode_batch": decode_batch, "shape": shape}
+    chosen = {"sampler": given["samplers"][sampler], "grid": given["grid"], "shape": shape}
+    chosen |= {name: given["sampling"][name] for name in ("batch", "rounding")}
+    chosen["decode_batch"] = given["encoding"]["batch"]
     index = {
         "_class_name": [PIPELINE, "LatentConsistencyPipeline"],
         "vae": ["diffusers", "AutoencoderKL"],
@@ -62,7 +69,6 @@ def write(
     }
     write_json(folder / "model_index.json", index)
     write_text(folder / "README.md", model_card(card))
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def model_card(card: dict[str, Any]) -> str:

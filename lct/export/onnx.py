@@ -5,7 +5,6 @@ onnxscript and onnxruntime, which the lock does not hold.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from lct.config.schema import build
 from lct.data import autoencoder
 from lct.data.latents import Statistics
+from lct.export.generator import Generator
 from lct.files.atomic import atomic
 from lct.files.tensors import read_metadata, read_tensors
 from lct.networks.precondition import consistency
@@ -43,25 +43,17 @@ class OneStep(nn.Module):
         return self.vae.decode(latents).sample.clamp(-1, 1)
 
 
-def write(
-    path: Path,
-    *,
-    weights: Path,
-    statistics: Path,
-    vae: Path,
-    network: dict[str, Any],
-    scaling: dict[str, Any],
-    grid: dict[str, Any],
-) -> dict[str, float]:
+def write(path: Path, made_from: Generator) -> dict[str, float]:
     """The graph at `path`, and how far it is from torch; ValueError when that is more than TOLERANCE."""
     import onnxruntime
 
+    settings, weights = made_from.settings, made_from.weights
     channels, side, _ = shape = tuple(read_metadata(weights)["latent_shape"])
-    unet = load(UNet(build(Network, network, "network"), channels, side), read_tensors(weights), str(weights)).eval()
-    found = Statistics.from_tensors(read_tensors(statistics))
-    model = OneStep(
-        unet, build(Scaling, scaling, "scaling"), build(NoiseGrid, grid, "grid"), found, autoencoder.load(vae)
-    ).eval()
+    unet = UNet(build(Network, settings["network"], "network"), channels, side)
+    scaling, grid = build(Scaling, settings["scaling"], "scaling"), build(NoiseGrid, settings["grid"], "grid")
+    statistics = Statistics.from_tensors(read_tensors(made_from.statistics))
+    network = load(unet, read_tensors(weights), str(weights))
+    model = OneStep(network, scaling, grid, statistics, autoencoder.load(made_from.vae)).eval()
     noise = torch.randn((BATCH, *shape), generator=torch.Generator().manual_seed(0))
     path.parent.mkdir(parents=True, exist_ok=True)
     with torch.no_grad(), atomic(path) as partial:
