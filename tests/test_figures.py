@@ -393,7 +393,7 @@ def test_the_variance_near_a_noisy_sample_is_what_a_gaussian_has():
     """x ~ N(0, 1/4) in one dimension and independent noise: Var(x | x + sigma n) = 1 / (4 + 1 / sigma^2) = 0.2."""
     draws = torch.Generator().manual_seed(0)
     x = 0.5 * torch.randn(4000, 1, 1, 1, generator=draws)
-    found, _ = figure3.measure(x, torch.randn(4000, 1, 1, 1, generator=draws))
+    found, _ = figure3.measure(x, torch.randn(4000, 1, 1, 1, generator=draws), torch.arange(4000))
     assert found["variance"] == pytest.approx(0.2, rel=0.08) and abs(found["cosine"]) < 0.05
 
 

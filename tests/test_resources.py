@@ -1,5 +1,6 @@
 """What jobs ask for: from the settings of their cell to the sbatch command line; GPUs of a workstation."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -13,6 +14,7 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
+from lct.cluster.effort import state_bytes
 from lct.cluster.gpus import lease, visible
 from lct.cluster.resources import Cluster, asked, demand, groups_pay
 from lct.cluster.start import plain_defaults
@@ -20,6 +22,7 @@ from lct.config.plan import Plan
 from lct.networks.layout import effort
 from lct.networks.settings import Network
 from lct.networks.unet import UNet
+from lct.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 A100 = Cluster(partition="cpu", gpu_partition="gpu", gpu_type="a100")
@@ -55,6 +58,20 @@ def test_effort_is_what_torch_counts_and_autograd_keeps(settings, side):
     products, activations = effort(Network(**settings), 4, side)
     assert products == pytest.approx(counter.get_total_flops() / 2 / batch, rel=0.05)
     assert activations == pytest.approx(sum(size for size, _ in kept.values()) / batch, rel=0.1)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.95])
+def test_a_state_is_as_large_as_what_a_trainer_saves(rate):
+    plan = Plan(ROOT, {"scale": "smoke"})
+    run = plan.runs["digits-lct"]
+    settings = dataclasses.replace(
+        run.training, objective=dataclasses.replace(run.training.objective, target_ema=rate), steps=9
+    )
+    plan.runs["digits-lct"] = dataclasses.replace(run, training=settings)
+    trainer = Trainer(settings, torch.randn(64, *plan.latent_shape("digits")), 0, torch.device("cpu"))
+    trainer.step(0, measure_gradient=False)
+    saved = sum(tensor.numel() * tensor.element_size() for tensor in trainer.tensors().values())
+    assert saved == pytest.approx(state_bytes(plan, "digits-lct"), rel=1e-3), "beside them, step counts only"
 
 
 def test_a_larger_batch_and_network_need_more(paper):

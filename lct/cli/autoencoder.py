@@ -68,7 +68,8 @@ def _folder(settings: PretrainedAutoencoder, source: list[Path]) -> Path:
     if settings.folder is not None:
         return Path(settings.folder)
     files = record.read(source[0])
-    return [files.file(name) for name in AUTOENCODER_FILES][0].parent
+    checked = [files.file(name) for name in AUTOENCODER_FILES]
+    return checked[0].parent
 
 
 def _train(settings: TrainedAutoencoder, images: Path, device, folder: Path) -> float:

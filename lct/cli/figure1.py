@@ -6,19 +6,20 @@ Two networks of one size are trained by lct.training.loop, one on pixels reduced
 import logging
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from lct.cli import job
+from lct.cli import figure, job
 from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
 from lct.data.latents import PART, Moments, Statistics, check_normalised
-from lct.files.atomic import read_json, write_bytes, write_json
+from lct.files.atomic import read_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
 from lct.files.records import Job, mismatch, settings_path
@@ -35,13 +36,9 @@ BATCH = 64  # images decoded at a time
 
 
 def main() -> int:
-    parser = job.parser(__doc__)
+    parser = figure.parser(__doc__)
     parser.add_argument("--images", type=Path, required=True, help="manifest of the training images")
-    parser.add_argument("--latents", type=Path, required=True, help="latents of the training images")
-    parser.add_argument("--statistics", type=Path, required=True, help="their mean and standard deviation")
     parser.add_argument("--work", type=Path, required=True, help="folder for resume states")
-    parser.add_argument("--out", type=Path, required=True, help="numbers to write (JSON)")
-    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="pictures to write: svg, png, pdf")
     arguments = parser.parse_args()
     return job.run(lambda: figure1(arguments))
 
@@ -105,9 +102,7 @@ def _publish(arguments, training: Training, device: torch.device, work: Path, id
         "shapes": {"latents": list(z.shape[1:]), "pixels": list(pixels.shape[1:])},
         "boxes": boxes,
     }
-    write_json(arguments.out, numbers)
-    for path in arguments.pictures:
-        write_bytes(path, box_plots(numbers, path.suffix.removeprefix(".")))
+    figure.publish(arguments, numbers, partial(box_plots, numbers))
 
 
 def _box(name: str, panel: str, label: str, values: np.ndarray) -> dict:

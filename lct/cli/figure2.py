@@ -1,12 +1,11 @@
 """figure2: the robust losses and their derivatives at the constant c of a dataset's latents: numbers and pictures."""
 
 import math
-from pathlib import Path
+from functools import partial
 
 import torch
 
-from lct.cli import job
-from lct.files.atomic import write_bytes, write_json
+from lct.cli import figure, job
 from lct.files.records import Job
 from lct.files.tensors import shape_of
 from lct.losses.distances import ROBUST_FUNCTIONS
@@ -19,12 +18,7 @@ UNIT = 3.0  # residual, in c, at which every loss is drawn as one
 
 
 def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--latents", type=Path, required=True, help="latents of the training images: their shape")
-    parser.add_argument("--statistics", type=Path, required=True, help="their mean and standard deviation")
-    parser.add_argument("--out", type=Path, required=True, help="numbers to write (JSON)")
-    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="pictures to write: svg, png, pdf")
-    arguments = parser.parse_args()
+    arguments = figure.parser(__doc__).parse_args()
     return job.run(lambda: figure2(arguments))
 
 
@@ -41,10 +35,7 @@ def figure2(arguments) -> str:
         "residual": residual.tolist(),
         "curves": [curve(name, c, residual) for name in SHOWN],
     }
-    write_json(arguments.out, numbers)
-    for path in arguments.pictures:
-        write_bytes(path, drawn.picture(drawn.losses(numbers), path.suffix.removeprefix(".")))
-    record.record([arguments.out, *arguments.pictures])
+    record.record(figure.publish(arguments, numbers, partial(drawn.picture, drawn.losses(numbers))))
     return f"figure2 {arguments.out.stem}: {len(SHOWN)} losses at c = {c:.3g}"
 
 

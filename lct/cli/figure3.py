@@ -5,15 +5,14 @@ variance of x near a noisy sample is that of pairs of nearest neighbours x_t, ha
 x: an estimate of E Var(x | x_t) that is a little too large for few pairs, alike for every coupling.
 """
 
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
 
-from lct.cli import job
+from lct.cli import figure, job
 from lct.data.distribution import spaced
 from lct.data.latents import Statistics, check_normalised
-from lct.files.atomic import write_bytes, write_json
 from lct.files.records import Job
 from lct.files.tensors import pick_rows, read_tensors, shape_of
 from lct.losses.objective import perturb
@@ -27,12 +26,7 @@ BINS = 48
 
 
 def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--latents", type=Path, required=True, help="latents of the training images")
-    parser.add_argument("--statistics", type=Path, required=True, help="their mean and standard deviation")
-    parser.add_argument("--out", type=Path, required=True, help="numbers to write (JSON)")
-    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="pictures to write: svg, png, pdf")
-    arguments = parser.parse_args()
+    arguments = figure.parser(__doc__).parse_args()
     return job.run(lambda: figure3(arguments))
 
 
@@ -54,7 +48,7 @@ def figure3(arguments) -> str:
     for group in (0, *settings["groups"]):
         count = len(rows) if group == 0 else len(rows) // group * group  # full groups only
         order = pair(latents, noise, Transport(kind="exact", group=group)) if group else torch.arange(len(rows))
-        measured, distances = measure(latents[:count], noise[order][:count])
+        measured, distances = measure(latents[:count], noise[order][:count], rows[:count])
         mean = mean or float(distances.mean())
         histograms[str(group)] = distances / mean
         found.append({"group": group, "pairs": count, **measured})
@@ -68,10 +62,7 @@ def figure3(arguments) -> str:
         "couplings": found,
         "histograms": {"edges": edges.tolist(), "shares": shares},
     }
-    write_json(arguments.out, numbers)
-    for path in arguments.pictures:
-        write_bytes(path, drawn.picture(drawn.couplings(numbers), path.suffix.removeprefix(".")))
-    record.record([arguments.out, *arguments.pictures])
+    record.record(figure.publish(arguments, numbers, partial(drawn.picture, drawn.couplings(numbers))))
     last = found[-1]
     return (
         f"figure3 {arguments.out.stem}: in groups of {last['group']}, squared distance x "
@@ -80,14 +71,14 @@ def figure3(arguments) -> str:
     )
 
 
-def measure(x: torch.Tensor, noise: torch.Tensor) -> tuple[dict[str, float], np.ndarray]:
-    """Of pairs (P, C, H, W): mean and SD of the squared distance per element, mean cosine, and the variance of x near a
-    noisy sample per element; and the distance of each pair."""
+def measure(x: torch.Tensor, noise: torch.Tensor, image: torch.Tensor) -> tuple[dict[str, float], np.ndarray]:
+    """Of pairs (P, C, H, W), x being the latents of `image` (P,): mean and SD of the squared distance per element, mean
+    cosine, and the variance of x near a noisy sample per element; and the distance of each pair."""
     a, b = x.flatten(1).double(), noise.flatten(1).double()
     squared = (a - b).square().mean(1)
     noisy = perturb(x, noise, torch.full((len(x),), SIGMA)).flatten(1).double()
     apart = torch.cdist(noisy, noisy, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
-    same = (a[:, None, :4] == a[None, :, :4]).all(2)  # the same image drawn twice says nothing about its neighbours
+    same = image[:, None] == image[None, :]  # the same image drawn twice says nothing about its neighbours
     nearest = apart.masked_fill(same, torch.inf).argmin(1)
     measured = {
         "distance": float(squared.mean()),

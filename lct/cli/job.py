@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from lct.files.lock import Busy
+from lct.report.text import duration
 
 FAILED, INTERRUPTED = 1, 75  # 75: EX_TEMPFAIL, "try again"
 log = logging.getLogger("lct")
@@ -152,10 +153,3 @@ def counter(total: int, what: str, every_seconds: float = 5.0) -> Callable[[int]
 def progress_line(what: str, done: int, total: int, seconds: float) -> str:
     rate = done / seconds if seconds > 0 else float("inf")
     return f"{what} done={done} total={total} rate={rate:.1f}/s eta={duration((total - done) / rate if rate else 0)}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
-    hours, rest = divmod(int(round(seconds)), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -28,6 +28,7 @@ from lct.files.hashing import sha256_json
 from lct.files.lock import Busy, take
 from lct.files.records import Job, mismatch, settings_path
 from lct.files.tensors import read_tensors, write_tensors
+from lct.report.text import duration
 from lct.training.loop import train
 from lct.training.settings import Training
 from lct.training.state import State, differences
@@ -305,7 +306,7 @@ class Heart:
                 loss,
                 curve["intervals"][-1],
                 rate,
-                job.duration(eta),
+                duration(eta),
             )
 
     def _write(self, step: int, loss: float | None, rate: float) -> float:

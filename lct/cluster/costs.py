@@ -10,7 +10,7 @@ from typing import Any
 from lct.cluster import slurm
 from lct.cluster.resources import Cluster, demand
 from lct.config.plan import Plan
-from lct.files.atomic import read_json
+from lct.files.atomic import glance
 from lct.files.records import run_path
 
 _ESTIMATED_FOR = Cluster(gpu_partition="any")
@@ -61,7 +61,7 @@ def jobs(plan: Plan, root: Path, run: str) -> list[tuple[str, int, Job]]:
             "score": plan.metrics_of(run, seed),
         }
         for stage, outputs in stages.items():
-            records = [record for output in outputs if (record := _read(run_path(root / output)))]
+            records = [record for output in outputs if (record := glance(run_path(root / output)))]
             found += [(stage, seed, _job(records))] if records else []
     return found
 
@@ -94,11 +94,3 @@ def _accounted(ids: list[str]) -> dict[str, list[slurm.Attempt]]:
         except slurm.Unanswered:
             return {}
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from lct.cluster.effort import sampling_operations, state_bytes, training_operations
 from lct.cluster.rates import Machine, Speed
 from lct.config.plan import Cell, Plan
 
@@ -151,11 +152,9 @@ class Estimate:
         products, _ = plan.effort_of(owner)
         sets, count, side = plan.sample_sets(owner), plan.scale.sampling.count, plan.datasets[run.dataset].resolution
         if stage == "train":
-            passes = 3 if run.training.objective.kind == "denoising" else 4  # forward, target's, backward as two
-            yield Work("train", self._steps(owner) * run.training.batch * passes * 2 * products, products=products)
+            yield Work("train", training_operations(plan, owner), products=products)
         elif stage == "sample":
-            evaluations = sum(run.samplers[sampler].nfe for _, sampler, _ in sets)
-            yield Work("evaluate", count * evaluations * 2 * products, products=products)
+            yield Work("evaluate", count * sampling_operations(plan, owner), products=products)
             yield Work("decode", count * len(sets), side=side, of=plan.datasets[run.dataset].autoencoder.kind)
         else:
             yield from self._scored(run.dataset, count * len(sets))
@@ -163,9 +162,6 @@ class Estimate:
     def _scored(self, dataset: str, images: int) -> Iterator[Work]:
         for extractor in self.plan.extractors_of(dataset):
             yield Work("score", images, side=self.plan.datasets[dataset].resolution, of=extractor.kind)
-
-    def _steps(self, run: str) -> int:
-        return int(self.plan.weights_names(self.plan.runs[run])[0].partition("-")[0].removeprefix("step"))
 
     def _images(self, dataset: str) -> int:
         """Of both sides; 0 where the settings do not tell."""
@@ -182,10 +178,8 @@ class Estimate:
             latents = 4 * math.prod(plan.latent_shape(owner))
             return self._images(owner) * (latents + stored * plan.datasets[owner].resolution ** 2)
         if stage == "train":
-            total, trainable = plan.parameters_of(owner)
-            emas = len(plan.runs[owner].training.emas)
-            state = 4 * (total + trainable * (2 + emas))  # weights; two moments and the averages
-            return 4 * total * len(plan.weights_names(plan.runs[owner])) + GENERATIONS * state
+            weights = 4 * plan.parameters_of(owner)[0] * len(plan.weights_names(plan.runs[owner]))
+            return weights + GENERATIONS * state_bytes(plan, owner)
         if stage == "sample":
             pixels = plan.datasets[plan.runs[owner].dataset].resolution ** 2
             return len(plan.sample_sets(owner)) * plan.scale.sampling.count * stored * pixels

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lct.cluster.effort import sampling_operations, state_bytes, training_operations
 from lct.config.plan import Plan
 
 Class = Literal["local", "cpu", "gpu_small", "gpu_train"]
@@ -123,23 +124,19 @@ def demand(stage: str | None, plan: Plan, owner: str | None, cluster: Cluster) -
 
 
 def _train(plan: Plan, run: str, cluster: Cluster) -> Demand:
-    """Forward, backward (twice the forward) and, for consistency, the target's forward pass; N samples of d numbers
-    stay in memory, raw and normalised; a state is copied to main memory when it is saved."""
+    """N samples of d numbers stay in memory, raw and normalised; a state is copied to main memory when it is saved."""
     settings, dataset = plan.runs[run].training, plan.runs[run].dataset
     images = plan.datasets[dataset].count or _UNKNOWN_COUNT
-    steps = int(plan.weights_names(plan.runs[run])[0].partition("-")[0].removeprefix("step"))
-    products, kept = plan.effort_of(run)
-    passes = 3 if settings.objective.kind == "denoising" else 4
+    _, kept = plan.effort_of(run)
     latents = images * math.prod(plan.latent_shape(dataset)) * 4
-    total, trainable = plan.parameters_of(run)
-    state = 4 * (total * (1 + len(settings.emas)) + 2 * trainable)  # weights and averages; two moments
+    state, gradients = state_bytes(plan, run), 4 * plan.parameters_of(run)[1]
     memory, rate = cluster.card
-    fixed = _CARD_OVERHEAD + latents + state + 4 * trainable
+    fixed = _CARD_OVERHEAD + latents + state + gradients
     activations = 4 * kept * _WORKSPACE * (0.5 if settings.mixed_precision == "bfloat16" else 1.0)
     gpus = _gpus(settings.batch * activations, memory - fixed)
     speed = rate * gpus if cluster.has_gpus else _CPU_FLOPS * settings.threads
     return Demand(
-        seconds=steps * settings.batch * passes * 2 * products / speed,
+        seconds=training_operations(plan, run) / speed,
         extra_bytes=2 * latents * gpus + state,
         gpus=gpus,
         threads=settings.threads,
@@ -157,11 +154,9 @@ def _gpus(activations: float, free: float) -> int:
 def _sample(plan: Plan, run: str, cluster: Cluster) -> Demand:
     """Every sampler's evaluations of the network, then the decoder, for every image; one batch of images in memory."""
     found, sampling = plan.runs[run], plan.scale.sampling
-    evaluations = sum(found.samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(run))
-    products, _ = plan.effort_of(run)
     total, _ = plan.parameters_of(run)
     pixels = plan.datasets[found.dataset].resolution ** 2
-    operations = 2 * products * evaluations + decoding(pixels) * len(plan.sample_sets(run))
+    operations = sampling_operations(plan, run) + decoding(pixels) * len(plan.sample_sets(run))
     speed = cluster.card[1] if cluster.has_gpus else _CPU_FLOPS * sampling.threads
     return Demand(
         seconds=sampling.count * operations / speed,

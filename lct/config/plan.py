@@ -352,6 +352,10 @@ class Plan:
         kept = [f"step{last}-ema{rate}" for rate in training.emas]
         return kept + [f"step{step}-ema{training.emas[0]}" for step in earlier]
 
+    def steps_of(self, run: str) -> int:
+        """Steps of a run that is trained."""
+        return int(self.weights_names(self.runs[run])[0].partition("-")[0].removeprefix("step"))
+
     def samplers_of(self, run: str) -> list[tuple[str, str]]:
         """(weights, sampler) pairs that the cells ask of a run, sorted: one sampling job makes them all."""
         return sorted({(cell.weights, cell.sampler) for cell in self.cells if cell.run == run})
@@ -546,8 +550,7 @@ class Plan:
         width = max(map(len, self.runs_of(which)), default=0)
         for name in self.runs_of(which):
             run, mine = self.runs[name], [cell for cell in cells if cell.run == name]
-            length = self.weights_names(run)[0].partition("-")[0].removeprefix("step")
-            work = "existing weights" if run.weights else f"{length} steps of {run.training.batch}"
+            work = "existing weights" if run.weights else f"{self.steps_of(name)} steps of {run.training.batch}"
             seeds, sets = len(self.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in mine})
             tables = ", ".join(dict.fromkeys(cell.table for cell in mine))
             lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} image sets, for {tables}")

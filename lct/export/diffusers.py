@@ -5,7 +5,6 @@ the same seeds give the same images."""
 import ast
 import inspect
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -18,7 +17,7 @@ from lct import schedules, streams
 from lct.data import autoencoder
 from lct.data.latents import Statistics
 from lct.export.generator import Generator
-from lct.files.atomic import atomic, copy, write_json, write_text
+from lct.files.atomic import atomic, atomic_folder, copy, write_json, write_text
 from lct.files.tensors import read_metadata, read_tensors
 from lct.networks import layout, norms, precondition, settings, unet
 from lct.sampling import generate, samplers
@@ -32,14 +31,10 @@ def write(folder: Path, made_from: Generator, sampler: str, card: dict[str, Any]
     """Every file of the folder, which appears when all are written; an earlier one is then replaced.
 
     sampler: name of one of the settings' samplers. card: for the model card."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
+    with atomic_folder(folder) as partial:
         _write(partial, made_from, sampler, card)
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 

@@ -102,6 +102,15 @@ def read_json(path: Path | str, hint: str = "") -> Any:
         raise ValueError(f"{path}: expected JSON, found damage ({error}); {advice}") from error
 
 
+def glance(path: Path | str) -> dict[str, Any]:
+    """The JSON object in `path`; empty where it is missing, being replaced on a slow file system, or damaged."""
+    try:
+        found = read_json(path)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """The same for a folder: yields a new one beside `path`, which must not exist when the block ends."""
