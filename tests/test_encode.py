@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from lct.cli import autoencoder as autoencoder_job
 from lct.cli import encode as encode_job
 from lct.cli import train as train_job
-from lct.cli import workers
 from lct.config.paths import AUTOENCODER_FILES, manifest
 from lct.config.schema import plain
 from lct.data import autoencoder as vae
@@ -192,7 +190,7 @@ def test_two_workers_write_what_one_writes(given, undisturbed, tmp_path):
     command = [sys.executable, "-c", program, f"--settings={json.dumps(arguments.settings)}", *words, "--workers=2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "worker=1/2" in done.stderr and "worker=2/2" in done.stderr
+    assert "on cpu, cpu" in done.stderr
     assert contents(arguments.out) == contents(undisturbed)
 
 
@@ -341,44 +339,6 @@ def test_latents_that_are_not_finite_stop_the_job_before_anything_is_written(giv
     with pytest.raises(ValueError, match="train.zip: image 0: expected finite latents") as error:
         encode_job.encode(job(given, tmp_path, autoencoder=tmp_path / "vae"))
     assert "\n" not in str(error.value) and not (tmp_path / "dataset").exists()
-
-
-def test_the_first_failing_worker_stops_the_job_with_its_line():
-    with pytest.raises(ValueError, match="^Expecting value: line 1 column 5"):
-        workers.run(json.loads, ["[1, 2]", "[1, x]"])
-
-
-def test_a_killed_worker_stops_the_job_with_one_line():
-    with pytest.raises(ValueError, match="expected it to finish, found it ended by code 9; run the same command again"):
-        workers.run(os._exit, [9, 9])
-
-
-def running(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def test_workers_end_with_the_job_that_started_them(tmp_path):
-    (tmp_path / "endless.py").write_text(
-        "import os, pathlib, time\nfrom lct.cli.workers import stop_if_alone\n"
-        "def body(path):\n    pathlib.Path(path).write_text(str(os.getpid()))\n"
-        "    while True:\n        stop_if_alone()\n        time.sleep(0.05)\n"
-    )
-    files = [tmp_path / name for name in ("one", "two")]
-    program = f"import endless; from lct.cli.workers import run; run(endless.body, {list(map(str, files))})"
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[1]}"}
-    parent = subprocess.Popen([sys.executable, "-c", program], env=environment)
-    deadline = time.monotonic() + 120
-    while not all(path.exists() and path.read_text() for path in files) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    parent.kill()
-    parent.wait()
-    processes = [int(path.read_text()) for path in files]
-    while any(map(running, processes)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(running, processes))
 
 
 @pytest.mark.parametrize("count", [0, -1])

@@ -7,14 +7,14 @@ everything is published: the same command goes on after any interruption, to the
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lct.cli import job, pool, workers
+from lct.cli import job, pool
 from lct.config.paths import AUTOENCODER_FILES, IMAGE_SPLITS, LATENT_FILES, RECONSTRUCTIONS, manifest
 from lct.config.schema import build
 from lct.data import autoencoder as vae
@@ -48,13 +48,9 @@ def main() -> int:
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one worker does: picklable, so that it can be another process."""
+class Source:
+    """What parts are made from, and where they are kept; picklable, so that another process can make them."""
 
-    number: int
-    device: str
-    parts: tuple[shards.Part, ...]
-    workers: int
     autoencoder: Path
     manifests: dict[str, Path]  # side -> manifest
     encoding: Encoding
@@ -75,7 +71,8 @@ def encode(arguments) -> str:
         if not _published(arguments.out, identity):
             _forget_others(arguments.work, name)
             sides = {side: _parts(side, path, encoding) for side, path in manifests.items()}
-            workers.run(_work, _shares(arguments, device, encoding, manifests, sides, arguments.work / name))
+            source = Source(arguments.autoencoder, manifests, encoding, arguments.work / name)
+            _make(source, sides, pool.devices(device, arguments.workers))
             outputs = _publish(arguments, encoding, sides, arguments.work / name)
             record.record(outputs)
             shutil.rmtree(arguments.work / name, ignore_errors=True)
@@ -98,15 +95,16 @@ def _parts(side: str, path: Path, encoding: Encoding) -> list[shards.Part]:
         return shards.parts(side, images, encoding, encoding.reconstruct if side == "train" else None)
 
 
-def _shares(arguments, device, encoding: Encoding, manifests, sides, folder: Path) -> list[Share]:
-    """What is not finished yet, dealt out to the workers."""
+def _make(source: Source, sides: dict[str, list[shards.Part]], devices: list[str]) -> None:
+    """What is not finished yet."""
     wanted = [part for parts in sides.values() for part in parts]
-    missing = [part for part in wanted if shards.read(folder, part) is None]
-    log.info("encode parts=%d finished=%d", len(wanted), len(wanted) - len(missing))
-    devices = pool.devices(device, arguments.workers)
-    shared = (len(devices), arguments.autoencoder, manifests, encoding, folder)
-    dealt = [tuple(missing[j :: len(devices)]) for j in range(len(devices))]
-    return [Share(j, devices[j], parts, *shared) for j, parts in enumerate(dealt) if parts]
+    missing = [part for part in wanted if shards.read(source.folder, part) is None]
+    devices = devices[: max(1, len(missing))]
+    log.info("encode parts=%d finished=%d on %s", len(wanted), len(wanted) - len(missing), ", ".join(devices))
+    count, done = job.counter(sum(part.stop - part.first for part in missing), "encode"), 0
+    with pool.Pool(open_encoder, source, devices) as encoders:
+        for images in encoders.map(missing):
+            count(done := done + images)
 
 
 def _forget_others(work: Path, name: str) -> None:
@@ -116,16 +114,16 @@ def _forget_others(work: Path, name: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _work(share: Share) -> None:
-    model = vae.load(share.autoencoder, job.device(share.device, threads=1))
-    total = sum(part.stop - part.first for part in share.parts)
-    count, done = job.counter(total, f"encode worker={share.number + 1}/{share.workers}"), 0
-    opened = {side: imageset.open_checked(share.manifests[side]) for side in {part.side for part in share.parts}}
-    for part in share.parts:
-        content = shards.make(model, opened[part.side], share.encoding, part)
-        workers.stop_if_alone()
-        shards.write(share.folder, part, content)
-        count(done := done + part.stop - part.first)
+def open_encoder(source: Source, device: str) -> Callable[[shards.Part], int]:
+    """A function that writes a part and returns the number of its images."""
+    model = vae.load(source.autoencoder, job.device(device, threads=1))
+    opened = {side: imageset.open_checked(path) for side, path in source.manifests.items()}
+
+    def encoder(part: shards.Part) -> int:
+        shards.write(source.folder, part, shards.make(model, opened[part.side], source.encoding, part))
+        return part.stop - part.first
+
+    return encoder
 
 
 def _publish(arguments, encoding: Encoding, sides: dict[str, list[shards.Part]], folder: Path) -> list[Path]:

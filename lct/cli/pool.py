@@ -1,5 +1,6 @@
 """Items of a job dealt out to one process per GPU, results in the order of the items, for any number of processes."""
 
+import functools
 import multiprocessing
 import os
 import threading
@@ -35,7 +36,8 @@ class Pool(Generic[S, T, R]):
     """Results of open_(source, device)(item): made in this process for one device, for several in a process each.
 
     open_, a module's function, and the source must be picklable, items and results too; what has been opened is used
-    again. An error of a process is raised here; a process whose job was killed ends itself."""
+    again. The first error of a process is raised here and drops what has not begun; a process whose job was killed
+    ends itself."""
 
     def __init__(self, open_: Callable[[S, str], Callable[[T], R]], source: S, devices: list[str]):
         self._open, self._source, self._devices = open_, source, devices
@@ -44,8 +46,9 @@ class Pool(Generic[S, T, R]):
 
     def map(self, items: Iterable[T]) -> Iterator[R]:
         if len(self._devices) == 1:
-            self._here = self._here or self._open(self._source, self._devices[0])
-            yield from map(self._here, items)
+            for item in items:
+                self._here = self._here or self._open(self._source, self._devices[0])
+                yield self._here(item)
             return
         waiting: deque = deque()
         try:
@@ -76,16 +79,17 @@ class Pool(Generic[S, T, R]):
             self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-_OPENED: list[Callable[[Any], Any]] = []  # of a worker: one
+_OPEN: list[Callable[[], Callable[[Any], Any]]] = []  # of a process: one
 
 
 def _begin(open_: Callable[[S, str], Callable[[T], R]], source: S, names) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _OPENED.append(open_(source, names.get()))
+    name = names.get()
+    _OPEN.append(functools.cache(lambda: open_(source, name)))  # by the first item, whose result an error becomes
 
 
 def _make(item: Any) -> Any:
-    return _OPENED[0](item)
+    return _OPEN[0]()(item)
 
 
 def _end_with_parent() -> None:
