@@ -1,5 +1,6 @@
-"""What SLURM adds to a run of the graph: `python benchmarks/slurm.py LOCAL SUBMITTED`, two projects that finished it.
+"""What SLURM adds to the smoke graph: `python benchmarks/slurm.py`, as root on Debian or Ubuntu.
 
+Runs it by itself and then through a SLURM of its own (tests/slurm/slurm-up: virtual nodes, all of them this machine).
 Prints the seconds from the first job's start to the last one's end of both, their ratio, and for each submitted job
 what SLURM accounted for beyond the seconds of its rules: the executor's own cost (two nested Snakemakes, srun).
 """
@@ -7,12 +8,19 @@ what SLURM accounted for beyond the seconds of its rules: the executor's own cos
 import argparse
 import datetime
 import json
+import os
+import platform
+import sys
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
 import pandas
 
 from lct.cluster.slurm import attempts
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "slurm"))
+import harness  # noqa: E402
 
 
 def span(project: Path) -> float:
@@ -49,17 +57,24 @@ def _benchmark(project: Path, record: Path) -> Path | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("local", type=Path)
-    parser.add_argument("submitted", type=Path)
-    arguments = parser.parse_args()
-    local, submitted = span(arguments.local), span(arguments.submitted)
-    print(f"local {local:.0f} s, through SLURM {submitted:.0f} s, ratio {submitted / local:.2f}")
-    inside = seconds_by_job(arguments.submitted)
-    for start in attempts(list(inside)):
-        if start.state == "COMPLETED":
-            own = start.seconds - inside[start.job]
-            print(f"{start.job:>6}  {start.seconds:6.0f} s, executor {own:5.1f} s  {start.comment}")
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load averages {os.getloadavg()}")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, harness.cluster():
+        Path(folder).chmod(0o755)  # other users' daemons read it
+        seconds = {}
+        for name in ("local", "submitted"):
+            project = harness.project(Path(folder) / name)
+            controller = harness.Controller(project, slurm=name == "submitted")
+            if controller.finish():
+                raise SystemExit(controller.text()[-3000:])
+            seconds[name] = span(project)
+        local, submitted = seconds.values()
+        print(f"local {local:.0f} s, through SLURM {submitted:.0f} s, ratio {submitted / local:.2f}")
+        inside = seconds_by_job(project)
+        for start in attempts(list(inside)):
+            if start.state == "COMPLETED":
+                own = start.seconds - inside[start.job]
+                print(f"{start.job:>6}  {start.seconds:6.0f} s, executor {own:5.1f} s  {start.comment}")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def extended(tmp_path_factory):
     config.write_text(config.read_text().replace("scale: mini", "scale: smoke"))
     (folder / "photographs").mkdir()
     draws = np.random.default_rng(0)
-    for i in range(60):
+    for i in range(120):
         pixels = draws.integers(0, 256, (24, 20, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"photographs/{i}.png")
     for name in (".dvc", ".gitignore"):
@@ -145,6 +145,8 @@ def test_the_worked_examples_of_extending_end_in_numbers(extended):
     assert '"loss": "welsch"' in settings and '"multiple": 3.0' in settings
     assert (extended / "exports/mine.a.welsch-s0/model_index.json").exists()
     assert broken_links(extended / "reports/smoke") == []
+    own = (extended / "reports/smoke/dataset-mine/tables.csv").read_text()
+    assert all(f"own.a.{row}.fd" in own for row in ("ldm-8", "ilct-1", "lct-1")) and "not run" not in own
 
 
 @pytest.mark.slow

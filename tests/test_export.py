@@ -9,11 +9,13 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import types
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -24,7 +26,7 @@ from lct.config.schema import plain
 from lct.data import autoencoder
 from lct.data.latents import Statistics
 from lct.data.settings import TrainedAutoencoder
-from lct.export import bundle, diffusers, tensorboard, verify
+from lct.export import bundle, diffusers, onnx, tensorboard, verify
 from lct.export.generator import Generator
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
@@ -32,6 +34,7 @@ from lct.files.records import run_path, settings_path
 from lct.files.tensors import write_tensors
 from lct.networks.settings import Network, Scaling
 from lct.networks.unet import UNet
+from lct.sampling.generate import image_noise
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
 from lct.streams import generator
@@ -40,6 +43,7 @@ SAMPLERS = {
     "one": ConsistencySampler(),
     "two": ConsistencySampler(middle_indices=(440,)),
     "euler": OdeSampler(steps=4, clamp=1.0),
+    "clamped": ConsistencySampler(clamp=0.3),
 }
 NETWORK = Network(
     channels=32, channel_mult=(1, 2), blocks=1, attention_resolutions=(4,), block_norm="non-scaling-layer"
@@ -48,6 +52,7 @@ LOAD = """
 import sys
 sys.path.append(sys.argv[4])
 import numpy as np
+import onnxruntime
 import torch
 torch.set_num_threads(1)
 from diffusers import DiffusionPipeline
@@ -100,6 +105,34 @@ def exported(stored, out, name):
     card |= {"metrics": [("FD", "1.5")], "protocol_hash": "abc", "protocol": "{}", "origin": [("f", "0")], "cell": "c"}
     files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
     return diffusers.write(out, Generator(**files, vae=folder / "vae", settings=settings), name, card)
+
+
+@pytest.mark.parametrize("name", ["one", "clamped"])
+def test_the_onnx_graph_makes_the_same_images_for_any_batch(stored, tmp_path, name):
+    folder, settings = stored
+    files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
+    made_from = Generator(**files, vae=folder / "vae", settings=settings)
+    found = onnx.write(tmp_path / "one.onnx", made_from, name)
+    assert found["largest"] <= found["tolerance"] == 1e-4
+    session = onnxruntime.InferenceSession(str(tmp_path / "one.onnx"), providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    expected = images_in(folder / f"sample/run/s0/step5-ema0.9/{name}/d3.zip").astype(float)
+    noise = image_noise(3, 0, range(80), (4, 4, 4)).numpy()
+    (many,) = session.run(None, {given.name: noise})
+    assert many.shape == (80, 3, 16, 16)
+    for batch in (1, 5, len(expected)):
+        noise = image_noise(3, 0, range(batch), (4, 4, 4)).numpy()
+        (images,) = session.run(None, {given.name: noise})
+        pixels = (images.transpose(0, 2, 3, 1) + 1) * 127.5
+        assert np.abs(pixels - expected[:batch]).max() < 1.01, "a grey level, rounded or cut off"
+        assert np.abs(images - many[:batch]).max() < 1e-4
+    with pytest.raises(ValueError, match="expected the answer of torch within 1e-12, found"):
+        onnx.TOLERANCE, kept = 1e-12, onnx.TOLERANCE
+        try:
+            onnx.write(tmp_path / "two.onnx", made_from, name)
+        finally:
+            onnx.TOLERANCE = kept
+    assert not (tmp_path / "two.onnx").exists()
 
 
 def images_in(path):
@@ -208,6 +241,16 @@ def test_a_whole_bundle_verifies_with_python_alone_and_is_a_crate(bundled):
     (tables,) = [one for one in actions if one["name"] == "tables"]
     assert {one["@id"] for one in tables["object"]} == {f"results/s/metrics/r/s{seed}/fd.json" for seed in (0, 1)}
     assert json.loads((bundled / ".zenodo.json").read_text())["upload_type"] == "dataset"
+
+
+def test_a_bundle_of_weights_larger_than_memory_is_written_a_piece_at_a_time(tmp_path):
+    with open(tmp_path / "step1-ema0.9.safetensors", "wb") as file:
+        file.truncate(200_000_000)
+    tracemalloc.start()
+    bundle.write(tmp_path / "b.zip", tmp_path, ["step1-ema0.9.safetensors"], title="T", description="D", command="c")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000 and (tmp_path / "b.zip").stat().st_size > 200_000_000
 
 
 METRICS = "results/s/metrics/r/s0/fd.json"
@@ -320,7 +363,7 @@ def test_event_files_hold_every_scalar_of_the_curve():
         (["table1.a.nothing", "--to", "diffusers"], "expected table.sub-table.row.metric"),
         (["table1.a.lct-1", "--to", "diffusers"], "expected the file that table1.a.lct-1 is made from"),
         (["table1.a.floor-heldout", "--to", "diffusers"], "expected one row with weights, found 0"),
-        (["table1.a.lct-1", "--to", "onnx"], "expected the package onnx, found none; pip install"),
+        (["table1.a.lct-1", "--to", "onnx"], "expected the file that table1.a.lct-1 is made from"),
         (["--to", "bundle"], "expected a finished report, found none; snakemake"),
         (["--to", "csv"], "expected a report, found none; lct report"),
     ],

@@ -143,11 +143,6 @@ def _card(plan: Plan, cell: Cell, seed: int, root: Path, origin: list[Path]) -> 
 
 
 def _onnx(arguments: argparse.Namespace, plan: Plan) -> Result:
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(
-                f"--to onnx: expected the package {name}, found none; pip install onnx onnxscript onnxruntime"
-            )
     from lct.export import onnx
 
     cell, seed, made_from = _generator(arguments, plan)
@@ -156,7 +151,7 @@ def _onnx(arguments: argparse.Namespace, plan: Plan) -> Result:
             f"--to onnx: expected a row of one network evaluation, found {cell.sampler}; such as table1.a.lct-1"
         )
     out = arguments.out or arguments.root / "exports" / f"{_row(cell)}-s{seed}.onnx"
-    found = onnx.write(out, made_from)
+    found = onnx.write(out, made_from, cell.sampler)
     said = f"largest difference from torch {found['largest']:.2e} of [-1, 1], tolerance {found['tolerance']:.0e}"
     return 0, {"file": str(out), **found}, f"{out}: noise (B, C, H, W) to image (B, 3, H, W); {said}"
 
@@ -205,19 +200,16 @@ def _bundle(arguments: argparse.Namespace, plan: Plan) -> Result:
     names = [*rows, *plan.shown(which), path]
     report = [*report_files.REPORT_FILES, *plan.pages(which), *plan.pictures()]
     names += [plan.paths.report(name, which) for name in report]
-    if arguments.weights:
-        names += [
-            f
-            for cell in plan.cells_of(which)
-            for s in cell.sets
-            for f in [plan.paths.weights(s.run, s.seed, s.weights)]
-        ]
+    weights = [plan.paths.weights(s.run, s.seed, s.weights) for cell in plan.cells_of(which) for s in cell.sets]
+    weights = weights if arguments.weights else []
+    names += weights
     names += [str(of(name)) for name in names for of in (settings_path, run_path)]
     names += [
         p.relative_to(arguments.root).as_posix() for p in sorted((arguments.root / "config").rglob("*")) if p.is_file()
     ]
     names += [name for name in ("LICENSE", "CITATION.cff", "requirements.lock") if (arguments.root / name).exists()]
-    missing = [name for name in [*rows, plan.paths.report("index.html", which)] if not (arguments.root / name).exists()]
+    needed = [*rows, plan.paths.report("index.html", which), *weights]
+    missing = [name for name in needed if not (arguments.root / name).exists()]
     if missing:
         command = f"snakemake --config scale={plan.scale_name}"
         raise ValueError(f"{missing[0]}: expected a finished scale, found {len(missing)} files missing; {command}")

@@ -6,15 +6,20 @@ equal bytes.
 """
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from lct.files.atomic import atomic, json_text
+from lct.files.atomic import atomic, json_text, read_json
 
 HERE = Path(__file__).parent
+RUN, SETTINGS = RECORDS = (".run.json", ".settings.json")
+_PIECE = 1 << 20  # bytes read at a time
+_DENSE = (".safetensors", ".zip", ".png")  # no smaller when compressed
 _DATE = (1980, 1, 1, 0, 0, 0)
 _TYPES = {
     ".html": "text/html",
@@ -37,26 +42,49 @@ def write(path: Path, root: Path, files: Iterable[str], *, title: str, descripti
     """The archive of `files` (relative to root) at `path`; returns how many files it holds. title, description: of the
     record; command: what makes all of it again."""
     names = sorted(set(files))
-    contents = {name: (root / name).read_bytes() for name in names}
-    contents["verify.py"] = (HERE / "verify.py").read_bytes()
-    contents["README.md"] = _readme(title, description, command).encode()
-    contents[".zenodo.json"] = json_text(_zenodo(title, description)).encode()
-    records = {n: json.loads(c) for n, c in contents.items() if n.endswith(".run.json")}
-    contents["ro-crate-metadata.json"] = json_text(crate(contents, records, title, description)).encode()
-    sums = "".join(f"{hashlib.sha256(contents[name]).hexdigest()}  {name}\n" for name in sorted(contents))
-    contents["SHA256SUMS"] = sums.encode()
-    with atomic(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(contents):
-            entry = zipfile.ZipInfo(name, _DATE)
-            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
-            archive.writestr(entry, contents[name])
-    return len(contents)
+    held: dict[str, Held] = {}
+    with atomic(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name in names:
+            with open(root / name, "rb") as content:
+                held[name] = _add(archive, name, content)
+
+        def add(name: str, text: str) -> None:
+            held[name] = _add(archive, name, io.BytesIO(text.encode()))
+
+        add("verify.py", (HERE / "verify.py").read_text(encoding="utf-8"))
+        add("README.md", _readme(title, description, command))
+        add(".zenodo.json", json_text(_zenodo(title, description)))
+        records = {name: read_json(root / name) for name in names if name.endswith(RECORDS)}
+        add("ro-crate-metadata.json", json_text(crate(held, records, title, description)))
+        add("SHA256SUMS", "".join(f"{one.sha256}  {name}\n" for name, one in sorted(held.items())))
+    return len(held)
 
 
-def crate(
-    contents: dict[str, bytes], records: dict[str, dict[str, Any]], title: str, description: str
-) -> dict[str, Any]:
-    """RO-Crate metadata: every file, and an action for every job that made one."""
+@dataclass(frozen=True)
+class Held:
+    """A file of the archive."""
+
+    bytes: int
+    sha256: str
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: BinaryIO) -> Held:
+    """A file written to the archive, a piece at a time: weights may be larger than the memory."""
+    entry = zipfile.ZipInfo(name, _DATE)
+    entry.create_system, entry.external_attr = 3, 0o644 << 16
+    entry.compress_type = zipfile.ZIP_STORED if Path(name).suffix in _DENSE else zipfile.ZIP_DEFLATED
+    digest, size = hashlib.sha256(), 0
+    with archive.open(entry, "w", force_zip64=True) as target:
+        while piece := content.read(_PIECE):
+            digest.update(piece)
+            size += target.write(piece)
+    return Held(size, digest.hexdigest())
+
+
+def crate(files: dict[str, Held], records: dict[str, dict[str, Any]], title: str, description: str) -> dict[str, Any]:
+    """RO-Crate metadata: every file, and an action for every job that made one. records: run.json and settings.json
+    files by name."""
+    runs = {name: record for name, record in records.items() if name.endswith(RUN)}
     graph: list[dict[str, Any]] = [
         {
             "@id": "ro-crate-metadata.json",
@@ -70,23 +98,22 @@ def crate(
             "name": title,
             "description": description,
             "license": {"@id": "https://spdx.org/licenses/MIT"},
-            "datePublished": max((r["finished"] for r in records.values()), default="1980-01-01"),
+            "datePublished": max((r["finished"] for r in runs.values()), default="1980-01-01"),
             "conformsTo": {"@id": _PROFILE},
-            "hasPart": [{"@id": name} for name in sorted(contents)],
-            "mentions": [{"@id": action} for action in sorted({_action(r) for r in records.values()})],
+            "hasPart": [{"@id": name} for name in sorted(files)],
+            "mentions": [{"@id": action} for action in sorted({_action(r) for r in runs.values()})],
         },
         {"@id": "https://spdx.org/licenses/MIT", "@type": "CreativeWork", "name": "MIT License"},
         {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
         {"@id": "#lct", "@type": "SoftwareApplication", "name": "lct"},
     ]
-    for name in sorted(contents):
-        one = {"@id": name, "@type": "File", "name": name, "contentSize": str(len(contents[name]))}
-        one |= {"sha256": hashlib.sha256(contents[name]).hexdigest()}
+    for name, held in sorted(files.items()):
+        one = {"@id": name, "@type": "File", "name": name, "contentSize": str(held.bytes), "sha256": held.sha256}
         one |= {"encodingFormat": kind} if (kind := _TYPES.get(Path(name).suffix)) else {}
         graph.append(one)
     jobs: dict[str, dict[str, Any]] = {}
-    for name, record in sorted(records.items()):
-        output, beside = name.removesuffix(".run.json"), f"{name.removesuffix('.run.json')}.settings.json"
+    for name, record in sorted(runs.items()):
+        output = name.removesuffix(RUN)
         made = jobs.setdefault(
             _action(record),
             {
@@ -100,9 +127,9 @@ def crate(
                 "result": set(),
             },
         )
-        made["result"] |= {output} & contents.keys()
-        settings = json.loads(contents[beside]) if beside in contents else {"inputs": {}}
-        made["object"] |= {used["path"] for used in settings["inputs"].values()} & contents.keys()
+        made["result"] |= {output} & files.keys()
+        inputs = records.get(f"{output}{SETTINGS}", {"inputs": {}})["inputs"]
+        made["object"] |= {used["path"] for used in inputs.values()} & files.keys()
     for action, made in sorted(jobs.items()):
         ends = {key: [{"@id": name} for name in sorted(made[key])] for key in ("object", "result")}
         graph.append({"@id": action} | made | ends)

@@ -40,7 +40,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, embedding: Tensor, dropout: Generator | None) -> Tensor:
         h = self.conv0(_resample(functional.silu(self.norm0(x)), self.resample))
-        scale, shift = self.affine(embedding).view(len(x), 2, -1, 1, 1).unbind(1)
+        scale, shift = self.affine(embedding).view(x.shape[0], 2, -1, 1, 1).unbind(1)
         h = functional.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
         if self.training and self.dropout > 0:
             h = _drop(h, self.dropout, dropout)

@@ -7,14 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lct.cluster.attempts import ended
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 SOURCES = ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock", "dvc.yaml", ".dvcignore")
 STEPS = 240  # of the training that faults hit: about 12 s on an idle core
 TRAIN = "results/smoke/train/digits-lct/s0"
@@ -55,6 +57,21 @@ def environment(folder: Path, first_in_path: Path | None = None) -> dict[str, st
     if first_in_path is not None:
         found["PATH"] = f"{first_in_path}{os.pathsep}{found['PATH']}"
     return found
+
+
+@contextmanager
+def cluster() -> Iterator[Path]:
+    """A SLURM on this machine while the block runs: four virtual nodes with fake GPUs, accounting and preemption."""
+    state = Path(tempfile.mkdtemp(prefix="lct-slurm-", dir="/tmp"))  # a short path: it holds sockets
+    state.chmod(0o755)
+    settings = {"SLURM_UP_NODES": "4", "SLURM_UP_CPUS": "8", "SLURM_UP_MEM_MB": "32000"}
+    up = subprocess.run([HERE / "slurm-up", state], env=os.environ | settings, capture_output=True, text=True)
+    try:
+        assert up.returncode == 0, up.stdout + up.stderr
+        yield state
+    finally:
+        subprocess.run([HERE / "slurm-down", "--purge", state], capture_output=True, check=False)
+        shutil.rmtree(state, ignore_errors=True)
 
 
 class Controller:
