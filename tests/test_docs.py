@@ -86,7 +86,7 @@ def extended(tmp_path_factory):
     config.write_text(config.read_text().replace("scale: mini", "scale: smoke"))
     (folder / "photographs").mkdir()
     draws = np.random.default_rng(0)
-    for i in range(120):
+    for i in range(400):
         pixels = draws.integers(0, 256, (24, 20, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"photographs/{i}.png")
     for name in (".dvc", ".gitignore"):
