@@ -5,10 +5,10 @@ from pathlib import Path
 from lct.cli import job
 from lct.config.schema import build
 from lct.download.fetch import Access, download
-from lct.download.part import readable
 from lct.download.pins import Pins
 from lct.download.settings import Weights
 from lct.files.atomic import write_json
+from lct.files.quantities import readable
 from lct.files.records import Job
 
 

@@ -9,7 +9,7 @@ from lct.cli import figure, job
 from lct.files.records import Job
 from lct.files.tensors import shape_of
 from lct.losses.distances import ROBUST_FUNCTIONS
-from lct.report import drawn
+from lct.report import drawn, plots
 from lct.schedules import NoiseGrid, RobustScale
 
 SHOWN = ("pseudo-huber", "cauchy", "geman-mcclure")
@@ -35,7 +35,7 @@ def figure2(arguments) -> str:
         "residual": residual.tolist(),
         "curves": [curve(name, c, residual) for name in SHOWN],
     }
-    record.record(figure.publish(arguments, numbers, partial(drawn.picture, drawn.losses(numbers))))
+    record.record(figure.publish(arguments, numbers, partial(plots.picture, drawn.losses(numbers))))
     return f"figure2 {arguments.out.stem}: {len(SHOWN)} losses at c = {c:.3g}"
 
 

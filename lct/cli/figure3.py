@@ -18,7 +18,7 @@ from lct.files.tensors import pick_rows, read_tensors, shape_of
 from lct.losses.objective import perturb
 from lct.losses.settings import Transport
 from lct.losses.transport import pair
-from lct.report import drawn
+from lct.report import drawn, plots
 from lct.streams import generator
 
 SIGMA = 1.0  # noise level, twice the standard deviation of the latents
@@ -62,7 +62,7 @@ def figure3(arguments) -> str:
         "couplings": found,
         "histograms": {"edges": edges.tolist(), "shares": shares},
     }
-    record.record(figure.publish(arguments, numbers, partial(drawn.picture, drawn.couplings(numbers))))
+    record.record(figure.publish(arguments, numbers, partial(plots.picture, drawn.couplings(numbers))))
     last = found[-1]
     return (
         f"figure3 {arguments.out.stem}: in groups of {last['group']}, squared distance x "

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from lct.files.lock import Busy
-from lct.report.text import duration
+from lct.files.quantities import duration
 
 FAILED, INTERRUPTED = 1, 75  # 75: EX_TEMPFAIL, "try again"
 log = logging.getLogger("lct")

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lct.cli.options import overrides, plan_arguments
 from lct.cluster.costs import Job, jobs
 from lct.cluster.estimate import Cost, Estimate, Key
 from lct.cluster.rates import machine
 from lct.config.plan import Plan
+from lct.files.quantities import readable
 
 Result = tuple[int, Any, str]
 LEFT_OUT = "not counted: downloads, preparing images, figures, the report; a cell's cost is that of every job it needs"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
-    parser.add_argument("--dataset", help="a dataset of your own, as in `snakemake --config dataset=NAME`")
+    plan_arguments(parser)
     parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
     parser.add_argument("--device", help="of config/devices/, or a GPU such as a100 (default: this machine)")
     parser.add_argument("--gpus", type=int, default=1, help="devices that work at once (default: 1)")
@@ -52,15 +53,14 @@ class Line:
             f"{mark}{_hours(self.cost.seconds)}{more}",
             f"{mark}{_hours(self.wall)}{more}",
         ]
-        columns += [f"{_bytes(self.cost.disk):>9}"] + ([f"{value['price']:>10.2f}"] if price is not None else [])
+        columns += [f"{readable(self.cost.disk):>9}"] + ([f"{value['price']:>10.2f}"] if price is not None else [])
         return "  ".join(columns)
 
 
 def plan_verb(arguments: argparse.Namespace) -> Result:
     if arguments.gpus < 1:
         raise ValueError(f"--gpus: expected 1 or more, found {arguments.gpus}")
-    given = {"scale": arguments.scale, "dataset": arguments.dataset}
-    plan = Plan(arguments.root, {key: value for key, value in given.items() if value is not None})
+    plan = Plan(arguments.root, overrides(arguments))
     device = machine(arguments.root, arguments.device)
     estimate, which, price = Estimate(plan, device), "all" if arguments.all else "tables", arguments.price
 
@@ -144,11 +144,3 @@ def _hours(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:>5.3g} {unit:<3}"
     return f"{seconds / 86400:>5.4g} d  "
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 1000 or unit == "TB":
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    raise AssertionError

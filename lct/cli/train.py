@@ -26,9 +26,9 @@ from lct.data.latents import Statistics, check_normalised
 from lct.files.atomic import copy, read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import Busy, take
+from lct.files.quantities import duration
 from lct.files.records import Job, mismatch, settings_path
 from lct.files.tensors import read_tensors, write_tensors
-from lct.report.text import duration
 from lct.training.loop import train
 from lct.training.settings import Training
 from lct.training.state import State, differences

@@ -14,8 +14,8 @@ from lct.cluster import slurm
 from lct.config.plan import Plan
 from lct.files.atomic import glance
 from lct.files.lock import is_held
+from lct.files.quantities import duration
 from lct.files.records import run_path
-from lct.report.text import duration
 
 FRESH_SECONDS = 120.0  # a heartbeat that is younger says that its training runs
 STATES = ("done", "evaluating", "running", "hung?", "queued", "interrupted", "stuck", "failed", "waiting")

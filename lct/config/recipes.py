@@ -13,7 +13,7 @@ RECIPES = {
     "sample": 1,
     "score": 3,
     "neighbours": 1,
-    "figure": 2,
+    "figure": 3,
     "tables": 3,
-    "report": 3,
+    "report": 4,
 }

@@ -56,9 +56,10 @@ def settings_type(annotation: Any, kind: str | None = None) -> type | None:
     return options[0] if options else None
 
 
-def schema(cls: type, partial: bool = False) -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of a settings dataclass; `partial` drops `required` everywhere, for one layer."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_object(cls, partial)}
+def schema(cls: type, partial: bool = False, described: bool = True) -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a settings dataclass; `partial` drops `required` everywhere, for one layer.
+    Descriptions are read from the source, which takes most of the time."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_object(cls, partial, described)}
 
 
 def check(values: dict[str, Any], cls: type, where: str, partial: bool = False) -> None:
@@ -71,7 +72,7 @@ def check(values: dict[str, Any], cls: type, where: str, partial: bool = False) 
 
 @functools.cache
 def _validator(cls: type, partial: bool) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(schema(cls, partial))
+    return jsonschema.Draft202012Validator(schema(cls, partial, described=False))
 
 
 def build(cls: type, values: dict[str, Any], where: str) -> Any:
@@ -119,17 +120,17 @@ def _kind(cls: type) -> str | None:
     return next((f.default for f in dataclasses.fields(cls) if f.name == "kind"), None)
 
 
-def _object(cls: type, partial: bool) -> dict[str, Any]:
-    hints, comments = get_type_hints(cls), field_comments(cls)
+def _object(cls: type, partial: bool, described: bool) -> dict[str, Any]:
+    hints, comments = get_type_hints(cls), field_comments(cls) if described else {}
     properties, required = {}, []
     for f in dataclasses.fields(cls):
         if "partial" in f.metadata:  # overrides of another settings class
-            entry = _object(f.metadata["partial"], partial=True)
+            entry = _object(f.metadata["partial"], True, described)
         elif "partials" in f.metadata:  # the same, by name
-            overrides = _object(f.metadata["partials"], partial=True)
+            overrides = _object(f.metadata["partials"], True, described)
             entry = {"type": "object", "propertyNames": {"pattern": ID_PATTERN}, "additionalProperties": overrides}
         else:
-            entry = _entry(hints[f.name], partial)
+            entry = _entry(hints[f.name], partial, described)
         if f.metadata.get("names") == "any":  # keys that are names of others, such as files
             entry.pop("propertyNames")
         if f.name in comments:
@@ -143,16 +144,19 @@ def _object(cls: type, partial: bool) -> dict[str, Any]:
     return made | ({"required": required} if required else {})
 
 
-def _entry(annotation: Any, partial: bool) -> dict[str, Any]:
+def _entry(annotation: Any, partial: bool, described: bool) -> dict[str, Any]:
     options = _options(annotation)
     if len(options) > 1:
         classes = [a for a in options if dataclasses.is_dataclass(a)]
-        rest = [_entry(a, partial) for a in options if not dataclasses.is_dataclass(a)]
+        rest = [_entry(a, partial, described) for a in options if not dataclasses.is_dataclass(a)]
         if len(classes) > 1 and not rest:  # tagged union
-            return _tagged(classes, partial)
+            return _tagged(classes, partial, described)
         if not classes and all(a in _PLAIN for a in options):
             return {"type": [_PLAIN[a] for a in options]}
-        nested = [_tagged(classes, partial) if len(classes) > 1 else _entry(c, partial) for c in classes[:1]]
+        nested = [
+            _tagged(classes, partial, described) if len(classes) > 1 else _entry(c, partial, described)
+            for c in classes[:1]
+        ]
         return {"anyOf": nested + rest}
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation in _PLAIN:
@@ -163,26 +167,29 @@ def _entry(annotation: Any, partial: bool) -> dict[str, Any]:
         return {"enum": list(arguments)}
     if origin is tuple:
         size = {} if Ellipsis in arguments else {"minItems": len(arguments), "maxItems": len(arguments)}
-        return {"type": "array", "items": _entry(arguments[0], partial), **size}
+        return {"type": "array", "items": _entry(arguments[0], partial, described), **size}
     if origin is dict:
         return {
             "type": "object",
             "propertyNames": {"pattern": ID_PATTERN},
-            "additionalProperties": _entry(arguments[1], partial),
+            "additionalProperties": _entry(arguments[1], partial, described),
         }
     if dataclasses.is_dataclass(annotation):
-        return _object(typing.cast(type, annotation), partial)
+        return _object(typing.cast(type, annotation), partial, described)
     raise TypeError(f"settings cannot hold {annotation!r}; see the field types allowed in this module")
 
 
-def _tagged(classes: list[type], partial: bool) -> dict[str, Any]:
+def _tagged(classes: list[type], partial: bool, described: bool) -> dict[str, Any]:
     kinds = [_kind(c) for c in classes]
     return {
         "type": "object",
         "properties": {"kind": {"enum": kinds}},
         "required": ["kind"],
         "allOf": [
-            {"if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]}, "then": _object(cls, partial)}
+            {
+                "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+                "then": _object(cls, partial, described),
+            }
             for kind, cls in zip(kinds, classes, strict=True)
         ],
     }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lct.files.atomic import publish, read_json, write_json
+from lct.files.quantities import readable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BLOCK = 1 << 20
@@ -122,12 +123,3 @@ def check_space(folder: Path, needed: int, what: str) -> None:
             f"{what}: expected {readable(needed)} of free space in {folder}, found {readable(free)}; "
             "free space, then run the same command again",
         )
-
-
-def readable(size: float) -> str:
-    """Bytes for people: 2.45 GB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
-        size /= 1000
-    raise AssertionError

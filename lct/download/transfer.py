@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from lct.download.part import Part, Source, check_space, readable
+from lct.download.part import Part, Source, check_space
+from lct.files.quantities import readable
 
 log = logging.getLogger(__name__)
 

@@ -9,25 +9,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
-from lct.report.plots import CANVASES, SETTINGS, STYLES, embed
+from lct.report.plots import STYLES, embed, panels, picture
 from lct.report.text import count, number
 
 Draw = Callable[[], Figure]
 _NAMES = {"l2": "squared", "pseudo-huber": "pseudo-Huber", "cauchy": "Cauchy", "geman-mcclure": "Geman-McClure"}
-
-
-def picture(draw: Draw, kind: str) -> bytes:
-    """A drawing as svg, png or pdf."""
-    canvas, metadata = CANVASES[kind]
-    with matplotlib.rc_context(SETTINGS):
-        buffer = io.BytesIO()
-        canvas(draw()).print_figure(buffer, format=kind, metadata=metadata, dpi=200)
-    return buffer.getvalue()
 
 
 def embedded(draw: Draw, name: str, title: str) -> str:
@@ -35,9 +25,8 @@ def embedded(draw: Draw, name: str, title: str) -> str:
     return embed(picture(draw, "svg").decode(), name, title)
 
 
-def _panels(columns: int, height: float = 3.6) -> tuple[Figure, list[Any]]:
-    figure = Figure(figsize=(9.6, height), layout="constrained")
-    axes = list(figure.subplots(1, columns, squeeze=False)[0])
+def _panels(columns: int, height: float = 3.6, legend: int = 0) -> tuple[Figure, list[Any]]:
+    figure, ((*axes,),) = panels(1, columns, height, legend)
     for one in axes:
         one.grid(color="#e4e7eb", linewidth=0.8)
         one.set_axisbelow(True)
@@ -46,7 +35,7 @@ def _panels(columns: int, height: float = 3.6) -> tuple[Figure, list[Any]]:
 
 def _finish(figure: Figure, axes: list[Any], columns: int) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=4)
+    figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, handlelength=4)
     return figure
 
 
@@ -60,7 +49,7 @@ def losses(numbers: dict[str, Any]) -> Draw:
     """Robust functions of the residual and their derivatives, each at the c of its run."""
 
     def draw() -> Figure:
-        figure, (left, right) = _panels(2)
+        figure, (left, right) = _panels(2, legend=1)
         for i, one in enumerate(numbers["curves"]):
             colour, dashes = STYLES[i % len(STYLES)]
             style = {

@@ -62,6 +62,7 @@ class Pages:
             if row.page
         ]
         self._curves: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
+        self._steps: dict[tuple[str, str, str], tuple[str, str]] = {}
 
     def all(self) -> dict[str, Page]:
         """File name -> page of every row that has one."""
@@ -120,11 +121,16 @@ class Pages:
         """Metrics of the run at every step that some row measures with this sampler and EMA."""
         if not row.run or row.is_floor:
             return "", ""
-        ema, points = row.weights.partition("-ema")[2], {}
+        key = (row.run, row.sampler, row.weights.partition("-ema")[2])
+        if key not in self._steps:
+            self._steps[key] = self._draw_by_step(key)
+        return self._steps[key]
+
+    def _draw_by_step(self, key: tuple[str, str, str]) -> tuple[str, str]:
+        run, points = key[0], {}
         for _, _, other in self.rows:
-            step = other.weights.partition("-")[0].removeprefix("step")
-            like = (other.run, other.sampler, other.weights.partition("-ema")[2]) == (row.run, row.sampler, ema)
-            if like and step.isdigit() and other.measured:
+            step, _, ema = other.weights.removeprefix("step").partition("-ema")
+            if (other.run, other.sampler, ema) == key and step.isdigit() and other.measured:
                 means = {
                     cell.metric: sum(as_float(v.exact_value) for v in cell.values) / cell.n
                     for cell in other.cells
@@ -139,7 +145,7 @@ class Pages:
         from lct.report import drawn
 
         labels = {m["id"]: m["label"] for m in self.shown.metrics if m["id"] in ("fd", "recall")}
-        svg = drawn.embedded(drawn.by_step(sorted(points.items()), labels), "steps", f"Metrics of {row.run} by step")
+        svg = drawn.embedded(drawn.by_step(sorted(points.items()), labels), "steps", f"Metrics of {run} by step")
         return svg, f"Measured at {told}."
 
     def _files(self, row: Row, subtable: Subtable) -> list[FileLink]:

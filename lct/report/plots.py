@@ -4,9 +4,11 @@ import io
 import math
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -45,6 +47,30 @@ SETTINGS = {
 }
 
 
+WIDTH, LINE = 9.6, 0.22  # inches: of a figure, of a line of its legend
+
+
+def panels(
+    rows: int, columns: int, height: float, legend: int = 0, gap: float = 0.75, **settings: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `height` inches with panels (rows, columns), `gap` inches apart, above `legend` lines.
+
+    The margins are fixed: a layout engine finds them by drawing everything once more."""
+    left, right, top, bottom, under = 0.75, 0.12, 0.3, 0.5 + LINE * legend, 0.8
+    width = (WIDTH - left - right - gap * (columns - 1)) / columns
+    depth = (height - top - bottom - under * (rows - 1)) / rows
+    figure = Figure(figsize=(WIDTH, height))
+    figure.subplots_adjust(
+        left=left / WIDTH,
+        right=1 - right / WIDTH,
+        top=1 - top / height,
+        bottom=bottom / height,
+        wspace=gap / width,
+        hspace=under / depth,
+    )
+    return figure, figure.subplots(rows, columns, squeeze=False, **settings)
+
+
 def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: str, title: str) -> str:
     """Loss, intervals, c and gradient norm against the step, one line per (run, seed).
 
@@ -54,29 +80,21 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
     """
     runs = list(dict.fromkeys(run for run, _, _ in curves))
     seeds = list(dict.fromkeys(seed for _, seed, _ in curves))
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(9.6, 5.4), layout="constrained")
-        canvas = FigureCanvasSVG(figure)
+
+    def draw() -> Figure:
+        lines = -(-len(curves) // 3)
+        figure, drawn = panels(2, 2, 5.0 + LINE * lines, lines)
         handles: dict[str, Any] = {}
-        for axes, (key, heading, logarithmic) in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
+        for axes, (key, heading, logarithmic) in zip(drawn.flat, PANELS, strict=True):
             handles = _panel(axes, curves, runs, seeds, key, logarithmic) | handles
             axes.set_title(heading, loc="left", fontsize=10, fontweight="bold")
-        if handles:
-            columns = min(3, len(handles))
-            labels = [label for label in _labels(curves) if label in handles]
-            figure.legend(
-                [handles[label] for label in labels],
-                labels,
-                loc="outside lower center",
-                ncols=columns,
-                frameon=False,
-                handlelength=4,
-            )
-        buffer = io.StringIO()
-        with warnings.catch_warnings():  # a name in a script without glyphs here is drawn by the reader's own fonts
-            warnings.filterwarnings("ignore", message="Glyph .* missing")
-            canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return embed(buffer.getvalue(), name, title)
+        labels = [label for label in _labels(curves) if label in handles]
+        if labels:
+            shown = [handles[label] for label in labels]
+            figure.legend(shown, labels, frameon=False, handlelength=4, loc="lower center", ncols=min(3, len(labels)))
+        return figure
+
+    return embed(picture(draw, "svg").decode(), name, title)
 
 
 def _labels(curves: list[Any]) -> list[str]:
@@ -142,18 +160,25 @@ CANVASES = {  # kind of picture -> what draws it, what would name the moment or 
 }
 
 
+def picture(draw: Callable[[], Figure], kind: str) -> bytes:
+    """A drawing as svg, png or pdf; drawn once, where `savefig` draws once more to find the layout."""
+    canvas, metadata = CANVASES[kind]
+    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+        # a name in a script without glyphs here is drawn by the reader's own fonts
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure, buffer = draw(), io.BytesIO()
+        figure.set_dpi(200)  # of pixels inside it
+        getattr(canvas(figure), f"print_{kind}")(buffer, metadata=metadata)
+    return buffer.getvalue()
+
+
 def box_plots(numbers: dict[str, Any], kind: str) -> bytes:
     """Box plots with inner and outer fences, one panel per `panel` of its boxes, as a picture: svg, png or pdf.
 
     numbers: `boxes`, each with panel, label, quartiles, whiskers, inner_fences, outer_fences and the outliers `drawn`,
     in standard deviations.
     """
-    canvas, metadata = CANVASES[kind]
-    with matplotlib.rc_context(SETTINGS):
-        figure = _box_figure(numbers["boxes"])
-        buffer = io.BytesIO()
-        canvas(figure).print_figure(buffer, format=kind, metadata=metadata, dpi=200)
-    return buffer.getvalue()
+    return picture(lambda: _box_figure(numbers["boxes"]), kind)
 
 
 def embedded_box_plots(numbers: dict[str, Any], name: str, title: str) -> str:
@@ -170,11 +195,10 @@ _DOTS = (  # label, colour of the edge, of the inside
 
 
 def _box_figure(boxes: list[dict[str, Any]]) -> Figure:
-    panels = {name: [box for box in boxes if box["panel"] == name] for name in dict.fromkeys(b["panel"] for b in boxes)}
-    figure = Figure(figsize=(9.6, 4.8), layout="constrained")
-    ratios = {"width_ratios": [len(shown) for shown in panels.values()]}
-    drawn = figure.subplots(1, len(panels), sharey=True, gridspec_kw=ratios, squeeze=False)[0]
-    for axes, (name, shown) in zip(drawn, panels.items(), strict=True):
+    groups = {name: [box for box in boxes if box["panel"] == name] for name in dict.fromkeys(b["panel"] for b in boxes)}
+    ratios = [len(shown) for shown in groups.values()]
+    figure, ((*drawn,),) = panels(1, len(groups), 4.8, legend=2, gap=0.3, sharey=True, width_ratios=ratios)
+    for axes, (name, shown) in zip(drawn, groups.items(), strict=True):
         for place, box in enumerate(shown):
             _draw_box(axes, place, box)
         axes.set_title(name[:1].upper() + name[1:], loc="left", fontsize=10, fontweight="bold")
@@ -185,7 +209,7 @@ def _box_figure(boxes: list[dict[str, Any]]) -> Figure:
         axes.set_axisbelow(True)
     _deviations_axis(drawn[0], max(abs(v) for box in boxes for v in (*box["outer_fences"], *box["drawn"], _LINEAR)))
     handles, labels = drawn[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, handlelength=3)
+    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False, handlelength=3)
     return figure
 
 

@@ -1,6 +1,7 @@
 """tables.json -> pages, Markdown, LaTeX, CSV, drawn figures. The same dict and files give the same bytes."""
 
 import base64
+import functools
 import hashlib
 import math
 from functools import partial
@@ -55,7 +56,7 @@ def render(
 
 def pictures(tables: dict[str, Any], root: Path) -> dict[str, bytes]:
     """File name -> content of the figures that are drawn from tables.json and sample grids."""
-    from lct.report import drawn  # matplotlib takes half a second to import
+    from lct.report import drawn, plots  # matplotlib takes half a second to import
 
     made = {}
     for figure in tables.get("figures", ()):
@@ -65,7 +66,7 @@ def pictures(tables: dict[str, Any], root: Path) -> dict[str, bytes]:
             draw = drawn.grids(_grids(tables, figure["rows"], root))
         else:
             continue
-        made |= {f"figures/{figure['id']}.{kind}": drawn.picture(draw, kind) for kind in DRAWN}
+        made |= {f"figures/{figure['id']}.{kind}": plots.picture(draw, kind) for kind in DRAWN}
     return made
 
 
@@ -90,6 +91,7 @@ def _scripted() -> dict[str, Any]:
     return {"script": Markup(script), "script_hash": f"sha256-{digest}"}
 
 
+@functools.cache  # templates are compiled once, not for every page
 def _pages() -> jinja2.Environment:
     environment = templates(autoescape=True)
     environment.filters["svg"] = Markup  # made by lct.report.plots, the only markup from outside the templates

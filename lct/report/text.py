@@ -59,13 +59,6 @@ def count(value: int | None) -> str:
     return f"{value:,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if abs(value) >= 10_000 else str(value)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03; none are negative."""
-    hours, rest = divmod(max(0, round(seconds)), 3600)
-    minutes, seconds = divmod(rest, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
 def printed(value: float | None) -> str:
     """A published number, with the two decimals of print."""
     return NOT_GIVEN if value is None else f"{value:.2f}"
