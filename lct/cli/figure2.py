@@ -57,7 +57,7 @@ def curve(name: str, c: float, residual: torch.Tensor) -> dict:
         "c": c,
         "value": (loss / unit).tolist(),
         "slope": (slope / slopes.max()).tolist(),
-        "half": float(fine[largest]),
+        "peak": float(fine[largest]) if largest + 1 < len(fine) else None,  # None: it never falls
         "tail": float(slope[-1] / slopes.max()),
     }
 

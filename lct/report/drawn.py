@@ -212,7 +212,7 @@ def grids(pictures: list[tuple[str, bytes]]) -> Draw:
 
 def _losses_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
     rows = tuple(
-        (_NAMES.get(one["name"], one["name"]), number(one["c"]), number(one["half"]), number(one["tail"]))
+        (_NAMES.get(one["name"], one["name"]), number(one["c"]), _peak(one["peak"]), number(one["tail"]))
         for one in numbers["curves"]
     )
     columns = ("Loss", "c", "residual of the largest derivative, in c", "derivative at 10 c, share of the largest")
@@ -221,6 +221,11 @@ def _losses_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[t
         columns,
         rows,
     )
+
+
+def _peak(residual: float | None) -> str:
+    """Where a derivative is largest; a convex loss's only grows."""
+    return "none: it only grows" if residual is None else number(residual)
 
 
 def _couplings_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
