@@ -146,6 +146,7 @@ def test_in_single_precision_too():
 
 
 @pytest.mark.parametrize("objective", [LCT, Objective(target_ema=0.9)], ids=["lct", "ema-target"])
+@pytest.mark.slow
 def test_a_stop_on_any_rank_stops_all_and_they_go_on_to_the_same_bytes(tmp_path, objective):
     made = settings(batch=16, objective=objective)
     whole, _ = together(Case(made, folder=tmp_path / "a"), 2)
@@ -221,6 +222,7 @@ def same_outputs(folder: Path, out: str) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.slow
 def test_a_signal_to_the_starter_reaches_every_process(two, number):
     out = f"parts-{number.name}"
     words = launched(command(two, out, MADE), *TWO)
@@ -245,6 +247,7 @@ def test_a_signal_to_the_starter_reaches_every_process(two, number):
     assert "attempt 1 on 2 x cpu" in log.read_text() and "attempt 2 on 2 x cpu" in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_with_one_line(two):
     process = subprocess.Popen(
         launched(command(two, "killed", MADE), *TWO), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -258,6 +261,7 @@ def test_a_killed_process_ends_all_with_one_line(two):
     assert same_outputs(two, "killed")
 
 
+@pytest.mark.slow
 def test_what_several_processes_cannot_train_is_refused_in_one_line(two):
     made = settings(batch=16, network=dataclasses.replace(TINY, block_norm="batch"))
     done = subprocess.run(launched(command(two, "no", made), *TWO), capture_output=True, text=True, check=False)
@@ -265,6 +269,7 @@ def test_what_several_processes_cannot_train_is_refused_in_one_line(two):
     assert done.stdout.startswith("error: 2 processes: expected a norm of single samples, found batch norm")
 
 
+@pytest.mark.slow
 def test_torchrun_starts_it_too(two):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     words = [*torchrun, "lct.cli.train", *command(two, "torchrun", MADE)[3:]]
@@ -373,6 +378,7 @@ def test_after_sigterm_a_training_saves_and_leaves_its_end_to_slurm(encoded, mon
     assert list(encoded.rglob(f"state-{line['to_step']:09}.json")) and line["to_step"] > 0
 
 
+@pytest.mark.slow
 def test_fewer_gpus_than_asked_for_are_refused_before_any_work(encoded, monkeypatch):
     in_slurm(encoded / "tools", monkeypatch, CUDA_VISIBLE_DEVICES="0", LCT_DEVICE="cpu")
     words = [word for word in command(encoded, "out", settings()) if word not in ("--device", "cpu")]
@@ -405,6 +411,7 @@ def test_impossible_launches_are_refused_in_one_line(words, message):
 # --- attempts ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_attempts_without_progress_under_slurm_are_enough(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     begin(tmp_path, 0, 1, "cpu", 1).end(40, "SIGTERM")

@@ -178,6 +178,7 @@ def test_the_mode_draws_nothing_and_names_of_encodings_say_what_changes_latents(
 
 
 # --- division and interruption ------------------------------------------------------------------------------------
+@pytest.mark.slow
 def test_two_workers_write_what_one_writes(given, undisturbed, tmp_path):
     """In processes of their own, as with two GPUs."""
     arguments = job(given, tmp_path)
@@ -234,6 +235,7 @@ def test_killed_again_and_again_it_goes_on_to_the_same_bytes(given, undisturbed,
     assert contents(arguments.out) == contents(undisturbed)
 
 
+@pytest.mark.slow
 def test_killed_at_every_file_a_second_run_finishes(given, undisturbed, tmp_path):
     number, codes = 0, []
     while not codes or codes[-1] != 0:

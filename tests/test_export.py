@@ -108,6 +108,7 @@ def exported(stored, out, name):
 
 
 @pytest.mark.parametrize("name", ["one", "clamped"])
+@pytest.mark.slow
 def test_the_onnx_graph_makes_the_same_images_for_any_batch(stored, tmp_path, name):
     folder, settings = stored
     files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
@@ -141,6 +142,7 @@ def images_in(path):
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.slow
 def test_stock_diffusers_loads_the_folder_and_makes_the_same_images(stored, tmp_path, name):
     """In a Python of its own, isolated, that cannot import this project."""
     files = exported(stored, tmp_path / "pipeline", name)

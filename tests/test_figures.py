@@ -413,6 +413,7 @@ def test_wrong_kinds_are_refused_in_one_line(project, old, new, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_figures_of_the_paper_are_left_out_of_a_report_on_an_own_dataset(project):
     (project / "config/datasets/mine.yaml").write_text(
         "title: mine\nsource: {kind: digits}\nresolution: 16\ntrain: 100\nheldout: 50\n"

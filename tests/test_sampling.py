@@ -255,6 +255,7 @@ def children(process: int) -> list[int]:
 
 
 @pytest.mark.parametrize("victim", ["worker", "job"])
+@pytest.mark.slow
 def test_a_killed_process_leaves_no_images_and_no_process(weights, tmp_path, victim):
     process = subprocess.Popen(
         command(weights, tmp_path, 100_000, "--workers", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -439,6 +439,7 @@ def test_memory_format_leaves_the_mathematics_alone(tmp_path, objective):
         torch.testing.assert_close(other_run[0.9][name], tensor, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_mixed_precision_changes_products_only(tmp_path):
     exact = Trainer(settings(), latents(), 0, CPU)
     mixed = Trainer(settings(mixed_precision="bfloat16"), latents(), 0, CPU)
@@ -507,6 +508,7 @@ def test_a_job_ended_by_a_signal_goes_on_to_the_same_bytes(encoded):
     assert not list((encoded / "work-parts").rglob("state-*")), "a finished training leaves no state"
 
 
+@pytest.mark.slow
 def test_killed_or_stopped_while_it_saves_a_training_ends_in_the_same_bytes(encoded):
     """With a state after every step, some signals come within a save."""
     made = settings(steps=200, log_every=10)
@@ -566,6 +568,7 @@ def test_bad_latents_end_in_one_line(encoded, damage):
     assert "Traceback" not in done.stderr and not (encoded / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_second_copy_waits_and_takes_what_the_first_has_published(encoded):
     """As after kill -9 of the scheduler alone: its training lives on, and a new one is started beside it."""
     made = settings(steps=600, log_every=10)

@@ -131,6 +131,7 @@ def test_every_cell_of_the_run_passes_its_audit(smoke):
     }
 
 
+@pytest.mark.slow
 def test_what_is_stored_can_be_computed_again_to_the_byte(smoke, tmp_path):
     """And a stored value that nothing computes is found out, even with records that agree with it."""
     folder = tmp_path / "project"
