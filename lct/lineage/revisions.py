@@ -4,7 +4,7 @@ import io
 import json
 import re
 import subprocess
-import tarfile
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,11 @@ def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
         if done.returncode == 0:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(done.stdout)
-    command = ["git", "-C", str(root), "archive", "--format=tar", found, "config"]
+    command = ["git", "-C", str(root), "archive", "--format=zip", found, "config"]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == 0:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
-            tar.extractall(folder, filter="data")
+        with zipfile.ZipFile(io.BytesIO(done.stdout)) as packed:
+            packed.extractall(folder)
     try:
         entries = archive.read(folder, scale)
         md5 = _md5(folder, entries)
