@@ -189,7 +189,8 @@ def finish(folder: Path, only: set[str] | None = None) -> None:
 
 
 def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # jobs call `python`
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": here}
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *words],
         cwd=folder,
