@@ -283,7 +283,7 @@ def test_a_damaged_part_costs_one_more_transfer_not_the_origin(bench):
 def test_progress_shows_rate_and_eta(bench, caplog):
     caplog.set_level("INFO")
     bench.run(bench.web(**GOOD))
-    assert re.search(r"data\.zip 1\.02 MB of 1\.02 MB rate=[\d.]+ \w?B/s eta=0:00:00", caplog.text)
+    assert re.search(r"data\.zip 1\.02 MB of 1\.02 MB rate=[\d.]+ \w?B/s eta=0:00", caplog.text)
 
 
 # --- interrupted and full ---------------------------------------------------------------------------------------------

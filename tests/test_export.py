@@ -20,7 +20,6 @@ import pytest
 import torch
 from PIL import Image
 
-from lct.cli import export_verbs
 from lct.cli.main import main, parser
 from lct.config.schema import plain
 from lct.data import autoencoder
@@ -378,16 +377,15 @@ def test_what_is_missing_is_one_line(tmp_path, monkeypatch, capsys, words, says)
     assert says in said and said.count("\n") == 1 and said.startswith("lct export: ")
 
 
-def test_an_export_never_replaces_other_files(tmp_path):
+def test_an_export_never_replaces_other_files(stored, tmp_path):
     (tmp_path / "model_index.json").write_text("x")  # a pipeline that somebody else made
     with pytest.raises(ValueError, match="expected nothing or an earlier export with generator/consistency_model.py"):
-        export_verbs._check_folder(tmp_path)
+        exported(stored, tmp_path, "one")
     assert (tmp_path / "model_index.json").read_text() == "x"
 
 
 def test_an_earlier_export_stays_until_the_next_one_is_complete(stored, tmp_path, monkeypatch):
     first = {path: path.read_bytes() for path in exported(stored, tmp_path / "out", "one")}
-    export_verbs._check_folder(tmp_path / "out")
 
     def full(card):
         raise OSError(28, "No space left on device")

@@ -22,7 +22,6 @@ from lct.report.verdicts import judge
 
 Result = tuple[int, Any, str]
 TABLES = {"latex": "tables.tex", "numbers": "numbers.tex", "csv": "tables.csv", "markdown": "report.md"}
-EXPORTED = "generator/consistency_model.py"  # no other folder of diffusers has it
 FORMS = ("diffusers", "onnx", "bundle", "json", *TABLES, "tensorboard", "wandb")
 
 
@@ -93,20 +92,12 @@ def _row(cell: Cell) -> str:
     return f"{cell.table}.{cell.subtable}.{cell.row}"
 
 
-def _check_folder(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier export."""
-    if out.exists() and not (out.is_dir() and ((out / EXPORTED).exists() or not any(out.iterdir()))):
-        raise ValueError(
-            f"{out}: expected nothing or an earlier export with {EXPORTED}, found other files; choose another --out"
-        )
-
-
 def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
     from lct.export import diffusers
 
     cell, seed, made_from = _generator(arguments, plan)
     out = arguments.out or arguments.root / "exports" / f"{_row(cell)}-s{seed}"
-    _check_folder(out)
+    diffusers.check_folder(out)  # before weights are hashed
     written = diffusers.write(out, made_from, cell.sampler, _card(plan, cell, seed, arguments.root, made_from.files))
     names = [str(path.relative_to(out)) for path in written]
     load = f'DiffusionPipeline.from_pretrained("{out}", trust_remote_code=True)'

@@ -20,7 +20,7 @@ import requests
 import urllib3
 
 from lct.download.part import Part, Source, check_space
-from lct.files.quantities import readable
+from lct.files.quantities import duration, readable
 
 log = logging.getLogger(__name__)
 
@@ -275,8 +275,8 @@ def _reporter(name: str, begun: int, total: int | None, every_seconds: float) ->
         last = now
         rate = (size - begun) / max(now - started, 1e-9)
         left = f" of {readable(total)}" if total else ""
-        seconds = round((total - size) / rate) if total and rate else 0
-        eta = f" eta={seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}" if total else ""
+        seconds = (total - size) / rate if total and rate else 0
+        eta = f" eta={duration(seconds)}" if total else ""
         log.info("%s %s%s rate=%s/s%s", name, readable(size), left, readable(rate), eta)
 
     return report

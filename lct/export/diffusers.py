@@ -25,12 +25,22 @@ from lct.sampling import settings as sampling_settings
 
 HERE = Path(__file__).parent
 MODEL, PIPELINE = "consistency_model", "pipeline"
+MARK = f"generator/{MODEL}.py"  # what no other folder of diffusers has
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier export."""
+    if folder.exists() and not (folder.is_dir() and ((folder / MARK).exists() or not any(folder.iterdir()))):
+        raise ValueError(
+            f"{folder}: expected nothing or an earlier export with {MARK}, found other files; choose another --out"
+        )
 
 
 def write(folder: Path, made_from: Generator, sampler: str, card: dict[str, Any]) -> list[Path]:
     """Every file of the folder, which appears when all are written; an earlier one is then replaced.
 
     sampler: name of one of the settings' samplers. card: for the model card."""
+    check_folder(folder)
     with atomic_folder(folder) as partial:
         _write(partial, made_from, sampler, card)
         if folder.exists():
@@ -43,7 +53,7 @@ def _write(folder: Path, made_from: Generator, sampler: str, card: dict[str, Any
     found = Statistics.from_tensors(read_tensors(made_from.statistics))
     shape = list(read_metadata(weights)["latent_shape"])
     write_text(folder / f"{PIPELINE}.py", pipeline_source())
-    write_text(folder / "generator" / f"{MODEL}.py", model_source())
+    write_text(folder / MARK, model_source())
     tensors = {f"net.{name}": tensor for name, tensor in read_tensors(weights).items()}
     with atomic(folder / "generator" / "diffusion_pytorch_model.safetensors") as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
