@@ -166,6 +166,24 @@ def fake_tables(seeds: int = 2, curves: bool = True) -> dict[str, Any]:
     return copy.deepcopy(head | {"metrics": METRICS, "tables": [made], "runs": runs})
 
 
+def fake_curves(run: str, rng: np.random.Generator) -> dict[str, list[Any]]:
+    """What a training writes into curves.json; the name of the run tells the method."""
+    steps = list(range(0, 5000, 25))
+    stages = [min(10 * 2 ** (k // 1000), 160) for k in steps]
+    ldm, start = run.endswith("ldm"), 40 if run.endswith("-lct") else 3
+    loss = [float(start / (1 + k / 400) * math.exp(rng.normal(0, 0.15))) for k in steps]
+    return {
+        "step": steps,
+        "loss": loss,
+        "consistency": loss,
+        "diffusion": [None] * len(steps),
+        "lr": [1e-3] * len(steps),
+        "c": [None if ldm else 0.1 / s for s in stages],
+        "intervals": [None if ldm else s for s in stages],
+        "gradient_norm": [float(math.exp(rng.normal(0, 0.3))) for _ in steps],
+    }
+
+
 def write_files(tables: dict[str, Any], root: Path) -> None:
     """The pictures and curves that `tables` names."""
     rng = np.random.default_rng(1)
@@ -185,23 +203,7 @@ def write_files(tables: dict[str, Any], root: Path) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray((255 * grid / grid.max()).astype(np.uint8)).convert("RGB").save(path)
             for entry in sub["curves"]:
-                steps = list(range(0, 5000, 25))
-                stages = [min(10 * 2 ** (k // 1000), 160) for k in steps]
-                ldm = entry["run"].endswith("ldm")
-                loss = [
-                    float((40 if entry["run"].endswith("-lct") else 3) / (1 + k / 400) * math.exp(rng.normal(0, 0.15)))
-                    for k in steps
-                ]
-                curves = {
-                    "step": steps,
-                    "loss": loss,
-                    "consistency": loss,
-                    "diffusion": [None] * 200,
-                    "lr": [1e-3] * 200,
-                }
-                curves["c"] = [None if ldm else 0.1 / s for s in stages]
-                curves["intervals"] = [None if ldm else s for s in stages]
-                curves["gradient_norm"] = [float(math.exp(rng.normal(0, 0.3))) for _ in steps]
+                curves = fake_curves(entry["run"], rng)
                 path = root / entry["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(curves))

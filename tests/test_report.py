@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -15,15 +16,16 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
-from fake_tables import ROOT, fake_tables, write_files
+from fake_tables import ROOT, fake_curves, fake_tables, write_files
 
 from lct.config.plan import Plan
 from lct.files.atomic import write_json
 from lct.metrics.protocol import Side, Used, describe, digest
 from lct.metrics.settings import TrainedExtractor
-from lct.report import check, text
+from lct.report import check, plots, text
 from lct.report.collect import collect
 from lct.report.plots import STYLES
 from lct.report.render import render
@@ -450,6 +452,35 @@ def test_nan_and_infinite_metrics_are_shown_as_such(root, spelled):
     assert list(frame[(frame.row == "lct-1") & (frame.subtable == "a") & (frame.source == "this project")].value)[
         :2
     ] == ["NaN", "inf"]
+
+
+def test_no_drawing_of_training_curves_depends_on_those_before_it():
+    rng = np.random.default_rng(0)
+    runs = [[(name, 0, fake_curves(name, rng))] for name in ("a-lct", "a-ldm")]
+    runs.append([(name, seed, fake_curves(name, rng)) for name in ("b-lct", "b-ldm") for seed in (0, 1)])
+    runs.append([("none", 0, {"step": []})])
+    runs.append([("gaps", 0, {"step": [0, 1_000_000], "loss": [1, 2], "c": [1, math.nan]})])
+
+    def drawn(run):
+        return plots.training_curves(run, "curves", "Training curves")
+
+    alone = []
+    for run in runs:
+        plots._curve_panels.cache_clear()
+        alone.append(drawn(run))
+    assert len(set(alone)) == len(runs) and "1\N{NARROW NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}000" in alone[-1]
+    for order in itertools.permutations(range(len(runs))):
+        assert [drawn(runs[i]) for i in order[:3]] == [alone[i] for i in order[:3]]
+
+
+def test_links_into_a_cache_elsewhere_are_shown(root, complete, tmp_path):
+    """What is recorded becomes a link; `dvc cache dir` may name a disk that several projects share."""
+    linked = tmp_path / "project"
+    for path in filter(Path.is_file, root.rglob("*")):
+        link = linked / path.relative_to(root)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    assert render(fake_tables(), linked) == complete
 
 
 def test_files_that_are_missing_or_broken_are_not_available(tmp_path):

@@ -1,6 +1,7 @@
 """report: every page, table and drawn figure from tables.json, and the page that traces every number of it."""
 
 import argparse
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,12 @@ def report(arguments) -> str:
 def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job | None = None) -> Path:
     """Everything of a report into the folder `out`, with records if `record` is given; returns its first page."""
     spent = costs(plan, root, [run for run in tables["runs"] if run in plan.runs])
-    contents = render(tables, root, os.path.relpath(root, out), spent, facts=root)
+    drawn = pictures(tables, root)
+    gc.freeze()  # modules and tables stay; the cycles in every drawing make the collector walk them again
+    contents = render(tables, root, os.path.relpath(root, out), spent, facts=root, drawn=drawn)
     contents["audit.html"] = page(plan, root, tables)
     for name, content in contents.items():
         write_text(out / name, content)
-    drawn = pictures(tables, root)
     for name, content in drawn.items():
         write_bytes(out / name, content)
     tensorboard(plan, root, root / plan.paths.log("tensorboard"), "all")  # no output of the graph: logs for people

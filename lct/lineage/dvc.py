@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from lct.files.atomic import write_text
+from lct.lineage.book import cache_folder, stored_object
 
 VERSIONS = "3."  # the file formats read here are those of this major version
 LOCK_SECONDS = 30.0  # how long another dvc in this project is waited for
@@ -135,19 +136,6 @@ def hashes(root: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in lock(root).values() for out in stage.get("outs", ())}
 
 
-def cache_folder(root: Path) -> Path:
-    """Where DVC keeps content: the folder that its configuration names, or .dvc/cache."""
-    import configparser
-
-    chosen = root / ".dvc" / "cache"
-    for name in ("config", "config.local"):
-        parser = configparser.ConfigParser()
-        parser.read(root / ".dvc" / name)
-        if parser.has_option("cache", "dir"):
-            chosen = root / ".dvc" / parser.get("cache", "dir").strip("'\"")
-    return chosen
-
-
 def cached(root: Path, md5: str) -> Path:
     """The file in the cache that holds the content with this MD5."""
-    return cache_folder(root) / "files" / "md5" / md5[:2] / md5[2:]
+    return stored_object(cache_folder(root), md5)

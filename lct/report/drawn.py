@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
-from lct.report.plots import STYLES, embed, panels, picture
+from lct.report.plots import STYLES, embed, panels, picture, round_ticks
 from lct.report.text import count, number
 
 Draw = Callable[[], Figure]
@@ -121,7 +121,7 @@ def schedules(figure_: dict[str, Any], tables: dict[str, Any]) -> Draw:
         for i, (run, stages) in enumerate(list(laws.values())[: 2 * len(STYLES)]):
             _line(left, i, run, [(stage["intervals"], stage["c"]) for stage in stages])
         _logarithmic(left, "x", sorted({stage["intervals"] for _, stages in laws.values() for stage in stages}))
-        left.set_yscale("log")
+        round_ticks(left, left.get_lines())
         _head(left, f"c of the {tables['scale']} scale's runs", "intervals s", "c")
         for i, (label, points) in enumerate(logged.items()):
             _line(middle, i, label, sorted(points))
@@ -194,10 +194,10 @@ def grids(pictures: list[tuple[str, bytes]]) -> Draw:
     """Sample grids side by side, their pixels as they are."""
 
     def draw() -> Figure:
-        figure = Figure(figsize=(4.2 * max(1, len(pictures)), 4.6), layout="constrained")
-        for axes, (title, content) in zip(
-            figure.subplots(1, max(1, len(pictures)), squeeze=False)[0], pictures, strict=False
-        ):
+        shown = max(1, len(pictures))
+        figure = Figure(figsize=(4.2 * shown, 4.5))
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.93, wspace=0.03)
+        for axes, (title, content) in zip(figure.subplots(1, shown, squeeze=False)[0], pictures, strict=False):
             axes.set_axis_off()
             with Image.open(io.BytesIO(content)) as image:
                 axes.imshow(image.convert("RGB"), interpolation="none")

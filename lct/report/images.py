@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ class Picture:
 
 
 def inside(root: Path, name: str | None) -> tuple[Path | None, str]:
-    """The existing file `name` under root, or None and the reason."""
+    """The existing file `name` under root, or None and the reason. It may be a link into a cache elsewhere."""
     if not name:
         return None, "not available"
     path = root / name
-    if Path(name).is_absolute() or not path.resolve().is_relative_to(root.resolve()):
+    if Path(name).is_absolute() or os.path.normpath(name).startswith(os.pardir):
         return None, "not available (outside the project)"
     return (path, "") if path.is_file() else (None, "not available (no such file)")
 

@@ -1,10 +1,11 @@
 """Training curves and box plots: same numbers, same bytes; readable in greyscale and without colour vision."""
 
+import functools
 import io
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib
@@ -13,13 +14,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
-PANELS = (  # list in curves.json, title, logarithmic
-    ("loss", "Training loss", True),
-    ("intervals", "Discretisation intervals", True),
-    ("c", "Robustness constant c", True),
-    ("gradient_norm", "Gradient norm", True),
+from lct.report.text import count
+
+PANELS = (  # list in curves.json, title
+    ("loss", "Training loss"),
+    ("intervals", "Discretisation intervals"),
+    ("c", "Robustness constant c"),
+    ("gradient_norm", "Gradient norm"),
 )
 # one run, one style: colours differ in lightness too, and the dashes tell them apart without any colour
 STYLES = (
@@ -43,6 +47,7 @@ SETTINGS = {
     "ytick.color": "#3d444d",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titley": 1.0,  # a free one is found by measuring every tick label
     "path.simplify": True,
 }
 
@@ -55,7 +60,7 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of `height` inches with panels (rows, columns), `gap` inches apart, above `legend` lines.
 
-    The margins are fixed: a layout engine finds them by drawing everything once more."""
+    Margins and places of labels are fixed: they are found otherwise by laying out all text once more."""
     left, right, top, bottom, under = 0.75, 0.12, 0.3, 0.5 + LINE * legend, 0.8
     width = (WIDTH - left - right - gap * (columns - 1)) / columns
     depth = (height - top - bottom - under * (rows - 1)) / rows
@@ -68,7 +73,11 @@ def panels(
         wspace=gap / width,
         hspace=under / depth,
     )
-    return figure, figure.subplots(rows, columns, squeeze=False, **settings)
+    drawn = figure.subplots(rows, columns, squeeze=False, **settings)
+    for axes in drawn.flat:
+        for axis, place, inches in ((axes.xaxis, (0.5, 0), (0, -0.24)), (axes.yaxis, (0, 0.5), (-0.5, 0))):
+            axis.set_label_coords(*place, axes.transAxes + ScaledTranslation(*inches, figure.dpi_scale_trans))
+    return figure, drawn
 
 
 def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: str, title: str) -> str:
@@ -80,14 +89,14 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
     """
     runs = list(dict.fromkeys(run for run, _, _ in curves))
     seeds = list(dict.fromkeys(seed for _, seed, _ in curves))
+    last = max((step for _, _, lists in curves for step in lists["step"][-1:]), default=1)
 
     def draw() -> Figure:
-        lines = -(-len(curves) // 3)
-        figure, drawn = panels(2, 2, 5.0 + LINE * lines, lines)
+        figure, drawn = _emptied_panels(-(-len(curves) // 3))
         handles: dict[str, Any] = {}
-        for axes, (key, heading, logarithmic) in zip(drawn.flat, PANELS, strict=True):
-            handles = _panel(axes, curves, runs, seeds, key, logarithmic) | handles
-            axes.set_title(heading, loc="left", fontsize=10, fontweight="bold")
+        for axes, (key, _) in zip(drawn.flat, PANELS, strict=True):
+            handles = _panel(axes, curves, runs, seeds, key) | handles
+            axes.set_xlim(-0.03 * last, 1.03 * last)
         labels = [label for label in _labels(curves) if label in handles]
         if labels:
             shown = [handles[label] for label in labels]
@@ -97,17 +106,45 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
     return embed(picture(draw, "svg").decode(), name, title)
 
 
+@functools.cache
+def _curve_panels(lines: int) -> tuple[Figure, np.ndarray]:
+    """The panels of training curves above a legend of so many lines; making them takes as long as drawing them."""
+    figure, drawn = panels(2, 2, 5.0 + LINE * lines, lines)
+    for axes in drawn[0]:
+        axes.tick_params(axis="x", labelbottom=False)
+    for axes in drawn[1]:
+        axes.set_xlabel("step")
+    for axes, (_, heading) in zip(drawn.flat, PANELS, strict=True):
+        axes.set_title(heading, loc="left", fontsize=10, fontweight="bold")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: count(round(step))))
+        axes.tick_params(axis="y", left=False)
+        axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+    return figure, drawn
+
+
+def _emptied_panels(lines: int) -> tuple[Figure, np.ndarray]:
+    """The same without the curves drawn last: no drawing depends on those before it."""
+    figure, drawn = _curve_panels(lines)
+    figure.legends.clear()
+    for axes in drawn.flat:
+        for artist in (*axes.lines, *axes.texts):
+            artist.remove()
+        axes.relim()
+        axes.autoscale()
+    return figure, drawn
+
+
 def _labels(curves: list[Any]) -> list[str]:
     return [f"{run}, seed {seed}".replace("$", r"\$") for run, seed, _ in curves]  # a bare $ would start a formula
 
 
-def _panel(
-    axes: Any, curves: list[Any], runs: list[str], seeds: list[int], key: str, logarithmic: bool
-) -> dict[str, Any]:
+def _panel(axes: Any, curves: list[Any], runs: list[str], seeds: list[int], key: str) -> dict[str, Any]:
     """Draw one list of every run; returns label -> line of those that have something to draw."""
     lines = {}
     for (run, seed, lists), label in zip(curves, _labels(curves), strict=True):
-        points = _points(lists["step"], lists.get(key, []), positive=logarithmic)
+        points = _points(lists["step"], lists.get(key, []))
         if not points:
             continue
         colour, dashes = STYLES[runs.index(run) % len(STYLES)]
@@ -115,30 +152,25 @@ def _panel(
         steps = "steps-post" if key in ("intervals", "c") else "default"
         width = 1.7 if seeds.index(seed) == 0 else 0.9
         (lines[label],) = axes.plot(x, y, color=colour, linestyle=dashes, linewidth=width, drawstyle=steps)
-    if lines and logarithmic:
-        axes.set_yscale("log")
-        _round_ticks(axes, lines.values())
+    round_ticks(axes, lines.values())
     if not lines:
         axes.text(0.5, 0.5, "not recorded", ha="center", va="center", transform=axes.transAxes, color="#57606a")
-        axes.set_yticks([])
-    axes.set_xlabel("step")
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
     return lines
 
 
-def _round_ticks(axes: Any, lines: Any) -> None:
-    """Ticks at 1, 2, 5 times a power of ten, written out; at the values themselves where a line takes only a few."""
+def round_ticks(axes: Any, lines: Iterable[Any]) -> None:
+    """A logarithmic y axis with ticks at 1, 2, 5 times a power of ten, written out, or at `lines`' values if few."""
+    axes.set_yscale("log")
     values = sorted({float(y) for line in lines for y in line.get_ydata()})
     few = len(values) <= 8
-    wide = values[-1] > 100 * values[0]
+    wide = not few and values[-1] > 100 * values[0]
     axes.yaxis.set_major_locator(FixedLocator(values) if few else LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _points(steps: list[Any], values: list[Any], positive: bool) -> list[tuple[float, float]]:
-    """Thinned (step, value) pairs that can be drawn; gaps, NaN and infinities are left out."""
+def _points(steps: list[Any], values: list[Any]) -> list[tuple[float, float]]:
+    """Thinned (step, value) pairs that have a logarithm; gaps, NaN and infinities are left out."""
     if not values:
         return []
     last = len(steps) - 1
@@ -148,7 +180,7 @@ def _points(steps: list[Any], values: list[Any], positive: bool) -> list[tuple[f
     drawable = []
     for i in kept:
         x, y = steps[i], values[i]
-        if all(isinstance(v, int | float) and math.isfinite(v) for v in (x, y)) and (y > 0 or not positive):
+        if all(isinstance(v, int | float) and math.isfinite(v) for v in (x, y)) and y > 0:
             drawable.append((x, y))
     return drawable
 

@@ -31,6 +31,7 @@ def render(
     up: str = UP,
     costs: dict[str, str] | None = None,
     facts: Path | None = None,
+    drawn: dict[str, bytes] | None = None,
 ) -> dict[str, str]:
     """File name -> content of the whole report, its drawn figures apart.
 
@@ -39,9 +40,11 @@ def render(
     up:     from the report's folder to that folder.
     costs:  run -> what it has cost, in words; differs by machine, so not part of `tables`.
     facts:  the folder with config/known/; the project itself by default.
+    drawn:  what `pictures` made of the same tables, if it is at hand.
     """
     check(tables)
-    shown = report(tables | {"costs": costs or {}}, root)
+    drawn = pictures(tables, root) if drawn is None else drawn
+    shown = report(tables | {"costs": costs or {}}, root, drawn)
     pages = {name: cell_page(page, shown) for name, page in Pages(shown, root, up).all().items()}
     return {
         "index.html": html(shown),

@@ -336,8 +336,10 @@ class Report:
     paper_url: str = PAPER_URL
 
 
-def report(tables: dict[str, Any], root: Path) -> Report:
-    """The view of a checked tables dict; pictures and curves are read from under `root`."""
+def report(tables: dict[str, Any], root: Path, drawn: dict[str, bytes]) -> Report:
+    """The view of a checked tables dict; pictures and curves are read from under `root`.
+
+    drawn: file name -> content of the figures that are drawn from tables.json (`lct.report.render.pictures`)."""
     judged, labels = judge(tables), {metric["id"]: metric["label"] for metric in tables["metrics"]}
     tables = tables | {"_verdicts": judged["rows"]}
     return Report(
@@ -354,7 +356,7 @@ def report(tables: dict[str, Any], root: Path) -> Report:
         metrics=tuple(tables["metrics"]),
         tables=tuple(_table(table, tables, root) for table in tables["tables"]),
         runs=tuple(_run(run, values, tables.get("costs", {}).get(run)) for run, values in tables["runs"].items()),
-        figures=tuple(_figure(figure, tables, root) for figure in tables.get("figures", ())),
+        figures=tuple(_figure(figure, tables, root, drawn) for figure in tables.get("figures", ())),
         left_out=tuple(tables.get("left_out", ())),
     )
 
@@ -364,14 +366,14 @@ def _ordinal(k: int) -> str:
     return f"{k}{'th' if tens else {1: 'st', 2: 'nd', 3: 'rd'}.get(k % 10, 'th')}"
 
 
-def _figure(figure: dict[str, Any], tables: dict[str, Any], root: Path) -> Figure:
+def _figure(figure: dict[str, Any], tables: dict[str, Any], root: Path, drawn: dict[str, bytes]) -> Figure:
     place, kind = f"figure-{anchor(figure['id'])}", figure.get("kind", "box-plots")
     drawings = tuple(_drawing(entry, figure["title"], place, kind) for entry in figure["datasets"])
     made = Figure(figure["id"], place, figure["title"], figure["caption"], drawings, kind)
     if kind == "schedules":
-        from lct.report import drawn  # matplotlib takes half a second to import
+        from lct.report.plots import embed  # matplotlib takes half a second to import
 
-        return replace(made, svg=drawn.embedded(drawn.schedules(figure, tables), place, figure["title"]))
+        return replace(made, svg=embed(drawn[f"figures/{figure['id']}.svg"].decode(), place, figure["title"]))
     return replace(made, grids=_grids(figure, tables, root)) if kind == "samples" else made
 
 
