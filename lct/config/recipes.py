@@ -13,7 +13,7 @@ RECIPES = {
     "sample": 1,
     "score": 3,
     "neighbours": 1,
-    "figure": 3,
+    "figure": 4,
     "tables": 3,
-    "report": 4,
+    "report": 5,
 }
