@@ -24,6 +24,7 @@ from contest.rates import rates
 from contest.sampling import sampling
 from contest.scoring import scoring
 from contest.training import sizes, stages, training
+from contest.transport import transport
 from contest.turns import AGAIN, Row, show
 
 import lct.cli  # noqa: F401, I001 fixes the number of threads of NumPy and SciPy before they load
@@ -68,12 +69,14 @@ def main() -> None:
                     size, device, where, arguments.repeats, arguments.steps, arguments.skip, together=number == 0
                 )
                 made.setdefault("stages_ms", {})[size.name] = stages(size, device, 30)
+            rows += transport(device, arguments.repeats)
             for what in ("ours", "baseline"):
                 title = f"{sizes(device)[-1].name}: peak of {what}, beyond the libraries"
                 rows.append(Row("training", title, peak_mb=peak(what, str(device))))
         if device.type != "cuda":
             for part, title in (
                 ("training", "paper celebahq-lct: baseline / ours"),
+                ("training", "transport of 128 paper latents: auction on a GPU / exact plan on the host"),
                 ("sampling", "256 pixels: baseline / ours"),
                 ("scoring", "50000 images: torch-fidelity twice / ours"),
             ):

@@ -165,7 +165,8 @@ def round_ticks(axes: Any, lines: Iterable[Any]) -> None:
     few = len(values) <= 8
     wide = not few and values[-1] > 100 * values[0]
     axes.yaxis.set_major_locator(FixedLocator(values) if few else LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    written = FuncFormatter(lambda value, _: f"{value:.3g}" if value < 1000 else count(round(value)))
+    axes.yaxis.set_major_formatter(written)
     axes.yaxis.set_minor_locator(NullLocator())
 
 
