@@ -18,16 +18,6 @@ from lct.streams import generator
 TINY = TrainedAutoencoder(block_out_channels=(8, 8, 8), steps=6, batch=8, norm_groups=4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def deterministic():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     path = tmp_path_factory.mktemp("images") / "set.zip"

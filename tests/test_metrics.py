@@ -29,16 +29,6 @@ def extract(networks, images, batch, limit=None):
     return features.whole(features.walk(networks, images, batch, limit))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def deterministic():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
-
-
 def stripes(count, seed):
     """Noisy stripes across or along, and which: two classes a small network learns in a few steps."""
     draws = np.random.default_rng(seed)

@@ -23,12 +23,18 @@ def atomic(path: Path | str) -> Iterator[Path]:
     or not writable.
     """
     path = Path(path)
-    partial = _partial(path)
+    with _beside(path) as partial:
+        yield partial
+        publish(partial, path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         yield partial
-        publish(partial, path)
     except OSError as error:
         _remove(partial)
         raise _explained(path, error) from error
@@ -115,24 +121,11 @@ def glance(path: Path | str) -> dict[str, Any]:
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """The same for a folder: yields a new one beside `path`, which must not exist when the block ends."""
     path = Path(path)
-    partial = _partial(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+    with _beside(path) as partial:
         partial.mkdir()
         yield partial
         os.replace(partial, path)
         _sync_directory(path.parent)
-    except OSError as error:
-        _remove(partial)
-        raise _explained(path, error) from error
-    except BaseException:
-        _remove(partial)
-        raise
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
 
 
 def _explained(path: Path, error: OSError) -> OSError:
