@@ -459,6 +459,7 @@ def test_no_drawing_of_training_curves_depends_on_those_before_it():
     runs = [[(name, 0, fake_curves(name, rng))] for name in ("a-lct", "a-ldm")]
     runs.append([(name, seed, fake_curves(name, rng)) for name in ("b-lct", "b-ldm") for seed in (0, 1)])
     runs.append([("none", 0, {"step": []})])
+    runs.append([("words", 0, {"step": [0, 10, None, "x"], "loss": [1, 2, 3, "x"]})])
     runs.append([("gaps", 0, {"step": [0, 1_000_000], "loss": [1, 2], "c": [1, math.nan]})])
 
     def drawn(run):
@@ -469,8 +470,8 @@ def test_no_drawing_of_training_curves_depends_on_those_before_it():
         plots._curve_panels.cache_clear()
         alone.append(drawn(run))
     assert len(set(alone)) == len(runs) and "1\N{NARROW NO-BREAK SPACE}000\N{NARROW NO-BREAK SPACE}000" in alone[-1]
-    for order in itertools.permutations(range(len(runs))):
-        assert [drawn(runs[i]) for i in order[:3]] == [alone[i] for i in order[:3]]
+    for before, after in itertools.permutations(range(len(runs)), 2):
+        assert (drawn(runs[before]), drawn(runs[after])) == (alone[before], alone[after])
 
 
 def test_links_into_a_cache_elsewhere_are_shown(root, complete, tmp_path):

@@ -34,7 +34,7 @@ def inside(root: Path, name: str | None) -> tuple[Path | None, str]:
     if not name:
         return None, "not available"
     path = root / name
-    if Path(name).is_absolute() or os.path.normpath(name).startswith(os.pardir):
+    if Path(name).is_absolute() or Path(os.path.normpath(name)).parts[:1] == (os.pardir,):
         return None, "not available (outside the project)"
     return (path, "") if path.is_file() else (None, "not available (no such file)")
 

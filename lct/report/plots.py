@@ -89,7 +89,7 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
     """
     runs = list(dict.fromkeys(run for run, _, _ in curves))
     seeds = list(dict.fromkeys(seed for _, seed, _ in curves))
-    last = max((step for _, _, lists in curves for step in lists["step"][-1:]), default=1)
+    last = max((step for _, _, lists in curves for step in lists["step"] if _finite(step)), default=1)
 
     def draw() -> Figure:
         figure, drawn = _emptied_panels(-(-len(curves) // 3))
@@ -170,6 +170,10 @@ def round_ticks(axes: Any, lines: Iterable[Any]) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def _points(steps: list[Any], values: list[Any]) -> list[tuple[float, float]]:
     """Thinned (step, value) pairs that have a logarithm; gaps, NaN and infinities are left out."""
     if not values:
@@ -181,7 +185,7 @@ def _points(steps: list[Any], values: list[Any]) -> list[tuple[float, float]]:
     drawable = []
     for i in kept:
         x, y = steps[i], values[i]
-        if all(isinstance(v, int | float) and math.isfinite(v) for v in (x, y)) and y > 0:
+        if _finite(x) and _finite(y) and y > 0:
             drawable.append((x, y))
     return drawable
 
