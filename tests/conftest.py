@@ -1,10 +1,12 @@
 """Shared by all tests: one thread and deterministic algorithms, as in the jobs; a clean environment."""
 
 import os
+import signal
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
 os.environ.pop("SNAKEMAKE_PROFILE", None)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts with &, and its children
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

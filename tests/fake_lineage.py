@@ -16,6 +16,7 @@ from lct.files.atomic import write_bytes, write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
 from lct.lineage.graph import write_metadata
+from lct.lineage.stages import write_recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEFILE = """
@@ -117,12 +118,9 @@ def fetched(r: str) -> list[dict]:
 def make(folder: Path, jobs: list[dict] | None = None, git: bool = True) -> Path:
     """The project, nothing computed."""
     (folder / "config").mkdir(parents=True)
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "config/recorded.yaml"):
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
-    (folder / "config/recorded.yaml").write_text(
-        "".join(f"{line.split(':')[0]}: {{}}\n" for line in (ROOT / "config/recorded.yaml").read_text().splitlines()
-                if line[0].isalpha())
-    )  # fmt: skip
+    write_recorded(folder, {})
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)

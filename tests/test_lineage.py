@@ -22,7 +22,7 @@ from lct.files.records import git_state, run_path, settings_path
 from lct.lineage import archive, dvc, guard, record, restore
 from lct.lineage.archive import Entry
 from lct.lineage.graph import Job, ask, metadata, metadata_path
-from lct.lineage.stages import KINDS, RECORDED, Book, drift, read_recorded
+from lct.lineage.stages import KINDS, RECORDED, Book, drift, read_recorded, write_recorded
 
 ROOT = Path(__file__).resolve().parents[1]
 STATE = (RECORDED, "dvc.lock", "lineage/toy.jsonl")
@@ -233,7 +233,7 @@ def test_the_archive_is_portable_deterministic_and_holds_the_records(recorded, t
     restore.restore(clone, "toy")
     for name in STATE:
         (clone / name).unlink()
-    shutil.copy(ROOT / RECORDED, clone / RECORDED)
+    write_recorded(clone, {})
     record.record(clone, {}, "toy")
     assert state(clone) == state(recorded), "recorded from nothing, elsewhere: the same bytes"
 
