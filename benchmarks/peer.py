@@ -6,6 +6,10 @@ The peer's step is that of its example for improved training: its own draws, tar
 DataLoader; Lightning, which its example runs in, is left out. Ours is the run mini digits-ilct with one average.
 """
 
+import lct.cli  # noqa: F401 fixes the number of threads of NumPy and SciPy before they load
+
+# isort: split
+
 import argparse
 import copy
 import sys
@@ -18,7 +22,6 @@ import torch
 from contest.training import Size, one_step, race
 from contest.turns import show
 
-import lct.cli  # noqa: F401, I001 fixes the number of threads of NumPy and SciPy before they load
 from lct.cli import job
 from lct.networks.unet import UNet
 from lct.streams import generator

@@ -9,6 +9,10 @@ and of the CPU time of the process beside it: on a machine that does other thing
 On a CPU at the mini scale's width; with a GPU also there, at the width of the paper's CelebA-HQ run.
 """
 
+import lct.cli  # noqa: F401 fixes the number of threads of NumPy and SciPy before they load
+
+# isort: split
+
 import argparse
 import os
 import platform
@@ -27,7 +31,6 @@ from contest.training import sizes, stages, training
 from contest.transport import transport
 from contest.turns import AGAIN, Row, show
 
-import lct.cli  # noqa: F401, I001 fixes the number of threads of NumPy and SciPy before they load
 from lct.cli import job
 from lct.files.atomic import write_json
 
