@@ -19,7 +19,8 @@ import pandas
 
 from lct.cluster.slurm import attempts
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "slurm"))
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
 import harness  # noqa: E402
 
 

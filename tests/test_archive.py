@@ -53,7 +53,7 @@ def content(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def refused(path, into, match, limits=None):
+def assert_refused(path, into, match, limits=None):
     """Refused in one line, with nothing left beside the archive."""
     before = sorted(os.listdir(into.parent))
     with pytest.raises(ValueError, match=match) as error:
@@ -112,13 +112,13 @@ ESCAPES = [
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 @pytest.mark.parametrize(("name", "message"), ESCAPES)
 def test_names_that_leave_the_folder_are_refused(tmp_path, kind, name, message):
-    refused(make(tmp_path / f"x.{kind}", {"fine": b"1", name: b"2"}), tmp_path / "out", message)
+    assert_refused(make(tmp_path / f"x.{kind}", {"fine": b"1", name: b"2"}), tmp_path / "out", message)
 
 
 def test_a_name_behind_a_zero_byte_is_seen(tmp_path):
     path = make_zip(tmp_path / "x.zip", [("a_../x", b"1")])
     path.write_bytes(path.read_bytes().replace(b"a_../x", b"a\0../x"))
-    refused(path, tmp_path / "out", "leaves its folder|control characters")
+    assert_refused(path, tmp_path / "out", "leaves its folder|control characters")
 
 
 TWINS = [
@@ -143,7 +143,7 @@ def test_names_that_some_file_system_takes_for_one_are_refused(tmp_path, kind, n
             make_zip(path, members)
     else:
         make_tar(path, members)
-    refused(path, tmp_path / "out", "expected a plain file with its own name")
+    assert_refused(path, tmp_path / "out", "expected a plain file with its own name")
 
 
 def special(kind, name="x", target="a"):
@@ -163,12 +163,12 @@ def special(kind, name="x", target="a"):
     ],
 )
 def test_links_and_devices_in_tars_are_refused(tmp_path, kind, message):
-    refused(make_tar(tmp_path / "x.tar", [("a", b"1"), (special(kind), b"")]), tmp_path / "out", message)
+    assert_refused(make_tar(tmp_path / "x.tar", [("a", b"1"), (special(kind), b"")]), tmp_path / "out", message)
 
 
 @pytest.mark.parametrize(("mode", "message"), [(stat.S_IFLNK, "a symbolic link"), (stat.S_IFCHR, "a device")])
 def test_links_and_devices_in_zips_are_refused(tmp_path, mode, message):
-    refused(make_zip(tmp_path / "x.zip", [("a", b"/etc")], mode=mode | 0o777), tmp_path / "out", message)
+    assert_refused(make_zip(tmp_path / "x.zip", [("a", b"/etc")], mode=mode | 0o777), tmp_path / "out", message)
 
 
 def test_encrypted_members_are_refused(tmp_path):
@@ -177,7 +177,7 @@ def test_encrypted_members_are_refused(tmp_path):
     for magic, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         whole[whole.index(magic) + at] |= 1
     path.write_bytes(whole)
-    refused(path, tmp_path / "out", "an encrypted file")
+    assert_refused(path, tmp_path / "out", "an encrypted file")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
@@ -190,14 +190,14 @@ def test_encrypted_members_are_refused(tmp_path):
     ],
 )
 def test_more_than_the_limits_is_refused_before_anything_is_written(tmp_path, kind, limits, message):
-    refused(make(tmp_path / f"x.{kind}"), tmp_path / "out", message, limits)
+    assert_refused(make(tmp_path / f"x.{kind}"), tmp_path / "out", message, limits)
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.xz"])
 def test_a_bomb_is_refused(tmp_path, kind):
     path = make(tmp_path / f"x.{kind}", {"zeros": bytes(30_000_000)})
     assert path.stat().st_size < 60_000
-    refused(path, tmp_path / "out", "at most 200 times its own size")
+    assert_refused(path, tmp_path / "out", "at most 200 times its own size")
 
 
 def test_a_size_that_lies_is_noticed(tmp_path):
@@ -206,7 +206,7 @@ def test_a_size_that_lies_is_noticed(tmp_path):
     entry = whole.index(b"PK\x01\x02")
     whole[entry + 24 : entry + 28] = (10).to_bytes(4, "little")
     path.write_bytes(whole)
-    refused(path, tmp_path / "out", "member 'a': expected a whole archive, found damage")
+    assert_refused(path, tmp_path / "out", "member 'a': expected a whole archive, found damage")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -215,7 +215,7 @@ def test_every_truncation_is_noticed_and_the_whole_archive_then_works(tmp_path, 
     path = make(tmp_path / f"x.{kind}", {f"{i}": os.urandom(9000) for i in range(8)})
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * tenth // 10])
-    refused(path, tmp_path / "out", "expected a whole archive, found damage|found an empty file")
+    assert_refused(path, tmp_path / "out", "expected a whole archive, found damage|found an empty file")
     path.write_bytes(whole)
     assert len(content(extract(path, tmp_path / "out"))) == 8
 
@@ -223,7 +223,7 @@ def test_every_truncation_is_noticed_and_the_whole_archive_then_works(tmp_path, 
 def test_a_tar_cut_between_two_members_is_noticed(tmp_path):
     path = make_tar(tmp_path / "x.tar", [("a", b"1" * 512), ("b", b"2" * 512)])
     path.write_bytes(path.read_bytes()[:1024])
-    refused(path, tmp_path / "out", "no end mark")
+    assert_refused(path, tmp_path / "out", "no end mark")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.xz"])
@@ -232,7 +232,7 @@ def test_changed_bytes_inside_are_noticed(tmp_path, kind):
     whole = bytearray(path.read_bytes())
     whole[10_000] ^= 0xFF
     path.write_bytes(whole)
-    refused(path, tmp_path / "out", "found damage")
+    assert_refused(path, tmp_path / "out", "found damage")
 
 
 @pytest.mark.parametrize(
@@ -247,13 +247,13 @@ def test_changed_bytes_inside_are_noticed(tmp_path, kind):
 def test_what_is_no_archive_is_described(tmp_path, start, message):
     (tmp_path / "x.zip").write_bytes(start)
     assert not is_archive(tmp_path / "x.zip")
-    refused(tmp_path / "x.zip", tmp_path / "out", message)
+    assert_refused(tmp_path / "x.zip", tmp_path / "out", message)
 
 
 def test_a_compression_that_python_lacks_is_named(tmp_path, monkeypatch):
     monkeypatch.delitem(tarfile.TarFile.OPEN_METH, "zst", raising=False)
     (tmp_path / "x.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(600))
-    refused(tmp_path / "x.tar.zst", tmp_path / "out", "found zst; use Python 3.14")
+    assert_refused(tmp_path / "x.tar.zst", tmp_path / "out", "found zst; use Python 3.14")
 
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copies import ROOT, project
 from PIL import Image
 from test_pages import broken_links
-from test_workflow import ROOT, project
 
 from lct.cli.main import VERBS
 from lct.cli.messages import markdown

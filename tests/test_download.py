@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from copies import ROOT, project, snakemake
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -38,7 +39,6 @@ from lct.download.transfer import Policy
 from lct.files.atomic import write_json
 from lct.files.lock import take
 
-ROOT = Path(__file__).resolve().parents[1]
 CONTENT = b"PK\x03\x04" + bytes(range(256)) * 4000  # 1 MB
 OTHER = CONTENT[::-1]
 NAME = "data.zip"
@@ -855,18 +855,8 @@ def test_a_bad_declaration_stops_the_plan(tmp_path):
         Plan(tmp_path)
 
 
-def snakemake(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", *words]
-    surroundings = os.environ | {"PYTHONPATH": str(folder)} | environment
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.run(command, cwd=folder, env=surroundings, check=False, **pipes)
-
-
 def test_the_graph_fetches_goes_on_and_then_has_nothing_to_do(bench):
-    folder = bench.folder
-    for name in ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock"):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "reports" / "templates", folder / "reports" / "templates")
+    folder = project(bench.folder)
     origin = {"kind": "web", "files": [{"path": NAME, "url": f"{bench.site}/{NAME}"}]}
     described = {"title": "A thing", "licence": "none", "origins": [origin]}
     (folder / "config" / "weights" / "thing.yaml").write_text(yaml.safe_dump(described))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_workflow import SMOKE, project, snakemake
+from copies import SMOKE, project, snakemake
 
 from lct.files.hashing import sha256_file
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_workflow import ROOT, SMOKE, project, snakemake
+from copies import ROOT, SMOKE, project, snakemake
 
 from lct.files.hashing import sha256_file
 from lct.lineage import archive

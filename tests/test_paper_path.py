@@ -17,11 +17,11 @@ import pyarrow.parquet
 import pytest
 import torch
 import yaml
+from copies import project
 from PIL import Image
 from server import Repository, serve
 from test_encode import SD_VAE
 from test_extractors import Script
-from test_workflow import project
 
 from lct.config.plan import Plan
 from lct.data import autoencoder as vae

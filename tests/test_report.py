@@ -459,6 +459,7 @@ def test_no_drawing_of_training_curves_depends_on_those_before_it():
     runs = [[(name, 0, fake_curves(name, rng))] for name in ("a-lct", "a-ldm")]
     runs.append([(name, seed, fake_curves(name, rng)) for name in ("b-lct", "b-ldm") for seed in (0, 1)])
     runs.append([("none", 0, {"step": []})])
+    runs.append([("first", 0, {"step": [0], "loss": [1]})])
     runs.append([("words", 0, {"step": [0, 10, None, "x"], "loss": [1, 2, 3, "x"]})])
     runs.append([("gaps", 0, {"step": [0, 1_000_000], "loss": [1, 2], "c": [1, math.nan]})])
 

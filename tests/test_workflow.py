@@ -10,32 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from copies import ROOT, SMOKE, project, snakemake
 from PIL import Image
 
 from lct.config.plan import Plan
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
-from lct.lineage.stages import write_recorded
-
-ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock", "dvc.yaml", ".dvcignore")
-SMOKE = ("--config", "scale=smoke")
-
-
-def project(folder: Path) -> Path:
-    """A copy of the project's sources, without results, and nothing recorded."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
-    write_recorded(folder, {})
-    shutil.copytree(ROOT / "reports" / "templates", folder / "reports" / "templates")
-    return folder
-
-
-def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", *words]
-    return subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
 
 @pytest.fixture(scope="session")

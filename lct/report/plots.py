@@ -89,7 +89,7 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
     """
     runs = list(dict.fromkeys(run for run, _, _ in curves))
     seeds = list(dict.fromkeys(seed for _, seed, _ in curves))
-    last = max((step for _, _, lists in curves for step in lists["step"] if _finite(step)), default=1)
+    last = max((step for _, _, lists in curves for step in lists["step"] if _finite(step)), default=0) or 1
 
     def draw() -> Figure:
         figure, drawn = _emptied_panels(-(-len(curves) // 3))
@@ -131,6 +131,7 @@ def _emptied_panels(lines: int) -> tuple[Figure, np.ndarray]:
     for axes in drawn.flat:
         for artist in (*axes.lines, *axes.texts):
             artist.remove()
+        axes.set_yscale("linear")  # going to a logarithmic one finds limits before the ticks are chosen
         axes.relim()
         axes.autoscale()
     return figure, drawn

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import copies
+
 from lct.cluster.attempts import ended
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-SOURCES = ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock", "dvc.yaml", ".dvcignore")
 STEPS = 240  # of the training that faults hit: about 12 s on an idle core
 TRAIN = "results/smoke/train/digits-lct/s0"
 TARGET = f"{TRAIN}/step{STEPS}-ema0.9.safetensors"
@@ -29,11 +29,7 @@ QUICK = ("--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "30
 
 def project(folder: Path) -> Path:
     """A copy of the project's sources in which the training of digits-lct takes longer."""
-    folder.mkdir(parents=True)
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "reports" / "templates", folder / "reports" / "templates")
+    copies.project(folder)
     runs = folder / "config" / "runs" / "digits.yaml"
     line = "digits-lct: {dataset: digits, method: lct}"
     assert line in runs.read_text()
