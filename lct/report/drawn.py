@@ -39,10 +39,10 @@ def _finish(figure: Figure, axes: list[Any], columns: int) -> Figure:
     return figure
 
 
-def _head(axes: Any, title: str, x: str, y: str = "") -> None:
+def _head(axes: Any, title: str, x: str) -> None:
+    """The title says what is on the vertical axis: beside long ticks there is no place for it."""
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel(x)
-    axes.set_ylabel(y)
 
 
 def losses(numbers: dict[str, Any]) -> Draw:
@@ -79,7 +79,11 @@ def couplings(numbers: dict[str, Any]) -> Draw:
             colour, dashes = STYLES[i % len(STYLES)]
             label = "independent pairs" if group == "0" else f"coupled in groups of {group}"
             left.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.7, label=label)
-        _head(left, "Distances of latents and noise", "distance of a pair, in the mean of independent ones", "share")
+        _head(
+            left,
+            "Distances of latents and noise, share of pairs",
+            "distance of a pair, in the mean of independent ones",
+        )
         sizes = [one["group"] for one in numbers["couplings"]]
         places = range(len(sizes))
         base = numbers["couplings"][0]
@@ -122,12 +126,12 @@ def schedules(figure_: dict[str, Any], tables: dict[str, Any]) -> Draw:
             _line(left, i, run, [(stage["intervals"], stage["c"]) for stage in stages])
         _logarithmic(left, "x", sorted({stage["intervals"] for _, stages in laws.values() for stage in stages}))
         round_ticks(left, left.get_lines())
-        _head(left, f"c of the {tables['scale']} scale's runs", "intervals s", "c")
+        _head(left, f"c of the {tables['scale']} scale's runs", "intervals s")
         for i, (label, points) in enumerate(logged.items()):
             _line(middle, i, label, sorted(points))
         if logged:
             _logarithmic(middle, "y", [7, 10, 20, 40, 80])
-        _head(middle, "FID by epoch, the authors' log", "epoch", "FID")
+        _head(middle, "FID by epoch, the authors' log", "epoch")
         for axes, metric in zip(more, ("fd", "recall"), strict=False):
             for i, (run, points) in enumerate(ours.items()):
                 _line(axes, i, run, [(step, values[metric]) for step, values in points if metric in values])
