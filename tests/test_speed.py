@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from lct.cli.sample import encoded
 from lct.config.plan import Plan
@@ -33,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from contest.authors import AuthorsTraining, with_einsum  # noqa: E402
 from contest.training import Copied, Separate  # noqa: E402
+from contest.transport import FINEST, auction, costs  # noqa: E402
 from contest.turns import Row, Turns, show  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -351,6 +353,17 @@ def test_attention_by_einsum_is_attention():
         with_einsum(network)
         torch.testing.assert_close(block._attend(x), plain, rtol=1e-5, atol=1e-6)
     assert plain.std() > 0.1
+
+
+@pytest.mark.parametrize("size", [2, 7, 64])
+def test_the_auction_assigns_as_the_exact_solver_does(size):
+    for seed in range(20):
+        draws = torch.Generator().manual_seed(seed)
+        cost = costs(*(torch.randn(size, 4, 4, 4, generator=draws) for _ in range(2)))
+        found, (_, best) = auction(cost), linear_sum_assignment(cost.numpy())
+        assert sorted(found.tolist()) == list(range(size))
+        rows = torch.arange(size)
+        assert -1e-9 <= cost[rows, found].sum() - cost[rows, torch.from_numpy(best)].sum() <= size * FINEST
 
 
 # ---- images --------------------------------------------------------------------------------------------------------
