@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 COMMANDS = {  # command -> seconds it may take
     "audit table1.a.lct-1.fd": 2.0,
     "audit table1.a.lct-1": 2.0,
@@ -45,10 +45,10 @@ def main() -> None:
     parser.add_argument("--scale", default="paper", help="scale whose cells are made up (default: paper)")
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many is shown")
     arguments = parser.parse_args()
-    from fake_recorded import Project
+    from tests.helpers.fake_recorded import Project
 
-    from lct.cli.audit_verbs import targets
-    from lct.config.plan import Plan
+    from lct.cli.audit import targets
+    from lct.plan.plan import Plan
 
     with tempfile.TemporaryDirectory(prefix="lct-bench-") as folder:
         project = Project(Path(folder) / "project", arguments.scale, big=False)

@@ -155,7 +155,7 @@ def memory(folder: Path, count: int) -> None:
     files = [encoded(image, "JPEG", quality=92) for image in photographs(1024, 8)]
     table = pyarrow.table({"image": [files[i % 8] for i in range(count)]})
     # The kernel counts a parent's memory in a child's ru_maxrss; VmHWM is the process's own.
-    program = "from lct.cli.images import main; print(seen()); main(); print(seen())"
+    program = "from lct.jobs.images import main; print(seen()); main(); print(seen())"
     program = "seen = lambda: next(x for x in open('/proc/self/status') if x.startswith('VmHWM')); " + program
     for rows, split in ((100, "ordered"), (100, "seeded"), (1000, "ordered")):
         path, out = folder / f"{rows}.parquet", folder / f"{rows}-{split}"

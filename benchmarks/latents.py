@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
-from lct.cli.encode import tails
 from lct.data.latents import PART, Moments, check_normalised, from_moments
 from lct.data.settings import Encoding
 from lct.files.tensors import read_rows, stream_tensor
+from lct.jobs.encode import tails
 
 
 def peak() -> float:

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-
-import fake_lineage as fake  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lct.files.hashing import digests  # noqa: E402
-from lct.lineage import archive, dvc, record, restore  # noqa: E402
+from lct.lineage import dvc, record, registry, restore  # noqa: E402
 from lct.lineage.graph import ask  # noqa: E402
 from lct.lineage.stages import Book, drift, read_recorded  # noqa: E402
+from tests.helpers import fake_lineage as fake  # noqa: E402
 
 METRICS = 4  # numbers in a metrics file
 SETTINGS = 40  # leaves of a job's settings, as a training has
@@ -35,7 +34,7 @@ def timed(what: str, call: Callable[[], Any]) -> Any:
 
 
 def check_drift(folder: Path) -> None:
-    book, entries = Book(folder), archive.read(folder, "toy")
+    book, entries = Book(folder), registry.read(folder, "toy")
     faults = drift(book, ask(folder, {}), book.stages(read_recorded(folder)), entries)
     assert faults == [], faults
 
@@ -59,7 +58,7 @@ def main() -> None:
         folder = fake.make(Path(scratch) / "project", fake.graph(runs=rows, size=SETTINGS))
         fake.finish(folder)
         report = timed(f"record {arguments.cells} cells from nothing", lambda: record.record(folder, {}, "toy"))
-        print(f"  {len(report.recorded)} stages, {len(archive.read(folder, 'toy'))} files")
+        print(f"  {len(report.recorded)} stages, {len(registry.read(folder, 'toy'))} files")
         timed("record again, nothing new", lambda: record.record(folder, {}, "toy"))
         jobs = fake.jobs_in(folder)
         jobs["train_run-0"]["settings"]["training"]["lr"] = 0.5

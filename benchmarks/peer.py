@@ -22,7 +22,7 @@ import torch
 from contest.training import Size, one_step, race
 from contest.turns import show
 
-from lct.cli import job
+from lct.jobs import job
 from lct.networks.unet import UNet
 from lct.streams import generator
 from lct.training.trainer import Trainer

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas
 
-from lct.config.plan import Plan
+from lct.plan.plan import Plan
 
 
 def stages(logs: Path) -> pandas.DataFrame:

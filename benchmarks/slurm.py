@@ -19,9 +19,8 @@ import pandas
 
 from lct.cluster.slurm import attempts
 
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "slurm")]
-import harness  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.helpers import slurm as harness  # noqa: E402
 
 
 def span(project: Path) -> float:

@@ -31,8 +31,8 @@ from contest.training import sizes, stages, training
 from contest.transport import transport
 from contest.turns import AGAIN, Row, show
 
-from lct.cli import job
 from lct.files.atomic import write_json
+from lct.jobs import job
 
 
 def main() -> None:

@@ -20,13 +20,12 @@ import pandas
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT))
 
-from fake_recorded import Project  # noqa: E402
-from fake_tables import fake_curves  # noqa: E402
-
-from lct.cli.audit_verbs import targets  # noqa: E402
-from lct.config.plan import Plan  # noqa: E402
+from lct.cli.audit import targets  # noqa: E402
+from lct.plan.plan import Plan  # noqa: E402
+from tests.helpers.fake_recorded import Project  # noqa: E402
+from tests.helpers.fake_tables import fake_curves  # noqa: E402
 
 IMPORTS = ("download", "tables", "report", "launch", "main")
 

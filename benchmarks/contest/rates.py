@@ -48,7 +48,7 @@ def rate(
 
 
 def started() -> None:
-    subprocess.run([sys.executable, "-c", "import lct.cli.sample"], check=True)
+    subprocess.run([sys.executable, "-c", "import lct.jobs.sample"], check=True)
 
 
 def network_rates(size: Size, device: torch.device, repeats: int) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ import torch
 from contest import authors
 from contest.training import Size
 from contest.turns import Row, Turns
-from lct.cli.sample import encoded
 from lct.data import autoencoder as vae
 from lct.data import imageset
 from lct.data.settings import Encoding, TrainedAutoencoder
+from lct.jobs.sample import encoded
 from lct.networks.precondition import consistency
 from lct.sampling.generate import generate
 from lct.sampling.samplers import sample

@@ -14,10 +14,10 @@ import torch
 
 from contest import authors
 from contest.turns import AGAIN, Row, Turns, clock, timed
-from lct.config.plan import Plan
 from lct.data.latents import Statistics
 from lct.data.resident import Stored
 from lct.files.tensors import map_tensor, write_tensors
+from lct.plan.plan import Plan
 from lct.training import trainer as room
 from lct.training.settings import Training
 from lct.training.trainer import Trainer

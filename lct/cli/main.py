@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cli import audit_verbs, cluster_verbs, export_verbs, lineage_verbs, plan_verb, verbs
+from lct.cli import audit, cluster, export, lineage, plan, verbs
 from lct.cli.colour import fault, paint
 
 
@@ -38,20 +38,20 @@ VERBS = {
     ),
     "plan": Verb(
         "what a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took",
-        plan_verb.plan_verb,
-        plan_verb.arguments,
+        plan.plan_verb,
+        plan.arguments,
         "lct plan --scale paper --device h100 --gpus 8 --price 2.5",
     ),
     "status": Verb(
         "what is computed, and how far running trainings are",
         verbs.status,
-        cluster_verbs.status_arguments,
+        cluster.status_arguments,
         "lct status --scale mini --watch",
     ),
     "doctor": Verb(
         "is this machine, or the cluster of a profile, fit for a run?",
-        cluster_verbs.doctor,
-        cluster_verbs.doctor_arguments,
+        cluster.doctor,
+        cluster.doctor_arguments,
         "lct doctor --profile profiles/slurm --scale paper",
     ),
     "report": Verb(
@@ -59,47 +59,45 @@ VERBS = {
     ),
     "audit": Verb(
         "where does a number come from? every link of its chain, checked",
-        audit_verbs.audit,
-        audit_verbs.audit_arguments,
+        audit.audit,
+        audit.audit_arguments,
         "lct audit table1.a.lct-1.fd",
     ),
     "verify": Verb(
         "do outputs agree with their records?",
-        audit_verbs.verify,
-        audit_verbs.verify_arguments,
+        audit.verify,
+        audit.verify_arguments,
         "lct verify --deep",
     ),
     "diff": Verb(
         "what differs between two recorded states, or one and the workspace",
-        audit_verbs.diff,
-        audit_verbs.diff_arguments,
+        audit.diff,
+        audit.diff_arguments,
         "lct diff HEAD~1",
     ),
     "record": Verb(
         "record what a run finished: DVC's lock, settings, runs, Snakemake's metadata",
-        lineage_verbs.record_verb,
-        lineage_verbs.record_arguments,
+        lineage.record_verb,
+        lineage.record_arguments,
         "lct record --commit",
     ),
     "restore": Verb(
         "bring recorded artifacts back, so that nothing is planned",
-        lineage_verbs.restore_verb,
-        lineage_verbs.restore_arguments,
+        lineage.restore_verb,
+        lineage.restore_arguments,
         "lct restore --pull table1.a.lct-1.fd",
     ),
-    "why": Verb(
-        "why a cell would run again", lineage_verbs.why_verb, lineage_verbs.why_arguments, "lct why table1.a.lct-1.fd"
-    ),
+    "why": Verb("why a cell would run again", lineage.why_verb, lineage.why_arguments, "lct why table1.a.lct-1.fd"),
     "export": Verb(
         "results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself",
-        export_verbs.export,
-        export_verbs.export_arguments,
+        export.export,
+        export.export_arguments,
         "lct export table1.a.lct-1 --to diffusers",
     ),
     "completion": Verb(
         "print the script by which a shell completes `lct`",
-        export_verbs.completion,
-        export_verbs.completion_arguments,
+        export.completion,
+        export.completion_arguments,
         'eval "$(lct completion bash)"',
     ),
     "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),

@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lct.cli import cluster_verbs
+from lct.cli import cluster
 from lct.cli.options import overrides, plan_arguments, scale_argument
 from lct.config.devices import Device
 from lct.config.figures import Figure
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec, Weights
-from lct.config.plan import Plan
 from lct.config.resolve import (
     Files,
     Layer,
@@ -29,6 +28,7 @@ from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
 from lct.metrics.settings import PretrainedExtractor
 from lct.networks.layout import parameters
+from lct.plan.plan import Plan
 from lct.report.settings import Known
 
 Result = tuple[int, Any, str]
@@ -134,12 +134,12 @@ def _text(value: Any) -> str:
 
 def status(arguments: argparse.Namespace) -> Result:
     """How far every run is, and what remains."""
-    return cluster_verbs.watch(lambda: _status(arguments)) if arguments.watch else _status(arguments)
+    return cluster.watch(lambda: _status(arguments)) if arguments.watch else _status(arguments)
 
 
 def _status(arguments: argparse.Namespace) -> Result:
     plan = Plan(arguments.root, overrides(arguments))
-    value, lines = cluster_verbs.runs(plan, arguments)
+    value, lines = cluster.runs(plan, arguments)
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
     new = unrecorded(arguments.root, plan.scale_name)
     if new:
@@ -149,7 +149,7 @@ def _status(arguments: argparse.Namespace) -> Result:
 
 def report(arguments: argparse.Namespace) -> Result:
     """Collect and render without the graph; cells that do not exist yet appear as not run."""
-    from lct.cli.report import write
+    from lct.jobs.report import write
     from lct.report.check import read
     from lct.report.collect import collect
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from lct.cluster import slurm
 from lct.cluster.resources import Cluster, demand
-from lct.config.plan import Plan
 from lct.files.atomic import glance
 from lct.files.records import run_path
+from lct.plan.plan import Plan
 
 _ESTIMATED_FOR = Cluster(gpu_partition="any")
 

@@ -12,7 +12,7 @@ from lct.cluster.machine import Finding, clock, disk, folders, local_torch, pack
 from lct.cluster.partitions import accounting, check_names, commands, known_account, partitions
 from lct.cluster.probe import probe
 from lct.cluster.resources import Cluster
-from lct.config.plan import Plan
+from lct.plan.plan import Plan
 
 
 def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> list[Finding]:

@@ -1,6 +1,6 @@
 """What a run has to compute and to keep, counted from its settings; how long that takes depends on the device."""
 
-from lct.config.plan import Plan
+from lct.plan.plan import Plan
 
 
 def training_operations(plan: Plan, run: str) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from lct.cluster.effort import sampling_operations, state_bytes, training_operations
 from lct.cluster.rates import Machine, Speed
-from lct.config.plan import Cell, Plan
+from lct.plan.plan import Cell, Plan
 
 BYTES_PER_PIXEL = 2.0  # of a stored image: 132 kB at 256 x 256, measured on photographs (benchmarks/images.py)
 GENERATIONS = 2  # resume states that a training keeps

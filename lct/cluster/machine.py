@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lct.config.plan import Plan
 from lct.files.lock import take
+from lct.plan.plan import Plan
 
 FOLDERS = ("results", "reports", "logs", "work", ".dvc/cache", ".snakemake")
 SKEW_WARN, SKEW_FAIL = 2.0, 30.0  # seconds between two clocks: Snakemake compares times of files

@@ -7,7 +7,7 @@ from typing import Any
 from lct.cluster import slurm
 from lct.cluster.machine import Finding
 from lct.cluster.resources import Cluster, asked, demand
-from lct.config.plan import Plan
+from lct.plan.plan import Plan
 
 
 def check_names(cluster: Cluster, account: str) -> list[Finding]:

@@ -30,7 +30,7 @@ def probe(root: Path, cluster: Cluster, account: str, patience: float, sleep: Ca
         kind = "" if cluster.gpu_type in (None, "unspecified") else f"{cluster.gpu_type}:"
         command.append(f"--gpus={kind}1")
     script = folder / "job.sh"
-    words = [sys.executable, "-m", "lct.cli.probe", "--token", f"{folder}/token", "--out", f"{folder}/answer.json"]
+    words = [sys.executable, "-m", "lct.jobs.probe", "--token", f"{folder}/token", "--out", f"{folder}/answer.json"]
     write_text(script, "#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in words) + "\n")
     try:
         answered = slurm.ask([*command, str(script)])

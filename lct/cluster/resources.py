@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lct.cluster.effort import sampling_operations, state_bytes, training_operations
-from lct.config.plan import Plan
+from lct.plan.plan import Plan
 
 Class = Literal["local", "cpu", "gpu_small", "gpu_train"]
 

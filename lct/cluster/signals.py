@@ -18,7 +18,7 @@ REQUEUE_SECONDS, TERM_SECONDS = 60.0, 600.0  # that SLURM has to end a job that 
 class Stop:
     """Turns true once SIGTERM, SIGINT or SIGUSR1 has come, or the wall time is nearly over.
 
-    minutes: wall time from now; without it, until LCT_DEADLINE in the environment, which lct.cli.launch sets.
+    minutes: wall time from now; without it, until LCT_DEADLINE in the environment, which lct.jobs.launch sets.
     SIGUSR1 is how SLURM says (`--signal=USR1@300`) that the time limit is near: the job should be queued again.
     SIGTERM may also mean that somebody has cancelled the job.
     """

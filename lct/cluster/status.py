@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster import slurm
-from lct.config.plan import Plan
 from lct.files.atomic import glance
+from lct.files.formatting import duration
 from lct.files.lock import is_held
-from lct.files.quantities import duration
 from lct.files.records import run_path
+from lct.plan.plan import Plan
 
 FRESH_SECONDS = 120.0  # a heartbeat that is younger says that its training runs
 STATES = ("done", "evaluating", "running", "hung?", "queued", "interrupted", "stuck", "failed", "waiting")

@@ -6,8 +6,8 @@ from functools import partial
 
 from lct.data.containers import LARGEST, Container, Content, Files, Sequential
 from lct.data.settings import ArchiveReading, FolderReading
-from lct.files.archive import Archive
 from lct.files.hashing import sha256_json
+from lct.files.zip_tar import Archive
 
 
 def _is_image(name: str, extensions: Sequence[str]) -> bool:

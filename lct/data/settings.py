@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lct.download.settings import Origin
-from lct.files.archive import Limits
+from lct.files.zip_tar import Limits
 
 
 def _require(condition: bool, where: str, expected: str, found: object) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lct.files.atomic import publish, read_json, write_json
-from lct.files.quantities import readable
+from lct.files.formatting import readable
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BLOCK = 1 << 20

@@ -20,7 +20,7 @@ import requests
 import urllib3
 
 from lct.download.part import Part, Source, check_space
-from lct.files.quantities import duration, readable
+from lct.files.formatting import duration, readable
 
 log = logging.getLogger(__name__)
 

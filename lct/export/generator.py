@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.config.paths import AUTOENCODER_FILES
+from lct.plan.paths import AUTOENCODER_FILES
 
 
 @dataclass(frozen=True, kw_only=True)

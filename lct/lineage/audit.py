@@ -16,9 +16,9 @@ from typing import Any
 from lct.config.resolve import flat_dict
 from lct.files.atomic import json_text, read_json
 from lct.files.hashing import sha256_file
-from lct.lineage import book, chain, planned
-from lct.lineage.archive import Entry
+from lct.lineage import chain, dvc_lock, planned
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
+from lct.lineage.registry import Entry
 
 DOWNLOADS = "download.json"  # a file of this name lists what was downloaded
 
@@ -39,7 +39,7 @@ class Auditor:
 
     root: Path
     archive: dict[str, Entry]
-    lock: book.Lock | None
+    lock: dvc_lock.Lock | None
     planned: planned.Settings  # what the configuration asks for now
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # tables file -> its content
     shown: dict[str, Mapping[str, list[float]]] = field(default_factory=dict)  # report file -> cell -> its values
@@ -98,7 +98,7 @@ class Auditor:
         entry = self.archive.get(path)
         places = [(self.root / path, "the workspace")]
         if entry is not None and entry.md5 is not None:
-            places.append((book.stored_object(self.contents.cache, entry.md5), "DVC's cache"))
+            places.append((dvc_lock.stored_object(self.contents.cache, entry.md5), "DVC's cache"))
         for place, name in places:
             if place.exists():
                 try:

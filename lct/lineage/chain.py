@@ -9,7 +9,7 @@ from typing import Any
 
 from lct.files.atomic import read_json
 from lct.files.records import run_path, settings_path
-from lct.lineage.archive import Entry
+from lct.lineage.registry import Entry
 
 MANIFEST = ".manifest.json"
 PACKAGED = {"digits": "scikit-learn", "patches": "scikit-learn"}  # kinds of source that ship inside a package

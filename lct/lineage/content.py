@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from lct.lineage import book
+from lct.lineage import dvc_lock
 
 SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
@@ -44,7 +44,7 @@ class Contents:
         self.root = root
         self.deep = deep  # hash every file, not only the small ones
         self.recorded = recorded  # paths that `lct restore` can bring back
-        self.cache = book.cache_folder(root)
+        self.cache = dvc_lock.cache_folder(root)
         self._hashes: dict[tuple[int, int], tuple[str, str]] = {}
 
     def hashes(self, path: Path) -> tuple[str, str]:
@@ -109,7 +109,7 @@ class Contents:
         if not full.is_symlink():
             return Check("file", "unchecked", f"{path}: not in the workspace")
         target, name = Path(os.readlink(full)), self._object_name(full)
-        here = book.stored_object(self.cache, name) if name else None
+        here = dvc_lock.stored_object(self.cache, name) if name else None
         if here is not None and here.exists():
             return Check(
                 "file",

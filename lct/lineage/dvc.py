@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from lct.files.atomic import write_text
-from lct.lineage.book import cache_folder, stored_object
+from lct.lineage.dvc_lock import cache_folder, stored_object
 
 VERSIONS = "3."  # the file formats read here are those of this major version
 LOCK_SECONDS = 30.0  # how long another dvc in this project is waited for

@@ -2,7 +2,7 @@
 
 `snakemake --detailed-summary` prints the same verdicts (`bool(dag.reason(job))`), but neither the jobs nor the reasons,
 and its columns break at a tab or a line end inside a command; so the graph is built through Snakemake's API and read
-here. `tests/test_lineage.py` compares the two. The version is pinned in requirements.lock.
+here. `tests/unit/lineage/test_lineage.py` compares the two. The version is pinned in requirements.lock.
 """
 
 import json

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lct.config.plan import Cell, Plan
 from lct.files.atomic import read_json
 from lct.files.records import settings_path
-from lct.lineage import archive
-from lct.lineage.archive import Entry
+from lct.lineage import registry
 from lct.lineage.graph import Job
+from lct.lineage.registry import Entry
+from lct.plan.plan import Cell, Plan
 
 _NOTHING = object()
 
@@ -114,7 +114,7 @@ def upstream(jobs: list[Job], paths: Iterable[str]) -> list[Job]:
 
 def why(root: Path, plan: Plan, jobs: list[Job], cell: Cell) -> dict[str, list[str]]:
     """Rule -> causes, of every job on the way to a cell that would run; {} when it would not run again."""
-    entries = archive.read(root, plan.scale_name)
+    entries = registry.read(root, plan.scale_name)
     return {
         f"{job.rule} ({job.outputs[0]})": causes(root, job, entries)
         for job in upstream(jobs, metrics_of(plan, cell))
@@ -125,7 +125,7 @@ def why(root: Path, plan: Plan, jobs: list[Job], cell: Cell) -> dict[str, list[s
 # --- the guard ------------------------------------------------------------------------------------------------------
 def check_links(root: Path, scale: str) -> None:
     """Raise ValueError when a recorded file is a link to nothing, which Snakemake cannot plan with."""
-    for path in archive.read(root, scale):
+    for path in registry.read(root, scale):
         if os.path.islink(root / path) and not os.path.exists(root / path):
             raise ValueError(
                 f"{path}: expected a link into DVC's cache, found one to nothing: {os.readlink(root / path)}; the "
@@ -135,7 +135,7 @@ def check_links(root: Path, scale: str) -> None:
 
 def check_plan(root: Path, plan: Plan, jobs: list[Job]) -> None:
     """Raise ValueError when the jobs of a run would train a recorded cell again that `allow_retrain` does not name."""
-    entries = archive.read(root, plan.scale_name)
+    entries = registry.read(root, plan.scale_name)
     allowed = plan.main.allow_retrain
     allowed = allowed.split(",") if isinstance(allowed, str) else allowed
     free = {cell.run for cell in find_cells(plan, allowed)}

@@ -3,8 +3,8 @@
 from typing import Any
 
 from lct.config.figures import MEASURED
-from lct.config.plan import Plan
-from lct.config.recipes import RECIPES
+from lct.plan.plan import Plan
+from lct.plan.recipes import RECIPES
 
 Settings = dict[tuple[str, str], dict[str, Any]]
 

@@ -20,9 +20,9 @@ from lct.files.atomic import copy, read_json, write_bytes, write_json
 from lct.files.hashing import digests
 from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
-from lct.lineage import archive, dvc
-from lct.lineage.archive import Entry
+from lct.lineage import dvc, registry
 from lct.lineage.graph import Job, ask, metadata
+from lct.lineage.registry import Entry
 from lct.lineage.stages import RECORDED, SHARED, Book, Stage, artifacts, item_of, read_recorded, write_recorded
 
 LOCK = ".dvc/tmp/lct-record.lock"
@@ -54,7 +54,7 @@ def record(root: Path, config: dict[str, Any], scale: str, in_run: bool = False,
         )
     with hold(root / LOCK, "running `lct record`", wait_seconds):
         undo(root)
-        recorded, entries = read_recorded(root), archive.read(root, scale)
+        recorded, entries = read_recorded(root), registry.read(root, scale)
         dvc.lock(root)  # readable, or nothing is touched
         jobs, book = ask(root, config), Book(root)
         if faults := book.unclaimed(jobs):
@@ -303,7 +303,7 @@ def _write(
         }  # fmt: skip
         dvc.write_lock(root, {name: block for name, block in locked.items() if name not in dropped})
         held = {o for stage in book.stages(complete) if stage.item["scale"] in (scale, SHARED) for o in stage.outs}
-        archive.write(root, scale, _merged({p: e for p, e in old.items() if p in held}, new))
+        registry.write(root, scale, _merged({p: e for p, e in old.items() if p in held}, new))
         write_recorded(root, complete)
     except BaseException:
         undo(root)
@@ -344,7 +344,7 @@ def set_time(path: Path, seconds: float) -> None:
 
 # --- undoing --------------------------------------------------------------------------------------------------------
 def _state_files(root: Path, scale: str) -> list[Path]:
-    return [root / RECORDED, root / "dvc.lock", archive.archive_path(root, scale)]
+    return [root / RECORDED, root / "dvc.lock", registry.archive_path(root, scale)]
 
 
 def _open_journal(root: Path, scale: str, new: dict[str, Entry]) -> None:
@@ -447,7 +447,7 @@ def commit(root: Path, scale: str) -> None:
 
 def unrecorded(root: Path, scale: str) -> list[str]:
     """Outputs of a scale whose run is not the recorded one, by their run records alone."""
-    entries = archive.read(root, scale)
+    entries = registry.read(root, scale)
     found = []
     for folder in (root / "results" / scale, root / "reports" / scale):
         for path in sorted(folder.rglob("*.run.json")):

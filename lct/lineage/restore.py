@@ -13,10 +13,10 @@ from lct.files.atomic import read_json, write_json
 from lct.files.hashing import digests
 from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
-from lct.lineage import archive, dvc
-from lct.lineage.archive import Entry
+from lct.lineage import dvc, registry
 from lct.lineage.graph import write_metadata
 from lct.lineage.record import LOCK, OPENED, RUN_LOCK, link, set_time, undo
+from lct.lineage.registry import Entry
 from lct.lineage.stages import Book, Stage, read_recorded
 
 
@@ -52,7 +52,7 @@ def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: boo
         raise ValueError("expected no running snakemake, found one; wait for it to end, then `lct restore`")
     with hold(root / LOCK, "running `lct record` or `lct restore`"):
         undo(root)
-        entries = archive.read(root, scale)
+        entries = registry.read(root, scale)
         wanted = entries
         names: list[str] = []
         if only is not None:

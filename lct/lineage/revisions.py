@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lct.lineage import archive, book
+from lct.lineage import dvc_lock, registry
 from lct.lineage.chain import Record, Records
 
 WORKSPACE = "workspace"
@@ -60,7 +60,7 @@ def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
         with zipfile.ZipFile(io.BytesIO(done.stdout)) as packed:
             packed.extractall(folder)
     try:
-        entries = archive.read(folder, scale)
+        entries = registry.read(folder, scale)
         md5 = _md5(folder, entries)
     except ValueError as error:
         raise ValueError(str(error).replace(f"{folder}/", f"{name}:")) from error
@@ -73,7 +73,7 @@ def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
 
 def in_workspace(root: Path, scale: str) -> State:
     """What is in the workspace now; of files that are not there, what the archive says."""
-    entries = archive.read(root, scale)
+    entries = registry.read(root, scale)
     records, paths = Records(root, entries), set(entries)
     for run in (root / "results" / scale).rglob("*.run.json"):
         paths.add(str(run.relative_to(root)).removesuffix(".run.json"))
@@ -81,12 +81,12 @@ def in_workspace(root: Path, scale: str) -> State:
     return State(WORKSPACE, None, root, every, _md5(root, entries), _contents(entries))
 
 
-def _contents(entries: dict[str, archive.Entry]) -> dict[str, dict[str, Any]]:
+def _contents(entries: dict[str, registry.Entry]) -> dict[str, dict[str, Any]]:
     return {path: entry.content for path, entry in entries.items() if entry.content is not None}
 
 
-def _md5(root: Path, entries: dict[str, archive.Entry]) -> dict[str, str]:
-    lock = book.read_lock(root)
+def _md5(root: Path, entries: dict[str, registry.Entry]) -> dict[str, str]:
+    lock = dvc_lock.read_lock(root)
     stored = {one.path: one.md5 for one in lock.all() if one.role == "outs"} if lock else {}
     return stored | {path: entry.md5 for path, entry in entries.items() if entry.md5}
 
@@ -96,7 +96,7 @@ class Reader:
 
     def __init__(self, root: Path, hashes: Any):
         self.root = root  # of the workspace
-        self.cache = book.cache_folder(root)
+        self.cache = dvc_lock.cache_folder(root)
         self.hashes = hashes  # path -> (sha256, md5)
 
     def find(self, state: State, path: str) -> Path | None:
@@ -107,7 +107,7 @@ class Reader:
         wanted = record.sha256 if record else None
         if here.exists() and wanted is not None and self.hashes(here)[0] == wanted:
             return here
-        if md5 is not None and (stored := book.stored_object(self.cache, md5)).exists():
+        if md5 is not None and (stored := dvc_lock.stored_object(self.cache, md5)).exists():
             return stored if wanted is None or self.hashes(stored)[0] == wanted else None
         return None
 

@@ -14,8 +14,8 @@ import yaml
 
 from lct.config.yaml import load
 from lct.files.atomic import write_text
-from lct.lineage.archive import Entry
 from lct.lineage.graph import Job
+from lct.lineage.registry import Entry
 
 RECORDED = "config/recorded.yaml"
 _HEADER = "# Artifacts recorded so far, by kind; written by `lct record`, read by dvc.yaml. {} = none recorded.\n"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lct.files.records import run_path, settings_path
-from lct.lineage import book, remote
+from lct.lineage import dvc_lock, remote
 from lct.lineage.audit import Auditor
 from lct.lineage.content import FAULTS
 
@@ -107,7 +107,7 @@ def _cache(looked: Auditor, found: Findings) -> None:
 
 def _remotes(looked: Auditor, found: Findings) -> None:
     """The recorded objects in each remote, hashed here."""
-    places = book.remotes(looked.root)
+    places = dvc_lock.remotes(looked.root)
     if not places:
         found.notes.append("no remote is set up, so no copy elsewhere was checked: `dvc remote add -d NAME WHERE`")
     for name, url in places.items():
@@ -123,7 +123,7 @@ def _remotes(looked: Auditor, found: Findings) -> None:
 
 def _remote_objects(looked: Auditor, found: Findings, name: str, url: str, folder: Path, failure: str | None) -> None:
     owners = _owners(looked)
-    there = {md5: path for md5 in owners if (path := book.stored_object(folder, md5)).exists()}
+    there = {md5: path for md5 in owners if (path := dvc_lock.stored_object(folder, md5)).exists()}
     for md5, path in sorted(there.items()):
         if looked.contents.hashes(path)[1] != md5:
             found.faults.append(

@@ -110,7 +110,7 @@ class Pages:
             drawable = [(name, seed, lists) for name, seed, _, lists in read if isinstance(lists, dict)]
             svg = ""
             if drawable:
-                from lct.report.plots import training_curves  # matplotlib takes half a second to import
+                from lct.report.plotting import training_curves  # matplotlib takes half a second to import
 
                 said = f"Training curves of {run}: loss, intervals, c and gradient norm against the step"
                 svg = training_curves(drawable, "curves", said)
@@ -142,10 +142,12 @@ class Pages:
             return "", "Measured at no step yet."
         if len(points) < 2:
             return "", f"Measured at {told} only: this run keeps no other step that a table asks for."
-        from lct.report import drawn
+        from lct.report import paper_figures
 
         labels = {m["id"]: m["label"] for m in self.shown.metrics if m["id"] in ("fd", "recall")}
-        svg = drawn.embedded(drawn.by_step(sorted(points.items()), labels), "steps", f"Metrics of {run} by step")
+        svg = paper_figures.embedded(
+            paper_figures.by_step(sorted(points.items()), labels), "steps", f"Metrics of {run} by step"
+        )
         return svg, f"Measured at {told}."
 
     def _files(self, row: Row, subtable: Subtable) -> list[FileLink]:

@@ -13,8 +13,8 @@ import jinja2
 import pandas
 from markupsafe import Markup
 
-from lct.config.paths import DRAWN
-from lct.report import known, text
+from lct.plan.paths import DRAWN
+from lct.report import evidence, text
 from lct.report.check import check
 from lct.report.images import inside
 from lct.report.pages import Page, Pages
@@ -59,14 +59,14 @@ def render(
 
 def pictures(tables: dict[str, Any], root: Path) -> dict[str, bytes]:
     """File name -> content of the figures that are drawn from tables.json and sample grids."""
-    from lct.report import drawn, plots  # matplotlib takes half a second to import
+    from lct.report import paper_figures, plots  # matplotlib takes half a second to import
 
     made = {}
     for figure in tables.get("figures", ()):
         if figure.get("kind") == "schedules":
-            draw = drawn.schedules(figure, tables)
+            draw = paper_figures.schedules(figure, tables)
         elif figure.get("kind") == "samples":
-            draw = drawn.grids(_grids(tables, figure["rows"], root))
+            draw = paper_figures.grids(_grids(tables, figure["rows"], root))
         else:
             continue
         made |= {f"figures/{figure['id']}.{kind}": plots.picture(draw, kind) for kind in DRAWN}
@@ -97,7 +97,7 @@ def _scripted() -> dict[str, Any]:
 @functools.cache  # templates are compiled once, not for every page
 def _pages() -> jinja2.Environment:
     environment = templates(autoescape=True)
-    environment.filters["svg"] = Markup  # made by lct.report.plots, the only markup from outside the templates
+    environment.filters["svg"] = Markup  # made by lct.report.plotting, the only markup from outside the templates
     return environment
 
 
@@ -110,8 +110,8 @@ def cell_page(page: Page, shown: Report) -> str:
 
 
 def known_page(shown: Report, root: Path) -> str:
-    found, lines = known.read(root)
-    page = known.page(found, lines, shown, known.commands(found))
+    found, lines = evidence.read(root)
+    page = evidence.page(found, lines, shown, evidence.commands(found))
     return _pages().get_template("known.html.jinja").render(page=page, report=shown, **_scripted())
 
 

@@ -371,7 +371,7 @@ def _figure(figure: dict[str, Any], tables: dict[str, Any], root: Path, drawn: d
     drawings = tuple(_drawing(entry, figure["title"], place, kind) for entry in figure["datasets"])
     made = Figure(figure["id"], place, figure["title"], figure["caption"], drawings, kind)
     if kind == "schedules":
-        from lct.report.plots import embed  # matplotlib takes half a second to import
+        from lct.report.plotting import embed  # matplotlib takes half a second to import
 
         return replace(made, svg=embed(drawn[f"figures/{figure['id']}.svg"].decode(), place, figure["title"]))
     return replace(made, grids=_grids(figure, tables, root)) if kind == "samples" else made
@@ -406,7 +406,7 @@ def _drawing(entry: dict[str, Any], title: str, place: str, kind: str) -> Drawin
         said, columns, rows = drawn.TOLD[kind](numbers)
         picture_path = path.removesuffix("json") + "png"
         return replace(made, svg=svg, picture=picture_path, rows=rows, about=said, columns=columns)
-    from lct.report.plots import embedded_box_plots  # matplotlib takes half a second to import
+    from lct.report.plotting import embedded_box_plots  # matplotlib takes half a second to import
 
     rows = tuple(
         (
@@ -457,7 +457,7 @@ def _subtable(subtable: dict[str, Any], table: dict[str, Any], tables: dict[str,
     drawable = [(run, seed, lists) for run, seed, _, lists in read if isinstance(lists, dict)]
     svg = ""
     if drawable:
-        from lct.report.plots import training_curves  # matplotlib takes half a second to import
+        from lct.report.plotting import training_curves  # matplotlib takes half a second to import
 
         title = (
             f"Training curves of sub-table ({subtable['id']}): loss, intervals, c and gradient norm against the step"

@@ -25,9 +25,9 @@ from lct.networks.unet import UNet
 from lct.schedules import target_rate
 from lct.streams import generator
 from lct.training import draws
-from lct.training.ahead import Ahead
 from lct.training.ema import Averages
 from lct.training.flat import Flat
+from lct.training.prefetch import Ahead
 from lct.training.radam import RAdam
 from lct.training.settings import Optimiser, Training
 from lct.training.world import ALONE, World

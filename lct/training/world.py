@@ -1,7 +1,7 @@
 """The processes (ranks) of one training: one per GPU, on one node or several; a single process needs none of this.
 
 They find each other by the environment that torchrun defines (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT),
-which `lct.cli.launch` sets too. NCCL between GPUs, gloo between CPUs. Every draw is a function of (seed, step), so the
+which `lct.jobs.launch` sets too. NCCL between GPUs, gloo between CPUs. Every draw is a function of (seed, step), so the
 ranks exchange sums of gradients and losses, and nothing else that could change a result.
 """
 

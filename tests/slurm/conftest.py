@@ -4,8 +4,9 @@ import os
 import shutil
 from pathlib import Path
 
-import harness
 import pytest
+
+from tests.helpers import slurm as harness
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from harness import (
+
+from lct.cluster.costs import costs
+from lct.plan.plan import Plan
+from tests.helpers.slurm import (
     RULE,
     STEPS,
     TARGET,
@@ -41,9 +44,6 @@ from harness import (
     untrained,
     wrapper,
 )
-
-from lct.cluster.costs import costs
-from lct.config.plan import Plan
 
 pytestmark = pytest.mark.slurm
 GRAPH = "graph"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from lct.cli.lineage_verbs import record_run
+from lct.cli.lineage import record_run
 from lct.cluster.resources import Cluster, asked, decoding_threads, demand, groups_pay
 from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
 from lct.cluster.start import (
@@ -18,7 +18,7 @@ from lct.cluster.start import (
     take_lock,
     use_this_python,
 )
-from lct.config.paths import (
+from lct.plan.paths import (
     AUTOENCODER_FILES,
     IMAGE_SPLITS,
     LATENT_FILES,
@@ -28,8 +28,8 @@ from lct.config.paths import (
     grid,
     manifest,
 )
-from lct.config.plan import Plan
-from lct.config.recipes import RECIPES
+from lct.plan.plan import Plan
+from lct.plan.recipes import RECIPES
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.graph import jobs_of
@@ -55,7 +55,7 @@ CLUSTER = Cluster.of(DEFAULTS)
 for _name, _value in PLAN.main.downloads.environment().items():
     os.environ.setdefault(_name, _value)  # not a param: another mirror reruns nothing
 LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signals reach them
-    "python -m lct.cli.launch --gpus {resources.gpu} --cpus {resources.cpus_per_task}"
+    "python -m lct.jobs.launch --gpus {resources.gpu} --cpus {resources.cpus_per_task}"
     " --minutes {resources.runtime}"
 )
 LOCKS = []  # the lock's handle lives as long as this process

@@ -20,6 +20,6 @@ rule images:
     params:
         settings=dataset_settings("images"),
     shell:
-        "python -m lct.cli.images --settings {params.settings:q}"
+        "python -m lct.jobs.images --settings {params.settings:q}"
         " --download {input.download:q} --workers {threads}"
         " --train {output.train:q} --heldout {output.heldout:q} 2> {log:q}"

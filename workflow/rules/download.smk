@@ -18,4 +18,4 @@ rule download:
     params:
         settings=download_settings,
     shell:
-        "python -m lct.cli.download --settings {params.settings:q} --out {output.download:q} 2> {log:q}"
+        "python -m lct.jobs.download --settings {params.settings:q} --out {output.download:q} 2> {log:q}"

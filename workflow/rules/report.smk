@@ -40,7 +40,7 @@ for _which in ("tables", "all"):
             dataset=OWN_OPTION,
             which=_which,
         shell:
-            "python -m lct.cli.tables --settings-sha256 {params.sha256} --scale {params.scale} --which {params.which}"
+            "python -m lct.jobs.tables --settings-sha256 {params.sha256} --scale {params.scale} --which {params.which}"
             " {params.dataset} --out {output.tables:q} 2> {log:q}"
 
     rule:
@@ -75,4 +75,4 @@ for _which in ("tables", "all"):
             folder=folder_of("output", "files"),
             dataset=OWN_OPTION,
         shell:
-            "python -m lct.cli.report --tables {input.tables:q} {params.dataset} --out {params.folder:q} 2> {log:q}"
+            "python -m lct.jobs.report --tables {input.tables:q} {params.dataset} --out {params.folder:q} 2> {log:q}"

@@ -65,5 +65,5 @@ for _run in (run for run in PLAN.runs.values() if run.weights is not None):
         params:
             settings=settings_param(PLAN.given_settings(_run.id)),
         shell:
-            "python -m lct.cli.take --settings {params.settings:q} --weights {input.weights:q}"
+            "python -m lct.jobs.import_weights --settings {params.settings:q} --weights {input.weights:q}"
             " --out {output.weights:q} 2> {log:q}"

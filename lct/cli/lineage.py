@@ -1,0 +1,129 @@
+"""The verbs of recording: record, restore, why; and what the graph calls when a run starts and ends."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from lct.cli.options import overrides, plan_arguments
+from lct.files.lock import Busy
+from lct.lineage import dvc, guard, record, registry, restore
+from lct.lineage.graph import ask
+from lct.plan.plan import Plan
+
+Result = tuple[int, Any, str]
+_FOLLOWS = ("input will be made again", "made from ")  # reasons that follow from another artifact's
+_SHOWN = 12  # lines of a list that people are shown
+
+
+def record_arguments(parser: argparse.ArgumentParser) -> None:
+    plan_arguments(parser)
+    parser.add_argument("--config", type=json.loads, default={}, help=argparse.SUPPRESS)  # that of the run, as JSON
+    parser.add_argument("--in-run", action="store_true", help=argparse.SUPPRESS)  # called by the run that ends
+    parser.add_argument("--commit", action="store_true", help="also commit the recorded state to git")
+
+
+def restore_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="only what these cells were made from, and they")
+    parser.add_argument("--scale", help="scale (default: every recorded one; with CELL, the one in config/config.yaml)")
+    parser.add_argument("--dataset", help="with CELL: a dataset of your own, as in `snakemake --config dataset=NAME`")
+    parser.add_argument("--pull", action="store_true", help="call `dvc pull` first, for what is wanted only")
+
+
+def why_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("cell", metavar="CELL", help="such as table1.a.lct-1.fd")
+    plan_arguments(parser)
+
+
+def record_verb(arguments: argparse.Namespace) -> Result:
+    """Record what is up to date; exit code 1 when something that was made is left out."""
+    plan = _plan(arguments, arguments.config)
+    scale = plan.scale_name
+    config = {**arguments.config, **overrides(arguments), "scale": scale}
+    try:
+        found = record.record(arguments.root, config, scale, arguments.in_run, wait_seconds=60)
+    except Busy as error:
+        raise ValueError(str(error)) from error
+    lines = [f"{scale}: {len(found.recorded)} artifacts recorded, {found.kept} were already"]
+    if found.recorded or found.dropped:
+        lines[0] += f"; in lineage/{scale}.jsonl and dvc.lock"
+    lines += _list("no longer declared, so no longer recorded (git has it)", found.dropped)
+    lines += [f"{found.dirty} of them were made from changed sources: their records say so"] if found.dirty else []
+    causes_first = sorted(found.left_out.items(), key=lambda item: (item[1].startswith(_FOLLOWS), *item))
+    lines += _list("left out", [f"{path}: {why}" for path, why in causes_first])
+    if arguments.commit:
+        record.commit(arguments.root, scale)
+    elif found.recorded or found.dropped:
+        words = record.git_command(scale)
+        lines.append(f"to keep it: git add {' '.join(words[-3:])} && git commit -m {words[3]!r}; to share it: dvc push")
+    return int(bool(found.left_out)), record.as_json(found), "\n".join(lines)
+
+
+def restore_verb(arguments: argparse.Namespace) -> Result:
+    """Bring recorded artifacts back; exit code 1 when some are absent or differ."""
+    root, reports = arguments.root, []
+    try:
+        if arguments.cells:
+            plan = _plan(arguments)
+            paths = [p for cell in guard.find_cells(plan, arguments.cells) for p in guard.metrics_of(plan, cell)]
+            if not set(paths) & registry.read(root, plan.scale_name).keys():
+                raise ValueError(f"expected recorded cells, found nothing recorded of {', '.join(arguments.cells)}")
+            reports.append(restore.restore(root, plan.scale_name, paths, arguments.pull))
+        else:
+            scales = registry.scales(root) if arguments.scale is None else [_plan(arguments).scale_name]
+            reports += [restore.restore(root, scale, None, arguments.pull) for scale in scales]
+    except Busy as error:
+        raise ValueError(str(error)) from error
+    lines = [] if reports else ["nothing is recorded here: lineage/ is empty"]
+    for one in reports:
+        lines.append(f"{one.scale}: {one.restored} files are as recorded ({one.linked} linked now)")
+        lines += _list("not recorded by this revision, taken away (the cache keeps it)", one.removed)
+        lines += _list("recorded, but not on this machine; `dvc pull` or `lct restore --pull` fetches it", one.absent)
+        lines += _list("not what is recorded, and nowhere else: left alone; move it away, then restore", one.differing)
+    wrong = any(one.absent or one.differing for one in reports)
+    return int(wrong), [vars(one) for one in reports], "\n".join(lines)
+
+
+def why_verb(arguments: argparse.Namespace) -> Result:
+    """Why a cell would run again; exit code 0 either way."""
+    plan = _plan(arguments)
+    (cell,) = guard.find_cells(plan, [arguments.cell])
+    found = guard.why(
+        arguments.root, plan, ask(arguments.root, {"scale": plan.scale_name, "dataset": plan.main.dataset}), cell
+    )
+    lines = [f"{guard.name(cell)} would not run again: everything it was made from is up to date"]
+    if found:
+        lines = [f"{guard.name(cell)} would run again:"]
+        for job, causes in found.items():
+            lines += [f"  {job}", *(f"    {cause}" for cause in causes)]
+    return 0, found, "\n".join(lines)
+
+
+def _plan(arguments: argparse.Namespace, config: dict[str, Any] | None = None) -> Plan:
+    return Plan(arguments.root, {**(config or {}), **overrides(arguments)})
+
+
+def _list(title: str, items: list[str]) -> list[str]:
+    if not items:
+        return []
+    more = [f"  ... and {len(items) - _SHOWN} more (--json has all)"] if len(items) > _SHOWN else []
+    return [f"{title}: {len(items)}", *(f"  {item}" for item in items[:_SHOWN]), *more]
+
+
+def record_run(root: Path, config: dict[str, Any], scale: str) -> str:
+    """Called when a run ends, finished or failed: record, and say how that went. Never raises: a run is not failed by
+    its record."""
+    try:
+        dvc.check(root)
+        words = [sys.executable, "-m", "lct.cli.main", "record", "--in-run", "--scale", scale]
+        words += ["--config", json.dumps({k: v for k, v in config.items() if k not in ("record", "allow_retrain")})]
+        done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False, env=os.environ)
+        said = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    except (ValueError, OSError) as error:
+        said, done = [" ".join(str(error).split())], None
+    if done is not None and done.stdout.strip():
+        return "\n".join(["Lineage: " + said[0], *said[1:]])
+    return f"Lineage not recorded: {said[-1] if said else 'lct record ended without a word'}"

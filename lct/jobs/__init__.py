@@ -1,0 +1,1 @@
+"""The jobs of the graph, one module for each rule: a typed function that does the work, and a thin `main`."""

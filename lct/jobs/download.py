@@ -1,0 +1,43 @@
+"""download: the files of a network or a dataset, from the first of its origins that gives them all."""
+
+from pathlib import Path
+
+from lct.config.schema import build
+from lct.download.fetch import Access, download
+from lct.download.pins import Pins
+from lct.download.settings import Weights
+from lct.files.atomic import write_json
+from lct.files.formatting import readable
+from lct.files.records import Job
+from lct.jobs import job
+
+
+def main() -> int:
+    parser = job.parser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="download.json to write; files go to files/ beside it")
+    parser.add_argument(
+        "--pins",
+        type=Path,
+        default=Path("config/pinned.json"),
+        help="hashes recorded on first use (default: config/pinned.json)",
+    )
+    arguments = parser.parse_args()
+    return job.run(lambda: fetch(arguments))
+
+
+def fetch(arguments) -> str:
+    settings, folder = arguments.settings, arguments.out.parent
+    described = {"title": "-", "licence": "-", "origins": settings["origins"]}
+    origins = build(Weights, described, "--settings").origins
+    record = Job("download", settings, inputs={})
+    pins = Pins(arguments.pins, folder.parent / ".pinned.lock")
+    made = download(settings["id"], origins, folder, pins, Access.from_environment())
+    write_json(arguments.out, made)
+    record.record([arguments.out])
+    size = readable(sum(file["bytes"] for file in made["files"]))
+    how = ", ".join(sorted({file["verified"] for file in made["files"]}))
+    return f"download {settings['id']}: {len(made['files'])} files, {size}, hashes: {how}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,155 @@
+"""What every job of the graph shares: arguments, logging, one-line errors, exit codes, progress.
+
+Standard error is the log (`2> {log}` in the rules); standard output is the terminal: one line per finished job.
+Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 interrupted with its state saved;
+130 interrupted without one.
+"""
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from lct.files.formatting import duration
+from lct.files.lock import Busy
+
+FAILED, INTERRUPTED = 1, 75  # 75: EX_TEMPFAIL, "try again"
+log = logging.getLogger("lct")
+T = TypeVar("T")
+
+
+class Interrupted(Exception):
+    """A signal asked the job to end; its state is saved."""
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that every job has."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--settings", type=settings_json, required=True, help="the stage's resolved settings, as JSON")
+    made.add_argument(
+        "--device",
+        default=os.environ.get("LCT_DEVICE", "auto"),
+        help="torch device; auto takes a GPU when there is one (default: LCT_DEVICE in the environment, or auto)",
+    )
+    return made
+
+
+def settings_json(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"expected JSON, found damage at character {error.pos}") from error
+    if not isinstance(values, dict) or "recipe" not in values:
+        raise argparse.ArgumentTypeError(
+            "expected an object with the key `recipe`; snakemake -n --printshellcmds shows one"
+        )
+    return values
+
+
+def run(body: Callable[[], str | None], silent: tuple[type[BaseException], ...] = ()) -> int:
+    """Run a job's body; it returns the line for the terminal, if any. Known failures end in one line, not in a
+    traceback; `silent` ones in none, as another process of the job says the same."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    started = time.monotonic()
+    try:
+        line = body()
+    except silent as error:
+        log.info("ends with the other processes: %s", error)
+        return INTERRUPTED if isinstance(error, Interrupted) else FAILED
+    except (ValueError, OSError, ArithmeticError, Busy) as error:
+        log.debug("where it happened", exc_info=True)
+        return _fail(f"error: {' '.join(str(error).split())}", FAILED)
+    except MemoryError:
+        return _fail("error: expected enough memory, found none left; lower the batch or free memory", FAILED)
+    except Interrupted as error:
+        return _fail(f"interrupted: {error}; run the same command again to go on", INTERRUPTED)
+    except KeyboardInterrupt:
+        return _fail("interrupted: nothing was left half-made; run the same command again", 130)
+    if line is not None:
+        print(f"{line} ({time.monotonic() - started:.1f} s)", flush=True)
+    return 0
+
+
+def _fail(line: str, code: int) -> int:
+    log.error(line)
+    print(line, flush=True)
+    return code
+
+
+def device(name: str, threads: int, tf32: bool = False) -> Any:
+    """The torch device, set up for deterministic results: fixed threads, deterministic algorithms, chosen precision."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid: about 5 % of a small step
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() or asked_gpus() else "cpu"
+    check_gpus(name, torch.cuda.device_count())
+    try:
+        chosen = torch.device(name)
+        if name == "cuda" and "LOCAL_RANK" in os.environ:  # one GPU for each process of the job
+            chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(chosen)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {name}: expected a usable torch device, found: {error}; try --device cpu"
+        ) from error
+    return chosen
+
+
+def asked_gpus() -> int:
+    """GPUs that the job's rule asked for on this node; 0 when it asked for none. `lct.jobs.launch` tells."""
+    return int(os.environ.get("LCT_GPUS", "0"))
+
+
+def check_gpus(name: str, seen: int) -> None:
+    """Refuse to start on fewer GPUs than were asked for. With `--device cpu` something else stands in for the cards:
+    then SLURM's word is what counts."""
+    asked, visible = asked_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not asked or (name == "cpu" and "SLURM_JOB_ID" not in os.environ):
+        return
+    seen = len([one for one in (visible or "").split(",") if one]) if name == "cpu" else seen
+    if seen < asked:
+        raise ValueError(
+            f"GPUs: expected the {asked} asked for on {platform.node()}, found {seen} (CUDA_VISIBLE_DEVICES={visible})"
+            "; check the driver (nvidia-smi), the partition and the GPU request of the profile"
+        )
+    if seen > asked:
+        log.warning("%d GPUs are visible, %d were asked for: other jobs may use the same ones", seen, asked)
+
+
+def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 5.0) -> Iterator[T]:
+    """Pass `items` through, logging how many are done and the time that remains."""
+    count = counter(total, what, every_seconds)
+    for done, item in enumerate(items, start=1):
+        yield item
+        count(done)
+
+
+def counter(total: int, what: str, every_seconds: float = 5.0) -> Callable[[int], None]:
+    """A function to be told how many are done, which logs it and the time that remains."""
+    started = last = time.monotonic()
+
+    def count(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= every_seconds or done == total:
+            last = now
+            log.info("%s", progress_line(what, done, total, now - started))
+
+    return count
+
+
+def progress_line(what: str, done: int, total: int, seconds: float) -> str:
+    rate = done / seconds if seconds > 0 else float("inf")
+    return f"{what} done={done} total={total} rate={rate:.1f}/s eta={duration((total - done) / rate if rate else 0)}"

@@ -1,0 +1,84 @@
+"""launch: start a job of the graph on the devices its rule asked for, so that signals reach it.
+
+    python -m lct.jobs.launch [--nodes N] [--gpus G] [--cpus C] [--minutes M] [--processes P] JOB ARGUMENTS...
+
+JOB is a module of lct.cli, such as train; ARGUMENTS are its own. `train` runs as one process per GPU (G / N on each of
+N nodes), every other job as one process that sees all G. Without --gpus, a job is one process and takes the GPU it
+finds, or the CPU. Inside a SLURM job it becomes a step of its own, and may use M minutes of wall time from now: near
+their end `train` saves its state and asks to be queued again. Signals SIGTERM, SIGINT and SIGUSR1 reach every process.
+
+The job is told LCT_GPUS, the number asked for on a node, which it compares with what it sees, and LCT_DEADLINE, seconds
+since the epoch. LCT_DEVICE=cpu in the environment keeps it off the GPUs (where something else stands in for the card).
+Exit code: the job's; 75 means interrupted with its state saved.
+"""
+
+import argparse
+import importlib.util
+import logging
+import os
+import re
+import sys
+import time
+
+from lct.cluster.gpus import lease
+from lct.cluster.launch import Shape, job_id, rank_environments, run, step_command
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
+    made.add_argument(
+        "--gpus", type=int, default=0, help="GPUs asked for on all nodes together (default: 0, take what is there)"
+    )
+    made.add_argument("--cpus", type=int, default=1, help="CPU cores of each node (default: 1)")
+    made.add_argument("--minutes", type=float, default=0.0, help="wall time of the SLURM job (default: 0, no limit)")
+    made.add_argument("--processes", type=int, default=0, help="processes of each node (default: one per GPU)")
+    made.add_argument("job", help="module of lct.cli, such as train")
+    made.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    return made
+
+
+def main(words: list[str] | None = None) -> int:
+    words = sys.argv[1:] if words is None else words
+    arguments = parser().parse_args(words)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        return _launch(arguments, words)
+    except (ValueError, OSError) as error:
+        print(f"error: launch: {' '.join(str(error).split())}", flush=True)
+        return 1
+
+
+def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
+    job = arguments.job
+    if not re.fullmatch("[a-z][a-z0-9_]*", job) or importlib.util.find_spec(f"lct.cli.{job}") is None:
+        raise ValueError(f"job: expected a module of lct.cli, such as train, found {job!r}; fix the name")
+    if arguments.nodes > 0 and arguments.gpus % arguments.nodes:
+        raise ValueError(
+            f"--gpus {arguments.gpus}: expected as many on each of {arguments.nodes} nodes; ask for a multiple"
+        )
+    shape = Shape(
+        arguments.nodes,
+        arguments.gpus // max(1, arguments.nodes),
+        arguments.processes,
+        arguments.cpus,
+        arguments.minutes,
+    )
+    if job_id(os.environ) is not None and shape.minutes and "LCT_DEADLINE" not in os.environ:
+        os.environ["LCT_DEADLINE"] = str(time.time() + 60 * shape.minutes)
+    os.environ["LCT_GPUS"] = str(shape.gpus)
+    step = step_command(shape, os.environ, [sys.executable, "-m", "lct.jobs.launch", *words])
+    if step is not None:
+        os.environ["LCT_STEP"] = "1"
+        return run(step, [{}])
+    if shape.nodes > 1 and "SLURM_NODEID" not in os.environ:
+        raise ValueError(f"--nodes {shape.nodes}: expected a SLURM job, found none; several nodes need SLURM")
+    if shape.gpus and job_id(os.environ) is None and os.environ.get("LCT_DEVICE") != "cpu":
+        lease(shape.gpus)  # no scheduler keeps two jobs off one GPU
+    return run(
+        [sys.executable, "-m", f"lct.cli.{job}", *arguments.arguments], rank_environments(shape, job, os.environ)
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,100 @@
+"""Items of a job dealt out to one process per GPU, results in the order of the items, for any number of processes."""
+
+import functools
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from lct.jobs import job
+
+AHEAD = 2  # results for each process that may wait to be taken
+
+S = TypeVar("S")  # what a process opens its tools from
+T = TypeVar("T")  # an item
+R = TypeVar("R")  # its result
+
+
+def devices(device: torch.device, workers: int | None) -> list[str]:
+    """The device of each process: every GPU of the job once, or `workers` of them in turn."""
+    if workers is not None and workers < 1:
+        raise ValueError(f"--workers: expected 1 or more, found {workers}; leave it out for one per GPU")
+    several = device.type == "cuda" and device.index is None
+    gpus = (job.asked_gpus() or torch.cuda.device_count()) if several else 1
+    names = [f"cuda:{number}" for number in range(gpus)] if gpus > 1 else [str(device)]
+    return [names[number % gpus] for number in range(workers or gpus)]
+
+
+class Pool(Generic[S, T, R]):
+    """Results of open_(source, device)(item): made in this process for one device, for several in a process each.
+
+    open_, a module's function, and the source must be picklable, items and results too; what has been opened is used
+    again. The first error of a process is raised here and drops what has not begun; a process whose job was killed
+    ends itself."""
+
+    def __init__(self, open_: Callable[[S, str], Callable[[T], R]], source: S, devices: list[str]):
+        self._open, self._source, self._devices = open_, source, devices
+        self._here: Callable[[T], R] | None = None
+        self._pool: ProcessPoolExecutor | None = None
+
+    def map(self, items: Iterable[T]) -> Iterator[R]:
+        if len(self._devices) == 1:
+            for item in items:
+                self._here = self._here or self._open(self._source, self._devices[0])
+                yield self._here(item)
+            return
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append(self._processes().submit(_make, item))
+                if len(waiting) > AHEAD * len(self._devices):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise ValueError("worker: expected it to finish, found it killed; run the same command again") from error
+
+    def _processes(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")  # a GPU cannot be used in a forked process
+            names = context.SimpleQueue()
+            for name in self._devices:
+                names.put(name)
+            given = (self._open, self._source, names)
+            self._pool = ProcessPoolExecutor(len(self._devices), context, initializer=_begin, initargs=given)
+        return self._pool
+
+    def __enter__(self) -> "Pool[S, T, R]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+_OPEN: list[Callable[[], Callable[[Any], Any]]] = []  # of a process: one
+
+
+def _begin(open_: Callable[[S, str], Callable[[T], R]], source: S, names) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    name = names.get()
+    _OPEN.append(functools.cache(lambda: open_(source, name)))  # by the first item, whose result an error becomes
+
+
+def _make(item: Any) -> Any:
+    return _OPEN[0]()(item)
+
+
+def _end_with_parent() -> None:
+    """A worker whose job was killed would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

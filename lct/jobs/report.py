@@ -1,0 +1,59 @@
+"""report: every page, table and drawn figure from tables.json, and the page that traces every number of it."""
+
+import argparse
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
+from lct.cli.audit import page
+from lct.cli.export import tensorboard
+from lct.cluster.costs import costs
+from lct.files.atomic import write_bytes, write_text
+from lct.files.records import Job
+from lct.jobs import job
+from lct.plan.plan import Plan
+from lct.plan.recipes import RECIPES
+from lct.report.check import read
+from lct.report.evidence import FOLDER
+from lct.report.files import KNOWN
+from lct.report.render import pictures, render
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tables", type=Path, required=True, help="tables.json to render")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--dataset", help="the tables are those of a dataset of its own")
+    arguments = parser.parse_args()
+    return job.run(lambda: report(arguments))
+
+
+def report(arguments) -> str:
+    inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in KNOWN}
+    record = Job("report", {"recipe": RECIPES["report"]}, inputs=inputs)
+    tables = read(arguments.tables)
+    plan = Plan(Path.cwd(), {"scale": tables["scale"], "dataset": arguments.dataset})
+    index = write(tables, Path.cwd(), arguments.out, plan, record)
+    return f"report {index}: open it in a browser"
+
+
+def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job | None = None) -> Path:
+    """Everything of a report into the folder `out`, with records if `record` is given; returns its first page."""
+    spent = costs(plan, root, [run for run in tables["runs"] if run in plan.runs])
+    drawn = pictures(tables, root)
+    gc.freeze()  # modules and tables stay; the cycles in every drawing make the collector walk them again
+    contents = render(tables, root, os.path.relpath(root, out), spent, facts=root, drawn=drawn)
+    contents["audit.html"] = page(plan, root, tables)
+    for name, content in contents.items():
+        write_text(out / name, content)
+    for name, content in drawn.items():
+        write_bytes(out / name, content)
+    tensorboard(plan, root, root / plan.paths.log("tensorboard"), "all")  # no output of the graph: logs for people
+    if record is not None:
+        record.record([out / name for name in (*contents, *drawn)])
+    return out / "index.html"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,146 @@
+"""sample: the images of every sampler of one (run, seed), from its weights through the autoencoder's decoder.
+
+An image is a function of (draw, index) within its fixed batch, so batches are dealt out to one process per GPU of the
+job and written in order: the same bytes for any number of processes.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lct.config.schema import build
+from lct.data import autoencoder as vae
+from lct.data import imageset
+from lct.data.latents import Statistics
+from lct.data.threads import in_order
+from lct.files.atomic import atomic, write_json
+from lct.files.records import Job
+from lct.files.tensors import read_metadata, read_tensors
+from lct.jobs import job, pool
+from lct.networks.precondition import consistency
+from lct.networks.settings import Network, Scaling
+from lct.networks.unet import UNet
+from lct.networks.weights import load
+from lct.plan.paths import AUTOENCODER_FILES, grid, manifest
+from lct.sampling.generate import generate, starts
+from lct.sampling.samplers import Denoiser
+from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
+from lct.schedules import NoiseGrid
+
+SAMPLERS = {"consistency": ConsistencySampler, "ode": OdeSampler}
+AHEAD = 2  # batches that may wait to be encoded or written
+
+
+def main() -> int:
+    parser = job.parser(__doc__)
+    parser.add_argument("--train", type=Path, required=True, help="folder with the weights")
+    parser.add_argument("--statistics", type=Path, required=True, help="mean and standard deviation of the latents")
+    parser.add_argument("--autoencoder", type=Path, required=True, help="diffusers folder of the autoencoder")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write: {weights}/{sampler}/d{draw}.zip")
+    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
+    arguments = parser.parse_args()
+    return job.run(lambda: sample(arguments))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What images are made from; picklable, so that another process can read it too."""
+
+    settings: dict[str, Any]
+    train: Path
+    statistics: Path
+    autoencoder: Path
+
+
+Item = tuple[str, str, int, int]  # weights, sampler, draw, first index: one batch
+
+
+class Studio:
+    """Makes batches on one device; keeps the network it used last."""
+
+    def __init__(self, source: Source, device: torch.device):
+        settings = source.settings
+        self.source, self.device = source, device
+        self.sampling = build(Sampling, settings["sampling"], "--settings: sampling")
+        self.noise_grid = build(NoiseGrid, settings["grid"], "--settings: grid")
+        self.statistics = Statistics.from_tensors(read_tensors(source.statistics))
+        self.autoencoder = vae.load(source.autoencoder, device)
+        self.model = functools.lru_cache(maxsize=1)(self._model)
+
+    def __call__(self, item: Item) -> list[np.ndarray]:
+        weights, name, draw, start = item
+        given = self.source.settings["samplers"][name]
+        sampler = build(SAMPLERS[given["kind"]], given, f"--settings: samplers.{name}")
+        f, shape = self.model(weights)
+        values = (self.sampling, self.noise_grid, draw, shape, self.device)
+        return list(generate(f, self.decode, sampler, *values, batches=(start,)))
+
+    def decode(self, x: torch.Tensor) -> np.ndarray:
+        latents, batch = self.statistics.denormalise(x), self.source.settings["encoding"]["batch"]
+        return np.stack(list(vae.decode(self.autoencoder, latents, batch, self.sampling.rounding)))
+
+    def _model(self, weights: str) -> tuple[Denoiser, tuple[int, int, int]]:
+        """The consistency function of stored weights, and the shape (C, H, W) of its latents."""
+        path, settings = self.source.train / f"{weights}.safetensors", self.source.settings
+        network = build(Network, settings["network"], "--settings: network")
+        scaling = build(Scaling, settings["scaling"], "--settings: scaling")
+        channels, height, width = read_metadata(path)["latent_shape"]
+        model = load(UNet(network, channels, height), read_tensors(path), str(path)).to(self.device).eval()
+        return partial(consistency, model, scaling=scaling), (channels, height, width)
+
+
+def open_studio(source: Source, name: str) -> Studio:
+    sampling = build(Sampling, source.settings["sampling"], "--settings: sampling")
+    return Studio(source, job.device(name, sampling.threads, tf32=sampling.matmul == "tf32"))
+
+
+def sample(arguments) -> str:
+    settings = arguments.settings
+    sampling = build(Sampling, settings["sampling"], "--settings: sampling")
+    device = job.device(arguments.device, sampling.threads, tf32=sampling.matmul == "tf32")
+    source = Source(settings, arguments.train, arguments.statistics, arguments.autoencoder)
+    sets = [(weights, name, draw) for weights, name in settings["wanted"] for draw in sampling.draws]
+    items = [(*one, start) for one in sets for start in starts(sampling)]
+    with pool.Pool(open_studio, source, pool.devices(device, arguments.workers)[: len(items)]) as studios:
+        batches = studios.map(items)
+        for weights, name, draw in sets:
+            inputs = {"weights": arguments.train / f"{weights}.safetensors", "statistics": arguments.statistics}
+            inputs |= {file: arguments.autoencoder / file for file in AUTOENCODER_FILES}
+            record = Job("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
+            out = arguments.out / weights / name / f"d{draw}.zip"
+            images = encoded(islice(batches, len(starts(sampling))))
+            _write(job.progress(images, sampling.count, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
+            record.record([out])
+    run, seed = arguments.out.parts[-2:]
+    names = ", ".join(name for _, name in settings["wanted"])
+    return f"sample {run} {seed}: {sampling.count} images each by {names}"
+
+
+def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[imageset.Picture]:
+    """The images of `batches`, ready to be written: while a thread encodes those of one batch, the next one is made."""
+    return chain.from_iterable(in_order((partial(_encode, batch) for batch in batches), 1, AHEAD))
+
+
+def _encode(batch: list[np.ndarray]) -> list[imageset.Picture]:
+    return [imageset.encode(image) for image in batch]
+
+
+def _write(images: Iterable[imageset.Picture], out: Path, shown: int) -> None:
+    """An image set, its manifest and its preview."""
+    with atomic(out) as temporary:
+        described = imageset.write_imageset(temporary, images, name=out.name)
+    write_json(manifest(str(out)), described)
+    with imageset.ImageSet(out) as written, atomic(grid(str(out))) as temporary:
+        shown = min(shown, len(written))
+        imageset.write_grid(temporary, written.array(0, shown), columns=min(8, shown), scale=2)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,56 @@
+"""tables: every cell of a scale in one JSON, from the metrics files and the published values."""
+
+import argparse
+from pathlib import Path
+
+from lct.files.atomic import write_json
+from lct.files.hashing import sha256_json
+from lct.files.records import Job
+from lct.jobs import job
+from lct.plan.plan import Plan
+from lct.plan.recipes import RECIPES
+from lct.report.collect import collect
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings-sha256", required=True, help="hash of the settings that the run was planned with")
+    parser.add_argument("--scale", required=True, help="scale whose cells are collected")
+    parser.add_argument("--dataset", help="a dataset of its own, in the place of the scale's tables")
+    parser.add_argument("--which", choices=("tables", "all"), default="tables", help="those it lists, or all of them")
+    parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    arguments = parser.parse_args()
+    return job.run(lambda: tables(arguments))
+
+
+def tables(arguments) -> str:
+    plan = Plan(Path.cwd(), {"scale": arguments.scale, "dataset": arguments.dataset})
+    planned = {"recipe": RECIPES["tables"], **plan.tables_settings(arguments.which)}
+    if sha256_json(planned) != arguments.settings_sha256:
+        raise ValueError("config/: expected what this run was planned with, found changes; run the same command again")
+    collected = collect(plan, Path.cwd(), arguments.which)
+    paths = {v["metrics"] for row in rows_of(collected) for cell in row["cells"].values() for v in cell["values"]}
+    record = Job("tables", planned, inputs={path: Path(path) for path in sorted(paths)})
+    write_json(arguments.out, collected)
+    record.record([arguments.out])
+    return f"tables {arguments.scale}: {summary(collected)}"
+
+
+def rows_of(collected: dict) -> list[dict]:
+    """Every row of every table, floors included."""
+    return [
+        row
+        for table in collected["tables"]
+        for subtable in table["subtables"]
+        for row in subtable["rows"] + subtable["floors"]
+    ]
+
+
+def summary(collected: dict) -> str:
+    """How many rows are complete, in words."""
+    ours = [row["status"] for row in rows_of(collected) if row["status"] != "quoted"]
+    return f"{ours.count('complete')} of {len(ours)} rows computed"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,259 @@
+"""Figures of the paper beside the box plots: robust losses, couplings, schedules of c, metrics by step, sample grids.
+
+One style for all (lct.report.plotting): colours that differ in lightness, a dash pattern for each, the same
+bytes for the same numbers. Nothing is computed here.
+"""
+
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from PIL import Image
+
+from lct.report.plotting import STYLES, embed, panels, picture, round_ticks
+from lct.report.text import count, number
+
+Draw = Callable[[], Figure]
+_NAMES = {"l2": "squared", "pseudo-huber": "pseudo-Huber", "cauchy": "Cauchy", "geman-mcclure": "Geman-McClure"}
+
+
+def embedded(draw: Draw, name: str, title: str) -> str:
+    """A drawing as an <svg> element for a page."""
+    return embed(picture(draw, "svg").decode(), name, title)
+
+
+def _panels(columns: int, height: float = 3.6, legend: int = 0) -> tuple[Figure, list[Any]]:
+    figure, ((*axes,),) = panels(1, columns, height, legend)
+    for one in axes:
+        one.grid(color="#e4e7eb", linewidth=0.8)
+        one.set_axisbelow(True)
+    return figure, axes
+
+
+def _finish(figure: Figure, axes: list[Any], columns: int) -> Figure:
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, handlelength=4)
+    return figure
+
+
+def _head(axes: Any, title: str, x: str) -> None:
+    """The title says what is on the vertical axis: beside long ticks there is no place for it."""
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    axes.set_xlabel(x)
+
+
+def losses(numbers: dict[str, Any]) -> Draw:
+    """Robust functions of the residual and their derivatives, each at the c of its run."""
+
+    def draw() -> Figure:
+        figure, (left, right) = _panels(2, legend=1)
+        for i, one in enumerate(numbers["curves"]):
+            colour, dashes = STYLES[i % len(STYLES)]
+            style = {
+                "color": colour,
+                "linestyle": dashes,
+                "linewidth": 1.7,
+                "label": _NAMES.get(one["name"], one["name"]),
+            }
+            left.plot(numbers["residual"], one["value"], **style)
+            right.plot(numbers["residual"], one["slope"], **style)
+        _head(left, "Loss, as a share of its value at 3 c", "residual in units of c")
+        _head(right, "Derivative, as a share of its largest", "residual in units of c")
+        return _finish(figure, [left], len(numbers["curves"]))
+
+    return draw
+
+
+def couplings(numbers: dict[str, Any]) -> Draw:
+    """Histograms of pair distances without and with transport, and what of the pairs follows the size of a group."""
+
+    def draw() -> Figure:
+        figure, (left, right) = _panels(2)
+        edges = numbers["histograms"]["edges"]
+        for i, (group, shares) in enumerate(
+            sorted(numbers["histograms"]["shares"].items(), key=lambda one: int(one[0]))
+        ):
+            colour, dashes = STYLES[i % len(STYLES)]
+            label = "independent pairs" if group == "0" else f"coupled in groups of {group}"
+            left.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.7, label=label)
+        _head(
+            left,
+            "Distances of latents and noise, share of pairs",
+            "distance of a pair, in the mean of independent ones",
+        )
+        sizes = [one["group"] for one in numbers["couplings"]]
+        places = range(len(sizes))
+        base = numbers["couplings"][0]
+        for (key, label), (colour, dashes) in zip(_MEASURES.items(), STYLES, strict=False):
+            values = [one[key] / base[key] if base[key] else math.nan for one in numbers["couplings"]]
+            right.plot(places, values, color=colour, linestyle=dashes, marker="o", markersize=4, label=label)
+        right.xaxis.set_major_locator(FixedLocator(list(places)))
+        right.set_xticklabels(["none" if size == 0 else str(size) for size in sizes])
+        _head(right, "In units of independent pairs", "samples coupled together")
+        left.legend(frameon=False, fontsize=8)
+        right.legend(frameon=False, fontsize=8)
+        return figure
+
+    return draw
+
+
+_MEASURES = {
+    "distance": "mean squared distance",
+    "variance": "variance of x near a noisy sample",
+}
+
+
+def schedules(figure_: dict[str, Any], tables: dict[str, Any]) -> Draw:
+    """c by intervals of each run that has a law of its own; the authors' FID by epoch; ours by step where measured."""
+    laws: dict[tuple[Any, ...], tuple[str, list[dict[str, Any]]]] = {}
+    for one in tables.get("schedules", ()):
+        if one["stages"]:
+            key = tuple((stage["intervals"], stage["c"]) for stage in one["stages"])
+            laws.setdefault(key, (one["run"], one["stages"]))
+    logged: dict[str, list[tuple[int, float]]] = {}
+    for entry in figure_.get("logged", ()):
+        if entry["fid"] is not None:
+            logged.setdefault(entry["label"], []).append((entry["epoch"], entry["fid"]))
+
+    ours = measured_by_step(tables)
+
+    def draw() -> Figure:
+        figure, (left, middle, *more) = _panels(4 if ours else 2, 4.0)
+        for i, (run, stages) in enumerate(list(laws.values())[: 2 * len(STYLES)]):
+            _line(left, i, run, [(stage["intervals"], stage["c"]) for stage in stages])
+        _logarithmic(left, "x", sorted({stage["intervals"] for _, stages in laws.values() for stage in stages}))
+        round_ticks(left, left.get_lines())
+        _head(left, f"c of the {tables['scale']} scale's runs", "intervals s")
+        for i, (label, points) in enumerate(logged.items()):
+            _line(middle, i, label, sorted(points))
+        if logged:
+            _logarithmic(middle, "y", [7, 10, 20, 40, 80])
+        _head(middle, "FID by epoch, the authors' log", "epoch")
+        for axes, metric in zip(more, ("fd", "recall"), strict=False):
+            for i, (run, points) in enumerate(ours.items()):
+                _line(axes, i, run, [(step, values[metric]) for step, values in points if metric in values])
+            _head(axes, f"Ours: {labels[metric]} by step", "training step")
+        for axes in (left, middle, *more):
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(frameon=False, fontsize=7, handlelength=3.5)
+        return figure
+
+    labels = {metric["id"]: metric["label"] for metric in tables["metrics"]}
+    return draw
+
+
+def _line(axes: Any, place: int, label: str, points: list[tuple[float, float]]) -> None:
+    """One series in the style of its place; values that are no numbers are left out."""
+    colour, dashes = STYLES[place % len(STYLES)]
+    known = [(x, y) for x, y in points if math.isfinite(y)]
+    if known:
+        style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": "o", "markersize": 3}
+        axes.plot(*zip(*known, strict=True), label=_plain(label), **style)
+
+
+def measured_by_step(tables: dict[str, Any]) -> dict[str, list[tuple[int, dict[str, float]]]]:
+    """Run -> (step, metric -> mean) of every run that rows measure at two steps or more by one sampler and EMA."""
+    found: dict[tuple[str, str, str], dict[int, dict[str, float]]] = {}
+    for table in tables["tables"]:
+        for subtable in table["subtables"]:
+            for row in subtable["rows"]:
+                values = {m: float(cell["mean"]) for m, cell in row["cells"].items() if cell["mean"] is not None}
+                if row.get("run") and row.get("steps") and values:
+                    key = (row["run"], row["sampler"], (row.get("weights") or "").partition("-ema")[2])
+                    found.setdefault(key, {})[row["steps"]] = values
+    return {run: sorted(points.items()) for (run, *_), points in found.items() if len(points) >= 2}
+
+
+def _plain(name: str) -> str:
+    return name.replace("$", r"\$")  # a bare $ would start a formula
+
+
+def _logarithmic(axes: Any, which: str, ticks: list[float]) -> None:
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def by_step(points: list[tuple[int, dict[str, float]]], labels: dict[str, str]) -> Draw:
+    """Metrics of one run against the step at which its weights were kept. points: (step, metric -> value)."""
+
+    def draw() -> Figure:
+        figure, axes = _panels(len(labels), 3.0)
+        for one, (metric, label), (colour, dashes) in zip(axes, labels.items(), STYLES, strict=False):
+            known = [(step, values[metric]) for step, values in points if math.isfinite(values.get(metric, math.nan))]
+            if known:
+                one.plot(*zip(*known, strict=True), color=colour, linestyle=dashes, marker="o", markersize=4)
+            _head(one, _plain(label), "training step")
+        return figure
+
+    return draw
+
+
+def grids(pictures: list[tuple[str, bytes]]) -> Draw:
+    """Sample grids side by side, their pixels as they are."""
+
+    def draw() -> Figure:
+        shown = max(1, len(pictures))
+        figure = Figure(figsize=(4.2 * shown, 4.5))
+        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.93, wspace=0.03)
+        for axes, (title, content) in zip(figure.subplots(1, shown, squeeze=False)[0], pictures, strict=False):
+            axes.set_axis_off()
+            with Image.open(io.BytesIO(content)) as image:
+                axes.imshow(image.convert("RGB"), interpolation="none")
+            axes.set_title(_plain(title), loc="left", fontsize=9)
+        if not pictures:
+            figure.axes[0].text(0.5, 0.5, "not run", ha="center", va="center", color="#57606a")
+            figure.axes[0].set_axis_off()
+        return figure
+
+    return draw
+
+
+def _losses_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    rows = tuple(
+        (_NAMES.get(one["name"], one["name"]), number(one["c"]), _peak(one["peak"]), number(one["tail"]))
+        for one in numbers["curves"]
+    )
+    columns = ("Loss", "c", "residual of the largest derivative, in c", "derivative at 10 c, share of the largest")
+    return (
+        f"c = {number(numbers['c'])}, the constant of a latent space of {numbers['dimension']} elements",
+        columns,
+        rows,
+    )
+
+
+def _peak(residual: float | None) -> str:
+    """Where a derivative is largest; a convex loss's only grows."""
+    return "none: it only grows" if residual is None else number(residual)
+
+
+def _couplings_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    rows = tuple(
+        (
+            "independent" if one["group"] == 0 else f"groups of {one['group']}",
+            number(one["distance"]),
+            number(one["spread"]),
+            number(one["cosine"]),
+            number(one["variance"]),
+        )
+        for one in numbers["couplings"]
+    )
+    columns = (
+        "Pairs",
+        "mean squared distance per element",
+        "its SD over pairs",
+        "mean cosine of latent and noise",
+        "variance of x near a noisy sample, per element",
+    )
+    said = f"{count(numbers['pairs'])} pairs each, of {count(numbers['images'])} training images"
+    said = f"{said}; noise level {number(numbers['sigma'])} in the last column"
+    return said, columns, rows
+
+
+DRAWERS = {"losses": losses, "couplings": couplings}
+TOLD = {"losses": _losses_told, "couplings": _couplings_told}

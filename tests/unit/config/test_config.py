@@ -1,0 +1,268 @@
+"""lct/config: strict YAML, layers with sources, schemas, the plan."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from lct.config.resolve import Files, Layer, merge, run_settings, scale_settings
+from lct.config.schema import build, check, field_comments, plain, schema
+from lct.config.yaml import load
+from lct.plan.plan import Plan
+from tests.helpers import ROOT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circle:
+    kind: Literal["circle"] = "circle"  # tag
+    radius: float = 1.0  # metres
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    kind: Literal["square"] = "square"  # tag
+    side: int = 1  # pixels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    name: str  # what it is called
+    shape: Circle | Square = field(default_factory=Circle)  # outline
+    sizes: tuple[int, ...] = ()  # several
+    pair: tuple[int, int] = (1, 2)  # exactly two
+    maybe: float | None = None  # or nothing
+    many: dict[str, Circle] = field(default_factory=dict)  # by name
+
+    def __post_init__(self):
+        if self.maybe == 13:
+            raise ValueError("maybe: expected a lucky number, found 13; change it")
+
+
+def test_values_become_settings_and_back():
+    values = {"name": "x", "shape": {"kind": "square", "side": 3}, "sizes": [1, 2], "many": {"a": {"radius": 2}}}
+    made = build(Example, values, "here")
+    assert made == Example(name="x", shape=Square(side=3), sizes=(1, 2), many={"a": Circle(radius=2.0)})
+    assert isinstance(made.many["a"].radius, float)
+    assert build(Example, plain(made), "again") == made
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "x", "nmae": 1}, r"here: unknown key 'nmae', expected some of \[.*\]; did you mean 'name'\?"),
+        ({}, r"here: expected key 'name', found only \[\]; add it"),
+        ({"name": 3}, r"here: name: expected string, found 3 \(int\)"),
+        ({"name": "x", "maybe": "1e-4"}, r"here: maybe: expected number or null, found '1e-4' \(str\).*1\.0e-4"),
+        ({"name": "x", "sizes": [1, True]}, r"here: sizes\.1: expected integer, found True"),
+        ({"name": "x", "sizes": [1.5]}, r"here: sizes\.0: expected integer, found 1\.5"),
+        ({"name": "x", "pair": [1]}, r"here: pair: .*too short"),
+        ({"name": "x", "shape": {"kind": "hexagon"}}, r"here: shape\.kind: expected one of \['circle', 'square'\]"),
+        ({"name": "x", "shape": {"kind": "square", "radius": 1}}, r"here: shape: unknown key 'radius'"),
+        ({"name": "x", "many": {"Bad Name": {}}}, r"here: many: expected a name of a-z, 0-9, _ and -"),
+        ({"name": "x", "maybe": 13}, r"here: maybe: expected a lucky number"),
+    ],
+)
+def test_bad_values_end_in_one_line(values, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        build(Example, values, "here")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_layer_may_be_partial_but_not_wrong():
+    check({"maybe": 2.0}, Example, "layer", partial=True)
+    with pytest.raises(ValueError, match="unknown key"):
+        check({"other": 2.0}, Example, "layer", partial=True)
+
+
+def test_comments_become_descriptions():
+    assert field_comments(Example)["sizes"] == "several"
+    assert schema(Example)["properties"]["name"] == {"description": "what it is called", "type": "string"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", r"x\.yaml:2:1: expected YAML, found: key 'a' is given twice"),
+        ("a: [1\n", r"x\.yaml:\d+:\d+: expected YAML, found"),
+        ("- 1\n", r"x\.yaml: expected `key: value` lines, found list"),
+        ("a: !!python/object:os.system 1\n", r"x\.yaml:1:4: expected YAML, found"),
+    ],
+)
+def test_bad_yaml_is_placed(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "x.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.yaml: expected a YAML file, found nothing"):
+        load(tmp_path / "none.yaml")
+
+
+def test_later_layers_win_and_sources_say_so():
+    values, sources = merge([Layer("one", {"a": {"b": 1, "c": 2}}), Layer("two", {"a": {"c": 3}})])
+    assert values == {"a": {"b": 1, "c": 3}}
+    assert sources == {"a.b": "one", "a.c": "two"}
+
+
+def test_a_changed_kind_replaces_the_whole_value():
+    values, sources = merge([Layer("one", {"source": {"kind": "x", "p": 1}}), Layer("two", {"source": {"kind": "y"}})])
+    assert values == {"source": {"kind": "y"}}
+    assert sources == {"source.kind": "two"}
+
+
+def test_a_kind_that_is_no_tag_replaces_only_itself():
+    values, _ = merge(
+        [
+            Layer("one", {"learning_rate": {"kind": "cosine", "lr": 1e-3}}),
+            Layer("two", {"learning_rate": {"kind": "constant"}}),
+        ]
+    )
+    assert values == {"learning_rate": {"kind": "constant", "lr": 1e-3}}
+
+
+def test_sources_of_a_resolved_run():
+    files = Files(ROOT)
+    _, mini = scale_settings(files, "mini")
+    run = run_settings(files, "digits-lct", mini)
+    assert run.sources["objective.loss"] == "config/methods/lct.yaml"
+    assert run.sources["network.channels"] == "config/scales/mini.yaml"
+    assert run.sources["network.block_norm"] == "config/methods/lct.yaml"
+    assert run.sources["optimiser.beta2"] == "default"
+    assert run.training.network.channels == 32 and run.training.objective.loss == "cauchy"
+    assert run.training.curriculum.s1 == 160 and run.training.curriculum.s0 == 10
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the configuration that a test may damage."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path} no longer holds {old!r}"
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_the_mini_plan_answers_every_retrained_row_of_table_1(project):
+    plan = Plan(project)
+    assert plan.scale_name == "mini"
+    cells = [cell for cell in plan.cells if cell.table == "table1"]
+    assert {(cell.subtable, cell.row) for cell in cells} == {
+        (subtable, row) for subtable in "abc" for row in ("ldm-8", "ilct-1", "ilct-2", "lct-1", "lct-2")
+    }
+    assert all(len(cell.sets) == (2 if cell.subtable == "a" else 1) for cell in cells)
+
+
+def test_one_training_serves_one_and_two_steps(project):
+    plan = Plan(project)
+    one, two = (next(c for c in plan.cells if c.id("fd") == f"table1.a.lct-{nfe}.fd") for nfe in (1, 2))
+    assert one.run == two.run and one.weights == two.weights and one.sampler != two.sampler
+    assert plan.runs[one.run].samplers[one.sampler].nfe == 1
+    assert plan.runs[two.run].samplers[two.sampler].nfe == 2
+
+
+def test_paths_follow_the_grammar(project):
+    plan = Plan(project, {"scale": "smoke"})
+    steps = plan.runs["digits-lct"].training.steps
+    sets = plan.samples_of("digits-lct", 0)
+    assert f"results/smoke/sample/digits-lct/s0/step{steps}-ema0.9/one/d0.zip" in sets
+    assert len(sets) == len(plan.metrics_of("digits-lct", 0)) == len(plan.features_of("digits-lct", 0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("config.yaml", "scale: mini", "scale: huge", r"expected a scale of \[.*'mini'.*\], found 'huge'"),
+        (
+            "config.yaml",
+            "scale: mini",
+            "scael: mini",
+            r"config/config\.yaml: unknown key 'scael'.*did you mean 'scale'",
+        ),
+        ("config.yaml", "scale: mini", "scale: 3", r"config/config\.yaml: scale: expected string, found 3"),
+        (
+            "scales/mini.yaml",
+            "a: digits",
+            "a: digitz",
+            r"mini\.yaml: subtables\.a: expected a dataset of .*found 'digitz'",
+        ),
+        (
+            "scales/mini.yaml",
+            "tables: [table1, ablation-f]",
+            "tables: [table9]",
+            r"mini\.yaml: tables: expected a table .*'table9'",
+        ),
+        ("scales/mini.yaml", "batch: 64", "bacth: 64", r"mini\.yaml: training: unknown key 'bacth'"),
+        ("scales/mini.yaml", "ilct: {cur", "ilkt: {cur", r"mini\.yaml: methods: expected a method of .*found 'ilkt'"),
+        ("scales/mini.yaml", "flower: [0]}", "flowers: [0]}", r"mini\.yaml: seeds: expected .* dataset 'flower'"),
+        ("scales/mini.yaml", "digits: [0, 1]", "digits: [0, 0]", r"seeds\.digits: expected different seeds.*\[0, 0\]"),
+        ("scales/mini.yaml", "digits: [0, 1]", "digits: []", r"seeds\.digits: expected different seeds.*found \[\]"),
+        ("scales/mini.yaml", "draws: [0]", "draws: [0, 0]", r"draws: expected different seeds"),
+        (
+            "scales/mini.yaml",
+            "{num_images: 2000, b",
+            "{num_images: 500, b",
+            r"protocols\.fd-train: num_images: expected at most the 500 images",
+        ),
+        ("scales/mini.yaml", "c: flower", "z: flower", r"subtables: expected letters of .*found 'z'"),
+        ("scales/mini.yaml", "k: 3}]", "k: 3}, {id: fd-train}]", r"mini\.yaml: protocols: expected .* different ids"),
+        ("scales/mini.yaml", "k: 3}]", "k: 3}, {id: b, batch: 9}]", r"protocols: expected one `batch` for all"),
+        (
+            "scales/mini.yaml",
+            "k: 3}]",
+            "k: 3, distance: vgg}]",
+            r"protocols\.fd-train: expected a.* extractor of .*'vgg'",
+        ),
+        ("scales/mini.yaml", "distance: FD", "distance: FID", r"distance: expected another name than FID.*cnn64"),
+        ("datasets/digits.yaml", "resolution: 16", "resolutoin: 16", r"digits\.yaml: unknown key 'resolutoin'"),
+        ("tables/table1.yaml", "title: ", "title: [1] #", r"table1\.yaml: title: expected string"),
+        ("runs/digits.yaml", "method: lct", "method: ict", r"digits-lct: method: expected a method of .*found 'ict'"),
+        ("runs/digits.yaml", "digits-lct:", "'../x':", r"digits\.yaml: expected run names of a-z.*found '\.\./x'"),
+        ("runs/digits.yaml", "digits-lct:", "digits-lcd:", r"table1\.yaml: rows\.lct-1: expected a run .*'digits-lct'"),
+        ("runs/digits.yaml", "method: ilct", "method: lct", r"'digits-ilct' and 'digits-lct' equal at scale 'mini'"),
+        ("methods/lct.yaml", "loss: cauchy", "loss: cauhcy", r"lct\.yaml: training\.objective\.loss: expected one of"),
+        ("methods/lct.yaml", "threshold: 0.75", "threshold: 1.75", r"threshold: expected r from 0 to 1, found 1\.75"),
+        ("methods/lct.yaml", "s0: 10", "s0: 1000", r"expected 1 <= s0 <= s1, found s0=1000"),
+        ("methods/lct.yaml", "group: 128", "group: 1", r"transport\.group: expected 2 or more, found 1"),
+        ("methods/lct.yaml", "middle_indices: [440]", "middle_indices: [640]", r"middle_indices .*inside the grid"),
+        ("scales/mini.yaml", "steps: 3000", "steps: 3", r"expected at least 5 steps, one per stage"),
+        ("scales/mini.yaml", "emas: [0.99,", "emas: [1.99,", r"emas .*expected different rates in \[0, 1\)"),
+        (
+            "tables/table1.yaml",
+            "mini: one, smoke: one",
+            "mini: two, smoke: one",
+            r"sampler: expected one of .*found 'two'",
+        ),
+        ("published/table1.yaml", "fid: 7.27", "fid: -7.27", r"expected fid >= 0, found -7\.27"),
+    ],
+)
+def test_bad_configuration_ends_in_one_line_before_the_graph(project, file, old, new, message):
+    edit(project / "config" / file, old, new)
+    with pytest.raises(ValueError, match=message) as caught:
+        Plan(project)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_key_on_the_command_line_is_refused(project):
+    with pytest.raises(ValueError, match=r"--config: unknown key 'sacle'.*did you mean 'scale'"):
+        Plan(project, {"sacle": "mini"})
+
+
+def test_a_dataset_of_ones_own_needs_one_file(project):
+    (project / "config/datasets/mine.yaml").write_text(
+        "title: my photographs\nsource: {kind: folder, path: photographs}\nresolution: 32\nheldout: 64\n"
+    )
+    plan = Plan(project, {"scale": "smoke", "dataset": "mine"})
+    assert {cell.run for cell in plan.cells} == {"mine-ldm", "mine-ilct", "mine-lct"}
+    assert list(plan.tables) == ["own"] and list(plan.datasets) == ["mine"] and plan.left_out("tables") == []
+    assert plan.paths.report("index.html") == "reports/smoke/dataset-mine/index.html"
+    assert not plan.scale.comparable and all(row.fid is None for row in plan.published["own"].rows_of("a").values())
+    usual = Plan(project, {"scale": "smoke"})
+    assert "mine" not in usual.datasets and "own" not in [left["id"] for left in usual.left_out("tables")]
+    with pytest.raises(ValueError, match="expected a dataset of .*'mien'.*config/datasets/mien.yaml"):
+        Plan(project, {"scale": "smoke", "dataset": "mien"})

@@ -1,0 +1,689 @@
+"""Recording, restoring and the guard, on a small project whose jobs take no time; and the book of the real one."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import zc.lockfile
+from dvc.repo import Repo
+
+from lct.cli.lineage import record_run
+from lct.files.lock import Busy, take
+from lct.files.records import git_state, run_path, settings_path
+from lct.lineage import dvc, guard, record, registry, restore
+from lct.lineage.graph import Job, ask, metadata, metadata_path
+from lct.lineage.registry import Entry
+from lct.lineage.stages import KINDS, RECORDED, Book, drift, read_recorded, write_recorded
+from lct.plan.plan import Plan
+from tests.helpers import ROOT
+from tests.helpers import fake_lineage as fake
+
+STATE = (RECORDED, "dvc.lock", "lineage/toy.jsonl")
+METRICS = "results/toy/metrics/run-0/s0/step40-ema0.9/one-0/d0/fd.json"
+WEIGHTS = "results/toy/train/run-0/s0/step40-ema0.9.safetensors"
+TABLES = "results/toy/tables/tables.json"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A finished project, nothing recorded."""
+    folder = fake.make(tmp_path_factory.mktemp("finished") / "project")
+    fake.finish(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recorded(finished, tmp_path_factory) -> Path:
+    """A finished project, recorded and committed."""
+    folder = copied(finished, tmp_path_factory.mktemp("recorded") / "project")
+    record.record(folder, {}, "toy")
+    fake.commit(folder, "recorded")
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Path:
+    return copied(finished, tmp_path / "project")
+
+
+@pytest.fixture
+def book(recorded, tmp_path) -> Path:
+    """A recorded project of one's own: copied, so its links are set right first."""
+    folder = copied(recorded, tmp_path / "book")
+    assert restore.restore(folder, "toy").absent == []
+    return folder
+
+
+def copied(source: Path, folder: Path) -> Path:
+    return Path(shutil.copytree(source, folder, symlinks=True))
+
+
+def state(folder: Path) -> dict[str, bytes | None]:
+    """The recorded state, byte for byte."""
+    return {name: (folder / name).read_bytes() if (folder / name).exists() else None for name in STATE}
+
+
+def change(folder: Path, rule: str, lr: float) -> None:
+    """Another learning rate for one job of the graph."""
+    jobs = fake.jobs_in(folder)
+    jobs[rule]["settings"]["training"]["lr"] = lr
+    fake.write_jobs(folder, list(jobs.values()))
+
+
+def flip(path: Path, keep_time: bool = True) -> None:
+    """Change one byte; size stays, and with `keep_time` the time."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[5] ^= 1
+    mode = path.stat().st_mode
+    os.chmod(path, 0o644)
+    path.write_bytes(content)
+    os.chmod(path, mode)
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def due(folder: Path) -> list[str]:
+    return [job.rule for job in ask(folder, {}) if job.due]
+
+
+def python(folder: Path, program: str, **options) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment, **options)
+
+
+# --- the adapter to Snakemake ----------------------------------------------------------------------------------------
+def test_the_graph_is_judged_as_snakemake_itself_does(project):
+    change(project, "train_run-1", 0.5)
+    (project / TABLES).unlink()
+    done = fake.snakemake(project, "all", "all_tables", "--detailed-summary")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()[1:] if line.count("\t") >= 7]
+    theirs = {row[0]: row[-1] != "no update" for row in rows if not row[0].endswith((".settings.json", ".run.json"))}
+    ours = {path: job.due for job in ask(project, {}) for path in job.outputs}
+    assert ours == theirs
+    assert sum(ours.values()) == 2 + 3 + 2 + 1 + 7  # weights, samples, score, tables, report
+    reasons = {job.rule: job.reasons for job in ask(project, {})}
+    assert reasons["train_run-1"] == ("its settings changed",)
+    assert reasons["train_run-0"] == ()
+    assert reasons["sample_run-1_one-0"] == (
+        "input will be made again: results/toy/train/run-1/s0/step40-ema0.9.safetensors",
+    )
+
+
+def test_a_killed_job_leaves_nothing_that_counts_as_finished(project):
+    parts = metadata_path(project, WEIGHTS).relative_to(project / ".snakemake/metadata")
+    mark = project / ".snakemake/incomplete" / parts
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text("{}")
+    assert {"train_run-0", "sample_run-0_one-0", "score_run-0_one-0", "tables", "report"} == set(due(project))
+
+
+def test_a_graph_that_cannot_be_planned_is_one_line(project):
+    (project / "Snakefile").write_text("rule all:\n    input: 'nowhere'\n")
+    with pytest.raises(ValueError, match=r"snakemake: the graph cannot be planned: .*nowhere") as error:
+        ask(project, {})
+    assert "\n" not in str(error.value)
+
+
+# --- the book --------------------------------------------------------------------------------------------------------
+def test_every_kind_is_a_template_and_the_stages_are_those_that_dvc_sees(recorded):
+    stages = Book(recorded).stages(read_recorded(recorded))
+    found = {
+        stage.name: (
+            {str(out) for out in stage.outs},
+            {str(dep) for dep in stage.deps if not hasattr(dep, "params")},
+        )
+        for stage in Repo(str(recorded)).index.stages
+    }
+    assert found == {stage.name: (set(stage.outs), set(stage.deps)) for stage in stages}
+    assert {stage.kind for stage in stages} == set(KINDS) - {
+        *("given", "figures", "fetched_references", "fetched_floors", "fetched_features", "fetched_metrics"),
+        *("drawings", "neighbours", "pages", "pictures"),
+    }
+    assert len(found) == 9 + 4 + 2 * 5
+
+
+def test_every_out_is_kept_when_dvc_would_remove_it(recorded):
+    assert all(out.persist and out.use_cache for stage in Repo(str(recorded)).index.stages for out in stage.outs)
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+def test_each_declared_output_of_the_real_graph_has_exactly_one_stage(scale):
+    jobs = ask(ROOT, {"scale": scale})
+    assert len(jobs) > 10
+    assert Book(ROOT).unclaimed(jobs) == [], "a new kind of output needs a line in KINDS and a template in dvc.yaml"
+
+
+@pytest.mark.parametrize("scale", ["smoke", "mini", "paper"])
+def test_what_is_recorded_in_this_project_is_what_its_graph_declares(scale):
+    entries = registry.read(ROOT, scale)
+    stages = [stage for stage in Book(ROOT).stages(read_recorded(ROOT)) if stage.item["scale"] == scale]
+    assert {out for stage in stages for out in stage.outs} == set(entries)
+    assert not entries or drift(Book(ROOT), ask(ROOT, {"scale": scale}), stages, entries) == []
+
+
+def drift_of(folder: Path, stages=None, entries=None) -> list[str]:
+    entries = registry.read(folder, "toy") if entries is None else entries
+    book = Book(folder)
+    return drift(book, ask(folder, {}), book.stages(read_recorded(folder)) if stages is None else stages, entries)
+
+
+def test_drift_names_a_changed_path_input_setting_and_an_output_without_a_stage(book):
+    assert drift_of(book) == []
+    stages = Book(book).stages(read_recorded(book))
+    one = next(stage for stage in stages if stage.path == METRICS)
+    moved = replace(one, item=one.item | {"path": METRICS.replace("one-0", "one-9")})
+    assert any("one-9/d0/fd.json is recorded, but the graph does not declare it" in f for f in drift_of(book, [moved]))
+    assert any(f"{WEIGHTS}: not an input of score_run-0_one-0" in f for f in drift_of(book, [
+        replace(one, deps=(*one.deps, WEIGHTS))]))  # fmt: skip
+    assert any("but dvc.yaml has no such dep" in fault for fault in drift_of(book, [replace(one, deps=one.deps[:1])]))
+    change(book, "train_run-0", 0.5)
+    assert [fault for fault in drift_of(book) if "recorded settings differ" in fault and "weights@" in fault]
+    jobs = fake.jobs_in(book)
+    jobs["tables"]["outputs"].append("results/toy/tables/notes.txt")
+    fake.write_jobs(book, list(jobs.values()))
+    assert "results/toy/tables/notes.txt: declared by the graph, but the out of no stage, or of two" in drift_of(book)
+    with pytest.raises(ValueError, match="expected one stage for each declared output.*notes.txt"):
+        record.record(book, {}, "toy")
+
+
+# --- recording -------------------------------------------------------------------------------------------------------
+def test_recording_plans_nothing_pleases_dvc_and_is_not_done_twice(project):
+    report = record.record(project, {}, "toy")
+    assert len(report.recorded) == 23 and report.left_out == {} and report.kept == 0
+    assert due(project) == []
+    assert "up to date" in dvc.run(project, "status")
+    assert (project / WEIGHTS).is_symlink() and not settings_path(project / WEIGHTS).is_symlink()
+    page = project / "reports/toy/index.html"
+    assert page.is_file() and not page.is_symlink(), "a browser shows what a link points to by that one's name: as text"
+    before = state(project)
+    again = record.record(project, {}, "toy")
+    assert (again.recorded, again.kept) == ([], 23) and state(project) == before
+    shown = json.loads(dvc.run(project, "metrics", "show", "--json"))
+    assert len(shown[""]["data"]) == 4  # two runs, two floors
+    dag = dvc.run(project, "dag", "--dot")
+    edges = {tuple(line.strip(' ;"').split('" -> "')) for line in dag.splitlines() if "->" in line}
+    kinds = {(a.partition("@")[0], b.partition("@")[0]) for a, b in edges}
+    for edge in (("images", "latents"), ("latents", "weights"), ("weights", "samples"), ("samples", "metrics"),
+                 ("metrics", "tables"), ("floors", "tables"), ("tables", "reports")):  # fmt: skip
+        assert edge in kinds
+
+
+def test_the_archive_is_portable_deterministic_and_holds_the_records(recorded, tmp_path):
+    text = (recorded / "lineage/toy.jsonl").read_text()
+    assert str(recorded) not in text and str(Path.home()) not in text
+    entries = registry.read(recorded, "toy")
+    assert list(entries) == sorted(entries) and registry.text(entries) == text
+    assert set(entries) == {path for job in ask(recorded, {}) for path in job.outputs}
+    entry = entries[WEIGHTS]
+    assert entry.settings == json.loads(settings_path(recorded / WEIGHTS).read_text())
+    assert entry.run == json.loads(run_path(recorded / WEIGHTS).read_text())
+    assert dvc.hashes(recorded)[WEIGHTS] == entry.md5
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(recorded), str(clone)], check=True)
+    shutil.copytree(recorded / ".dvc/cache", clone / ".dvc/cache")
+    restore.restore(clone, "toy")
+    for name in STATE:
+        (clone / name).unlink()
+    write_recorded(clone, {})
+    record.record(clone, {}, "toy")
+    assert state(clone) == state(recorded), "recorded from nothing, elsewhere: the same bytes"
+
+
+def test_recording_one_scale_keeps_the_others(book):
+    before = registry.read(book, "toy")
+    fake.write_jobs(book, fake.graph("other", runs=1))
+    fake.finish(book)
+    report = record.record(book, {}, "other")
+    assert len(report.recorded) == 18 and report.dropped == []
+    assert registry.read(book, "toy") == before and registry.scales(book) == ["other", "toy"]
+    assert {stage.item["scale"] for stage in Book(book).stages(read_recorded(book))} == {"toy", "other", "resources"}
+    assert "up to date" in dvc.run(book, "status")
+
+
+def test_what_is_not_up_to_date_is_left_out_with_what_follows_and_stays_as_recorded(book):
+    before = state(book)
+    change(book, "train_run-0", 0.5)
+    report = record.record(book, {}, "toy")
+    assert report.recorded == [] and state(book) == before
+    assert report.left_out[WEIGHTS] == "its settings changed"
+    assert set(report.left_out) == {
+        WEIGHTS,
+        WEIGHTS.replace("step40-ema0.9.safetensors", "curves.json"),
+        METRICS.replace("metrics", "sample").replace("/fd.json", ".zip"),
+        METRICS,
+        METRICS.replace("metrics", "features").replace("fd.json", "cnn.safetensors"),
+        TABLES,
+        "reports/toy/index.html",
+    }
+    assert fake.snakemake(book).returncode == 0
+    report = record.record(book, {}, "toy")
+    assert report.left_out == {} and len(report.recorded) == 7 and due(book) == []
+    assert registry.read(book, "toy")[WEIGHTS].settings["settings"]["training"]["lr"] == 0.5
+    assert "up to date" in dvc.run(book, "status")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "edited", "records", "gone", "metadata", "other input"])
+def test_what_does_not_agree_with_its_records_is_left_out_and_named(project, damage):
+    path = project / WEIGHTS
+    if damage == "flipped":
+        flip(path)
+        expected = "is not what its job wrote: expected sha256"
+    elif damage == "edited":
+        path = project / METRICS
+        path.write_text('{"value": 0}')
+        expected = "is not what its job wrote: expected sha256"
+    elif damage == "records":
+        run_path(path).write_text("{}")
+        expected = "its records are not what a job writes"
+    elif damage == "gone":
+        settings_path(path).unlink()
+        expected = "expected a JSON file, found nothing"
+    elif damage == "metadata":
+        metadata_path(project, WEIGHTS).unlink()
+        expected = "Snakemake does not know how"
+    else:
+        settings = json.loads(settings_path(path).read_text())
+        settings["inputs"]["latents"]["sha256"] = "0" * 64
+        settings_path(path).write_text(json.dumps(settings))
+        expected = "made from results/toy/latents/d/posterior/latents.safetensors as it was before"
+    name = str(path.relative_to(project))
+    report = record.record(project, {}, "toy")
+    assert expected in report.left_out[name]
+    assert name not in registry.read(project, "toy") and METRICS not in registry.read(project, "toy")
+    assert TABLES in report.left_out and METRICS.replace("run-0", "run-1") in registry.read(project, "toy")
+    assert "up to date" in dvc.run(project, "status")
+
+
+def test_bytes_that_change_while_dvc_reads_them_are_not_recorded(project, monkeypatch):
+    commit = dvc.commit
+
+    def late(root):
+        flip(root / WEIGHTS, keep_time=False)
+        commit(root)
+
+    monkeypatch.setattr(dvc, "commit", late)
+    before = state(project)
+    with pytest.raises(ValueError, match=f"{WEIGHTS}: changed while it was being recorded"):
+        record.record(project, {}, "toy")
+    assert state(project) == before
+
+
+def test_a_row_that_is_taken_out_is_dropped_and_named(book):
+    jobs = [job for job in fake.graph(runs=1)]
+    fake.write_jobs(book, jobs)
+    assert fake.snakemake(book).returncode == 0
+    report = record.record(book, {}, "toy")
+    assert {name.partition("@")[0] for name in report.dropped} == {
+        "curves",
+        "features",
+        "metrics",
+        "samples",
+        "weights",
+    }
+    assert len(report.dropped) == 5 and all("run-1" in name for name in report.dropped)
+    assert not any("run-1" in path for path in registry.read(book, "toy"))
+    assert not any("run-1" in name for name in dvc.lock(book))
+
+
+def test_a_dataset_of_its_own_is_recorded_beside_the_tables_and_dropped_with_its_configuration(book):
+    text = json.dumps(fake.graph(runs=1)).replace("run-0", "mine-lct")
+    text = text.replace("toy/tables/tables.json", "toy/tables/dataset-mine/tables.json")
+    text = text.replace("reports/toy/", "reports/toy/dataset-mine/").replace('"rule": "report', '"rule": "own_report')
+    (book / "graph-mine.json").write_text(text.replace('"rule": "tables', '"rule": "own_tables'))
+    before = registry.read(book, "toy")
+    assert fake.snakemake(book, "--config", "dataset=mine").returncode == 0
+    report = record.record(book, {"dataset": "mine"}, "toy")
+    assert len(report.recorded) == 7 and not report.dropped and not report.left_out
+    assert before.items() <= registry.read(book, "toy").items() and "up to date" in dvc.run(book, "status")
+    assert not record.record(book, {}, "toy").dropped
+    (book / "graph-mine.json").unlink()
+    report = record.record(book, {}, "toy")
+    assert len(report.dropped) == 7 and registry.read(book, "toy") == before
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+def test_each_unfit_surrounding_is_named(project, monkeypatch):
+    for found, message in ((None, "dvc: expected version 3, found none"), ("2.58.2", "expected version 3, found 2.58")):
+        with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
+            patch.setattr(dvc, "version", lambda found=found: found)
+            record.record(project, {}, "toy")
+    shutil.rmtree(project / ".git")
+    with pytest.raises(ValueError, match="expected a git repository, found none"):
+        record.record(project, {}, "toy")
+    shutil.rmtree(project / ".dvc")
+    with pytest.raises(ValueError, match=r"expected a DVC project, found no \.dvc/config"):
+        record.record(project, {}, "toy")
+    assert not (project / "lineage").exists() and not (project / "dvc.lock").exists()
+
+
+def test_a_run_that_cannot_be_recorded_warns_in_one_line(tmp_path, project):
+    line = record_run(tmp_path, {"scale": "smoke"}, "smoke")
+    assert line.startswith("Lineage not recorded: ") and "expected a DVC project" in line and "\n" not in line
+    (project / "config/config.yaml").write_text("scale: nowhere\n")
+    line = record_run(project, {"record": True}, "toy")
+    assert line.startswith("Lineage not recorded: lct record: ") and "\n" not in line
+
+
+@pytest.mark.parametrize("name", STATE)
+@pytest.mark.parametrize("damage", ["conflict", "truncated"])
+def test_a_merge_conflict_or_damage_in_the_recorded_state_is_named_and_left_alone(book, name, damage):
+    text = (book / name).read_text()
+    middle = len(text) // 2
+    conflict = text[:middle] + "\n<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other\n" + text[middle:]
+    (book / name).write_text(conflict if damage == "conflict" else text[: middle - 3] + "\n{[")
+    before = state(book)
+    with pytest.raises(ValueError, match=Path(name).name) as error:
+        record.record(book, {}, "toy")
+    assert "\n" not in str(error.value) and ("conflict" in str(error.value) or damage != "conflict" or "yaml" in name)
+    assert state(book) == before
+
+
+def test_locks_held_by_others_are_named_and_nothing_changes(project, monkeypatch):
+    before = state(project)
+    with take(project / record.LOCK, "recording"), pytest.raises(Busy, match="expected no other running `lct record`"):
+        record.record(project, {}, "toy")
+    with take(project / record.RUN_LOCK, "run"):
+        with pytest.raises(ValueError, match="expected no running snakemake, found one"):
+            record.record(project, {}, "toy")
+        with pytest.raises(ValueError, match="expected no running snakemake, found one"):
+            restore.restore(project, "toy")
+    monkeypatch.setattr(dvc, "LOCK_SECONDS", 0.0)
+    held = zc.lockfile.LockFile(str(project / ".dvc/tmp/lock"))
+    try:
+        with pytest.raises(ValueError, match="another dvc is running in this project"):
+            record.record(project, {}, "toy")
+    finally:
+        held.close()
+    assert state(project) == before
+    assert len(record.record(project, {}, "toy").recorded) == 23
+
+
+def test_two_recordings_at_once_give_one_state(project):
+    program = "import pathlib; from lct.lineage.record import record; record(pathlib.Path('.'), {}, 'toy', False, 60)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    running = [subprocess.Popen([sys.executable, "-c", program], cwd=project, env=environment) for _ in range(2)]
+    assert [one.wait(timeout=120) for one in running] == [0, 0]
+    assert len(registry.read(project, "toy")) == 51 and "up to date" in dvc.run(project, "status")
+
+
+KILLED = """
+import os, pathlib, signal
+from lct.lineage import dvc, record, registry
+def die(*words):
+    os.kill(os.getpid(), signal.SIGKILL)
+def after(root, commit=dvc.commit):
+    commit(root)
+    die()
+{what}
+record.record(pathlib.Path('.'), {{}}, 'toy')
+"""
+
+
+@pytest.mark.parametrize(
+    "what", ["dvc.commit = die", "dvc.commit = after", "archive.write = die", "record.write_recorded = die"]
+)
+def test_a_recording_killed_anywhere_is_undone_by_the_next(book, what):
+    change(book, "train_run-0", 0.5)
+    assert fake.snakemake(book).returncode == 0
+    done = python(book, KILLED.format(what=what))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(registry.read(book, "toy")) == 51, "readable at any time"
+    dvc.lock(book), read_recorded(book)
+    report = record.record(book, {}, "toy")
+    assert report.left_out == {} and len(report.recorded) == 7
+    assert "up to date" in dvc.run(book, "status") and due(book) == []
+    assert not (book / record.JOURNAL).exists()
+
+
+def test_a_file_that_was_on_its_way_into_the_cache_comes_back(project, monkeypatch):
+    commit = dvc.commit
+
+    def half(root):
+        commit(root)
+        (root / WEIGHTS).unlink()
+        (root / "dvc.lock").write_text("schema: '2")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dvc, "commit", half)
+    content, before = (project / WEIGHTS).read_bytes(), state(project)
+    with pytest.raises(OSError, match="No space left"):
+        record.record(project, {}, "toy")
+    assert (project / WEIGHTS).read_bytes() == content and state(project) == before and due(project) == []
+    monkeypatch.undo()
+    assert len(record.record(project, {}, "toy").recorded) == 23
+
+
+def test_a_limit_on_file_sizes_while_committing_leaves_the_recorded_state(book):
+    change(book, "train_run-0", 0.5)
+    assert fake.snakemake(book).returncode == 0
+    before = state(book)
+    program = "import pathlib; from lct.lineage.record import record; record(pathlib.Path('.'), {}, 'toy')"
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = python(book, program, preexec_fn=limit)
+    assert done.returncode != 0 and "File too large" in done.stderr
+    assert state(book) == before and due(book) == []
+    assert len(record.record(book, {}, "toy").recorded) == 7
+
+
+@pytest.mark.slow  # mounts a small file system, as root
+def test_a_full_disk_while_committing_leaves_the_recorded_state(book):
+    change(book, "train_run-0", 0.5)
+    assert fake.snakemake(book).returncode == 0
+    before, cache = state(book), book / ".dvc/cache"
+    kept = cache.rename(book / "kept")
+    cache.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(cache)], check=True)
+    try:
+        shutil.copytree(kept, cache, dirs_exist_ok=True)
+        with open(cache / "filler", "wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+            while filler.write(b"0" * 4096):
+                pass
+        with pytest.raises(ValueError, match="the disk is full: free space"):
+            record.record(book, {}, "toy")
+        assert state(book) == before and due(book) == []
+        (cache / "filler").unlink()
+        assert len(record.record(book, {}, "toy").recorded) == 7
+    finally:
+        subprocess.run(["umount", str(cache)], check=True)
+
+
+# --- restoring -------------------------------------------------------------------------------------------------------
+def clone_of(folder: Path, to: Path, cache: bool = True) -> Path:
+    subprocess.run(["git", "clone", "-q", str(folder), str(to)], check=True)
+    if cache:
+        shutil.copytree(folder / ".dvc/cache", to / ".dvc/cache")
+    return to
+
+
+def test_a_clone_is_restored_plans_nothing_and_still_sees_a_changed_setting(recorded, tmp_path):
+    clone = clone_of(recorded, tmp_path / "clone")
+    assert len(due(clone)) == 17
+    report = restore.restore(clone, "toy")
+    assert (report.restored, report.linked, report.absent, report.differing) == (51, 51, [], [])
+    assert due(clone) == [] and "up to date" in dvc.run(clone, "status")
+    for path, entry in registry.read(clone, "toy").items():
+        assert (clone / path).lstat().st_mtime == (clone / path).stat().st_mtime == pytest.approx(entry.ended[0])
+        known, before = metadata(clone, path), metadata(recorded, path)
+        assert known["job"] == before["job"] and known["ended"] == before["ended"]
+        for of in (settings_path, run_path):
+            if entry.settings is not None:
+                assert of(clone / path).read_bytes() == of(recorded / path).read_bytes()
+    change(clone, "train_run-0", 0.5)
+    assert set(due(clone)) == {"train_run-0", "sample_run-0_one-0", "score_run-0_one-0", "tables", "report"}
+
+
+def test_one_cell_is_pulled_with_its_chain_only(recorded, tmp_path):
+    source = copied(recorded, tmp_path / "source")
+    restore.restore(source, "toy")
+    dvc.run(source, "remote", "add", "-d", "store", str(tmp_path / "remote"))
+    dvc.run(source, "push", "--quiet")
+    fake.commit(source, "remote")
+    clone = clone_of(source, tmp_path / "clone", cache=False)
+    report = restore.restore(clone, "toy", [METRICS], pull=True)
+    assert report.absent == [] and (clone / METRICS).exists() and (clone / WEIGHTS).exists()
+    assert not list((clone / "results").rglob("run-1/**/*.*")) and not (clone / TABLES).exists()
+    assert [job.rule for job in ask(clone, {}, (METRICS,)) if job.due] == []
+    change(clone, "train_run-0", 0.5)
+    assert "train_run-0" in [job.rule for job in ask(clone, {}, (METRICS,)) if job.due]
+
+
+def test_a_moved_project_is_set_right(book, tmp_path):
+    moved = book.rename(tmp_path / "moved")
+    assert not (moved / WEIGHTS).exists() and (moved / WEIGHTS).is_symlink()
+    with pytest.raises(ValueError, match="the project was moved.*`lct restore` sets links right"):
+        guard.check_links(moved, "toy")
+    links = [path for path in registry.read(moved, "toy") if (moved / path).is_symlink()]
+    report = restore.restore(moved, "toy")
+    assert report.linked == len(links) > 30 and due(moved) == [] and "up to date" in dvc.run(moved, "status")
+    guard.check_links(moved, "toy")
+
+
+def test_a_lost_cache_object_is_named_and_snakemake_can_make_it_again(book):
+    dvc.cached(book, registry.read(book, "toy")[WEIGHTS].md5).unlink()
+    report = restore.restore(book, "toy")
+    assert report.absent == [WEIGHTS] and not (book / WEIGHTS).is_symlink()
+    with pytest.raises(ValueError, match="expected a remote to pull from, found none; dvc remote add -d"):
+        restore.restore(book, "toy", pull=True)
+    assert fake.snakemake(book, WEIGHTS).returncode == 0
+    assert restore.restore(book, "toy").absent == [] and due(book) == []
+
+
+def test_work_that_is_nowhere_else_is_never_replaced(book):
+    (book / METRICS).unlink()
+    (book / METRICS).write_text("mine")
+    report = restore.restore(book, "toy")
+    assert report.differing == [METRICS] and (book / METRICS).read_text() == "mine"
+    (book / METRICS).unlink()
+    assert restore.restore(book, "toy").differing == []
+
+
+def test_a_revision_and_back(book):
+    first = state(book)
+    change(book, "train_run-0", 0.5)
+    assert fake.snakemake(book).returncode == 0
+    record.record(book, {}, "toy")
+    fake.commit(book, "another learning rate")
+    second = state(book)
+    for revision, expected in (("HEAD~1", first), ("-", second), ("HEAD~1", first)):
+        subprocess.run(["git", "checkout", "-q", revision], cwd=book, check=True)
+        assert state(book) == expected
+        assert restore.restore(book, "toy").absent == []
+        assert due(book) == [] and "up to date" in dvc.run(book, "status")
+
+
+# --- why, and the guard ----------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return Plan(ROOT, {"scale": "smoke"})
+
+
+def allowing(*cells: str) -> Plan:
+    return Plan(ROOT, {"scale": "smoke", "allow_retrain": list(cells)})
+
+
+def training(run: str, lr: float, due: bool, reasons: tuple[str, ...] = ("its settings changed",)) -> Job:
+    path = f"results/smoke/train/{run}/s0/step40-ema0.9.safetensors"
+    settings = {"recipe": 1, "training": {"optimiser": {"lr": lr}}}
+    return Job(rule=f"train_{run}", outputs=(path,), inputs=(), settings=settings, due=due, reasons=reasons)
+
+
+def archived(root: Path, *jobs: Job) -> Path:
+    entries = {job.outputs[0]: Entry(job.outputs[0], 1, "0", "0", {"settings": job.settings}, {}) for job in jobs}
+    registry.write(root, "smoke", entries)
+    for job in jobs:
+        (root / job.outputs[0]).parent.mkdir(parents=True)
+        (root / job.outputs[0]).write_text("weights")
+    return root
+
+
+def test_the_guard_stops_what_would_train_a_recorded_cell_again(tmp_path, plan):
+    root = archived(tmp_path, training("digits-lct", 0.1, False))
+    jobs = [training("digits-lct", 0.2, True), training("digits-ilct", 0.2, True)]
+    with pytest.raises(ValueError, match="nothing was touched") as error:
+        guard.check_plan(root, plan, jobs)
+    text = str(error.value)
+    assert "table1.a.lct-1, table1.a.lct-2 (run digits-lct, seed 0): setting changed: " in text
+    assert "training.optimiser.lr: 0.1 -> 0.2" in text and "digits-ilct" not in text
+    assert "`lct why table1.a.lct-1`" in text and "--config allow_retrain=table1.a.lct-1" in text
+    guard.check_plan(root, plan, [training("digits-lct", 0.1, False), training("digits-ilct", 0.2, True)])
+    for cells in (["table1.a.lct-1.fd"], ["table1.a.ilct-1", "table1.a.lct-2"], ["all"]):
+        guard.check_plan(root, allowing(*cells), jobs)
+    guard.check_plan(root, Plan(ROOT, {"scale": "smoke", "allow_retrain": "table1.a.lct-1,table1.a.ilct-1"}), jobs)
+    with pytest.raises(ValueError, match="would; nothing was touched"):
+        guard.check_plan(root, allowing("table1.a.ilct-1"), jobs)
+    with pytest.raises(ValueError, match="found 'table1.a.lct-9.fd'; did you mean table1.a.lct-"):
+        guard.check_plan(root, allowing("table1.a.lct-9.fd"), jobs)
+
+
+def test_the_guard_says_where_it_begins_and_what_is_merely_not_here(tmp_path, plan):
+    root = archived(tmp_path, training("digits-lct", 0.1, False))
+    lost = training("digits-lct", 0.1, True, reasons=("missing: results/...",))
+    (root / lost.outputs[0]).unlink()
+    with pytest.raises(ValueError, match="recorded, but not here: .*`lct restore --pull` brings it back"):
+        guard.check_plan(root, plan, [lost])
+    images = Job(rule="images", outputs=("results/smoke/images/digits/train.zip",), inputs=(), settings=None, due=True,
+                 reasons=("asked for with --force",))  # fmt: skip
+    follows = replace(lost, inputs=images.outputs, reasons=("input will be made again: train.zip",))
+    with pytest.raises(ValueError, match=r"seed 0\): images: asked for with --force\n"):
+        guard.check_plan(root, plan, [images, follows])
+
+
+def test_differences_of_settings_are_one_line_a_leaf():
+    old, new = {"a": {"b": 1, "c": [1]}, "d": None, "e": 1}, {"a": {"b": 2, "c": [1]}, "d": False, "f": "x"}
+    assert guard.differences(old, new) == ["a.b: 1 -> 2", "d: None -> False", "e: was 1, now gone", "f: new, x"]
+    assert guard.differences(old, old) == []
+
+
+def test_switches_change_no_setting_of_any_job(plan):
+    switched = Plan(ROOT, {"scale": "smoke", "record": "false", "allow_retrain": "all"})
+    assert switched.main.record is False and plan.main.record is True
+    for run in plan.runs:
+        assert switched.training_settings(run) == plan.training_settings(run)
+        assert switched.sampling_settings(run) == plan.sampling_settings(run)
+    for which in ("tables", "all"):
+        assert switched.tables_settings(which) == plan.tables_settings(which)
+
+
+# --- git -------------------------------------------------------------------------------------------------------------
+def test_a_dirty_tree_is_recorded_with_the_hash_of_its_difference(recorded, tmp_path):
+    folder = clone_of(recorded, tmp_path / "clone", cache=False)
+    clean = git_state(folder)
+    assert clean["dirty"] is False and "diff_sha256" not in clean
+    (folder / "dvc.lock").write_text("what recording writes is no source")
+    assert git_state(folder) == clean
+    (folder / "Snakefile").write_text("# changed\n")
+    dirty = git_state(folder)
+    assert dirty["dirty"] is True and dirty["revision"] == clean["revision"] and len(dirty["diff_sha256"]) == 64
+    (folder / "Snakefile").write_text("# changed again\n")
+    assert git_state(folder)["diff_sha256"] != dirty["diff_sha256"]
+    assert git_state(tmp_path) is None
+
+
+def test_committing_takes_the_recorded_state_and_nothing_else(project):
+    record.record(project, {}, "toy")
+    (project / "make.py").write_text("# mine\n")
+    record.commit(project, "toy")
+    shown = subprocess.run(["git", "show", "--stat", "--format=%s"], cwd=project, capture_output=True, text=True)
+    assert shown.stdout.startswith("Record toy") and all(name in shown.stdout for name in STATE)
+    assert "make.py" not in shown.stdout
+    record.commit(project, "toy")
+
+
+def test_unrecorded_outputs_are_counted_without_asking_snakemake(book, project):
+    assert record.unrecorded(book, "toy") == []
+    fake.write_outputs(book, fake.jobs_in(book)["tables"] | {"settings": {"recipe": 2}})
+    assert record.unrecorded(book, "toy") == [TABLES]
+    assert len(record.unrecorded(project, "toy")) == 36

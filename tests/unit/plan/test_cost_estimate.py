@@ -1,0 +1,227 @@
+"""`lct plan`: work counted from settings, rates with their sources, shared jobs, wall time, planned against actual."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from contest.rates import network_rates, rate
+from contest.training import Size
+
+from lct.cli.main import main
+from lct.cluster.estimate import Estimate
+from lct.cluster.rates import BENCH, Machine, here, machine
+from lct.config.devices import Device, Measured
+from lct.config.schema import build
+from lct.files.atomic import write_json
+from lct.plan.plan import Plan
+from tests.helpers import ROOT
+from tests.helpers.fake_recorded import Project
+
+WORKS = (
+    Measured(work="start", per_second=0.5, unit="jobs", what="Python"),
+    Measured(work="train", per_second=1e10, unit="operations", what="small", products=4_700_160),
+    Measured(work="train", per_second=4e10, unit="operations", what="large", products=9 * 10**9),
+    Measured(work="evaluate", per_second=2e10, unit="operations", what="small", products=4_700_160),
+    Measured(work="decode", per_second=1000, unit="images", what="vae", side=16, kind="trained"),
+    Measured(work="encode", per_second=2000, unit="images", what="vae", side=16, kind="trained"),
+    Measured(work="score", per_second=500, unit="images", what="cnn64", side=16, kind="trained"),
+    Measured(work="autoencoder", per_second=200, unit="samples", what="vae", side=16),
+    Measured(work="extractor", per_second=600, unit="samples", what="cnn64", side=16),
+)
+CPU = Machine("a core", gpu=False, rates=WORKS, source="x.json")
+
+
+@pytest.fixture(scope="module")
+def mini():
+    return Estimate(Plan(ROOT, {"scale": "mini"}), CPU)
+
+
+def lct(capsys, root: Path, *words: str, code: int = 0) -> str:
+    """What a verb says, run in `root`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        assert main(["plan", *words]) == code
+    said = capsys.readouterr()
+    return said.out if code == 0 else said.err
+
+
+def test_a_trainings_hours_follow_from_its_operations(mini):
+    plan = mini.plan
+    run = plan.runs["digits-lct"].training
+    products, _ = plan.effort_of("digits-lct")
+    expected = run.steps * run.batch * 4 * 2 * products / 1e10 + 2
+    cost = mini.of(("train", "digits-lct", 0))
+    assert cost.seconds == pytest.approx(expected) and cost.estimated == 0 and not cost.unknown
+    assert cost.sources["train"] == "measured: x.json: small"
+    denoising = mini.of(("train", "digits-ldm", 0)).seconds
+    steps, ldm = plan.runs["digits-ldm"].training.steps, plan.effort_of("digits-ldm")[0]
+    assert denoising == pytest.approx(steps * run.batch * 3 * 2 * ldm / 1e10 + 2), "no target pass"
+
+
+def test_sampling_counts_evaluations_and_decoding(mini):
+    plan = mini.plan
+    sets = plan.sample_sets("digits-lct")
+    evaluations = sum(plan.runs["digits-lct"].samplers[sampler].nfe for _, sampler, _ in sets)
+    products, _ = plan.effort_of("digits-lct")
+    expected = 2000 * evaluations * 2 * products / 2e10 + 2000 * len(sets) / 1000 + 2
+    assert mini.of(("sample", "digits-lct", 0)).seconds == pytest.approx(expected)
+    assert mini.of(("score", "digits-lct", 0)).seconds == pytest.approx(2000 * len(sets) / 500 + 2)
+
+
+def test_cells_share_jobs_so_they_do_not_add_up(mini):
+    cells = mini.plan.cells_of("tables")
+    alone = [mini.cost(mini.needed([cell])) for cell in cells]
+    together = mini.cost(mini.needed(cells))
+    assert max(one.seconds for one in alone) < together.seconds < sum(one.seconds for one in alone)
+    assert max(one.disk for one in alone) < together.disk < sum(one.disk for one in alone)
+    one, two = (
+        mini.needed([cell for cell in cells if cell.row == row and cell.subtable == "a"]) for row in ("lct-1", "lct-2")
+    )
+    assert one == two, "both samplers are one job's"
+    assert ("train", "digits-lct", 1) in one and ("reference", "digits", None) in one
+
+
+def test_wall_time_is_that_of_the_work_or_of_its_longest_chain(mini):
+    jobs = mini.needed(mini.plan.cells_of("tables"))
+    total = mini.cost(jobs).seconds
+    assert mini.wall(jobs, 1) == pytest.approx(total)
+    longest = max(
+        mini.cost(mini.preparation("digits")).seconds + mini.cost(mini.chain("digits-lct", seed)).seconds
+        for seed in (0, 1)
+    )
+    assert mini.wall(jobs, 100) >= longest
+    taken = [mini.wall(jobs, devices) for devices in (1, 2, 4, 100)]
+    assert taken == sorted(taken, reverse=True) and taken[1] >= total / 2
+    train = {("train", "digits-lct", 0), ("train", "digits-ilct", 0), ("train", "china-lct", 0)}
+    assert mini.wall(train, 3) == max(mini.of(job).seconds for job in train)
+
+
+def test_a_rate_of_another_size_is_an_estimate_and_says_so():
+    exact = CPU.speed("train", products=4_700_160)
+    assert (exact.basis, exact.per_second) == ("measured", 1e10)
+    far = CPU.speed("train", products=40_000_000_000)
+    assert far.basis == "estimate" and far.per_second == 4e10 and "0.225 times the operations" in far.source
+    pixels = CPU.speed("decode", side=32, kind="trained")
+    assert pixels.basis == "estimate" and pixels.per_second == 250 and "at 16 pixels" in pixels.source
+    assert CPU.speed("decode", side=256, kind="pretrained") is None, "another network altogether"
+    assert CPU.speed("start").basis == "measured"
+
+
+def test_what_nobody_measured_is_left_out_and_named():
+    paper = Estimate(Plan(ROOT, {"scale": "paper"}), machine(ROOT, "h100"))
+    cost = paper.cost(paper.chain("celebahq-lct", 0))
+    assert cost.unknown == {"start", "score (pretrained)"} and cost.estimated == cost.seconds > 3600
+    assert "data sheet" in cost.sources["train"] and "not measured" in cost.sources["decode (pretrained)"]
+    faster, slower = (
+        Estimate(paper.plan, machine(ROOT, name)).cost(paper.chain("celebahq-lct", 0)).seconds
+        for name in ("h100", "a100")
+    )
+    assert faster < slower
+
+
+def test_the_verb_prints_cells_tables_and_total_with_their_sources(capsys):
+    text = lct(capsys, ROOT, "--scale", "paper", "--device", "a100", "--gpus", "8", "--price", "2")
+    for part in ("paper on 8 x a100", "GPU h", "price", "table1.a.lct-1", "all of paper", "not measured", "~ holds"):
+        assert part in text
+    value = json.loads(lct(capsys, ROOT, "--scale", "paper", "--device", "a100", "--price", "2", "--json"))
+    total = value["total"]
+    assert total["price"] == pytest.approx(2 * total["hours"]) and total["share_estimated"] == 1
+    assert value["cells"]["table1.a.lct-1"]["hours"] < value["tables"]["table1"]["hours"] < total["hours"]
+    assert total["disk_bytes"] > 10**11 and value["actual"] == {}
+    more = json.loads(lct(capsys, ROOT, "--scale", "paper", "--all", "--device", "a100", "--json"))
+    assert more["total"]["hours"] > total["hours"] or more["tables"].keys() == value["tables"].keys()
+
+
+def test_too_many_hours_are_a_warning_and_nothing_is_refused(capsys):
+    words = ("--scale", "paper", "--device", "h100", "--max-gpu-hours")
+    assert "warning: " in lct(capsys, ROOT, *words, "10") and "warning" not in lct(capsys, ROOT, *words, "1e9")
+    assert "10 wanted at most" in json.loads(lct(capsys, ROOT, *words, "10", "--json"))["warning"]
+
+
+def test_after_a_run_planned_and_actual_stand_side_by_side(tmp_path, capsys):
+    project = Project(tmp_path / "project", "smoke", big=False)
+    project.compute()
+    curves = "results/smoke/train/digits-lct/s0/curves.json"
+    (project.root / curves).write_text("{}")
+    project.records(curves, {}, project._run(curves, "train", "0" * 40, "0" * 64))
+    write_bench(project.root)
+    value = json.loads(lct(capsys, project.root, "--scale", "smoke", "--json"))
+    run = value["actual"]["digits-lct"]
+    assert run["jobs"] == run["of"] == 3
+    assert run["stages"]["train"]["actual_seconds"] == 60 and run["stages"]["score"]["actual_seconds"] == 0.2
+    plan = Plan(project.root, {"scale": "smoke"})
+    products, training = plan.effort_of("digits-lct")[0], plan.runs["digits-lct"].training
+    operations = training.steps * training.batch * 4 * 2 * products
+    assert run["stages"]["train"]["planned_seconds"] == pytest.approx(operations / 1e10), "records begin after imports"
+    assert run["planned_seconds"] == pytest.approx(sum(one["planned_seconds"] for one in run["stages"].values()))
+    text = lct(capsys, project.root, "--scale", "smoke")
+    assert "planned against actual" in text and "3 of 3 jobs" in text
+
+
+def write_bench(root: Path, **changes) -> None:
+    about = {"cpu": "x", "model": "Some CPU", "cores": 2, "threads": 1, "gpu": "none"} | changes
+    rates = [{k: v for k, v in vars(one).items() if v is not None} for one in WORKS]
+    write_json(root / BENCH, {"machine": about, "rates": rates, "rows": []})
+
+
+def test_this_machines_own_measurements_come_first(tmp_path):
+    (tmp_path / "config" / "devices").mkdir(parents=True)
+    with pytest.raises(ValueError, match="work/bench/speed.json: expected measurements of this machine, found none"):
+        here(tmp_path)
+    one = {
+        "title": "Another",
+        "gpu": False,
+        "measured": "by hand",
+        "rates": [{"work": "start", "per_second": 1, "unit": "jobs", "what": "x"}],
+    }
+    (tmp_path / "config" / "devices" / "another.yaml").write_text(yaml.safe_dump(one))
+    assert here(tmp_path).name == "Another (this machine is not measured: make bench)"
+    write_bench(tmp_path)
+    assert here(tmp_path).name == "Some CPU, 1 thread" and not here(tmp_path).gpu
+    write_bench(tmp_path, gpu="H100")
+    assert here(tmp_path).name == "H100" and here(tmp_path).gpu
+    assert machine(tmp_path, "another").source == "config/devices/another.yaml"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--device", "abacus"), "--device: expected one of"),
+        (("--gpus", "0"), "--gpus: expected 1 or more, found 0"),
+        (("--scale", "huge"), "huge"),
+    ],
+)
+def test_wrong_arguments_end_in_one_line(capsys, words, message):
+    said = lct(capsys, ROOT, *words, code=1)
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_a_damaged_measurement_ends_in_one_line(tmp_path, capsys):
+    project = Project(tmp_path / "project", "smoke", big=False)
+    write_bench(project.root)
+    content = json.loads((project.root / BENCH).read_text())
+    content["rates"][1]["per_second"] = 0
+    write_json(project.root / BENCH, content)
+    assert "per_second: expected above 0, found 0" in lct(capsys, project.root, "--scale", "smoke", code=1)
+    (project.root / BENCH).write_text("{")
+    assert len(lct(capsys, project.root, "--scale", "smoke", code=1).splitlines()) == 1
+
+
+def test_shipped_devices_are_measurements():
+    names = [path.stem for path in (ROOT / "config" / "devices").glob("*.yaml")]
+    assert names, "at least the machine that the project was measured on"
+    for name in names:
+        found = build(Device, yaml.safe_load((ROOT / "config" / "devices" / f"{name}.yaml").read_text()), name)
+        assert found.measured and {one.work for one in found.rates} >= {"start", "train", "evaluate", "decode", "score"}
+
+
+def test_the_benchmark_writes_rates_that_the_plan_reads():
+    calls = []
+    made = rate("start", 3, lambda: calls.append(1), 4, torch.device("cpu"), "jobs", what="x")
+    assert len(calls) == 5 and build(Measured, made, "x").per_second > 0
+    size = Size.of("smoke", "digits-lct", 64)
+    for found in network_rates(size, torch.device("cpu"), 1):
+        read = build(Measured, found, "x")
+        assert read.products == Estimate(Plan(ROOT, {"scale": "smoke"}), CPU).plan.effort_of("digits-lct")[0]

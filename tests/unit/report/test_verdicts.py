@@ -1,0 +1,189 @@
+"""Verdicts: the band from measured run-to-run spread, and when no difference may be taken."""
+
+import copy
+import io
+import math
+import random
+
+import pandas
+import pytest
+
+from lct.report.render import render
+from lct.report.verdicts import by_seed, judge, measured_noise
+from tests.helpers.fake_tables import fake_tables
+
+HASH = "aaaaaaaaaaaa"
+
+
+def paper_tables(seeds: int = 1, settings=None):
+    """Fake tables as if they were at paper scale: FID by the authors' protocol."""
+    tables = fake_tables(seeds, curves=False) | {"scale": "paper", "comparable": True}
+    for table in tables["tables"]:
+        table |= {"protocol": "authors", "generated": 50176, "place": "Table 1"}
+        for subtable in table["subtables"]:
+            described = {"id": "authors", "generated": {"count": 50176}} if settings is None else settings
+            subtable["protocols"] = [{"hash": HASH, "settings": described}]
+            for row in [*subtable["rows"], *subtable["floors"]]:
+                for cell in row["cells"].values():
+                    cell["protocol"] = HASH
+    return tables
+
+
+def row_of(tables, place):
+    return next(
+        row
+        for table in tables["tables"]
+        for subtable in table["subtables"]
+        for row in subtable["rows"]
+        if f"{table['id']}.{subtable['id']}.{row['id']}" == place
+    )
+
+
+def set_values(tables, place, metric, values):
+    row = row_of(tables, place)
+    cell = row["cells"][metric]
+    cell["values"] = [
+        {"seed": seed, "draw": 0, "value": value, "metrics": f"{place}/{seed}.json", "sha256": "0" * 64}
+        for seed, value in enumerate(values)
+    ]
+    cell |= {"n": len(values), "mean": sum(values) / len(values), "sd": None}
+
+
+def verdict(tables, place="table1.a.lct-1", metric="fid"):
+    return judge(tables)["rows"][place][metric]
+
+
+@pytest.mark.parametrize(
+    ("ours", "kind"),
+    [(7.27, "reproduced"), (7.27 + 0.84, "reproduced"), (7.27 - 0.84, "reproduced"), (7.27 + 0.86, "differs")],
+)
+def test_before_any_spread_is_measured_the_band_rests_on_the_two_logged_runs(ours, kind):
+    tables = paper_tables()
+    set_values(tables, "table1.a.lct-1", "fd", [ours])
+    found = verdict(tables)
+    assert found["kind"] == kind and found["df"] == 0 and found["sigma"] == 0.3 and found["n"] == 1
+    assert found["band"] == pytest.approx(2 * 0.3 * math.sqrt(2))  # 0.8485
+    assert found["difference"] == pytest.approx(ours - 7.27)
+
+
+def test_the_measured_spread_is_pooled_over_runs_with_its_degrees_of_freedom():
+    """Against the textbook: two runs with 3 and 2 seeds have 2 + 1 degrees of freedom. Samplers share trainings."""
+    tables = paper_tables(seeds=2)
+    for subtable in tables["tables"][0]["subtables"]:
+        for row in subtable["rows"]:
+            for cell in row["cells"].values():
+                cell["values"], cell["n"] = cell["values"][:1], 1
+    set_values(tables, "table1.a.lct-1", "fd", [7.0, 7.5, 8.0])  # variance 0.25
+    set_values(tables, "table1.a.lct-2", "fd", [6.0, 7.0, 8.0])  # variance 1.0, of the same three trainings
+    set_values(tables, "table1.a.ilct-1", "fd", [36.0, 38.0])  # variance 2.0
+    sigma, df = measured_noise(tables)["digits", "fid"]
+    assert df == 3 and sigma == pytest.approx(math.sqrt((2 * (0.25 + 1.0) / 2 + 1 * 2.0) / 3))
+    found = verdict(tables)
+    assert found["n"] == 3 and found["ours"] == 7.5 and found["df"] == 3
+    assert found["band"] == pytest.approx(2 * sigma * math.sqrt(1 + 1 / 3))
+    assert ("china", "fid") not in measured_noise(tables), "one seed gives no spread"
+
+
+def test_draws_of_one_training_are_no_further_trainings():
+    tables = paper_tables()
+    cell = row_of(tables, "table1.a.lct-1")["cells"]["fd"]
+    first = cell["values"][0]
+    cell["values"] = [first | {"draw": draw, "value": 7.0 + draw} for draw in range(3)]
+    cell["n"] = 3
+    assert by_seed(cell) == {0: 8.0} and measured_noise(tables) == {}
+    assert verdict(tables)["n"] == 1
+
+
+def test_the_band_covers_a_further_training_about_as_often_as_it_should():
+    """Draws of a normal law: the published run and n of ours, sigma known; two sigma hold 95.4 %."""
+    draw = random.Random(0)
+    inside = 0
+    for _ in range(4000):
+        n = draw.choice([1, 2, 3])
+        published, ours = draw.gauss(0, 1), sum(draw.gauss(0, 1) for _ in range(n)) / n
+        inside += abs(ours - published) <= 2 * math.sqrt(1 + 1 / n)
+    assert 0.94 < inside / 4000 < 0.97
+
+
+def test_recall_has_no_band_until_its_spread_is_measured():
+    found = verdict(paper_tables(), metric="recall")
+    assert found["kind"] == "not comparable" and found["band"] is None and "not measured yet" in found["why"]
+    assert verdict(paper_tables(seeds=2), metric="recall")["kind"] in ("reproduced", "differs")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "why"),
+    [
+        ({"id": "standard", "generated": {"count": 50176}}, "not comparable", "measured by protocol standard"),
+        ({"id": "authors", "generated": {"count": 2000}}, "within the band, protocol differs", "2000 generated images"),
+        ({"id": "authors", "generated": "many"}, "within the band, protocol differs", "None generated images"),
+        ({}, "not comparable", "measured by protocol None"),
+    ],
+)
+def test_values_of_another_protocol_are_marked_and_never_subtracted(settings, kind, why):
+    tables = paper_tables(settings=settings)
+    set_values(tables, "table1.a.lct-1", "fd", [7.3])
+    found = verdict(tables)
+    assert found["kind"] == kind and why in found["why"] and found["difference"] is None
+    set_values(tables, "table1.a.lct-1", "fd", [70.3])
+    assert verdict(tables)["kind"] == "not comparable" and verdict(tables)["difference"] is None
+
+
+def test_mixed_protocols_nan_other_scales_and_missing_cells_are_not_judged(tmp_path):
+    tables = paper_tables()
+    row_of(tables, "table1.a.lct-1")["cells"]["fd"]["protocol"] = f"{HASH} bbbbbbbbbbbb"
+    assert verdict(tables)["kind"] == "not comparable"
+    for wrong in ("NaN", math.inf, "-Infinity"):
+        tables = paper_tables()
+        row_of(tables, "table1.a.lct-1")["cells"]["fd"]["values"][0]["value"] = wrong
+        found = verdict(tables)
+        assert found["kind"] == "not comparable" and "finite" in found["why"] and found["difference"] is None
+    mini = fake_tables(curves=False)
+    kinds = {one["kind"] for row in judge(mini)["rows"].values() for one in row.values()}
+    assert kinds == {"not comparable"} and judge(mini)["score"]["reproduced"] == 0
+    tables = paper_tables()
+    row_of(tables, "table1.a.lct-1").update(status="failed", cells={}, why="train of seed 0: error: no memory")
+    assert verdict(tables)["kind"] == "not run" and "no memory" in verdict(tables)["why"]
+    assert not any("wavediff" in place for place in judge(tables)["rows"]), "quoted rows are not ours to reproduce"
+
+
+def test_the_score_counts_published_numbers_of_retrained_rows():
+    tables = paper_tables()
+    for name, value in (("lct-1", 7.0), ("lct-2", 9.0), ("ilct-1", 37.0)):
+        set_values(tables, f"table1.a.{name}", "fd", [value])
+    row_of(tables, "table1.b.lct-1").update(status="not run", cells={})
+    score = judge(tables)["score"]
+    printed = [
+        row["published"][key]
+        for table in tables["tables"]
+        for subtable in table["subtables"]
+        for row in subtable["rows"]
+        for key in ("fid", "recall")
+        if row["status"] != "quoted"
+    ]
+    assert score["published"] == sum(value is not None for value in printed) == 27
+    assert score["run"] == 25 and score["reproduced"] + score["differs"] + score["not comparable"] == 25
+
+
+def test_every_format_says_the_verdict_with_its_numbers(tmp_path):
+    tables = paper_tables()
+    set_values(tables, "table1.a.lct-1", "fd", [7.41])
+    set_values(tables, "table1.a.lct-2", "fd", [9.0])
+    before = copy.deepcopy(tables)
+    out = render(tables, tmp_path)
+    assert tables == before
+    for name in ("index.html", "report.md", "tables.tex"):
+        assert "reproduced" in out[name] and "differs" in out[name] and "+0.14" in out[name], name
+    assert "of <b>27</b> cells run of <b>27</b> published" in out["index.html"]
+    assert 'class="chip reproduced"' in out["index.html"] and "band ±0.85" in out["index.html"]
+    frame = pandas.read_csv(io.StringIO(out["tables.csv"]), keep_default_na=False)
+    (line,) = frame[(frame.cell == "table1.a.lct-1.fd")].to_dict("records")
+    assert line["verdict"] == "reproduced" and float(line["difference"]) == pytest.approx(0.14)
+    assert float(line["sigma"]) == 0.3 and int(float(line["degrees_of_freedom"])) == 0
+    macros = dict(
+        entry.removeprefix("\\@namedef{lctval@").split("}{", 1)
+        for entry in out["numbers.tex"].splitlines()
+        if entry.startswith("\\@namedef")
+    )
+    assert macros["table1.a.lct-1.fd"] == "7.41}" and macros["table1.a.lct-1.fid.published"] == "7.27}"
+    assert macros["table1.a.lct-1.fid.verdict"] == "reproduced}" and macros["score.published"] == "27}"
