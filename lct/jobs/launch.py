@@ -2,7 +2,7 @@
 
     python -m lct.jobs.launch [--nodes N] [--gpus G] [--cpus C] [--minutes M] [--processes P] JOB ARGUMENTS...
 
-JOB is a module of lct.cli, such as train; ARGUMENTS are its own. `train` runs as one process per GPU (G / N on each of
+JOB is a module of lct.jobs, such as train; ARGUMENTS are its own. `train` runs as one process per GPU (G / N on each of
 N nodes), every other job as one process that sees all G. Without --gpus, a job is one process and takes the GPU it
 finds, or the CPU. Inside a SLURM job it becomes a step of its own, and may use M minutes of wall time from now: near
 their end `train` saves its state and asks to be queued again. Signals SIGTERM, SIGINT and SIGUSR1 reach every process.
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--cpus", type=int, default=1, help="CPU cores of each node (default: 1)")
     made.add_argument("--minutes", type=float, default=0.0, help="wall time of the SLURM job (default: 0, no limit)")
     made.add_argument("--processes", type=int, default=0, help="processes of each node (default: one per GPU)")
-    made.add_argument("job", help="module of lct.cli, such as train")
+    made.add_argument("job", help="module of lct.jobs, such as train")
     made.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     return made
 
@@ -51,8 +51,8 @@ def main(words: list[str] | None = None) -> int:
 
 def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
     job = arguments.job
-    if not re.fullmatch("[a-z][a-z0-9_]*", job) or importlib.util.find_spec(f"lct.cli.{job}") is None:
-        raise ValueError(f"job: expected a module of lct.cli, such as train, found {job!r}; fix the name")
+    if not re.fullmatch("[a-z][a-z0-9_]*", job) or importlib.util.find_spec(f"lct.jobs.{job}") is None:
+        raise ValueError(f"job: expected a module of lct.jobs, such as train, found {job!r}; fix the name")
     if arguments.nodes > 0 and arguments.gpus % arguments.nodes:
         raise ValueError(
             f"--gpus {arguments.gpus}: expected as many on each of {arguments.nodes} nodes; ask for a multiple"
@@ -76,7 +76,7 @@ def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
     if shape.gpus and job_id(os.environ) is None and os.environ.get("LCT_DEVICE") != "cpu":
         lease(shape.gpus)  # no scheduler keeps two jobs off one GPU
     return run(
-        [sys.executable, "-m", f"lct.cli.{job}", *arguments.arguments], rank_environments(shape, job, os.environ)
+        [sys.executable, "-m", f"lct.jobs.{job}", *arguments.arguments], rank_environments(shape, job, os.environ)
     )
 
 

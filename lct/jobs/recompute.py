@@ -74,7 +74,7 @@ def _job(looked: Auditor, record: Record, command: list[str]) -> list[Outcome]:
     _check_inputs(looked, record, inputs)
     with tempfile.TemporaryDirectory(prefix="lct-recompute-") as folder:
         words = _redirected(command[1:], list(outputs), list(inputs), folder)
-        job = [sys.executable, "-m", f"lct.cli.{name}", *words]
+        job = [sys.executable, "-m", f"lct.jobs.{name}", *words]
         done = subprocess.run(job, cwd=looked.root, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["no message"]

@@ -78,5 +78,5 @@ for _figure in PLAN.figures_of(*PROGRAMS):
             settings=settings_param(PLAN.figure_settings(_figure)),
             program=PROGRAMS[PLAN.figures[_figure][0].kind],
         shell:
-            "python -m lct.cli.{params.program} --settings {params.settings:q} --latents {input.latents:q}"
+            "python -m lct.jobs.{params.program} --settings {params.settings:q} --latents {input.latents:q}"
             " --statistics {input.statistics:q} --out {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"

@@ -400,7 +400,7 @@ def test_fewer_gpus_than_asked_for_are_refused_before_any_work(encoded, monkeypa
         (["--nodes", "2", "train"], "--nodes 2: expected a SLURM job, found none"),
         (["--nodes", "0", "train"], "expected 1 node and cpu or more"),
         (["--nodes", "2", "--gpus", "3", "train"], "--gpus 3: expected as many on each of 2 nodes"),
-        (["no-such-job"], "job: expected a module of lct.cli, such as train, found 'no-such-job'"),
+        (["no-such-job"], "job: expected a module of lct.jobs, such as train, found 'no-such-job'"),
     ],
 )
 def test_impossible_launches_are_refused_in_one_line(words, message):

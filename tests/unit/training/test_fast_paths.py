@@ -411,12 +411,12 @@ def test_a_failing_sampler_stops_the_writing(tmp_path):
 # ---- start-up, and the benchmark's own arithmetic -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["download", "tables", "report", "main", "launch"])
+@pytest.mark.parametrize("module", ["jobs.download", "jobs.tables", "jobs.report", "cli.main", "jobs.launch"])
 def test_jobs_without_tensors_start_without_torch(module):
     """Importing torch alone is most of a short job: 1.3 of 1.5 seconds."""
     import subprocess
 
-    program = f"import sys, lct.cli.{module}; print(sorted({{'torch', 'diffusers', 'matplotlib'}} & set(sys.modules)))"
+    program = f"import sys, lct.{module}; print(sorted({{'torch', 'diffusers', 'matplotlib'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
