@@ -18,7 +18,7 @@ from lct.data import imageset
 from lct.data.settings import Encoding, TrainedAutoencoder
 from lct.metrics import extractor
 from lct.metrics.settings import TrainedExtractor
-from lct.networks.layout import effort
+from lct.networks.layout import macs_and_activations
 from lct.networks.precondition import consistency
 from lct.training.trainer import Trainer
 
@@ -54,8 +54,8 @@ def started() -> None:
 def network_rates(size: Size, device: torch.device, repeats: int) -> list[dict[str, Any]]:
     z, stats = size.latents()
     trainer = Trainer(size.settings, stats.normalise(z), 0, device)
-    products, _ = effort(size.settings.network, size.shape[0], size.shape[1])
-    about = {"products": products, "what": f"{size.name}, batch {size.settings.batch}"}
+    macs, _ = macs_and_activations(size.settings.network, size.shape[0], size.shape[1])
+    about = {"macs": macs, "what": f"{size.name}, batch {size.settings.batch}"}
     steps = iter(range(10**6))
 
     def train() -> None:
@@ -69,9 +69,9 @@ def network_rates(size: Size, device: torch.device, repeats: int) -> list[dict[s
     def evaluate() -> None:
         f(x, sigma)
 
-    operations = STEPS * size.settings.batch * 4 * 2 * products  # forward, target's forward, backward as two
-    trained = rate("train", operations, train, repeats, device, "operations", **about)
-    return [trained, rate("evaluate", 250 * 2 * products, evaluate, repeats, device, "operations", **about)]
+    flops = STEPS * size.settings.batch * 4 * 2 * macs  # forward, target's forward, backward as two
+    trained = rate("train", flops, train, repeats, device, "FLOPs", **about)
+    return [trained, rate("evaluate", 250 * 2 * macs, evaluate, repeats, device, "FLOPs", **about)]
 
 
 def image_rates(device: torch.device, folder: Path, repeats: int) -> list[dict[str, Any]]:

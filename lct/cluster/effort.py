@@ -6,15 +6,17 @@ from lct.plan.plan import Plan
 def training_operations(plan: Plan, run: str) -> int:
     """Floating-point operations of a training: two for each multiply-add of a forward pass, a backward pass as two
     forward ones, and one more for the target of consistency training."""
-    training, (products, _) = plan.runs[run].training, plan.effort_of(run)
+    training, (macs, _) = plan.runs[run].training, plan.macs_and_activations_of(run)
     passes = 3 if training.objective.kind == "denoising" else 4
-    return plan.steps_of(run) * training.batch * passes * 2 * products
+    return plan.steps_of(run) * training.batch * passes * 2 * macs
 
 
 def sampling_operations(plan: Plan, run: str) -> int:
     """Floating-point operations of the network for one image of every set that is sampled from a run."""
     samplers = plan.runs[run].samplers
-    return 2 * plan.effort_of(run)[0] * sum(samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(run))
+    return (
+        2 * plan.macs_and_activations_of(run)[0] * sum(samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(run))
+    )
 
 
 def state_bytes(plan: Plan, run: str) -> int:

@@ -26,7 +26,7 @@ class Work:
 
     kind: str  # of lct.config.devices.Measured.work
     units: float
-    products: int | None = None
+    macs: int | None = None
     side: int | None = None
     of: str | None = None  # kind of autoencoder or extractor
 
@@ -85,7 +85,7 @@ class Estimate:
         return self.of(job).seconds - (0.0 if start is None else 1 / start.per_second)
 
     def _speed(self, work: Work) -> Speed | None:
-        return self.machine.speed(work.kind, products=work.products, side=work.side, kind=work.of)
+        return self.machine.speed(work.kind, macs=work.macs, side=work.side, kind=work.of)
 
     # --- which jobs ---------------------------------------------------------------------------------------------
     def needed(self, cells: Iterable[Cell]) -> set[Key]:
@@ -149,12 +149,12 @@ class Estimate:
 
     def _run_work(self, stage: str, owner: str) -> Iterator[Work]:
         run, plan = self.plan.runs[owner], self.plan
-        products, _ = plan.effort_of(owner)
+        macs, _ = plan.macs_and_activations_of(owner)
         sets, count, side = plan.sample_sets(owner), plan.scale.sampling.count, plan.datasets[run.dataset].resolution
         if stage == "train":
-            yield Work("train", training_operations(plan, owner), products=products)
+            yield Work("train", training_operations(plan, owner), macs=macs)
         elif stage == "sample":
-            yield Work("evaluate", count * sampling_operations(plan, owner), products=products)
+            yield Work("evaluate", count * sampling_operations(plan, owner), macs=macs)
             yield Work("decode", count * len(sets), side=side, of=plan.datasets[run.dataset].autoencoder.kind)
         else:
             yield from self._scored(run.dataset, count * len(sets))

@@ -43,16 +43,16 @@ class Machine:
     operations: float | None = None  # a second, of a network, by the data sheet
 
     def speed(
-        self, work: str, *, products: int | None = None, side: int | None = None, kind: str | None = None
+        self, work: str, *, macs: int | None = None, side: int | None = None, kind: str | None = None
     ) -> Speed | None:
         """Units of `work` a second; None where neither a measurement nor a data sheet tells.
 
-        products: multiply-adds of the network's pass over one sample. side: of square images, pixels. kind: of the
+        macs: MACs of the network's pass over one sample. side: of square images, pixels. kind: of the
         autoencoder or extractor, which have nothing in common across kinds."""
         known = [rate for rate in self.rates if rate.work == work and kind in (None, rate.kind)]
-        if known and products is not None:
-            nearest = min(known, key=lambda rate: abs(math.log(products / rate.products)))
-            ratio = products / nearest.products
+        if known and macs is not None:
+            nearest = min(known, key=lambda rate: abs(math.log(macs / rate.macs)))
+            ratio = macs / nearest.macs
             near = 1 / NEAR <= ratio <= NEAR
             scaled = "" if near else f", a network of {1 / ratio:.3g} times the operations"
             return Speed(nearest.per_second, "measured" if near else "estimate", f"{self._measured(nearest)}{scaled}")

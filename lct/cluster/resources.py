@@ -127,7 +127,7 @@ def _train(plan: Plan, run: str, cluster: Cluster) -> Demand:
     """N samples of d numbers stay in memory, raw and normalised; a state is copied to main memory when it is saved."""
     settings, dataset = plan.runs[run].training, plan.runs[run].dataset
     images = plan.datasets[dataset].count or _UNKNOWN_COUNT
-    _, kept = plan.effort_of(run)
+    _, kept = plan.macs_and_activations_of(run)
     latents = images * math.prod(plan.latent_shape(dataset)) * 4
     state, gradients = state_bytes(plan, run), 4 * plan.parameters_of(run)[1]
     memory, rate = cluster.card
@@ -221,7 +221,7 @@ def _figure(plan: Plan, name: str, cluster: Cluster) -> Demand:
     latent = max(math.prod(plan.latent_shape(dataset)) for dataset in plan.datasets)
     speed = cluster.card[1] if cluster.has_gpus else _CPU_FLOPS * settings.threads
     return Demand(
-        seconds=2 * settings.total_steps(images) * settings.batch * 4 * 2 * plan.effort_of_figure(name) / speed,
+        seconds=2 * settings.total_steps(images) * settings.batch * 4 * 2 * plan.macs_of_figure(name) / speed,
         extra_bytes=images * latent * 4 * 4,
         threads=settings.threads,
     )

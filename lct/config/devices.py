@@ -10,16 +10,16 @@ class Measured:
 
     work: Literal["start", "train", "evaluate", "decode", "encode", "score", "autoencoder", "extractor"]  # of a job
     per_second: float  # units of it
-    unit: Literal["jobs", "operations", "images", "samples"]  # an operation: one multiplication or addition
+    unit: Literal["jobs", "FLOPs", "images", "samples"]  # a FLOP: one multiplication or addition
     what: str  # what was run
-    products: int | None = None  # multiply-adds of the network's pass over one sample: train, evaluate
+    macs: int | None = None  # multiply-adds, 2 FLOPs each, of the network's pass over one sample: train, evaluate
     side: int | None = None  # of the square images, pixels: decode, encode, score, autoencoder, extractor
     kind: Literal["trained", "pretrained"] | None = None  # of the autoencoder or extractor
 
     def __post_init__(self):
         if not self.per_second > 0:
             raise ValueError(f"per_second: expected above 0, found {self.per_second}; measure again")
-        needed = {"train": "products", "evaluate": "products"}.get(self.work, "side")
+        needed = {"train": "macs", "evaluate": "macs"}.get(self.work, "side")
         if self.work != "start" and not getattr(self, needed):
             raise ValueError(f"{self.work}: expected `{needed}`, found none; add it")
 

@@ -110,25 +110,25 @@ def parameters(settings: Network, latent_channels: int, resolution: int) -> tupl
     return total, total - frozen
 
 
-def effort(settings: Network, latent_channels: int, resolution: int) -> tuple[int, int]:
-    """(multiply-adds, activations kept for the backward pass) of one forward pass over one sample.
+def macs_and_activations(settings: Network, latent_channels: int, resolution: int) -> tuple[int, int]:
+    """(MACs, activations kept for the backward pass) of one forward pass over one sample.
 
-    Counted are convolutions, the linear layers on tokens, and attention; a test compares both numbers with torch's own
-    count and with the tensors that autograd saves.
+    A MAC is one multiply-add: 2 FLOPs. Counted are convolutions, the linear layers on tokens, and attention; a test
+    compares both numbers with torch's own count and with the tensors that autograd saves.
     """
     plan = layout(settings, resolution)
     pixels = resolution**2
-    products = (latent_channels * plan.width_in + plan.width_out * latent_channels) * 9 * pixels
+    macs = (latent_channels * plan.width_in + plan.width_out * latent_channels) * 9 * pixels
     kept = latent_channels * pixels + 3 * plan.width_out * pixels
     for block in (*plan.encoder, *plan.decoder):
         c_in, c_out, tokens = block.channels_in, block.channels_out, block.side_out**2
-        products += 9 * (c_in + c_out) * c_out * tokens + c_in * c_out * tokens * (c_in != c_out)
+        macs += 9 * (c_in + c_out) * c_out * tokens + c_in * c_out * tokens * (c_in != c_out)
         # inputs of: norm0, SiLU, conv0; norm1, modulation, SiLU, conv1
         kept += 2 * c_in * block.side_in**2 + c_in * tokens + 4 * c_out * tokens
         if block.heads:
-            products += 4 * c_out**2 * tokens + 2 * c_out * tokens**2
+            macs += 4 * c_out**2 * tokens + 2 * c_out * tokens**2
             kept += 7 * c_out * tokens  # norm2; its output; queries, keys, values; what is attended, in two orders
-    return products, kept
+    return macs, kept
 
 
 def _linear(fan_in: int, fan_out: int) -> int:

@@ -24,7 +24,7 @@ from lct.config.resolve import (
 from lct.config.schema import build, plain, settings_type
 from lct.losses.settings import ROBUST
 from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol, TrainedExtractor, views
-from lct.networks.layout import effort, parameters
+from lct.networks.layout import macs_and_activations, parameters
 from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, Paths, download, grid, page_name
 from lct.plan.recipes import RECIPES
 from lct.report.settings import RowChange, TableRow
@@ -595,16 +595,16 @@ class Plan:
         channels, side, _ = self.latent_shape(self.runs[run].dataset)
         return parameters(self.runs[run].training.network, channels, side)
 
-    def effort_of(self, run: str) -> tuple[int, int]:
-        """(multiply-adds, activations kept) of one forward pass of a run's network over one sample."""
+    def macs_and_activations_of(self, run: str) -> tuple[int, int]:
+        """(MACs, activations kept) of one forward pass of a run's network over one sample."""
         channels, side, _ = self.latent_shape(self.runs[run].dataset)
-        return effort(self.runs[run].training.network, channels, side)
+        return macs_and_activations(self.runs[run].training.network, channels, side)
 
-    def effort_of_figure(self, name: str) -> int:
-        """Multiply-adds of one forward pass of a figure's networks over one sample of the largest latents."""
+    def macs_of_figure(self, name: str) -> int:
+        """MACs of one forward pass of a figure's networks over one sample of the largest latents."""
         _, training = self.figures[name]
         shapes = [self.latent_shape(dataset) for dataset in self.datasets]
-        return max(effort(training.network, channels, side)[0] for channels, side, _ in shapes)
+        return max(macs_and_activations(training.network, channels, side)[0] for channels, side, _ in shapes)
 
     @property
     def protocol(self) -> str:

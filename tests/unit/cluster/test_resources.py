@@ -18,7 +18,7 @@ from lct.cluster.effort import state_bytes
 from lct.cluster.gpus import lease, visible
 from lct.cluster.resources import Cluster, asked, demand, groups_pay
 from lct.cluster.start import plain_defaults
-from lct.networks.layout import effort
+from lct.networks.layout import macs_and_activations
 from lct.networks.settings import Network
 from lct.networks.unet import UNet
 from lct.plan.plan import Plan
@@ -41,7 +41,7 @@ def wanted(plan: Plan, kind: str, stage: str, owner: str, cluster: Cluster = A10
 
 
 @pytest.mark.parametrize(("settings", "side"), [(SMALL, 8), ({}, 32), ({"block_norm": "non-scaling-layer"}, 32)])
-def test_effort_is_what_torch_counts_and_autograd_keeps(settings, side):
+def test_macs_and_activations_are_what_torch_counts_and_autograd_keeps(settings, side):
     network, batch = UNet(Network(**settings), 4, side), 2
     own = {p.untyped_storage()._cdata for p in network.parameters()}
     kept = {}
@@ -55,8 +55,8 @@ def test_effort_is_what_torch_counts_and_autograd_keeps(settings, side):
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     with FlopCounterMode(display=False) as counter, hooks:
         network(x, label)
-    products, activations = effort(Network(**settings), 4, side)
-    assert products == pytest.approx(counter.get_total_flops() / 2 / batch, rel=0.05)
+    macs, activations = macs_and_activations(Network(**settings), 4, side)
+    assert macs == pytest.approx(counter.get_total_flops() / 2 / batch, rel=0.05)
     assert activations == pytest.approx(sum(size for size, _ in kept.values()) / batch, rel=0.1)
 
 

@@ -21,9 +21,9 @@ from tests.helpers.fake_recorded import Project
 
 WORKS = (
     Measured(work="start", per_second=0.5, unit="jobs", what="Python"),
-    Measured(work="train", per_second=1e10, unit="operations", what="small", products=4_700_160),
-    Measured(work="train", per_second=4e10, unit="operations", what="large", products=9 * 10**9),
-    Measured(work="evaluate", per_second=2e10, unit="operations", what="small", products=4_700_160),
+    Measured(work="train", per_second=1e10, unit="FLOPs", what="small", macs=4_700_160),
+    Measured(work="train", per_second=4e10, unit="FLOPs", what="large", macs=9 * 10**9),
+    Measured(work="evaluate", per_second=2e10, unit="FLOPs", what="small", macs=4_700_160),
     Measured(work="decode", per_second=1000, unit="images", what="vae", side=16, kind="trained"),
     Measured(work="encode", per_second=2000, unit="images", what="vae", side=16, kind="trained"),
     Measured(work="score", per_second=500, unit="images", what="cnn64", side=16, kind="trained"),
@@ -50,13 +50,13 @@ def lct(capsys, root: Path, *words: str, code: int = 0) -> str:
 def test_a_trainings_hours_follow_from_its_operations(mini):
     plan = mini.plan
     run = plan.runs["digits-lct"].training
-    products, _ = plan.effort_of("digits-lct")
-    expected = run.steps * run.batch * 4 * 2 * products / 1e10 + 2
+    macs, _ = plan.macs_and_activations_of("digits-lct")
+    expected = run.steps * run.batch * 4 * 2 * macs / 1e10 + 2
     cost = mini.of(("train", "digits-lct", 0))
     assert cost.seconds == pytest.approx(expected) and cost.estimated == 0 and not cost.unknown
     assert cost.sources["train"] == "measured: x.json: small"
     denoising = mini.of(("train", "digits-ldm", 0)).seconds
-    steps, ldm = plan.runs["digits-ldm"].training.steps, plan.effort_of("digits-ldm")[0]
+    steps, ldm = plan.runs["digits-ldm"].training.steps, plan.macs_and_activations_of("digits-ldm")[0]
     assert denoising == pytest.approx(steps * run.batch * 3 * 2 * ldm / 1e10 + 2), "no target pass"
 
 
@@ -64,8 +64,8 @@ def test_sampling_counts_evaluations_and_decoding(mini):
     plan = mini.plan
     sets = plan.sample_sets("digits-lct")
     evaluations = sum(plan.runs["digits-lct"].samplers[sampler].nfe for _, sampler, _ in sets)
-    products, _ = plan.effort_of("digits-lct")
-    expected = 2000 * evaluations * 2 * products / 2e10 + 2000 * len(sets) / 1000 + 2
+    macs, _ = plan.macs_and_activations_of("digits-lct")
+    expected = 2000 * evaluations * 2 * macs / 2e10 + 2000 * len(sets) / 1000 + 2
     assert mini.of(("sample", "digits-lct", 0)).seconds == pytest.approx(expected)
     assert mini.of(("score", "digits-lct", 0)).seconds == pytest.approx(2000 * len(sets) / 500 + 2)
 
@@ -99,9 +99,9 @@ def test_wall_time_is_that_of_the_work_or_of_its_longest_chain(mini):
 
 
 def test_a_rate_of_another_size_is_an_estimate_and_says_so():
-    exact = CPU.speed("train", products=4_700_160)
+    exact = CPU.speed("train", macs=4_700_160)
     assert (exact.basis, exact.per_second) == ("measured", 1e10)
-    far = CPU.speed("train", products=40_000_000_000)
+    far = CPU.speed("train", macs=40_000_000_000)
     assert far.basis == "estimate" and far.per_second == 4e10 and "0.225 times the operations" in far.source
     pixels = CPU.speed("decode", side=32, kind="trained")
     assert pixels.basis == "estimate" and pixels.per_second == 250 and "at 16 pixels" in pixels.source
@@ -152,8 +152,8 @@ def test_after_a_run_planned_and_actual_stand_side_by_side(tmp_path, capsys):
     assert run["jobs"] == run["of"] == 3
     assert run["stages"]["train"]["actual_seconds"] == 60 and run["stages"]["score"]["actual_seconds"] == 0.2
     plan = Plan(project.root, {"scale": "smoke"})
-    products, training = plan.effort_of("digits-lct")[0], plan.runs["digits-lct"].training
-    operations = training.steps * training.batch * 4 * 2 * products
+    macs, training = plan.macs_and_activations_of("digits-lct")[0], plan.runs["digits-lct"].training
+    operations = training.steps * training.batch * 4 * 2 * macs
     assert run["stages"]["train"]["planned_seconds"] == pytest.approx(operations / 1e10), "records begin after imports"
     assert run["planned_seconds"] == pytest.approx(sum(one["planned_seconds"] for one in run["stages"].values()))
     text = lct(capsys, project.root, "--scale", "smoke")
@@ -224,4 +224,4 @@ def test_the_benchmark_writes_rates_that_the_plan_reads():
     size = Size.of("smoke", "digits-lct", 64)
     for found in network_rates(size, torch.device("cpu"), 1):
         read = build(Measured, found, "x")
-        assert read.products == Estimate(Plan(ROOT, {"scale": "smoke"}), CPU).plan.effort_of("digits-lct")[0]
+        assert read.macs == Estimate(Plan(ROOT, {"scale": "smoke"}), CPU).plan.macs_and_activations_of("digits-lct")[0]
