@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lct.files.hashing import digests  # noqa: E402
+from lct.files.hashing import hash_file  # noqa: E402
 from lct.lineage import dvc, record, registry, restore  # noqa: E402
 from lct.lineage.graph import ask  # noqa: E402
 from lct.lineage.stages import Book, drift, read_recorded  # noqa: E402
@@ -43,7 +43,7 @@ def hash_speed(folder: Path, size: int = 1 << 28) -> None:
     path = folder / "large"
     path.write_bytes(bytes(size))
     started = time.perf_counter()
-    digests(path)
+    hash_file(path)
     print(f"SHA-256 and MD5 of a file, one core: {size / 1e6 / (time.perf_counter() - started):.0f} MB/s")
 
 

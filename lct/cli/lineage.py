@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cli.options import overrides, plan_arguments
-from lct.files.lock import Busy
+from lct.files.lock import LockHeldError
 from lct.lineage import dvc, guard, record, registry, restore
 from lct.lineage.graph import ask
 from lct.plan.plan import Plan
@@ -45,7 +45,7 @@ def record_verb(arguments: argparse.Namespace) -> Result:
     config = {**arguments.config, **overrides(arguments), "scale": scale}
     try:
         found = record.record(arguments.root, config, scale, arguments.in_run, wait_seconds=60)
-    except Busy as error:
+    except LockHeldError as error:
         raise ValueError(str(error)) from error
     lines = [f"{scale}: {len(found.recorded)} artifacts recorded, {found.kept} were already"]
     if found.recorded or found.dropped:
@@ -75,7 +75,7 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
         else:
             scales = registry.scales(root) if arguments.scale is None else [_plan(arguments).scale_name]
             reports += [restore.restore(root, scale, None, arguments.pull) for scale in scales]
-    except Busy as error:
+    except LockHeldError as error:
         raise ValueError(str(error)) from error
     lines = [] if reports else ["nothing is recorded here: lineage/ is empty"]
     for one in reports:

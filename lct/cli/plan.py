@@ -9,7 +9,7 @@ from lct.cli.options import overrides, plan_arguments
 from lct.cluster.costs import Job, jobs
 from lct.cluster.estimate import Cost, Estimate, Key
 from lct.cluster.rates import machine
-from lct.files.formatting import readable
+from lct.files.formatting import format_size
 from lct.plan.plan import Plan
 
 Result = tuple[int, Any, str]
@@ -53,7 +53,7 @@ class Line:
             f"{mark}{_hours(self.cost.seconds)}{more}",
             f"{mark}{_hours(self.wall)}{more}",
         ]
-        columns += [f"{readable(self.cost.disk):>9}"] + ([f"{value['price']:>10.2f}"] if price is not None else [])
+        columns += [f"{format_size(self.cost.disk):>9}"] + ([f"{value['price']:>10.2f}"] if price is not None else [])
         return "  ".join(columns)
 
 

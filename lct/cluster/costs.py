@@ -9,7 +9,7 @@ from typing import Any
 
 from lct.cluster import slurm
 from lct.cluster.resources import Cluster, demand
-from lct.files.atomic import glance
+from lct.files.atomic import read_json_or_empty
 from lct.files.records import run_path
 from lct.plan.plan import Plan
 
@@ -61,7 +61,7 @@ def jobs(plan: Plan, root: Path, run: str) -> list[tuple[str, int, Job]]:
             "score": plan.metrics_of(run, seed),
         }
         for stage, outputs in stages.items():
-            records = [record for output in outputs if (record := glance(run_path(root / output)))]
+            records = [record for output in outputs if (record := read_json_or_empty(run_path(root / output)))]
             found += [(stage, seed, _job(records))] if records else []
     return found
 

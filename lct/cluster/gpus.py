@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lct.files.lock import Busy, take
+from lct.files.lock import LockHeldError, acquire
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ def lease(
         with take_turn(folder, sleep):  # one chooser at a time: two that each hold half of what they need would wait on
             for name in names:
                 try:
-                    taken[name] = take(folder / f"{name.replace('/', '-')}.lock", f"job on GPU {name}")
-                except Busy:
+                    taken[name] = acquire(folder / f"{name.replace('/', '-')}.lock", f"job on GPU {name}")
+                except LockHeldError:
                     continue
                 if len(taken) == count:
                     break
@@ -82,6 +82,6 @@ def take_turn(folder: Path, sleep: Callable[[float], None]):
     """The right to choose, held for the moment of choosing."""
     while True:
         try:
-            return take(folder / "choosing.lock", "job choosing its GPUs")
-        except Busy:
+            return acquire(folder / "choosing.lock", "job choosing its GPUs")
+        except LockHeldError:
             sleep(0.05)

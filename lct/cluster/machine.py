@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lct.files.lock import take
+from lct.files.lock import acquire
 from lct.plan.plan import Plan
 
 FOLDERS = ("results", "reports", "logs", "work", ".dvc/cache", ".snakemake")
@@ -75,7 +75,7 @@ def folders(root: Path) -> list[Finding]:
         trial = there / f".lct-doctor-{uuid.uuid4().hex}"
         try:
             trial.write_text("written by lct doctor\n")
-            take(trial, "doctor").close()
+            acquire(trial, "doctor").close()
         except OSError as error:
             words = f"cannot be written or locked ({os.strerror(error.errno or 0)})"
             found.append(Finding("fail", str(folder), words, "fix its permissions, its mount or the quota"))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from lct.files.lock import take
+from lct.files.lock import acquire
 
 _ADVICE = "start with profiles/default (a bare `snakemake` does, and `--profile profiles/default` beside another one)"
 
@@ -117,4 +117,4 @@ def _tail(log: str) -> list[str]:
 
 def take_lock(root: Path) -> IO[Any]:
     """The lock of the project's one running graph, held until this process ends, however it ends."""
-    return take(root / ".snakemake" / "lct.lock", "running snakemake")
+    return acquire(root / ".snakemake" / "lct.lock", "running snakemake")

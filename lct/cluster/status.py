@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster import slurm
-from lct.files.atomic import glance
-from lct.files.formatting import duration
+from lct.files.atomic import read_json_or_empty
+from lct.files.formatting import format_duration
 from lct.files.lock import is_held
 from lct.files.records import run_path
 from lct.plan.plan import Plan
@@ -44,11 +44,11 @@ class RunStatus:
     def line(self) -> str:
         facts = [f"step {self.step} of {self.total}" if self.step is not None else None]
         facts += [None if self.steps_per_second is None else f"{self.steps_per_second:.3g} steps/s"]
-        facts += [None if self.eta_seconds is None else f"{duration(self.eta_seconds)} left"]
+        facts += [None if self.eta_seconds is None else f"{format_duration(self.eta_seconds)} left"]
         facts += [None if self.loss is None else f"loss {self.loss:.4g}"]
         facts += [f"{self.gpu_hours:.2f} GPU h" if self.gpu_hours else None]
         facts += [f"attempt {self.attempt}" if (self.attempt or 1) > 1 else None]
-        facts += [None if self.silent_seconds is None else f"silent for {duration(self.silent_seconds)}"]
+        facts += [None if self.silent_seconds is None else f"silent for {format_duration(self.silent_seconds)}"]
         facts += [self.where, self.note, None if self.log is None else f"log {self.log}"]
         return f"  {self.state:<11}  {self.run} s{self.seed}: {', '.join(fact for fact in facts if fact) or '-'}"
 
@@ -81,7 +81,7 @@ def _status(plan: Plan, root: Path, run: str, seed: int, jobs: list[slurm.Queued
     curves = root / plan.paths.train(run, seed) / "curves.json"
     trained = all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.weights_asked(run))
     if trained:
-        facts["gpu_hours"] = _gpu_hours(glance(run_path(curves)).get("cost"))
+        facts["gpu_hours"] = _gpu_hours(read_json_or_empty(run_path(curves)).get("cost"))
         if all((root / path).exists() for path in plan.metrics_of(run, seed)):
             return RunStatus(state="done", **facts)
         where = _where(None, evaluate)
@@ -117,7 +117,9 @@ def _heartbeat(work: Path, now: float) -> dict[str, Any]:
     written; locked; unlocked_here, written on this host by a process that is gone; stuck, the text of the marker."""
     found: dict[str, Any] = {}
     for path in work.glob("*/progress.json"):
-        values = {name: value for name, value in glance(path).items() if not isinstance(value, bool | dict | list)}
+        values = {
+            name: value for name, value in read_json_or_empty(path).items() if not isinstance(value, bool | dict | list)
+        }
         for name in ("step", "total", "attempt", "loss", "steps_per_second", "eta_seconds", "updated", "gpu_seconds"):
             if not isinstance(values.get(name), int | float):
                 values.pop(name, None)

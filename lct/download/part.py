@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lct.files.atomic import publish, read_json, write_json
-from lct.files.formatting import readable
+from lct.files.formatting import format_size
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _BLOCK = 1 << 20
@@ -120,6 +120,6 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     if needed > free:
         raise OSError(
             errno.ENOSPC,
-            f"{what}: expected {readable(needed)} of free space in {folder}, found {readable(free)}; "
+            f"{what}: expected {format_size(needed)} of free space in {folder}, found {format_size(free)}; "
             "free space, then run the same command again",
         )

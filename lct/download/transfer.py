@@ -20,7 +20,7 @@ import requests
 import urllib3
 
 from lct.download.part import Part, Source, check_space
-from lct.files.formatting import duration, readable
+from lct.files.formatting import format_duration, format_size
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def receive(
     Raises Failed when the address does not give the file, and OSError when the disk is full."""
     part.load(public(url))
     if part.inherited:
-        log.info("%s: %s are here from an earlier run", part.target.name, readable(part.size))
+        log.info("%s: %s are here from an earlier run", part.target.name, format_size(part.size))
     name, failures, furthest = part.target.name, 0, part.size
     with requests.Session() as session:
         session.max_redirects = policy.redirects
@@ -138,7 +138,7 @@ def _receive_body(response: requests.Response, part: Part, url: str, expected: i
         if first is None or int(first[1]) != part.size or _differs(source, part.source):
             part.discard()
             raise _Again("the file at the server is not the one that was begun; starting from its first byte", 0)
-        log.info("%s: going on after %s", name, readable(part.size))
+        log.info("%s: going on after %s", name, format_size(part.size))
     elif part.size:
         why = "the file has changed at the server" if _differs(source, part.source) else "the server cannot go on"
         log.warning("%s: %s: starting from its first byte", name, why)
@@ -274,9 +274,9 @@ def _reporter(name: str, begun: int, total: int | None, every_seconds: float) ->
             return
         last = now
         rate = (size - begun) / max(now - started, 1e-9)
-        left = f" of {readable(total)}" if total else ""
+        left = f" of {format_size(total)}" if total else ""
         seconds = (total - size) / rate if total and rate else 0
-        eta = f" eta={duration(seconds)}" if total else ""
-        log.info("%s %s%s rate=%s/s%s", name, readable(size), left, readable(rate), eta)
+        eta = f" eta={format_duration(seconds)}" if total else ""
+        log.info("%s %s%s rate=%s/s%s", name, format_size(size), left, format_size(rate), eta)
 
     return report

@@ -108,7 +108,7 @@ def read_json(path: Path | str, hint: str = "") -> Any:
         raise ValueError(f"{path}: expected JSON, found damage ({error}); {advice}") from error
 
 
-def glance(path: Path | str) -> dict[str, Any]:
+def read_json_or_empty(path: Path | str) -> dict[str, Any]:
     """The JSON object in `path`; empty where it is missing, being replaced on a slow file system, or damaged."""
     try:
         found = read_json(path)

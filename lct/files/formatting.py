@@ -1,14 +1,14 @@
 """Times and sizes for people."""
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Seconds as 1:02:03 or 2:03; none are negative."""
     hours, rest = divmod(max(0, round(seconds)), 3600)
     minutes, seconds = divmod(rest, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def readable(size: float) -> str:
+def format_size(size: float) -> str:
     """Bytes as 2.45 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:

@@ -1,9 +1,19 @@
-"""SHA-256 of files and of JSON values."""
+"""The hashes of the project: SHA-256 of files, texts and JSON values, and MD5, by which DVC names a content."""
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+_BLOCK = 1 << 20  # bytes read at a time
+
+
+class FileHash(NamedTuple):
+    """Size and hashes of a file's bytes."""
+
+    size: int  # bytes
+    sha256: str  # hexadecimal
+    md5: str  # hexadecimal
 
 
 def sha256_file(path: Path | str) -> str:
@@ -12,15 +22,20 @@ def sha256_file(path: Path | str) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def digests(path: Path | str) -> tuple[int, str, str]:
-    """Size in bytes, SHA-256 and MD5 (DVC's name for a content) of a file, in one pass."""
+def hash_file(path: Path | str) -> FileHash:
+    """Size, SHA-256 and MD5 of a file in one pass."""
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
+        while block := handle.read(_BLOCK):
             size += len(block)
             sha256.update(block)
             md5.update(block)
-    return size, sha256.hexdigest(), md5.hexdigest()
+    return FileHash(size, sha256.hexdigest(), md5.hexdigest())
+
+
+def sha256_text(text: str) -> str:
+    """Hexadecimal SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def canonical_json(value: Any) -> str:
@@ -30,4 +45,4 @@ def canonical_json(value: Any) -> str:
 
 def sha256_json(value: Any) -> str:
     """Hexadecimal SHA-256 of `canonical_json(value)`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return sha256_text(canonical_json(value))

@@ -15,12 +15,12 @@ from typing import IO
 log = logging.getLogger(__name__)
 
 
-class Busy(RuntimeError):
+class LockHeldError(RuntimeError):
     """Another process holds the lock."""
 
 
-def take(path: Path | str, what: str) -> IO[str]:
-    """Lock `path` for the life of the returned handle; raises Busy naming the holder's process id."""
+def acquire(path: Path | str, what: str) -> IO[str]:
+    """Lock `path` for the life of the returned handle; raises LockHeldError naming the holder's process id."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = open(path, "a+")  # noqa: SIM115 the handle is the lock and outlives this call
@@ -37,7 +37,7 @@ def take(path: Path | str, what: str) -> IO[str]:
         handle.seek(0)
         holder = handle.read().strip() or "unknown"
         handle.close()
-        raise Busy(
+        raise LockHeldError(
             f"{path}: expected no other {what}, found one (process {holder}); wait for it to end, or stop it"
         ) from None
     handle.truncate(0)
@@ -52,8 +52,8 @@ def is_held(path: Path | str) -> bool:
     if not Path(path).exists():
         return False
     try:
-        take(path, "question").close()
-    except Busy:
+        acquire(path, "question").close()
+    except LockHeldError:
         return True
     return False
 
@@ -64,9 +64,9 @@ def hold(path: Path | str, what: str, wait_seconds: float = 0.0) -> Iterator[Non
     started, said = time.monotonic(), -math.inf
     while True:
         try:
-            handle = take(path, what)
+            handle = acquire(path, what)
             break
-        except Busy as busy:
+        except LockHeldError as busy:
             waited = time.monotonic() - started
             if waited >= wait_seconds:
                 raise

@@ -5,25 +5,25 @@ X.run.json       what happened: when, where, versions, device, cost, and the has
 """
 
 import datetime
-import hashlib
 import importlib.metadata
 import os
 import platform
 import resource
-import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import read_json, write_json
+from lct.files.git import git_state
 from lct.files.hashing import sha256_file
 
 FORMAT = 1
 _PACKAGES = ("torch", "diffusers", "torch-fidelity", "clean-fid", "POT", "numpy", "scikit-learn", "snakemake")
-_ROOT = Path(__file__).resolve().parents[2]
-_RECORDED = ("config/recorded.yaml", "dvc.lock", "lineage")
+_SLURM = ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")
+_LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
 
 
 def settings_path(output: Path | str) -> Path:
@@ -35,7 +35,7 @@ def run_path(output: Path | str) -> Path:
 
 
 @dataclass
-class Job:
+class JobRecord:
     """One job of the graph, from its start to its records."""
 
     stage: str  # name of the stage, e.g. "train"
@@ -58,7 +58,7 @@ class Job:
             },
         }
 
-    def record(self, outputs: list[Path]) -> None:
+    def write(self, outputs: list[Path]) -> None:
         """Write both records beside each finished output."""
         settings = self.deterministic()
         run = self._run() | ({"cost": self.cost} if self.cost is not None else {})
@@ -82,12 +82,9 @@ class Job:
             "machine": f"{platform.machine()}, {os.cpu_count()} cpus",
             "python": platform.python_version(),
             "packages": _versions(),
-            "environment_lock_sha256": _lock_hash(),
+            "environment_lock_sha256": sha256_file(_LOCK) if _LOCK.exists() else None,
             "git": git_state(),
-            "slurm": {
-                key: os.environ[key] for key in sorted(os.environ) if key in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")
-            }
-            or None,
+            "slurm": {key: os.environ[key] for key in _SLURM if key in os.environ} or None,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         }
 
@@ -105,32 +102,9 @@ def mismatch(output: Path, deep: bool = True) -> str | None:
         return f"{run_path(output)}: expected a record with `output`, found something else"
     if output.stat().st_size != content["bytes"]:
         return f"{output}: expected {content['bytes']} bytes, found {output.stat().st_size}"
-    if deep and (found := sha256_file(output)) != content["sha256"]:
-        return f"{output}: expected sha256 {content['sha256'][:12]}, found {found[:12]}"
+    if deep and (sha256 := sha256_file(output)) != content["sha256"]:
+        return f"{output}: expected sha256 {content['sha256'][:12]}, found {sha256[:12]}"
     return None
-
-
-def git_state(root: Path = _ROOT) -> dict[str, Any] | None:
-    """Revision of the project, whether its sources differ from it and the hash of how, or None outside a git checkout.
-
-    What `lct record` writes is no source.
-    """
-
-    def git(*words: str) -> str | None:
-        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-        return done.stdout if done.returncode == 0 else None
-
-    try:
-        revision = git("rev-parse", "HEAD")
-        sources = ("--", ".", *(f":(exclude){path}" for path in _RECORDED))
-        changes = git("status", "--porcelain", "--untracked-files=no", *sources)
-        diff = git("diff", "HEAD", *sources) if changes else None
-    except FileNotFoundError:  # no git on this machine
-        return None
-    if revision is None:
-        return None
-    dirty = {"diff_sha256": hashlib.sha256(diff.encode()).hexdigest()} if diff else {}
-    return {"revision": revision.strip(), "dirty": bool(changes)} | dirty
 
 
 def _utc(seconds: float) -> str:
@@ -144,15 +118,8 @@ def _peak_memory() -> int:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _lock_hash() -> str | None:
-    lock = Path(__file__).resolve().parents[2] / "requirements.lock"
-    return sha256_file(lock) if lock.exists() else None
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

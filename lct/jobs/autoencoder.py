@@ -10,7 +10,7 @@ from lct.data import imageset
 from lct.data.settings import Autoencoder, PretrainedAutoencoder, TrainedAutoencoder
 from lct.download import record
 from lct.files.atomic import copy
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.plan.paths import AUTOENCODER_FILES
 
@@ -45,7 +45,7 @@ def autoencoder(arguments) -> str:
     settings = settings_of(arguments.settings["autoencoder"])
     device = job.device(arguments.device, threads=1)
     inputs = {"images": arguments.images} | {path.name: path for path in arguments.source}
-    made_by = Job("autoencoder", arguments.settings, inputs=inputs, device=device.type)
+    made_by = JobRecord("autoencoder", arguments.settings, inputs=inputs, device=device.type)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=arguments.out.parent, prefix=".autoencoder-") as made:
         if isinstance(settings, TrainedAutoencoder):
@@ -59,7 +59,7 @@ def autoencoder(arguments) -> str:
         check_shape(vae.load(Path(made)), settings)  # complete and loadable, or one clear error
         for name in AUTOENCODER_FILES:
             copy(Path(made) / name, arguments.out / name)
-    made_by.record([arguments.out / name for name in AUTOENCODER_FILES])
+    made_by.write([arguments.out / name for name in AUTOENCODER_FILES])
     return f"autoencoder {arguments.out.name}: {line}"
 
 

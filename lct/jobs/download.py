@@ -7,8 +7,8 @@ from lct.download.fetch import Access, download
 from lct.download.pins import Pins
 from lct.download.settings import Weights
 from lct.files.atomic import write_json
-from lct.files.formatting import readable
-from lct.files.records import Job
+from lct.files.formatting import format_size
+from lct.files.records import JobRecord
 from lct.jobs import job
 
 
@@ -29,12 +29,12 @@ def fetch(arguments) -> str:
     settings, folder = arguments.settings, arguments.out.parent
     described = {"title": "-", "licence": "-", "origins": settings["origins"]}
     origins = build(Weights, described, "--settings").origins
-    record = Job("download", settings, inputs={})
+    record = JobRecord("download", settings, inputs={})
     pins = Pins(arguments.pins, folder.parent / ".pinned.lock")
     made = download(settings["id"], origins, folder, pins, Access.from_environment())
     write_json(arguments.out, made)
-    record.record([arguments.out])
-    size = readable(sum(file["bytes"] for file in made["files"]))
+    record.write([arguments.out])
+    size = format_size(sum(file["bytes"] for file in made["files"]))
     how = ", ".join(sorted({file["verified"] for file in made["files"]}))
     return f"download {settings['id']}: {len(made['files'])} files, {size}, hashes: {how}"
 

@@ -23,7 +23,7 @@ from lct.data.settings import Encoding
 from lct.files.atomic import atomic, read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
-from lct.files.records import Job, mismatch, settings_path
+from lct.files.records import JobRecord, mismatch, settings_path
 from lct.files.tensors import pick_rows, read_rows, stream_tensor, write_tensors
 from lct.jobs import job, pool
 from lct.plan.paths import AUTOENCODER_FILES, IMAGE_SPLITS, LATENT_FILES, RECONSTRUCTIONS, manifest
@@ -62,7 +62,7 @@ def encode(arguments) -> str:
     device = job.device(arguments.device, threads=1)
     manifests = {side: getattr(arguments, side) for side in IMAGE_SPLITS}
     inputs = manifests | {name: arguments.autoencoder / name for name in AUTOENCODER_FILES}
-    record = Job("encode", arguments.settings, inputs=inputs, seeds={"encode": encoding.seed}, device=device.type)
+    record = JobRecord("encode", arguments.settings, inputs=inputs, seeds={"encode": encoding.seed}, device=device.type)
     identity = record.deterministic()
     inputs_sha256 = [entry["sha256"] for entry in identity["inputs"].values()]
     name = sha256_json([identity["settings"], inputs_sha256, device.type])[:16]
@@ -74,7 +74,7 @@ def encode(arguments) -> str:
             source = Source(arguments.autoencoder, manifests, encoding, arguments.work / name)
             _make(source, sides, pool.devices(device, arguments.workers))
             outputs = _publish(arguments, encoding, sides, arguments.work / name)
-            record.record(outputs)
+            record.write(outputs)
             shutil.rmtree(arguments.work / name, ignore_errors=True)
     summary = read_json(arguments.out / SUMMARY)
     found = [f"PSNR {summary[f'psnr_{s}']:.1f} dB {s}" for s in IMAGE_SPLITS if summary[f"psnr_{s}"] is not None]

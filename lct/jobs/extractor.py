@@ -5,7 +5,7 @@ from pathlib import Path
 from lct.config.schema import build
 from lct.data import imageset
 from lct.files.atomic import write_json
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.files.tensors import write_tensors
 from lct.jobs import job
 from lct.metrics import extractor as network
@@ -28,7 +28,9 @@ def extractor(arguments) -> str:
     side = "training" if arguments.heldout is None else "held-out"
     judged = arguments.heldout or arguments.train
     inputs = {"train": arguments.train} | ({"heldout": arguments.heldout} if arguments.heldout else {})
-    record = Job("extractor", arguments.settings, inputs=inputs, seeds={"extractor": settings.seed}, device=device.type)
+    record = JobRecord(
+        "extractor", arguments.settings, inputs=inputs, seeds={"extractor": settings.seed}, device=device.type
+    )
     labels = _labels(arguments.train)
     classes = network.classes(settings, labels)
     model = network.create(settings, classes)
@@ -41,7 +43,7 @@ def extractor(arguments) -> str:
     write_tensors(arguments.out, network.tensors(model))
     summary = {"task": settings.learned, "accuracy": accuracy, "images": side, "classes": classes}
     write_json(arguments.summary, summary)
-    record.record([arguments.out, arguments.summary])
+    record.write([arguments.out, arguments.summary])
     return f"extractor {arguments.out.parent.name}: accuracy {accuracy:.1%} on {side} images ({settings.learned})"
 
 

@@ -21,7 +21,7 @@ from lct.data.latents import PART, Moments, Statistics, check_normalised
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
-from lct.files.records import Job, mismatch, settings_path
+from lct.files.records import JobRecord, mismatch, settings_path
 from lct.files.tensors import pick_rows, read_rows, read_tensors, shape_of
 from lct.jobs import figure, job
 from lct.report.plotting import box_plots
@@ -48,7 +48,7 @@ def figure1(arguments) -> str:
     training = build(Training, settings["training"], "--settings: training")
     device = job.device(arguments.device, training.threads, tf32=training.matmul == "tf32")
     inputs = {name: getattr(arguments, name) for name in ("images", "latents", "statistics")}
-    record = Job("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=device.type)
+    record = JobRecord("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=device.type)
     identity = record.deterministic()
     work = arguments.work / sha256_json([identity["settings"], identity["inputs"], device.type])[:16]
     outputs = [arguments.out, *arguments.pictures]
@@ -56,7 +56,7 @@ def figure1(arguments) -> str:
     with hold(arguments.work / "lock", "figure of this dataset", wait_seconds=math.inf):
         if not all(_published(path, identity) for path in outputs):
             _publish(arguments, training, device, work, identity)
-            record.record(outputs)
+            record.write(outputs)
         shutil.rmtree(work, ignore_errors=True)
     shares = {box["id"]: box["beyond_outer"] for box in read_json(arguments.out)["boxes"]}
     return (

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.files.tensors import shape_of
 from lct.jobs import figure, job
 from lct.losses.distances import ROBUST_FUNCTIONS
@@ -24,7 +24,7 @@ def main() -> int:
 
 def figure2(arguments) -> str:
     inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
-    record = Job("figure", arguments.settings, inputs=inputs)
+    record = JobRecord("figure", arguments.settings, inputs=inputs)
     dimension = math.prod(shape_of(arguments.latents, "latents")[1:])
     c = RobustScale().c(1, 1, dimension, NoiseGrid())
     residual = torch.linspace(0, SPAN, POINTS, dtype=torch.float64)
@@ -35,7 +35,7 @@ def figure2(arguments) -> str:
         "residual": residual.tolist(),
         "curves": [curve(name, c, residual) for name in SHOWN],
     }
-    record.record(figure.publish(arguments, numbers, partial(plotting.picture, paper_figures.losses(numbers))))
+    record.write(figure.publish(arguments, numbers, partial(plotting.picture, paper_figures.losses(numbers))))
     return f"figure2 {arguments.out.stem}: {len(SHOWN)} losses at c = {c:.3g}"
 
 

@@ -12,7 +12,7 @@ import torch
 
 from lct.data.distribution import spaced
 from lct.data.latents import Statistics, check_normalised
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.files.tensors import pick_rows, read_tensors, shape_of
 from lct.jobs import figure, job
 from lct.losses.objective import perturb
@@ -34,7 +34,7 @@ def figure3(arguments) -> str:
     settings = arguments.settings
     job.device("cpu", threads=1)
     inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
-    record = Job("figure", settings, inputs=inputs, seeds={"pairs": settings["seed"]})
+    record = JobRecord("figure", settings, inputs=inputs, seeds={"pairs": settings["seed"]})
     statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
     chosen = spaced(shape_of(arguments.latents, "latents")[0], settings["images"])
     x = statistics.normalise(pick_rows(arguments.latents, "latents", chosen))
@@ -62,7 +62,7 @@ def figure3(arguments) -> str:
         "couplings": found,
         "histograms": {"edges": edges.tolist(), "shares": shares},
     }
-    record.record(figure.publish(arguments, numbers, partial(plotting.picture, paper_figures.couplings(numbers))))
+    record.write(figure.publish(arguments, numbers, partial(plotting.picture, paper_figures.couplings(numbers))))
     last = found[-1]
     return (
         f"figure3 {arguments.out.stem}: in groups of {last['group']}, squared distance x "

@@ -9,7 +9,7 @@ from lct.data import imageset, sources
 from lct.data.containers import Fetched
 from lct.data.prepare import Preparation
 from lct.files.atomic import atomic, write_json
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.plan.paths import grid, manifest
 
@@ -33,7 +33,7 @@ def images(arguments) -> str:
     settings = arguments.settings
     dataset = build(DataSettings, {"title": "-", **settings["dataset"]}, "--settings")
     inputs = {"download": arguments.download} if arguments.download else {}
-    record = Job("images", settings, inputs=inputs, seeds={"split": dataset.split_seed})
+    record = JobRecord("images", settings, inputs=inputs, seeds={"split": dataset.split_seed})
     arguments.train.parent.mkdir(parents=True, exist_ok=True)
     fetched = _fetched(arguments.download) if arguments.download else None
     sides = sources.load(dataset, fetched=fetched, scratch=arguments.train.parent)
@@ -53,7 +53,7 @@ def images(arguments) -> str:
         write_json(manifest(str(out)), found | origin)
     with imageset.ImageSet(arguments.train) as written, atomic(grid(str(arguments.train))) as partial:
         imageset.write_grid(partial, written.array(0, min(GRID, len(written))), columns=16, scale=2)
-    record.record([arguments.train, arguments.heldout])
+    record.write([arguments.train, arguments.heldout])
     left_out = f", {len(sides.left_out)} left out" if sides.left_out else ""
     name = arguments.train.parent.name
     return f"images {name}: {len(sides.train)} training, {len(sides.heldout)} held out{left_out}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from lct.config.model import GivenWeights
 from lct.config.schema import build
 from lct.files.hashing import sha256_file
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.files.tensors import read_tensors, write_tensors
 from lct.jobs import job
 from lct.networks.settings import Network
@@ -24,7 +24,7 @@ def main() -> int:
 def take(arguments) -> str:
     given = build(GivenWeights, arguments.settings["weights"], "--settings: weights")
     network = build(Network, arguments.settings["network"], "--settings: network")
-    record = Job("take", arguments.settings, inputs={"weights": arguments.weights})
+    record = JobRecord("take", arguments.settings, inputs={"weights": arguments.weights})
     found = sha256_file(arguments.weights)
     if found != given.sha256:
         raise ValueError(
@@ -34,7 +34,7 @@ def take(arguments) -> str:
     shape = arguments.settings["latent_shape"]
     load(UNet(network, shape[0], shape[1]), tensors, str(arguments.weights))  # all of them, of the right shape, finite
     write_tensors(arguments.out, tensors, {"latent_shape": shape})
-    record.record([arguments.out])
+    record.write([arguments.out])
     return f"take {arguments.out.parent.parent.name}: {arguments.weights}, sha256 {found[:12]}"
 
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from lct.files.formatting import duration
-from lct.files.lock import Busy
+from lct.files.formatting import format_duration
+from lct.files.lock import LockHeldError
 
 FAILED, INTERRUPTED = 1, 75  # 75: EX_TEMPFAIL, "try again"
 log = logging.getLogger("lct")
@@ -61,7 +61,7 @@ def run(body: Callable[[], str | None], silent: tuple[type[BaseException], ...] 
     except silent as error:
         log.info("ends with the other processes: %s", error)
         return INTERRUPTED if isinstance(error, Interrupted) else FAILED
-    except (ValueError, OSError, ArithmeticError, Busy) as error:
+    except (ValueError, OSError, ArithmeticError, LockHeldError) as error:
         log.debug("where it happened", exc_info=True)
         return _fail(f"error: {' '.join(str(error).split())}", FAILED)
     except MemoryError:
@@ -152,4 +152,4 @@ def counter(total: int, what: str, every_seconds: float = 5.0) -> Callable[[int]
 
 def progress_line(what: str, done: int, total: int, seconds: float) -> str:
     rate = done / seconds if seconds > 0 else float("inf")
-    return f"{what} done={done} total={total} rate={rate:.1f}/s eta={duration((total - done) / rate if rate else 0)}"
+    return f"{what} done={done} total={total} rate={rate:.1f}/s eta={format_duration((total - done) / rate if rate else 0)}"

@@ -11,7 +11,7 @@ import torch
 
 from lct.data import imageset
 from lct.files.atomic import atomic, write_json
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.jobs.scoring import Reference, Scorer
 from lct.metrics.features import whole
@@ -48,7 +48,7 @@ def _neighbours(arguments, scorer: Scorer) -> str:
     with imageset.open_checked(arguments.train, deep=True) as train:
         for samples, numbers, picture in zip(arguments.samples, arguments.numbers, arguments.pictures, strict=True):
             used = inputs | {"samples": samples, "train": arguments.train}
-            record = Job("neighbours", settings, inputs=used, device=scorer.device.type)
+            record = JobRecord("neighbours", settings, inputs=used, device=scorer.device.type)
             with imageset.open_checked(samples, deep=True) as images:
                 shown = min(settings["shown"], len(images))
                 pixels = images.array(0, shown)
@@ -76,7 +76,7 @@ def _neighbours(arguments, scorer: Scorer) -> str:
             scale = max(1, round(SIDE / pixels.shape[2]))
             with atomic(picture) as temporary:
                 imageset.write_grid(temporary, [one for row in rows for one in row], columns=shown, scale=scale)
-            record.record([numbers, picture])
+            record.write([numbers, picture])
             ratios += [one["neighbours"][0]["distance"] / one["neighbours"][0]["radius"] for one in entries]
     run, seed = arguments.samples[0].parts[-5:-3]
     return f"neighbours {run} {seed}: nearest at {min(ratios):.2f} to {max(ratios):.2f} radii of training images"

@@ -14,7 +14,7 @@ import torch
 from lct.data import imageset
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file, sha256_json
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.jobs import job
 from lct.jobs.scoring import Reference, Scorer
@@ -68,7 +68,7 @@ def _refer(arguments, scorer: Scorer, manifests: dict[str, Path]) -> str:
     inputs = manifests | {
         f"extractor-{name}": path for name, path in zip(scorer.used, arguments.extractors, strict=True)
     }
-    record = Job("reference", arguments.settings, inputs=inputs, device=scorer.device.type)
+    record = JobRecord("reference", arguments.settings, inputs=inputs, device=scorer.device.type)
     found, hits = _measure_all(scorer, manifests, arguments.settings, arguments.cache)
     outputs: list[Path] = []
     references: dict[str, Reference] = {}
@@ -87,7 +87,7 @@ def _refer(arguments, scorer: Scorer, manifests: dict[str, Path]) -> str:
                 protocol = _named(scorer, path)
                 write_json(path, scorer.metrics(protocol, features, references[protocol.id]) | {"images": side})
                 outputs.append(path)
-    record.record(outputs)
+    record.write(outputs)
     said = f", {hits} of {len(found)} measurements of real images from the cache" if hits else ""
     return f"reference {arguments.references[0].parent.name}: {len(arguments.floors)} floor rows measured{said}"
 

@@ -10,7 +10,7 @@ from lct.cli.audit import page
 from lct.cli.export import tensorboard
 from lct.cluster.costs import costs
 from lct.files.atomic import write_bytes, write_text
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
@@ -31,14 +31,14 @@ def main() -> int:
 
 def report(arguments) -> str:
     inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in KNOWN}
-    record = Job("report", {"recipe": RECIPES["report"]}, inputs=inputs)
+    record = JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
     tables = read(arguments.tables)
     plan = Plan(Path.cwd(), {"scale": tables["scale"], "dataset": arguments.dataset})
     index = write(tables, Path.cwd(), arguments.out, plan, record)
     return f"report {index}: open it in a browser"
 
 
-def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job | None = None) -> Path:
+def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: JobRecord | None = None) -> Path:
     """Everything of a report into the folder `out`, with records if `record` is given; returns its first page."""
     spent = costs(plan, root, [run for run in tables["runs"] if run in plan.runs])
     drawn = pictures(tables, root)
@@ -51,7 +51,7 @@ def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job
         write_bytes(out / name, content)
     tensorboard(plan, root, root / plan.paths.log("tensorboard"), "all")  # no output of the graph: logs for people
     if record is not None:
-        record.record([out / name for name in (*contents, *drawn)])
+        record.write([out / name for name in (*contents, *drawn)])
     return out / "index.html"
 
 

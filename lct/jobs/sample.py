@@ -21,7 +21,7 @@ from lct.data import imageset
 from lct.data.latents import Statistics
 from lct.data.threads import in_order
 from lct.files.atomic import atomic, write_json
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.files.tensors import read_metadata, read_tensors
 from lct.jobs import job, pool
 from lct.networks.precondition import consistency
@@ -113,11 +113,11 @@ def sample(arguments) -> str:
         for weights, name, draw in sets:
             inputs = {"weights": arguments.train / f"{weights}.safetensors", "statistics": arguments.statistics}
             inputs |= {file: arguments.autoencoder / file for file in AUTOENCODER_FILES}
-            record = Job("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
+            record = JobRecord("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
             out = arguments.out / weights / name / f"d{draw}.zip"
             images = encoded(islice(batches, len(starts(sampling))))
             _write(job.progress(images, sampling.count, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
-            record.record([out])
+            record.write([out])
     run, seed = arguments.out.parts[-2:]
     names = ", ".join(name for _, name in settings["wanted"])
     return f"sample {run} {seed}: {sampling.count} images each by {names}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lct.files.atomic import write_json
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.files.tensors import write_tensors
 from lct.jobs import job
 from lct.jobs.scoring import Reference, Scorer
@@ -40,7 +40,7 @@ def _score(arguments, scorer: Scorer) -> str:
     asked = zip(arguments.samples, _shared(arguments.features, sets), _shared(arguments.metrics, sets), strict=True)
     said = []
     for samples, features_out, metrics_out in job.progress(asked, sets, "score"):
-        record = Job("score", arguments.settings, inputs=inputs | {"samples": samples}, device=scorer.device.type)
+        record = JobRecord("score", arguments.settings, inputs=inputs | {"samples": samples}, device=scorer.device.type)
         found = scorer.features(samples, limit=limit)
         for view, out in zip(seen, features_out, strict=bool(features_out)):
             write_tensors(out, {"features": found[view].features})
@@ -50,7 +50,7 @@ def _score(arguments, scorer: Scorer) -> str:
             if protocol is protocols[0]:
                 values, network = measured["values"], measured["protocol"]["distance"]["extractor"]
                 said.append(f"{samples.parent.name} FD({network}) {values['fd']:.2f} recall {values['recall']:.2f}")
-        record.record([*features_out, *metrics_out])
+        record.write([*features_out, *metrics_out])
     run, seed = arguments.samples[0].parts[-5:-3]
     return f"score {run} {seed}: {', '.join(said)}"
 

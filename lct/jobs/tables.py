@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_json
-from lct.files.records import Job
+from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
@@ -30,9 +30,9 @@ def tables(arguments) -> str:
         raise ValueError("config/: expected what this run was planned with, found changes; run the same command again")
     collected = collect(plan, Path.cwd(), arguments.which)
     paths = {v["metrics"] for row in rows_of(collected) for cell in row["cells"].values() for v in cell["values"]}
-    record = Job("tables", planned, inputs={path: Path(path) for path in sorted(paths)})
+    record = JobRecord("tables", planned, inputs={path: Path(path) for path in sorted(paths)})
     write_json(arguments.out, collected)
-    record.record([arguments.out])
+    record.write([arguments.out])
     return f"tables {arguments.scale}: {summary(collected)}"
 
 

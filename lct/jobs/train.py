@@ -23,10 +23,10 @@ from lct.config.schema import build
 from lct.data import resident
 from lct.data.latents import Statistics, check_normalised
 from lct.files.atomic import copy, read_json, write_json
-from lct.files.formatting import duration
+from lct.files.formatting import format_duration
 from lct.files.hashing import sha256_json
-from lct.files.lock import Busy, take
-from lct.files.records import Job, mismatch, settings_path
+from lct.files.lock import LockHeldError, acquire
+from lct.files.records import JobRecord, mismatch, settings_path
 from lct.files.tensors import read_tensors, write_tensors
 from lct.jobs import job
 from lct.training.loop import train
@@ -92,7 +92,7 @@ def run(arguments) -> str | None:
 def _run(arguments, settings: Training, device: torch.device, world: World, stop: Stop) -> str | None:
     inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
     seeds = {"train": arguments.seed}
-    record = Job("train", arguments.settings, inputs=inputs, seeds=seeds, device=device.type)
+    record = JobRecord("train", arguments.settings, inputs=inputs, seeds=seeds, device=device.type)
     with _together(world):
         settings.check_processes(world.size)
         statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
@@ -132,7 +132,7 @@ def _together(world: World) -> Iterator[None]:
         raise (ValueError if world.first else Lost)(found[0]) from refusal
 
 
-def _identity(record: Job) -> dict[str, Any]:
+def _identity(record: JobRecord) -> dict[str, Any]:
     """What a state belongs to: settings, seed, and the inputs' hashes, wherever the inputs lie."""
     known = record.deterministic()
     inputs = {role: entry["sha256"] for role, entry in known["inputs"].items()}
@@ -146,8 +146,8 @@ def _lock(path: Path, world: World, stop: Stop) -> IO[str] | None:
         handle = None
         if world.first:
             try:
-                handle = take(path, "training of this run and seed")
-            except Busy as busy:
+                handle = acquire(path, "training of this run and seed")
+            except LockHeldError as busy:
                 if time.monotonic() - started - said >= 60:
                     said = time.monotonic() - started
                     log.info("waiting: %s", busy)
@@ -171,7 +171,14 @@ def _follow(arguments, settings: Training, latents, device: torch.device, world:
 
 
 def _lead(
-    arguments, settings: Training, latents, device: torch.device, world: World, stop: Stop, record: Job, state: State
+    arguments,
+    settings: Training,
+    latents,
+    device: torch.device,
+    world: World,
+    stop: Stop,
+    record: JobRecord,
+    state: State,
 ) -> str:
     """Rank 0: train, save states, publish the weights."""
     work = state.folder
@@ -211,7 +218,7 @@ def _lead(
     for output in outputs:
         copy(work / output.name, output)
     write_json(arguments.out / "curves.json", progress.curve)
-    record.record([*outputs, arguments.out / "curves.json"])
+    record.write([*outputs, arguments.out / "curves.json"])
     _clear(work)
     run = arguments.out.parent.name
     return f"train {run} {arguments.out.name}: {trainer.total_steps} steps, loss {progress.curve['loss'][-1]:.4g}"
@@ -262,7 +269,7 @@ def _kept(settings: Training, count: int) -> dict[int, tuple[float, ...]]:
     return {step: settings.emas if step == steps[0] else settings.emas[:1] for step in steps}
 
 
-def _published(out: Path, record: Job) -> str | None:
+def _published(out: Path, record: JobRecord) -> str | None:
     """The line for the terminal if another copy of this very training has published everything, else None."""
     last = out / "curves.json"  # recorded last, beside all the weights
     if not settings_path(last).exists() or mismatch(last) or read_json(settings_path(last)) != record.deterministic():
@@ -306,7 +313,7 @@ class Heart:
                 loss,
                 curve["intervals"][-1],
                 rate,
-                duration(eta),
+                format_duration(eta),
             )
 
     def _write(self, step: int, loss: float | None, rate: float) -> float:

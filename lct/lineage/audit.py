@@ -4,10 +4,8 @@ Works from whatever is there: files and records of the workspace, the archive, d
 not be looked at is said. No dvc, no network, no cache is needed.
 """
 
-import hashlib
 import json
 import math
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,8 @@ from typing import Any
 
 from lct.config.resolve import flat_dict
 from lct.files.atomic import json_text, read_json
-from lct.files.hashing import sha256_file
+from lct.files.git import is_checkout, run_git
+from lct.files.hashing import sha256_file, sha256_text
 from lct.lineage import chain, dvc_lock, planned
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry
@@ -109,7 +108,7 @@ class Auditor:
                     return None, None, [Check("value", "broken", str(error).replace(f"{self.root}/", ""))]
                 return content, name, []
         if entry is not None and entry.content is not None:
-            told = hashlib.sha256(json_text(entry.content).encode()).hexdigest()
+            told = sha256_text(json_text(entry.content))
             if told != entry.sha256:
                 text = f"{path}: expected values of sha256 {entry.sha256[:12]} in the archive, found {told[:12]}"
                 return None, None, [Check("value", "broken", f"{text}; git checkout brings the committed ones back")]
@@ -120,7 +119,7 @@ class Auditor:
 
     def _protocol(self, path: str, content: dict[str, Any]) -> Check:
         text = json.dumps(content.get("protocol"), sort_keys=True, separators=(",", ":"))
-        found, stated = hashlib.sha256(text.encode()).hexdigest(), str(content.get("protocol_hash"))
+        found, stated = sha256_text(text), str(content.get("protocol_hash"))
         if found != stated:
             what = f"expected protocol hash {found[:12]}, the protocol's own, found {stated[:12]}"
             return Check("protocol", "broken", f"{path}: {what}; {self.contents.remedy(path)}")
@@ -374,14 +373,9 @@ def has_commit(root: Path, revision: str) -> bool | None:
     """Whether a commit is in this clone; None outside a git checkout."""
     if not (revision.isalnum() and revision.isascii()):
         return False
-    try:
-        inside = subprocess.run(["git", "-C", str(root), "rev-parse", "--git-dir"], capture_output=True, check=False)
-        if inside.returncode != 0:
-            return None
-        command = ["git", "-C", str(root), "cat-file", "-e", f"{revision}^{{commit}}"]
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
+    if not is_checkout(root):
         return None
+    return run_git(root, "cat-file", "-e", f"{revision}^{{commit}}").returncode == 0
 
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -1,17 +1,16 @@
 """What files hold now, against what was written: sizes, hashes, links into DVC's cache."""
 
-import hashlib
 import os
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
+from lct.files.hashing import hash_file
 from lct.lineage import dvc_lock
 
 SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 FAULTS = STATES[:4]
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,6 @@ class Check:
 
 def worst(states: list[str]) -> str:
     return min(states, key=STATES.index, default="ok")
-
-
-def hash_file(path: Path) -> tuple[str, str]:
-    """(sha256, md5) of a file in one pass."""
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with open(path, "rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            sha256.update(chunk)
-            md5.update(chunk)
-    return sha256.hexdigest(), md5.hexdigest()
 
 
 class Contents:
@@ -52,7 +41,7 @@ class Contents:
         status = path.stat()
         key = (status.st_dev, status.st_ino)
         if key not in self._hashes:
-            self._hashes[key] = hash_file(path)
+            self._hashes[key] = hash_file(path)[1:]
         return self._hashes[key]
 
     def sha256(self, path: str) -> str | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from lct.files.atomic import write_text
+from lct.files.git import is_checkout
 from lct.lineage.dvc_lock import cache_folder, stored_object
 
 VERSIONS = "3."  # the file formats read here are those of this major version
@@ -37,10 +38,7 @@ def check(root: Path) -> None:
         raise ValueError(f"dvc: expected version 3, found {found}; `make tables` installs the locked one")
     if not (root / ".dvc" / "config").exists():
         raise ValueError(f"{root}: expected a DVC project, found no .dvc/config; git checkout -- .dvc")
-    inside = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "--is-inside-work-tree"], capture_output=True, check=False
-    )
-    if inside.returncode != 0:
+    if not is_checkout(root):
         raise ValueError(f"{root}: expected a git repository, found none; clone the project instead of copying it")
 
 

@@ -11,13 +11,13 @@ import dataclasses
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import copy, read_json, write_bytes, write_json
-from lct.files.hashing import digests
+from lct.files.git import run_git
+from lct.files.hashing import hash_file
 from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
 from lct.lineage import dvc, registry
@@ -46,7 +46,7 @@ class Report:
 
 
 def record(root: Path, config: dict[str, Any], scale: str, in_run: bool = False, wait_seconds: float = 0.0) -> Report:
-    """Record what is up to date of a scale. Raises ValueError, Busy or OSError with one line; then nothing changed."""
+    """Record what is up to date of a scale. Raises ValueError, LockHeldError or OSError with one line; then nothing changed."""
     dvc.check(root)
     if not in_run and is_held(root / RUN_LOCK):
         raise ValueError(
@@ -417,7 +417,7 @@ class _Memo:
         known = self.known.get(path)
         if recorded is not None and recorded.run == run and known == [*self._stamp(path), recorded.sha256]:
             return recorded.bytes, recorded.sha256, str(recorded.md5)
-        return digests(self.root / path)
+        return hash_file(self.root / path)
 
     def save(self, found: list[_Found]) -> None:
         for one in found:
@@ -436,13 +436,13 @@ def git_command(scale: str) -> list[str]:
 def commit(root: Path, scale: str) -> None:
     """Commit the recorded state, and nothing else. Raises ValueError with git's message."""
     paths = git_command(scale)[-3:]
-    staged = ["git", "diff", "--cached", "--quiet", "--", *paths]
-    for words in (["git", "add", "--", *paths], staged, git_command(scale)):
-        done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
-        if words[1] == "diff" and done.returncode == 0:
+    staged = ["diff", "--cached", "--quiet", "--", *paths]
+    for words in (["add", "--", *paths], staged, git_command(scale)[1:]):
+        done = run_git(root, *words)
+        if words[0] == "diff" and done.returncode == 0:
             return  # it is committed already
-        if words[1] != "diff" and done.returncode != 0:
-            raise ValueError(f"git {words[1]}: {' '.join((done.stderr or done.stdout).split())}")
+        if words[0] != "diff" and done.returncode != 0:
+            raise ValueError(f"git {words[0]}: {' '.join((done.stderr or done.stdout).split())}")
 
 
 def unrecorded(root: Path, scale: str) -> list[str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lct.files.atomic import read_json, write_json
-from lct.files.hashing import digests
+from lct.files.hashing import hash_file
 from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
 from lct.lineage import dvc, registry
@@ -47,7 +47,7 @@ def chain(stages: Iterable[Stage], entries: dict[str, Entry], paths: Iterable[st
 
 
 def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: bool = False) -> Report:
-    """Restore a scale, or of it only the chain of the files in `only`. Raises ValueError, Busy or OSError."""
+    """Restore a scale, or of it only the chain of the files in `only`. Raises ValueError, LockHeldError or OSError."""
     if is_held(root / RUN_LOCK):
         raise ValueError("expected no running snakemake, found one; wait for it to end, then `lct restore`")
     with hold(root / LOCK, "running `lct record` or `lct restore`"):
@@ -112,7 +112,7 @@ def _place(root: Path, path: str, entry: Entry) -> str:
     if place.suffix not in OPENED and place.is_symlink() and here and os.readlink(place) == os.path.abspath(stored):
         return "there"  # a link to the content by its name; `lct verify --deep` reads it
     if not place.is_symlink() and place.exists():
-        size, sha256, md5 = digests(place)
+        size, sha256, md5 = hash_file(place)
         if (size, sha256) == (entry.bytes, entry.sha256):
             return "there"
         if not dvc.cached(root, md5).exists():
@@ -133,7 +133,7 @@ def _into_a_cache(place: Path) -> bool:
 
 def _is_kept(root: Path, place: Path) -> bool:
     """Whether a file is a copy of a content in the cache, as pages and pictures are."""
-    return place.suffix in OPENED and place.is_file() and dvc.cached(root, digests(place)[2]).exists()
+    return place.suffix in OPENED and place.is_file() and dvc.cached(root, hash_file(place)[2]).exists()
 
 
 def _clear(root: Path, scale: str, entries: dict[str, Entry], report: Report) -> None:

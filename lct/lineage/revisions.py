@@ -3,12 +3,12 @@
 import io
 import json
 import re
-import subprocess
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lct.files.git import is_checkout, run_git
 from lct.lineage import dvc_lock, registry
 from lct.lineage.chain import Record, Records
 
@@ -35,10 +35,9 @@ def commit(root: Path, name: str) -> str:
         raise ValueError(
             f"revision {name!r}: expected a commit, branch or tag, found other characters; git log lists them"
         )
-    if subprocess.run(["git", "-C", str(root), "rev-parse", "--git-dir"], capture_output=True, check=False).returncode:
+    if not is_checkout(root):
         raise ValueError(f"{root}: expected a git checkout, found none; only there are earlier revisions known")
-    command = ["git", "-C", str(root), "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if done.returncode:
         raise ValueError(
             f"revision {name!r}: expected a commit, branch or tag, found none; git log --oneline lists them"
@@ -50,12 +49,11 @@ def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
     """A revision; its configuration and records are written under `folder`, an empty one."""
     found = commit(root, name)
     for path in (f"lineage/{scale}.jsonl", "dvc.lock"):
-        done = subprocess.run(["git", "-C", str(root), "show", f"{found}:./{path}"], capture_output=True, check=False)
+        done = run_git(root, "show", f"{found}:./{path}", text=False)
         if done.returncode == 0:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(done.stdout)
-    command = ["git", "-C", str(root), "archive", "--format=zip", found, "config"]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = run_git(root, "archive", "--format=zip", found, "config", text=False)
     if done.returncode == 0:
         with zipfile.ZipFile(io.BytesIO(done.stdout)) as packed:
             packed.extractall(folder)

@@ -148,7 +148,7 @@ def job(values, out, workers=1, download=None, records=False):
 
     Arguments.train, Arguments.heldout = out / "train.zip", out / "heldout.zip"
     Arguments.workers, Arguments.download = workers, download
-    with nullcontext() if records else mock.patch.object(images_job.Job, "record"):
+    with nullcontext() if records else mock.patch.object(images_job.JobRecord, "write"):
         images_job.images(Arguments)
     return read_manifest(out / "train.manifest.json"), read_manifest(out / "heldout.manifest.json")
 

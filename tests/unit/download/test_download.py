@@ -34,7 +34,7 @@ from lct.download.record import read
 from lct.download.settings import Downloads, HubOrigin, ManualOrigin, RemoteFile, WebOrigin, Weights
 from lct.download.transfer import Policy
 from lct.files.atomic import write_json
-from lct.files.lock import take
+from lct.files.lock import acquire
 from lct.plan.plan import Plan
 from tests.helpers.copies import ROOT, project, snakemake
 from tests.helpers.server import Fault, Repository, Site, cut, serve, status
@@ -375,7 +375,7 @@ def test_two_downloads_of_one_name_at_once_fetch_it_once(bench):
 
 
 def test_a_download_waits_for_another_of_its_name(bench):
-    handle = take(bench.resources / ".lock", "download")
+    handle = acquire(bench.resources / ".lock", "download")
     thread = threading.Thread(target=lambda: bench.run(bench.web(**GOOD)))
     thread.start()
     thread.join(0.3)

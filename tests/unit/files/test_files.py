@@ -13,8 +13,8 @@ import torch
 
 from lct.files.atomic import atomic, read_json, write_bytes, write_json
 from lct.files.hashing import canonical_json, sha256_file
-from lct.files.lock import Busy, hold, take
-from lct.files.records import Job, mismatch, run_path, settings_path
+from lct.files.lock import LockHeldError, acquire, hold
+from lct.files.records import JobRecord, mismatch, run_path, settings_path
 from lct.files.tensors import pick_rows, read_metadata, read_rows, read_tensors, stream_tensor, write_tensors
 
 
@@ -157,9 +157,9 @@ def test_a_full_disk_is_an_error_of_the_system_for_tensors_too(tmp_path, write):
 
 
 def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):
-    handle = take(tmp_path / "lock", "training")
-    with pytest.raises(Busy, match=rf"expected no other training, found one \(process {os.getpid()} on "):
-        take(tmp_path / "lock", "training")
+    handle = acquire(tmp_path / "lock", "training")
+    with pytest.raises(LockHeldError, match=rf"expected no other training, found one \(process {os.getpid()} on "):
+        acquire(tmp_path / "lock", "training")
     handle.close()
     with hold(tmp_path / "lock", "training"):
         assert (tmp_path / "lock").exists()
@@ -167,17 +167,17 @@ def test_a_second_holder_is_refused_and_told_who_holds(tmp_path):
 
 def test_a_lock_dies_with_its_process(tmp_path):
     lock = tmp_path / "lock"
-    program = f"import os; from lct.files.lock import take; h = take({str(lock)!r}, 'x'); os.kill(os.getpid(), 9)"
+    program = f"import os; from lct.files.lock import acquire; h = acquire({str(lock)!r}, 'x'); os.kill(os.getpid(), 9)"
     done = subprocess.run([sys.executable, "-c", program], check=False)
     assert done.returncode == -9
-    take(lock, "x").close()
+    acquire(lock, "x").close()
 
 
 def test_records_say_what_was_asked_and_what_happened(tmp_path):
     source, output = tmp_path / "in.txt", tmp_path / "out.txt"
     source.write_text("in")
     output.write_text("out")
-    Job("stage", {"recipe": 1, "a": 2}, inputs={"source": source}, seeds={"train": 3}).record([output])
+    JobRecord("stage", {"recipe": 1, "a": 2}, inputs={"source": source}, seeds={"train": 3}).write([output])
     settings, run = json.loads(settings_path(output).read_text()), json.loads(run_path(output).read_text())
     assert settings["settings"] == {"recipe": 1, "a": 2} and settings["seeds"] == {"train": 3}
     assert settings["inputs"]["source"]["sha256"] == sha256_file(source)
@@ -190,7 +190,7 @@ def test_settings_records_are_deterministic(tmp_path):
     contents = []
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
-        Job("stage", {"recipe": 1}, inputs={"source": tmp_path / "in"}).record([tmp_path / name])
+        JobRecord("stage", {"recipe": 1}, inputs={"source": tmp_path / "in"}).write([tmp_path / name])
         contents.append(settings_path(tmp_path / name).read_bytes())
     assert contents[0] == contents[1]
 
@@ -198,7 +198,7 @@ def test_settings_records_are_deterministic(tmp_path):
 def test_a_changed_output_no_longer_agrees_with_its_record(tmp_path):
     output = tmp_path / "out.txt"
     output.write_text("good")
-    Job("stage", {"recipe": 1}, inputs={}).record([output])
+    JobRecord("stage", {"recipe": 1}, inputs={}).write([output])
     assert mismatch(output) is None
     output.write_text("evil")
     assert mismatch(output, deep=False) is None, "the same size: only a deep check can see it"

@@ -19,7 +19,7 @@ from lct.data.distribution import describe, outliers, spaced
 from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.atomic import write_json
-from lct.files.lock import take
+from lct.files.lock import acquire
 from lct.files.records import mismatch
 from lct.files.tensors import write_tensors
 from lct.jobs import figure1 as figure_job
@@ -247,7 +247,7 @@ def test_a_copy_of_a_figure_waits_and_takes_what_is_published(given, tmp_path, m
     line = figure_job.figure1(arguments)
     written = arguments.out.stat().st_mtime_ns
     monkeypatch.setattr(figure_job, "Trainer", None)  # it trains no step
-    held = take(arguments.work / "lock", "first copy")
+    held = acquire(arguments.work / "lock", "first copy")
     threading.Timer(1.0, held.close).start()
     assert figure_job.figure1(arguments) == line and held.closed
     assert arguments.out.stat().st_mtime_ns == written

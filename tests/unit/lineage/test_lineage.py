@@ -15,8 +15,9 @@ import zc.lockfile
 from dvc.repo import Repo
 
 from lct.cli.lineage import record_run
-from lct.files.lock import Busy, take
-from lct.files.records import git_state, run_path, settings_path
+from lct.files.git import git_state
+from lct.files.lock import LockHeldError, acquire
+from lct.files.records import run_path, settings_path
 from lct.lineage import dvc, guard, record, registry, restore
 from lct.lineage.graph import Job, ask, metadata, metadata_path
 from lct.lineage.registry import Entry
@@ -389,9 +390,12 @@ def test_a_merge_conflict_or_damage_in_the_recorded_state_is_named_and_left_alon
 
 def test_locks_held_by_others_are_named_and_nothing_changes(project, monkeypatch):
     before = state(project)
-    with take(project / record.LOCK, "recording"), pytest.raises(Busy, match="expected no other running `lct record`"):
+    with (
+        acquire(project / record.LOCK, "recording"),
+        pytest.raises(LockHeldError, match="expected no other running `lct record`"),
+    ):
         record.record(project, {}, "toy")
-    with take(project / record.RUN_LOCK, "run"):
+    with acquire(project / record.RUN_LOCK, "run"):
         with pytest.raises(ValueError, match="expected no running snakemake, found one"):
             record.record(project, {}, "toy")
         with pytest.raises(ValueError, match="expected no running snakemake, found one"):
