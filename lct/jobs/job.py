@@ -152,4 +152,5 @@ def counter(total: int, what: str, every_seconds: float = 5.0) -> Callable[[int]
 
 def progress_line(what: str, done: int, total: int, seconds: float) -> str:
     rate = done / seconds if seconds > 0 else float("inf")
-    return f"{what} done={done} total={total} rate={rate:.1f}/s eta={format_duration((total - done) / rate if rate else 0)}"
+    eta = format_duration((total - done) / rate if rate else 0)
+    return f"{what} done={done} total={total} rate={rate:.1f}/s eta={eta}"

@@ -46,7 +46,7 @@ class Report:
 
 
 def record(root: Path, config: dict[str, Any], scale: str, in_run: bool = False, wait_seconds: float = 0.0) -> Report:
-    """Record what is up to date of a scale. Raises ValueError, LockHeldError or OSError with one line; then nothing changed."""
+    """Record what is up to date of a scale. Raises ValueError, LockHeldError or OSError; then nothing changed."""
     dvc.check(root)
     if not in_run and is_held(root / RUN_LOCK):
         raise ValueError(
