@@ -59,7 +59,7 @@ def render(
 
 def pictures(tables: dict[str, Any], root: Path) -> dict[str, bytes]:
     """File name -> content of the figures that are drawn from tables.json and sample grids."""
-    from lct.report import paper_figures, plots  # matplotlib takes half a second to import
+    from lct.report import paper_figures, plotting  # matplotlib takes half a second to import
 
     made = {}
     for figure in tables.get("figures", ()):
@@ -69,7 +69,7 @@ def pictures(tables: dict[str, Any], root: Path) -> dict[str, bytes]:
             draw = paper_figures.grids(_grids(tables, figure["rows"], root))
         else:
             continue
-        made |= {f"figures/{figure['id']}.{kind}": plots.picture(draw, kind) for kind in DRAWN}
+        made |= {f"figures/{figure['id']}.{kind}": plotting.picture(draw, kind) for kind in DRAWN}
     return made
 
 

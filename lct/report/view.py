@@ -399,11 +399,11 @@ def _drawing(entry: dict[str, Any], title: str, place: str, kind: str) -> Drawin
     if numbers is None:
         return made
     if kind != "box-plots":
-        from lct.report import drawn  # matplotlib takes half a second to import
+        from lct.report import paper_figures  # matplotlib takes half a second to import
 
         spoken = f"{title}, {made.dataset_title}"
-        svg = drawn.embedded(drawn.DRAWERS[kind](numbers), f"{place}-{anchor(made.dataset)}", spoken)
-        said, columns, rows = drawn.TOLD[kind](numbers)
+        svg = paper_figures.embedded(paper_figures.DRAWERS[kind](numbers), f"{place}-{anchor(made.dataset)}", spoken)
+        said, columns, rows = paper_figures.TOLD[kind](numbers)
         picture_path = path.removesuffix("json") + "png"
         return replace(made, svg=svg, picture=picture_path, rows=rows, about=said, columns=columns)
     from lct.report.plotting import embedded_box_plots  # matplotlib takes half a second to import
