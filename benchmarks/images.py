@@ -94,7 +94,7 @@ def forget(*paths: Path) -> None:
         os.close(handle)
 
 
-def reading(folder: Path, pictures: list[imageset.Picture], count: int) -> None:
+def reading(folder: Path, pictures: list[imageset.EncodedImage], count: int) -> None:
     cycle = [pictures[i % len(pictures)] for i in range(count)]
     items = [{"source": f"{i:040x}", "label": None} for i in range(count)]
     write_json(folder / "set.manifest.json", imageset.write_imageset(folder / "set.zip", cycle, items=items))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lct.data.latents import PART, Moments, check_normalised, from_moments
+from lct.data.latents import PART, LatentMoments, check_normalised, from_moments
 from lct.data.settings import Encoding
 from lct.files.tensors import read_rows, stream_tensor
 from lct.jobs.encode import tails
@@ -30,7 +30,7 @@ def main() -> None:
     torch.set_num_threads(1)
     draws, shape = torch.Generator().manual_seed(0), (4, 32, 32)
     batch = 4 * torch.randn(arguments.part, *shape, generator=draws)
-    before, spent, moments = peak(), 0.0, Moments()
+    before, spent, moments = peak(), 0.0, LatentMoments()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "latents.safetensors"
 

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lct.data.imageset import ImageSet
-from lct.data.latents import Statistics
+from lct.data.latents import LatentStatistics
 from lct.losses.objective import consistency_terms, perturb
 from lct.losses.transport import pair
 from lct.networks.precondition import consistency
@@ -53,7 +53,7 @@ class AuthorsTraining:
     """The training of `settings` on decoder latents z (n, C, H, W); `step(k)` gives the step's loss. Draws are those of
     this project, so that the loss can be compared step by step."""
 
-    def __init__(self, settings: Training, z: Tensor, statistics: Statistics, seed: int, device: torch.device):
+    def __init__(self, settings: Training, z: Tensor, statistics: LatentStatistics, seed: int, device: torch.device):
         self.settings, self.seed, self.device = settings, seed, device
         self.stored = [latent.numpy() for latent in (z * SCALE).unbind()]  # one array per image, as a data set has them
         self.mean, self.std = (part.float().to(device) for part in (statistics.mean, statistics.std))

@@ -15,7 +15,7 @@ from contest.turns import Row, Turns
 from lct.data import imageset
 from lct.files.hashing import sha256_file
 from lct.metrics import distances, extractor, features, network
-from lct.metrics.settings import TrainedExtractor, View
+from lct.metrics.settings import FeatureSpec, TrainedExtractor
 
 
 def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tuple[list[Row], dict]:
@@ -29,18 +29,18 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
         images = (coarse + draws.normal(0, 12, coarse.shape)).clip(0, 255).astype(np.uint8)
         imageset.write_imageset(folder / f"{name}.zip", images)
         sets[name] = imageset.ImageSet(folder / f"{name}.zip")
-    name, view = network.register(settings, weights, sha256), View(extractor=settings.id, jpeg_quality=None)
+    name, view = network.register(settings, weights, sha256), FeatureSpec(extractor=settings.id, jpeg_quality=None)
     model = {view: network.load(settings, weights, sha256, device)}
     batch, turns, found = 250, Turns(), {}
 
     def of(images: imageset.ImageSet) -> torch.Tensor:
         return features.whole(features.walk(model, images, batch))[view].features
 
-    def reference() -> tuple[distances.Statistics, torch.Tensor, torch.Tensor]:
+    def reference() -> tuple[distances.FeatureStatistics, torch.Tensor, torch.Tensor]:
         real = of(sets["real"]).double().to(device)
         return distances.statistics(real), real, distances.radii(real, 3)
 
-    def ours(known: tuple[distances.Statistics, torch.Tensor, torch.Tensor]) -> dict[str, float]:
+    def ours(known: tuple[distances.FeatureStatistics, torch.Tensor, torch.Tensor]) -> dict[str, float]:
         stats, real, radii = known
         generated = of(sets["generated"]).double().to(device)
         measured = distances.statistics(generated)

@@ -14,8 +14,8 @@ import torch
 
 from contest import authors
 from contest.turns import AGAIN, Row, Turns, clock, timed
-from lct.data.latents import Statistics
-from lct.data.resident import Stored
+from lct.data.latents import LatentStatistics
+from lct.data.resident import MappedLatents
 from lct.files.tensors import map_tensor, write_tensors
 from lct.plan.plan import Plan
 from lct.training import trainer as room
@@ -50,11 +50,11 @@ class Size:
         )
         return cls(f"{scale} {run}", found, tuple(plan.latent_shape(plan.runs[run].dataset)), images)
 
-    def latents(self) -> tuple[torch.Tensor, Statistics]:
+    def latents(self) -> tuple[torch.Tensor, LatentStatistics]:
         """Made-up latents in the decoder's units, and their statistics."""
         draws = torch.Generator().manual_seed(0)
         z = 3 * torch.randn(self.images, *self.shape, generator=draws)
-        return z, Statistics(z.double().mean(0), z.double().std(0), 0.5)
+        return z, LatentStatistics(z.double().mean(0), z.double().std(0), 0.5)
 
 
 def sizes(device: torch.device) -> list[Size]:
@@ -132,7 +132,7 @@ def contestants(size: Size, device: torch.device, folder: Path) -> dict[str, Fac
         "ours": ours(),
         "baseline": lambda: authors.AuthorsTraining(s, z, stats, 0, device).step,
         "draws in the step" if gpu else "draws by a thread, a step ahead": ours(ahead=not gpu),
-        "latents read from their file": ours(data=Stored(map_tensor(path, "latents"), stats, device)),
+        "latents read from their file": ours(data=MappedLatents(map_tensor(path, "latents"), stats, device)),
         "optimiser and averages tensor by tensor": ours(Separate),
         "a copied network as target": ours(Copied),
         "attention by einsum": ours(Einsum),

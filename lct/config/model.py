@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lct.config.schema import ID_PATTERN
-from lct.data.settings import Dataset as DataSettings
+from lct.data.settings import DataSettings
 from lct.download.settings import Downloads, Weights
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
 from lct.report.settings import PublishedTable, TableSpec

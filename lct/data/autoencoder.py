@@ -29,7 +29,7 @@ WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 
 
 @dataclass(frozen=True)
-class Progress:
+class AutoencoderStep:
     """One training step: losses are means over the batch's images and pixels."""
 
     step: int  # steps done, counted from 1
@@ -74,7 +74,7 @@ def initialise(model: nn.Module, draws: torch.Generator) -> None:
 
 def train(
     model: AutoencoderKL, settings: TrainedAutoencoder, images: ImageSet, device: str = "cpu"
-) -> Iterator[Progress]:
+) -> Iterator[AutoencoderStep]:
     """Train `model` in place, one step per item taken from the iterator; leaves it frozen, in eval mode, on the CPU.
 
     Loss per image: mean |e| + mean e^2 + kl_weight * KL / pixels, e = decoded - image in [-1, 1]; the KL divergence
@@ -104,7 +104,7 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        yield Progress(step + 1, settings.steps, *values, lr)
+        yield AutoencoderStep(step + 1, settings.steps, *values, lr)
     model.to("cpu").eval().requires_grad_(False)
 
 

@@ -13,7 +13,7 @@ LARGEST = 2**28  # bytes of one encoded image
 
 
 @dataclass(frozen=True)
-class Fetched:
+class DownloadedFiles:
     """A dataset's finished download, each file checked against its record."""
 
     folder: Path  # resources/{dataset}; archives are unpacked below it
@@ -23,16 +23,16 @@ class Fetched:
 
 
 @dataclass(frozen=True)
-class Place:
+class Locations:
     """Where a source's files may be."""
 
     root: Path  # relative paths are looked up here
-    fetched: Fetched | None = None  # of a dataset whose source is a download
+    fetched: DownloadedFiles | None = None  # of a dataset whose source is a download
     scratch: Path | str | None = None  # for temporary files; null: the system's folder
 
 
 @dataclass(frozen=True)
-class Files:
+class SourceFiles:
     """The files of one source."""
 
     where: str  # name of the source in messages

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lct.data.containers import Container, Content, Files, Sequential
+from lct.data.containers import Container, Content, Sequential, SourceFiles
 from lct.data.settings import LmdbReading, ParquetReading
 from lct.files.zip_tar import describe, extract, is_archive
 
@@ -16,7 +16,7 @@ _LMDB_MAGIC = struct.pack("<I", 0xBEEFC0DE)
 _LMDB_MAGIC_AT = 16  # behind the header of the first page
 
 
-def parquet(files: Files, reading: ParquetReading) -> Container:
+def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
     import pyarrow
     import pyarrow.parquet
 
@@ -90,7 +90,7 @@ def parquet(files: Files, reading: ParquetReading) -> Container:
     return Container(image_names, labels, Sequential(forward, files.scratch, ordered=True))
 
 
-def lmdb(files: Files, reading: LmdbReading) -> Container:
+def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
     import lmdb
 
     data = _lmdb_file(files, reading)
@@ -139,7 +139,7 @@ def _keys(database: Any, data: Path, reading: LmdbReading) -> list[bytes]:
         )
 
 
-def _lmdb_file(files: Files, reading: LmdbReading) -> Path:
+def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> Path:
     """The data.mdb of an LMDB that is given as a file, as a folder, as the files of a download, or in an archive."""
     first, *more = files.names
     folder = Path(os.path.commonpath([path.parent for path in files.names]))

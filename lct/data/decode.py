@@ -12,7 +12,7 @@ from lct.files.zip_tar import describe
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no formats that run programs, such as EPS
 
 
-class Unusable(ValueError):
+class UnusableImageError(ValueError):
     """An image that cannot be used: `name` in its source, and the `reason`."""
 
     def __init__(self, name: str, reason: str):
@@ -34,7 +34,7 @@ def decode(
 
     Grey is written three times. With `convert`, palette and CMYK images become RGB, transparency is laid over white,
     and 16-bit greys keep their upper eight bits; without it they are unusable, as are animated images, those with no
-    way to RGB, damaged or cut-off ones, and those with a side under `min_side` pixels. Raises Unusable.
+    way to RGB, damaged or cut-off ones, and those with a side under `min_side` pixels. Raises UnusableImageError.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:  # another library's choice would turn a cut-off file into a grey-bottomed image
         raise RuntimeError("Pillow is set to accept cut-off images; unset PIL.ImageFile.LOAD_TRUNCATED_IMAGES")
@@ -52,12 +52,12 @@ def decode(
                 raise ValueError(f"mode {image.mode}; to bring such images to RGB, set `convert: true`")
             return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
     except UnidentifiedImageError as error:
-        raise Unusable(name, describe(encoded)) from error
+        raise UnusableImageError(name, describe(encoded)) from error
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make decoders raise anything
         reason = " ".join(str(error).replace(name, "").split()) or type(error).__name__
-        raise Unusable(name, reason) from error
+        raise UnusableImageError(name, reason) from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

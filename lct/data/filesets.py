@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from lct.data.containers import LARGEST, Container, Content, Files, Sequential
+from lct.data.containers import LARGEST, Container, Content, Sequential, SourceFiles
 from lct.data.settings import ArchiveReading, FolderReading
 from lct.files.hashing import sha256_json
 from lct.files.zip_tar import Archive
@@ -33,7 +33,7 @@ def _labels(where: str, names: list[str], labels: str) -> list[int | None]:
     return [classes.index(folder) for folder in folders]
 
 
-def folder(files: Files, reading: FolderReading) -> Container:
+def folder(files: SourceFiles, reading: FolderReading) -> Container:
     images = sorted((name, path) for path, name in files.names.items() if _is_image(name, reading.extensions))
     if not images:
         endings = sorted(reading.extensions)
@@ -55,7 +55,7 @@ def folder(files: Files, reading: FolderReading) -> Container:
     return Container(found, _labels(files.where, found, reading.labels), contents, source)
 
 
-def archive(files: Files, reading: ArchiveReading) -> Container:
+def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
     inside = reading.inside.strip("/") + "/" if reading.inside.strip("/") else ""
     images = []  # (name, number of its archive, member), over all archives
     archives = [Archive(path, reading.limits) for path in files.names]

@@ -17,22 +17,22 @@ PART = 256  # latents converted to float64 at a time
 TOLERANCE = 0.02  # allowed relative error of the normalised latents' standard deviation
 
 
-class Moments:
+class LatentMoments:
     """Count, mean and squared deviations of every element, in float64 and one pass; merged parts equal one pass over
     all of them up to rounding (Chan, Golub and LeVeque 1979)."""
 
     def __init__(self):
         self.count, self.mean, self.m2 = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
 
-    def update(self, batch: Tensor) -> "Moments":
+    def update(self, batch: Tensor) -> "LatentMoments":
         """Add (B, ...) values."""
-        part, values = Moments(), batch.to(torch.float64)
+        part, values = LatentMoments(), batch.to(torch.float64)
         if (part_count := len(values)) > 0:
             part.count, part.mean = part_count, values.mean(0)
             part.m2 = (values - part.mean).square().sum(0)
         return self.merge(part)
 
-    def merge(self, other: "Moments") -> "Moments":
+    def merge(self, other: "LatentMoments") -> "LatentMoments":
         """Add what `other` has seen."""
         if other.count:
             count, delta = self.count + other.count, other.mean - self.mean
@@ -47,7 +47,7 @@ class Moments:
         return {"moments.count": torch.tensor(self.count), "moments.mean": mean, "moments.m2": m2}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Moments":
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "LatentMoments":
         found = cls()
         found.count, found.mean, found.m2 = (tensors[f"moments.{name}"] for name in ("count", "mean", "m2"))
         found.count = int(found.count)
@@ -59,7 +59,7 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Statistics:
+class LatentStatistics:
     """mu and sd, float64: (C, H, W) per element or (C, 1, 1) per channel."""
 
     mean: Tensor
@@ -81,7 +81,7 @@ class Statistics:
         return {"mean": self.mean, "std": self.std, "sigma_data": sigma_data}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Statistics":
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> "LatentStatistics":
         return cls(tensors["mean"], tensors["std"], float(tensors["sigma_data"]))
 
 
@@ -93,15 +93,15 @@ def _in_parts(values: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
     return made
 
 
-def statistics(latents: Tensor, encoding: Encoding) -> Statistics:
+def statistics(latents: Tensor, encoding: Encoding) -> LatentStatistics:
     """Statistics of (N, C, H, W) latents as `encoding` asks for them."""
-    moments = Moments()
+    moments = LatentMoments()
     for part in latents.split(PART):
         moments.update(part)
     return from_moments(moments, encoding)
 
 
-def from_moments(moments: Moments, encoding: Encoding) -> Statistics:
+def from_moments(moments: LatentMoments, encoding: Encoding) -> LatentStatistics:
     """Statistics from the moments of every element."""
     if moments.count < 2:
         raise ValueError(f"latent statistics: expected 2 or more images, found {moments.count}; raise `train`")
@@ -114,13 +114,13 @@ def from_moments(moments: Moments, encoding: Encoding) -> Statistics:
             f"latent statistics: expected a positive finite spread everywhere, found {count} of {std.numel()} without; "
             "check that the images differ and the autoencoder is whole"
         )
-    return Statistics(moments.mean, std, encoding.sigma_data)
+    return LatentStatistics(moments.mean, std, encoding.sigma_data)
 
 
-def _over_space(moments: Moments) -> Moments:
+def _over_space(moments: LatentMoments) -> LatentMoments:
     """Moments per channel from moments per element (C, H, W): the elements of a channel are merged."""
     count, mean = moments.count, moments.mean.mean((1, 2), keepdim=True)
-    merged = Moments()
+    merged = LatentMoments()
     merged.count = count * moments.mean[0].numel()
     merged.mean = mean
     merged.m2 = (moments.m2 + count * (moments.mean - mean).square()).sum((1, 2), keepdim=True)
@@ -138,7 +138,7 @@ def check_finite(latents: Tensor, where: str, first: int = 0) -> None:
         )
 
 
-def check_normalised(x: Tensor | Iterable[Tensor], statistics: Statistics, where: str) -> float:
+def check_normalised(x: Tensor | Iterable[Tensor], statistics: LatentStatistics, where: str) -> float:
     """Refuse normalised training latents (N, C, H, W), whole or in parts, whose standard deviation is not sigma_data
     within 2 %; returns it.
 

@@ -8,47 +8,47 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from lct.data.decode import Unusable
-from lct.data.imageset import Picture, encode
-from lct.data.sources import Side, Task
+from lct.data.decode import UnusableImageError
+from lct.data.imageset import EncodedImage, encode
+from lct.data.sources import Split, Task
 from lct.data.threads import in_order
 
 NAMED = 20  # unusable images whose names fit into an error's line
 MOST = 1000  # unusable images after which the rest is not looked at
 
 
-class Incomplete(Exception):
+class IncompleteSplitError(Exception):
     """A side that cannot be written: some of its images are unusable."""
 
 
 class Preparation:
     """The images of both sides of a dataset, and the names of all that cannot be used, until there are MOST of them."""
 
-    def __init__(self, report: Callable[[Unusable], None], workers: int = 1):
+    def __init__(self, report: Callable[[UnusableImageError], None], workers: int = 1):
         self.unusable: dict[str, str] = {}  # name -> reason
         self._report, self._workers = report, workers
 
-    def pictures(self, side: Side) -> Iterator[Picture]:
-        """The images of a side, ready to be written. Raises Incomplete behind the last one if any was unusable, on
-        this side or before."""
+    def pictures(self, side: Split) -> Iterator[EncodedImage]:
+        """The images of a side, ready to be written. Raises IncompleteSplitError behind the last one if
+        any was unusable, on this side or before."""
         for made in in_order((partial(_made, task) for task in side.tasks(range(len(side)))), self._workers):
             if len(self.unusable) >= MOST:
                 break
-            if isinstance(made, Unusable):
+            if isinstance(made, UnusableImageError):
                 if made.name not in self.unusable:  # mirror images fail a second time
                     self._report(made)
                 self.unusable[made.name] = made.reason
             elif not self.unusable:
                 yield made
         if self.unusable:
-            raise Incomplete
+            raise IncompleteSplitError
 
     @contextmanager
     def side(self) -> Iterator[None]:
         """A block that writes a side: left early when the side is incomplete, so that the next one is looked at too."""
         try:
             yield
-        except Incomplete:
+        except IncompleteSplitError:
             pass
 
     def check(self, where: str) -> None:
@@ -68,10 +68,10 @@ class Preparation:
         )
 
 
-def _made(task: Task) -> Picture | Unusable:
+def _made(task: Task) -> EncodedImage | UnusableImageError:
     try:
         return encode(task())
-    except Unusable as error:
+    except UnusableImageError as error:
         return error
 
 

@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from lct.data import databases, filesets
-from lct.data.containers import Container, Files, Place
+from lct.data.containers import Container, Locations, SourceFiles
 from lct.data.settings import DownloadSource, FilesReading, Reading
 from lct.files.hashing import sha256_file
 
 
-def open_source(source: Reading | DownloadSource, place: Place) -> tuple[str, Reading, Container]:
+def open_source(source: Reading | DownloadSource, locations: Locations) -> tuple[str, Reading, Container]:
     """(name for messages, reading options, opened container) of a source."""
     if isinstance(source, DownloadSource):
-        reading, files, described = _downloaded(source, place)
+        reading, files, described = _downloaded(source, locations)
     else:
-        reading, files, described = source, *_local(source, place)
+        reading, files, described = source, *_local(source, locations)
     container = _OPEN[reading.kind](files, reading)
     if not container.names:
         raise ValueError(f"{files.where}: expected images, found none; correct the dataset's source")
     return files.where, reading, replace(container, source=described | container.source)
 
 
-def _downloaded(source: DownloadSource, place: Place) -> tuple[FilesReading, Files, dict[str, Any]]:
-    fetched = place.fetched
+def _downloaded(source: DownloadSource, locations: Locations) -> tuple[FilesReading, SourceFiles, dict[str, Any]]:
+    fetched = locations.fetched
     if fetched is None:
         raise ValueError("images: expected the dataset's download, found none given; pass --download")
     if fetched.alternative >= len(source.alternatives) or not fetched.files:
@@ -49,11 +49,11 @@ def _downloaded(source: DownloadSource, place: Place) -> tuple[FilesReading, Fil
         "files": [{"path": names[path], "sha256": digest} for path, digest in fetched.files],
     }
     unpacked = fetched.folder / "unpacked" / fetched.files[0][1][:16]
-    return reading, Files(str(fetched.folder), names, unpacked, place.scratch), described
+    return reading, SourceFiles(str(fetched.folder), names, unpacked, locations.scratch), described
 
 
-def _local(source: FilesReading, place: Place) -> tuple[Files, dict[str, Any]]:
-    path = place.root / source.path
+def _local(source: FilesReading, locations: Locations) -> tuple[SourceFiles, dict[str, Any]]:
+    path = locations.root / source.path
     if source.kind == "folder" and not path.is_dir():
         raise FileNotFoundError(f"{path}: expected a folder of images, found none; correct source.path")
     if not path.exists():
@@ -75,16 +75,16 @@ def _local(source: FilesReading, place: Place) -> tuple[Files, dict[str, Any]]:
     if source.kind != "folder":  # a folder has a listing with its own hash
         described["files"] = [{"path": names[file], "sha256": sha256_file(file)} for file in hashed]
         unpacked = path.parent / f".{path.name}.{described['files'][0]['sha256'][:16]}" if path.is_file() else path
-    return Files(str(path), names, unpacked, place.scratch), described
+    return SourceFiles(str(path), names, unpacked, locations.scratch), described
 
 
 def _walk(folder: Path, recursive: bool) -> list[Path]:
     """The files of a folder; links to folders are not followed."""
     found = []
-    for place, folders, files in os.walk(folder):
+    for location, folders, files in os.walk(folder):
         if not recursive:
             folders.clear()
-        found += [Path(place, name) for name in files]
+        found += [Path(location, name) for name in files]
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lct.data.latents import PART, Statistics
+from lct.data.latents import PART, LatentStatistics
 from lct.files.tensors import map_tensor, shape_of
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ SHARE = 0.5  # of the free memory that latents may take: networks, moments, aver
 
 
 @dataclass(frozen=True)
-class Stored:
+class MappedLatents:
     """Latents in their file, (n, C, H, W); those that are asked for are read, normalised and moved to `device`."""
 
     raw: Tensor  # a map of the file
-    statistics: Statistics
+    statistics: LatentStatistics
     device: torch.device
 
     @property
@@ -45,11 +45,13 @@ class Stored:
     def __getitem__(self, rows: Tensor) -> Tensor:
         return self.statistics.normalise(self.raw[rows.cpu()]).to(self.device)
 
-    def to(self, device: torch.device) -> "Stored":
+    def to(self, device: torch.device) -> "MappedLatents":
         return replace(self, device=device)
 
 
-def load(path: Path, statistics: Statistics, device: torch.device, where: Where = "auto") -> Tensor | Stored:
+def load(
+    path: Path, statistics: LatentStatistics, device: torch.device, where: Where = "auto"
+) -> Tensor | MappedLatents:
     """The latents in `path`, normalised; auto: in memory where they fit, with a warning where they do not."""
     size, free = 4 * math.prod(shape_of(path, "latents")), free_memory(device)
     if where == "auto" and free is not None and size > SHARE * free:
@@ -60,11 +62,11 @@ def load(path: Path, statistics: Statistics, device: torch.device, where: Where 
         )
         where = "file"
     raw = map_tensor(path, "latents")
-    stored = Stored(raw, statistics, device)
+    stored = MappedLatents(raw, statistics, device)
     return stored if where == "file" else statistics.normalise(raw).to(device)
 
 
-def parts(latents: Tensor | Stored) -> Iterator[Tensor]:
+def parts(latents: Tensor | MappedLatents) -> Iterator[Tensor]:
     """Latents a few at a time."""
     for rows in torch.arange(len(latents)).split(PART):
         yield latents[rows.to(latents.device)]

@@ -286,7 +286,7 @@ class Encoding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dataset:
+class DataSettings:
     """One dataset: images, their split, autoencoder and encoding. config/datasets/*.yaml adds the extractor."""
 
     title: str  # name shown in tables

@@ -23,7 +23,7 @@ _IMAGES, _BYTES = 1024, 64_000_000  # most images of a part, and most bytes of i
 
 
 @dataclass(frozen=True)
-class Part:
+class Shard:
     """What one file of the work folder holds."""
 
     side: str  # train or heldout
@@ -38,7 +38,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Content:
+class ShardContent:
     """A part that was read and agrees with its hash."""
 
     latents: Tensor  # (n, C, h, w) float32
@@ -46,18 +46,18 @@ class Content:
     squares: int  # sum of squared differences between decoded and original pixels
 
 
-def parts(side: str, images: ImageSet, encoding: Encoding, reconstruct: int | None) -> list[Part]:
+def parts(side: str, images: ImageSet, encoding: Encoding, reconstruct: int | None) -> list[Shard]:
     """The parts of a side: a function of the images and the encoding, never of who computes them."""
     fitting = _BYTES // max(1, images.height * images.width * 3)
     size = encoding.batch * max(1, min(_IMAGES, fitting) // encoding.batch)
     wanted = len(images) if reconstruct is None else min(reconstruct, len(images))
     return [
-        Part(side, number, first, (stop := min(first + size, len(images))), max(0, min(wanted, stop) - first))
+        Shard(side, number, first, (stop := min(first + size, len(images))), max(0, min(wanted, stop) - first))
         for number, first in enumerate(range(0, len(images), size))
     ]
 
 
-def make(model: AutoencoderKL, images: ImageSet, encoding: Encoding, part: Part) -> Content:
+def make(model: AutoencoderKL, images: ImageSet, encoding: Encoding, part: Shard) -> ShardContent:
     """Encode a part's images, and decode those asked for in full batches."""
     z = vae.encode(model, images, encoding, part.side, range(part.first, part.stop))
     whole = -(-part.decoded // encoding.batch) * encoding.batch
@@ -65,28 +65,28 @@ def make(model: AutoencoderKL, images: ImageSet, encoding: Encoding, part: Part)
     for i, image in zip(range(part.decoded), vae.decode(model, z[:whole], encoding.batch), strict=False):
         decoded[i] = image
         squares += vae.squared_error(images[part.first + i], image)
-    return Content(z, decoded, squares)
+    return ShardContent(z, decoded, squares)
 
 
-def write(folder: Path, part: Part, content: Content) -> None:
+def write(folder: Path, part: Shard, content: ShardContent) -> None:
     """Store a part atomically."""
     tensors = {"latents": content.latents, "images": torch.from_numpy(content.images)}
     metadata = {"squares": content.squares, "sha256": _digest(part, content)}
     write_tensors(folder / part.name, tensors, metadata)
 
 
-def read(folder: Path, part: Part) -> Content | None:
+def read(folder: Path, part: Shard) -> ShardContent | None:
     """A stored part; None if it is missing, damaged, or another one."""
     path = folder / part.name
     try:
         tensors, metadata = read_tensors(path), read_metadata(path)
-        content = Content(tensors["latents"], tensors["images"].numpy(), metadata["squares"])
+        content = ShardContent(tensors["latents"], tensors["images"].numpy(), metadata["squares"])
     except (ValueError, KeyError):
         return None
     return content if _digest(part, content) == metadata.get("sha256") else None
 
 
-def _digest(part: Part, content: Content) -> str:
+def _digest(part: Shard, content: ShardContent) -> str:
     about = [vars(part), content.squares, list(content.latents.shape), list(content.images.shape)]
     found = hashlib.sha256(canonical_json(about).encode())
     for array in (content.latents.numpy(), content.images):

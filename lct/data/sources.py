@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lct.data.containers import Fetched, Place
+from lct.data.containers import DownloadedFiles, Locations
 from lct.data.decode import decode
 from lct.data.readers import open_source
-from lct.data.settings import Dataset, DigitsSource, DownloadSource, PatchesSource, Reading
+from lct.data.settings import DataSettings, DigitsSource, DownloadSource, PatchesSource, Reading
 from lct.streams import generator
 
 _DIGITS_WHITE = 16  # the digits' largest grey level
@@ -33,7 +33,7 @@ Task = Callable[[], np.ndarray]  # makes one image
 
 
 @dataclass(frozen=True)
-class Side:
+class Split:
     """One side of a split: `items[i]` describes the image that `image(i)` makes; `tasks` gives several, in order."""
 
     items: list[dict[str, Any]]
@@ -50,24 +50,27 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Sides:
-    train: Side
-    heldout: Side
+class Splits:
+    train: Split
+    heldout: Split
     where: str = ""  # name of the source in messages
     source: dict[str, Any] = field(default_factory=dict)  # what was read: kind, files with their hashes, origin
     left_out: tuple[str, ...] = ()  # names of the source's images that are on no side because settings say so
 
 
 def load(
-    dataset: Dataset, root: Path | str = ".", fetched: Fetched | None = None, scratch: Path | str | None = None
-) -> Sides:
+    dataset: DataSettings,
+    root: Path | str = ".",
+    fetched: DownloadedFiles | None = None,
+    scratch: Path | str | None = None,
+) -> Splits:
     """The two sides of `dataset`.
 
     root:    where relative paths are looked up.
     fetched: the downloaded files of a dataset whose source is a download, and which alternative they are.
     scratch: folder for temporary files, for containers that cannot be read in any order; null: the system's.
     """
-    sides = SOURCES[dataset.source.kind](dataset.source, dataset, Place(Path(root), fetched, scratch))
+    sides = SOURCES[dataset.source.kind](dataset.source, dataset, Locations(Path(root), fetched, scratch))
     return dataclasses.replace(sides, train=_with_flips(sides.train)) if dataset.flips == "appended" else sides
 
 
@@ -85,7 +88,7 @@ def _uniform(seed: int, stream: str, index: int, count: int) -> list[float]:
     return (2 * torch.rand(count, generator=generator(seed, stream, index), dtype=torch.float64) - 1).tolist()
 
 
-def _with_flips(side: Side) -> Side:
+def _with_flips(side: Split) -> Split:
     count = len(side)
     mirrored = [{**item, "source": item["source"] + " mirrored"} for item in side.items]
 
@@ -97,10 +100,10 @@ def _with_flips(side: Side) -> Side:
             own = side.tasks([i - count * flip for i in run])
             yield from (partial(mirror, task) for task in own) if flip else own
 
-    return Side(side.items + mirrored, tasks)
+    return Split(side.items + mirrored, tasks)
 
 
-def digits(source: DigitsSource, dataset: Dataset, place: Place) -> Sides:
+def digits(source: DigitsSource, dataset: DataSettings, locations: Locations) -> Splits:
     """scikit-learn's digits, bicubic from 8x8 to the resolution, each image one affine jitter of one original."""
     from sklearn.datasets import load_digits
 
@@ -109,7 +112,7 @@ def digits(source: DigitsSource, dataset: Dataset, place: Place) -> Sides:
     order = _permutation(len(originals), dataset.split_seed, "digits/split")
     sides = {"train": order[source.heldout_originals :], "heldout": order[: source.heldout_originals]}
 
-    def side(name: str, count: int) -> Side:
+    def side(name: str, count: int) -> Split:
         own = sides[name]
         # Whole rounds over the originals, so that no class is drawn more often than it occurs; then one shuffle.
         picks = [own[i % len(own)] for i in range(count)]
@@ -120,9 +123,9 @@ def digits(source: DigitsSource, dataset: Dataset, place: Place) -> Sides:
             grey = _jitter(originals[picks[i]] / _DIGITS_WHITE, dataset.resolution, source, draws)
             return np.repeat(grey[:, :, None], 3, axis=2)
 
-        return Side([{"source": f"digit {p}", "label": int(classes[p])} for p in picks], _each(image))
+        return Split([{"source": f"digit {p}", "label": int(classes[p])} for p in picks], _each(image))
 
-    return Sides(side("train", dataset.train), side("heldout", dataset.heldout))
+    return Splits(side("train", dataset.train), side("heldout", dataset.heldout))
 
 
 def _jitter(original: np.ndarray, resolution: int, source: DigitsSource, draws: list[float]) -> np.ndarray:
@@ -140,7 +143,7 @@ def _jitter(original: np.ndarray, resolution: int, source: DigitsSource, draws: 
     return np.rint(255 * small.clip(0, 1)).astype(np.uint8)
 
 
-def patches(source: PatchesSource, dataset: Dataset, place: Place) -> Sides:
+def patches(source: PatchesSource, dataset: DataSettings, locations: Locations) -> Splits:
     """Distinct crops of one photograph, in a seeded order."""
     from sklearn.datasets import load_sample_image
 
@@ -152,7 +155,7 @@ def patches(source: PatchesSource, dataset: Dataset, place: Place) -> Sides:
     height, width = pixels.shape[:2]
     rows, columns = source.cells
 
-    def side(name: str, positions: np.ndarray, count: int) -> Side:
+    def side(name: str, positions: np.ndarray, count: int) -> Split:
         if count > len(positions):
             raise ValueError(
                 f"{dataset.title}: {name}: expected at most {len(positions)} distinct {crop}x{crop} crops of "
@@ -168,7 +171,7 @@ def patches(source: PatchesSource, dataset: Dataset, place: Place) -> Sides:
             top, left = picks[i]
             return pixels[top : top + crop, left : left + crop].copy()
 
-        return Side([item(top, left) for top, left in picks], _each(image))
+        return Split([item(top, left) for top, left in picks], _each(image))
 
     positions = np.argwhere(np.ones((max(0, height - crop + 1), max(0, width - crop + 1)), bool))
     positions = positions[_permutation(len(positions), dataset.split_seed, f"patches/{source.photograph}")]
@@ -179,7 +182,7 @@ def patches(source: PatchesSource, dataset: Dataset, place: Place) -> Sides:
         mask = blocks.repeat(source.block, axis=0).repeat(source.block, axis=1)[:height, :width]
         windows = np.lib.stride_tricks.sliding_window_view(mask, (crop, crop))[tuple(positions.T)]
         heldout, train = positions[windows.all((1, 2))], positions[~windows.any((1, 2))]
-    return Sides(side("train", train, dataset.train), side("heldout", heldout, dataset.heldout))
+    return Splits(side("train", train, dataset.train), side("heldout", heldout, dataset.heldout))
 
 
 def _heldout_blocks(rows: int, columns: int, seed: int) -> np.ndarray:
@@ -191,9 +194,9 @@ def _heldout_blocks(rows: int, columns: int, seed: int) -> np.ndarray:
     return heldout[:rows, :columns]
 
 
-def files(source: Reading | DownloadSource, dataset: Dataset, place: Place) -> Sides:
+def files(source: Reading | DownloadSource, dataset: DataSettings, locations: Locations) -> Splits:
     """Images in files of some kind, local or downloaded: chosen and divided as the reading options say."""
-    where, reading, container = open_source(source, place)
+    where, reading, container = open_source(source, locations)
     count = len(container.names)
     if reading.count is not None and count != reading.count:
         raise ValueError(
@@ -220,7 +223,7 @@ def files(source: Reading | DownloadSource, dataset: Dataset, place: Place) -> S
     else:
         picks = {"train": usable[:train], "heldout": usable[len(usable) - dataset.heldout :]}
 
-    def side(own: list[int]) -> Side:
+    def side(own: list[int]) -> Split:
         names = container.names
 
         def tasks(indices: Sequence[int]) -> Iterator[Task]:
@@ -228,13 +231,13 @@ def files(source: Reading | DownloadSource, dataset: Dataset, place: Place) -> S
             for i, content in zip(wanted, container.contents(wanted), strict=True):
                 yield partial(decode, content, names[i], dataset.resolution, reading.convert, reading.min_side)
 
-        return Side([{"source": names[i], "label": container.labels[i]} for i in own], tasks)
+        return Split([{"source": names[i], "label": container.labels[i]} for i in own], tasks)
 
     kept = sorted(left_out, key=container.names.index)
-    return Sides(side(picks["train"]), side(picks["heldout"]), where, container.source, tuple(kept))
+    return Splits(side(picks["train"]), side(picks["heldout"]), where, container.source, tuple(kept))
 
 
-SOURCES: dict[str, Callable[[Any, Dataset, Place], Sides]] = {
+SOURCES: dict[str, Callable[[Any, DataSettings, Locations], Splits]] = {
     "digits": digits,
     "patches": patches,
     "folder": files,

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from lct import schedules, streams
 from lct.data import autoencoder
-from lct.data.latents import Statistics
+from lct.data.latents import LatentStatistics
 from lct.export.generator import Generator
 from lct.files.atomic import atomic, atomic_folder, copy, write_json, write_text
 from lct.files.tensors import read_metadata, read_tensors
@@ -50,7 +50,7 @@ def write(folder: Path, made_from: Generator, sampler: str, card: dict[str, Any]
 
 def _write(folder: Path, made_from: Generator, sampler: str, card: dict[str, Any]) -> None:
     weights, vae, given = made_from.weights, made_from.vae, made_from.settings
-    found = Statistics.from_tensors(read_tensors(made_from.statistics))
+    found = LatentStatistics.from_tensors(read_tensors(made_from.statistics))
     shape = list(read_metadata(weights)["latent_shape"])
     write_text(folder / f"{PIPELINE}.py", pipeline_source())
     write_text(folder / MARK, model_source())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lct.config.schema import build
 from lct.data import autoencoder
-from lct.data.latents import Statistics
+from lct.data.latents import LatentStatistics
 from lct.export.generator import Generator
 from lct.files.atomic import atomic
 from lct.files.tensors import read_metadata, read_tensors
@@ -33,7 +33,7 @@ class OneStep(nn.Module):
         network: UNet,
         scaling: Scaling,
         grid: NoiseGrid,
-        statistics: Statistics,
+        statistics: LatentStatistics,
         vae: nn.Module,
         clamp: float | None,
     ):
@@ -62,7 +62,7 @@ def write(path: Path, made_from: Generator, sampler: str) -> dict[str, float]:
     channels, side, _ = shape = tuple(read_metadata(weights)["latent_shape"])
     unet = UNet(build(Network, settings["network"], "network"), channels, side)
     scaling, grid = build(Scaling, settings["scaling"], "scaling"), build(NoiseGrid, settings["grid"], "grid")
-    statistics = Statistics.from_tensors(read_tensors(made_from.statistics))
+    statistics = LatentStatistics.from_tensors(read_tensors(made_from.statistics))
     network = load(unet, read_tensors(weights), str(weights))
     clamp = settings["samplers"][sampler]["clamp"]
     model = OneStep(network, scaling, grid, statistics, autoencoder.load(made_from.vae), clamp).eval()

@@ -18,7 +18,7 @@ from lct.config.schema import build
 from lct.data import autoencoder as vae
 from lct.data import imageset, shards
 from lct.data.distribution import describe, spaced
-from lct.data.latents import PART, Moments, Statistics, check_normalised, from_moments
+from lct.data.latents import PART, LatentMoments, LatentStatistics, check_normalised, from_moments
 from lct.data.settings import Encoding
 from lct.files.atomic import atomic, read_json, write_json
 from lct.files.hashing import sha256_json
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 @dataclass(frozen=True)
-class Source:
+class EncoderInputs:
     """What parts are made from, and where they are kept; picklable, so that another process can make them."""
 
     autoencoder: Path
@@ -71,7 +71,7 @@ def encode(arguments) -> str:
         if not _published(arguments.out, identity):
             _forget_others(arguments.work, name)
             sides = {side: _parts(side, path, encoding) for side, path in manifests.items()}
-            source = Source(arguments.autoencoder, manifests, encoding, arguments.work / name)
+            source = EncoderInputs(arguments.autoencoder, manifests, encoding, arguments.work / name)
             _make(source, sides, pool.devices(device, arguments.workers))
             outputs = _publish(arguments, encoding, sides, arguments.work / name)
             record.write(outputs)
@@ -90,12 +90,12 @@ def _published(out: Path, identity: dict) -> bool:
     return all(mismatch(out / name) is None for name in names)
 
 
-def _parts(side: str, path: Path, encoding: Encoding) -> list[shards.Part]:
+def _parts(side: str, path: Path, encoding: Encoding) -> list[shards.Shard]:
     with imageset.open_checked(path, deep=True) as images:
         return shards.parts(side, images, encoding, encoding.reconstruct if side == "train" else None)
 
 
-def _make(source: Source, sides: dict[str, list[shards.Part]], devices: list[str]) -> None:
+def _make(source: EncoderInputs, sides: dict[str, list[shards.Shard]], devices: list[str]) -> None:
     """What is not finished yet."""
     wanted = [part for parts in sides.values() for part in parts]
     missing = [part for part in wanted if shards.read(source.folder, part) is None]
@@ -114,19 +114,19 @@ def _forget_others(work: Path, name: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_encoder(source: Source, device: str) -> Callable[[shards.Part], int]:
+def open_encoder(source: EncoderInputs, device: str) -> Callable[[shards.Shard], int]:
     """A function that writes a part and returns the number of its images."""
     model = vae.load(source.autoencoder, job.device(device, threads=1))
     opened = {side: imageset.open_checked(path) for side, path in source.manifests.items()}
 
-    def encoder(part: shards.Part) -> int:
+    def encoder(part: shards.Shard) -> int:
         shards.write(source.folder, part, shards.make(model, opened[part.side], source.encoding, part))
         return part.stop - part.first
 
     return encoder
 
 
-def _publish(arguments, encoding: Encoding, sides: dict[str, list[shards.Part]], folder: Path) -> list[Path]:
+def _publish(arguments, encoding: Encoding, sides: dict[str, list[shards.Shard]], folder: Path) -> list[Path]:
     """Outputs from the finished parts, one part in memory at a time; the files written, the summary last."""
     out = arguments.out
     summary = _publish_latents(out, encoding, sides["train"], folder)
@@ -138,9 +138,9 @@ def _publish(arguments, encoding: Encoding, sides: dict[str, list[shards.Part]],
     return [*tensors, *(out / f"{name}.zip" for name in RECONSTRUCTIONS), out / SUMMARY]
 
 
-def _publish_latents(out: Path, encoding: Encoding, parts: list[shards.Part], folder: Path) -> dict:
+def _publish_latents(out: Path, encoding: Encoding, parts: list[shards.Shard], folder: Path) -> dict:
     """Latents and their statistics, measured as they pass; then checked and described in a second pass."""
-    path, moments = out / "latents.safetensors", Moments()
+    path, moments = out / "latents.safetensors", LatentMoments()
     shape = tuple(_content(folder, parts[0]).latents.shape[1:])
 
     def measured() -> Iterator[torch.Tensor]:
@@ -158,7 +158,7 @@ def _publish_latents(out: Path, encoding: Encoding, parts: list[shards.Part], fo
     return {"count": count, "shape": shape, "normalised_std": spread, "tails": tails(path, statistics, count)}
 
 
-def _publish_reconstructions(out: Path, side: str, parts: list[shards.Part], folder: Path) -> dict:
+def _publish_reconstructions(out: Path, side: str, parts: list[shards.Shard], folder: Path) -> dict:
     """The decoded images of a side as an image set, and how close they are to the originals."""
     path, squares = out / f"reconstructed-{side}.zip", 0
 
@@ -178,13 +178,13 @@ def _publish_reconstructions(out: Path, side: str, parts: list[shards.Part], fol
     return {f"reconstructed_{side}": count, f"psnr_{side}": vae.psnr(squares, values) if values else None}
 
 
-def _content(folder: Path, part: shards.Part) -> shards.Content:
+def _content(folder: Path, part: shards.Shard) -> shards.ShardContent:
     if (content := shards.read(folder, part)) is None:
         raise ValueError(f"{folder / part.name}: expected a whole part, found damage; run the same command again")
     return content
 
 
-def tails(latents: Path, statistics: Statistics, count: int) -> dict[str, float]:
+def tails(latents: Path, statistics: LatentStatistics, count: int) -> dict[str, float]:
     """How heavy the tails of normalised latents are, from at most TAILS of them."""
     wanted = spaced(count, TAILS)
     found = describe(statistics.normalise(pick_rows(latents, "latents", wanted)).numpy())

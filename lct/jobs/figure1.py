@@ -17,7 +17,7 @@ from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
-from lct.data.latents import PART, Moments, Statistics, check_normalised
+from lct.data.latents import PART, LatentMoments, LatentStatistics, check_normalised
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
@@ -74,7 +74,7 @@ def _published(output: Path, identity: dict[str, Any]) -> bool:
 def _publish(arguments, training: Training, device: torch.device, work: Path, identity: dict[str, Any]) -> None:
     """Numbers and pictures; the states of both trainings are kept in `work`."""
     cost, seed, stop = arguments.settings["figure"], arguments.settings["seed"], Stop()
-    statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
+    statistics = LatentStatistics.from_tensors(read_tensors(arguments.statistics))
     normalised = (statistics.normalise(part) for part in read_rows(arguments.latents, "latents", PART))
     check_normalised(normalised, statistics, str(arguments.latents))
     chosen = spaced(shape_of(arguments.latents, "latents")[0], cost["images"])
@@ -134,11 +134,11 @@ def _pixels(manifest: Path, chosen: list[int], limit: int, side: int) -> tuple[n
 
 def _normalised(pixels: torch.Tensor, sigma_data: float) -> torch.Tensor:
     """Per element, as latents are; elements that never vary, such as a black border, are left at zero."""
-    moments = Moments()
+    moments = LatentMoments()
     for part in pixels.split(PART):
         moments.update(part)
     std = moments.std()
-    return Statistics(moments.mean, std.where(std > 0, 1.0), sigma_data).normalise(pixels)
+    return LatentStatistics(moments.mean, std.where(std > 0, 1.0), sigma_data).normalise(pixels)
 
 
 def _differences(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lct.data.distribution import spaced
-from lct.data.latents import Statistics, check_normalised
+from lct.data.latents import LatentStatistics, check_normalised
 from lct.files.records import JobRecord
 from lct.files.tensors import pick_rows, read_tensors, shape_of
 from lct.jobs import figure, job
@@ -35,7 +35,7 @@ def figure3(arguments) -> str:
     job.device("cpu", threads=1)
     inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
     record = JobRecord("figure", settings, inputs=inputs, seeds={"pairs": settings["seed"]})
-    statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
+    statistics = LatentStatistics.from_tensors(read_tensors(arguments.statistics))
     chosen = spaced(shape_of(arguments.latents, "latents")[0], settings["images"])
     x = statistics.normalise(pick_rows(arguments.latents, "latents", chosen))
     if len(x) == shape_of(arguments.latents, "latents")[0]:

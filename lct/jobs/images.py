@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 
-from lct.config.model import DataSettings
 from lct.config.schema import build
 from lct.data import imageset, sources
-from lct.data.containers import Fetched
+from lct.data.containers import DownloadedFiles
 from lct.data.prepare import Preparation
+from lct.data.settings import DataSettings
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
@@ -59,13 +59,13 @@ def images(arguments) -> str:
     return f"images {name}: {len(sides.train)} training, {len(sides.heldout)} held out{left_out}"
 
 
-def _fetched(path: Path) -> Fetched:
+def _fetched(path: Path) -> DownloadedFiles:
     """The files of a download, their hashes checked before any of them is opened."""
     from lct.download import record
 
     found = record.read(path)
     files = tuple((found.file(entry["path"]), entry["sha256"]) for entry in found.files)
-    return Fetched(path.parent, files, found.alternative, found.origin)
+    return DownloadedFiles(path.parent, files, found.alternative, found.origin)
 
 
 def _report(unusable) -> None:

@@ -18,9 +18,9 @@ from lct.files.records import JobRecord
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.jobs import job
 from lct.jobs.scoring import Reference, Scorer
-from lct.metrics.distances import Moments, Statistics, radii
-from lct.metrics.protocol import Side, view
-from lct.metrics.settings import Protocol, View
+from lct.metrics.distances import FeatureMoments, FeatureStatistics, radii
+from lct.metrics.protocol import ReferenceImages, view
+from lct.metrics.settings import FeatureSpec, Protocol
 
 SETS = ("train", "heldout", "reconstructed-train", "reconstructed-heldout")
 
@@ -43,7 +43,7 @@ def main() -> int:
 class Wanted:
     """One measurement of real images."""
 
-    view: View
+    view: FeatureSpec
     sides: tuple[str, ...]  # image sets, one after the other
     moments: bool = False  # mean and covariance
     features: int = 0  # the features of the first so many images
@@ -53,7 +53,7 @@ class Wanted:
 class Measured:
     """What was found of it."""
 
-    statistics: Statistics | None
+    statistics: FeatureStatistics | None
     features: torch.Tensor | None
 
 
@@ -110,9 +110,9 @@ def _sides(protocol: Protocol, manifests: dict[str, Path]) -> tuple[str, ...]:
 
 def _wanted(scorer: Scorer, manifests: dict[str, Path]) -> list[Wanted]:
     """Every measurement of real images that the protocols need, each once."""
-    found: dict[tuple[View, tuple[str, ...]], Wanted] = {}
+    found: dict[tuple[FeatureSpec, tuple[str, ...]], Wanted] = {}
 
-    def want(seen: View, sides: tuple[str, ...], moments: bool = False, features: int = 0) -> None:
+    def want(seen: FeatureSpec, sides: tuple[str, ...], moments: bool = False, features: int = 0) -> None:
         known = found.get((seen, sides), Wanted(seen, sides))
         found[seen, sides] = replace(known, moments=known.moments or moments, features=max(known.features, features))
 
@@ -124,18 +124,18 @@ def _wanted(scorer: Scorer, manifests: dict[str, Path]) -> list[Wanted]:
     return list(found.values())
 
 
-def _side(name: str, manifest: Path, settings: dict[str, Any]) -> Side:
+def _side(name: str, manifest: Path, settings: dict[str, Any]) -> ReferenceImages:
     """The first half of a training set whose other half are mirror images; else all of a set."""
     described = imageset.read_manifest(manifest)
     mirrored = name == "train" and settings["flips"] == "appended"
-    return Side(name, described["count"] // (2 if mirrored else 1), described["content_sha256"])
+    return ReferenceImages(name, described["count"] // (2 if mirrored else 1), described["content_sha256"])
 
 
 def _measure_all(
     scorer: Scorer, manifests: dict[str, Path], settings: dict[str, Any], cache: Path
-) -> tuple[dict[tuple[View, tuple[str, ...]], Measured], int]:
+) -> tuple[dict[tuple[FeatureSpec, tuple[str, ...]], Measured], int]:
     """Every measurement, by view and image sets, and how many of them came from the cache."""
-    found: dict[tuple[View, tuple[str, ...]], Measured] = {}
+    found: dict[tuple[FeatureSpec, tuple[str, ...]], Measured] = {}
     missing: dict[tuple[str, ...], list[tuple[Wanted, Path]]] = {}
     sides = {name: _side(name, path, settings) for name, path in manifests.items()}
     for wanted in _wanted(scorer, manifests):
@@ -161,10 +161,10 @@ def _measure(
     names: tuple[str, ...],
     group: Sequence[tuple[Wanted, Path]],
     manifests: dict[str, Path],
-    sides: dict[str, Side],
+    sides: dict[str, ReferenceImages],
 ) -> list[Measured]:
     """One reading of the image sets for all measurements of them."""
-    moments = [Moments() for _ in group]
+    moments = [FeatureMoments() for _ in group]
     kept: list[list[torch.Tensor]] = [[] for _ in group]
     for name in names:
         imageset.open_checked(manifests[name], deep=True).close()
@@ -205,7 +205,7 @@ def _cached(path: Path) -> Measured | None:
         job.log.warning("%s: expected the bytes that were stored, found damage; measuring again", path)
         return None
     tensors, count = read_tensors(path), read_metadata(path)["count"]
-    statistics = None if count is None else Statistics(tensors["mu"].numpy(), tensors["sigma"].numpy(), count)
+    statistics = None if count is None else FeatureStatistics(tensors["mu"].numpy(), tensors["sigma"].numpy(), count)
     return Measured(statistics, tensors.get("features"))
 
 
@@ -214,7 +214,7 @@ def _reference(
     protocol: Protocol,
     manifests: dict[str, Path],
     settings: dict[str, Any],
-    found: dict[tuple[View, tuple[str, ...]], Measured],
+    found: dict[tuple[FeatureSpec, tuple[str, ...]], Measured],
 ) -> Reference:
     """What a protocol compares with, put together from measurements."""
     names = _sides(protocol, manifests)

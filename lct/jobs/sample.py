@@ -18,7 +18,7 @@ import torch
 from lct.config.schema import build
 from lct.data import autoencoder as vae
 from lct.data import imageset
-from lct.data.latents import Statistics
+from lct.data.latents import LatentStatistics
 from lct.data.threads import in_order
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
@@ -70,7 +70,7 @@ class Studio:
         self.source, self.device = source, device
         self.sampling = build(Sampling, settings["sampling"], "--settings: sampling")
         self.noise_grid = build(NoiseGrid, settings["grid"], "--settings: grid")
-        self.statistics = Statistics.from_tensors(read_tensors(source.statistics))
+        self.statistics = LatentStatistics.from_tensors(read_tensors(source.statistics))
         self.autoencoder = vae.load(source.autoencoder, device)
         self.model = functools.lru_cache(maxsize=1)(self._model)
 
@@ -123,16 +123,16 @@ def sample(arguments) -> str:
     return f"sample {run} {seed}: {sampling.count} images each by {names}"
 
 
-def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[imageset.Picture]:
+def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[imageset.EncodedImage]:
     """The images of `batches`, ready to be written: while a thread encodes those of one batch, the next one is made."""
     return chain.from_iterable(in_order((partial(_encode, batch) for batch in batches), 1, AHEAD))
 
 
-def _encode(batch: list[np.ndarray]) -> list[imageset.Picture]:
+def _encode(batch: list[np.ndarray]) -> list[imageset.EncodedImage]:
     return [imageset.encode(image) for image in batch]
 
 
-def _write(images: Iterable[imageset.Picture], out: Path, shown: int) -> None:
+def _write(images: Iterable[imageset.EncodedImage], out: Path, shown: int) -> None:
     """An image set, its manifest and its preview."""
     with atomic(out) as temporary:
         described = imageset.write_imageset(temporary, images, name=out.name)

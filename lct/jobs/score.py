@@ -7,7 +7,7 @@ from lct.files.records import JobRecord
 from lct.files.tensors import write_tensors
 from lct.jobs import job
 from lct.jobs.scoring import Reference, Scorer
-from lct.metrics.settings import views
+from lct.metrics.settings import feature_specs
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def score(arguments) -> str:
 
 
 def _score(arguments, scorer: Scorer) -> str:
-    protocols, seen = scorer.protocols, views(scorer.protocols, scorer.own)
+    protocols, seen = scorer.protocols, feature_specs(scorer.protocols, scorer.own)
     references = [Reference.read(path) for path in arguments.references]
     limit = max(protocol.num_images for protocol in protocols)
     inputs = {f"extractor-{name}": path for name, path in zip(scorer.used, arguments.extractors, strict=True)}

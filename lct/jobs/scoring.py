@@ -16,10 +16,18 @@ from lct.files.hashing import sha256_file
 from lct.files.tensors import read_metadata, read_tensors
 from lct.jobs import job, pool
 from lct.metrics import distances, features, network, protocol
-from lct.metrics.distances import Statistics
+from lct.metrics.distances import FeatureStatistics
 from lct.metrics.features import Features
-from lct.metrics.protocol import Side, Used
-from lct.metrics.settings import KINDS, Extractor, PretrainedExtractor, Protocol, View, resolve, views
+from lct.metrics.protocol import ExtractorIdentity, ReferenceImages
+from lct.metrics.settings import (
+    KINDS,
+    Extractor,
+    FeatureSpec,
+    PretrainedExtractor,
+    Protocol,
+    feature_specs,
+    resolve,
+)
 
 Values = dict[str, float | None]
 
@@ -43,11 +51,11 @@ def weights_of(extractor: Extractor, path: Path) -> tuple[Path, str]:
 class Reference:
     """What a protocol compares with, as its reference file holds it."""
 
-    real: Statistics  # of the real images, in the distance's network
-    reconstructed: Statistics  # of the training images' reconstructions
+    real: FeatureStatistics  # of the real images, in the distance's network
+    reconstructed: FeatureStatistics  # of the training images' reconstructions
     recall: torch.Tensor  # (N, D) features of real images, in the network of precision and recall
     radii: torch.Tensor  # (N,) radii of their balls
-    sides: tuple[Side, ...]  # which real images
+    sides: tuple[ReferenceImages, ...]  # which real images
     resolution: int  # pixels
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -70,10 +78,10 @@ class Reference:
     def read(cls, path: Path) -> "Reference":
         tensors, metadata = read_tensors(path), read_metadata(path)
         real, reconstructed = (
-            Statistics(tensors[f"{name}.mu"].numpy(), tensors[f"{name}.sigma"].numpy(), metadata["counts"][name])
+            FeatureStatistics(tensors[f"{name}.mu"].numpy(), tensors[f"{name}.sigma"].numpy(), metadata["counts"][name])
             for name in ("real", "reconstructed")
         )
-        sides = tuple(Side(**side) for side in metadata["sides"])
+        sides = tuple(ReferenceImages(**side) for side in metadata["sides"])
         features, radii = tensors["recall.features"], tensors["recall.radii"]
         return cls(real, reconstructed, features, radii, sides, metadata["resolution"])
 
@@ -85,13 +93,13 @@ class Item:
     manifest: Path
     start: int  # first image
     limit: int  # images of the set that count
-    views: tuple[View, ...]
+    views: tuple[FeatureSpec, ...]
 
 
-class Reader:
+class FeatureWorker:
     """Makes features on one device; keeps its networks and the image set it read last."""
 
-    def __init__(self, used: dict[str, tuple[Used, Path]], batch: int, device: torch.device):
+    def __init__(self, used: dict[str, tuple[ExtractorIdentity, Path]], batch: int, device: torch.device):
         self.batch = batch
         self.networks = {
             name: network.load(one.settings, file, one.weights_sha256, device) for name, (one, file) in used.items()
@@ -105,8 +113,8 @@ class Reader:
         return [(f.features.numpy(), None if f.confidence is None else f.confidence.numpy()) for f in found.values()]
 
 
-def open_reader(source: tuple[dict[str, tuple[Used, Path]], int], name: str) -> Reader:
-    return Reader(*source, job.device(name, threads=1))
+def open_worker(source: tuple[dict[str, tuple[ExtractorIdentity, Path]], int], name: str) -> FeatureWorker:
+    return FeatureWorker(*source, job.device(name, threads=1))
 
 
 class Scorer:
@@ -123,13 +131,13 @@ class Scorer:
         self.own = settings["own_extractor"]
         self.device = device
         self.batch = self.protocols[0].batch  # one for all, as the scale's settings demand
-        self.used: dict[str, Used] = {}
+        self.used: dict[str, ExtractorIdentity] = {}
         files: dict[str, Path] = {}
         for extractor, path in zip(extractors_of(settings), weights, strict=True):
             files[extractor.id], sha256 = weights_of(extractor, path)
-            self.used[extractor.id] = Used(extractor, sha256)
+            self.used[extractor.id] = ExtractorIdentity(extractor, sha256)
         read = {name: (used, files[name]) for name, used in self.used.items()}
-        self._readers = pool.Pool(open_reader, (read, self.batch), pool.devices(device, workers))
+        self._readers = pool.Pool(open_worker, (read, self.batch), pool.devices(device, workers))
 
     def __enter__(self) -> "Scorer":
         return self
@@ -137,23 +145,27 @@ class Scorer:
     def __exit__(self, *error: object) -> None:
         self._readers.__exit__(*error)
 
-    def view(self, protocol: Protocol, role: str, quality: int | None) -> View:
+    def view(self, protocol: Protocol, role: str, quality: int | None) -> FeatureSpec:
         name = resolve(getattr(protocol, role), self.own)
-        return View(extractor=name, jpeg_quality=quality, products=protocol.products)
+        return FeatureSpec(extractor=name, jpeg_quality=quality, products=protocol.products)
 
     def comparable(self, protocol: Protocol, features: torch.Tensor) -> torch.Tensor:
         """Features where, and in the precision in which, their distances are taken."""
         return features.to(self.device, getattr(torch, protocol.dtype))
 
-    def features(self, manifest: Path, limit: int | None = None) -> dict[View, Features]:
+    def features(self, manifest: Path, limit: int | None = None) -> dict[FeatureSpec, Features]:
         """Features of the first `limit` images in every view that a protocol has of generated images."""
         with imageset.open_checked(manifest, deep=True) as images:
             total = len(images) if limit is None else limit
             if len(images) < total:
                 raise ValueError(f"{manifest}: expected {total} images, as the protocol says, found {len(images)}")
-        return features.whole(self.walk(views(self.protocols, self.own), manifest, total, f"features {manifest}"))
+        return features.whole(
+            self.walk(feature_specs(self.protocols, self.own), manifest, total, f"features {manifest}")
+        )
 
-    def walk(self, wanted: Sequence[View], manifest: Path, count: int, what: str) -> Iterator[dict[View, Features]]:
+    def walk(
+        self, wanted: Sequence[FeatureSpec], manifest: Path, count: int, what: str
+    ) -> Iterator[dict[FeatureSpec, Features]]:
         """Batch after batch of the first `count` images, whose hash has been checked, through the networks of some
         views; the first one loads the networks."""
         told = job.counter(count, what)
@@ -163,7 +175,7 @@ class Scorer:
             yield {view: Features(*pair) for view, pair in zip(wanted, tensors, strict=True)}
             told(min(item.start + self.batch, count))
 
-    def metrics(self, protocol_: Protocol, found: dict[View, Features], reference: Reference) -> dict[str, Any]:
+    def metrics(self, protocol_: Protocol, found: dict[FeatureSpec, Features], reference: Reference) -> dict[str, Any]:
         """Content of a metrics file: values with the protocol they were measured by."""
         seen = found[self.view(protocol_, "distance", protocol_.jpeg_quality)]
         count = min(protocol_.num_images, len(seen.features))
@@ -184,7 +196,9 @@ class Scorer:
             "protocol_hash": protocol.digest(described),
         }
 
-    def _values(self, protocol_: Protocol, found: dict[View, Features], count: int, reference: Reference) -> Values:
+    def _values(
+        self, protocol_: Protocol, found: dict[FeatureSpec, Features], count: int, reference: Reference
+    ) -> Values:
         """Distances to the real images (fd) and to reconstructions of training images (fdr), and the rest."""
         seen = found[self.view(protocol_, "distance", protocol_.jpeg_quality)]
         generated = distances.statistics(seen.features[:count])

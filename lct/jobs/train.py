@@ -21,7 +21,7 @@ from lct.cluster.attempts import Attempt, Stuck, begin, cost, ended, log_tail
 from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data import resident
-from lct.data.latents import Statistics, check_normalised
+from lct.data.latents import LatentStatistics, check_normalised
 from lct.files.atomic import copy, read_json, write_json
 from lct.files.formatting import format_duration
 from lct.files.hashing import sha256_json
@@ -95,7 +95,7 @@ def _run(arguments, settings: Training, device: torch.device, world: World, stop
     record = JobRecord("train", arguments.settings, inputs=inputs, seeds=seeds, device=device.type)
     with _together(world):
         settings.check_processes(world.size)
-        statistics = Statistics.from_tensors(read_tensors(arguments.statistics))
+        statistics = LatentStatistics.from_tensors(read_tensors(arguments.statistics))
         latents = resident.load(arguments.latents, statistics, device, arguments.latents_in)
         check_normalised(resident.parts(latents), statistics, str(arguments.latents))
     identity = _identity(record) if world.first else {}

@@ -21,7 +21,7 @@ BLOCK = 8192  # images whose features are summed, or compared with as many other
 
 
 @dataclass(frozen=True)
-class Statistics:
+class FeatureStatistics:
     """Mean and covariance (divisor N - 1) of N feature vectors, float64."""
 
     mu: np.ndarray  # (D,)
@@ -37,7 +37,7 @@ class Statistics:
         return vectors[:, kept] * np.sqrt(values[kept])
 
 
-class Moments:
+class FeatureMoments:
     """Mean and covariance of features that come in pieces, in memory for BLOCK of them. However they are cut, blocks
     are the same, so the result is; up to BLOCK vectors it is bit for bit numpy's, beyond it differs in rounding."""
 
@@ -67,19 +67,19 @@ class Moments:
             mean = self._mean + shift * (len(block) / total)
         self._count, self._mean, self._scatter = self._count + len(block), mean, scatter
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> FeatureStatistics:
         """Of all that was added; ValueError for fewer than two."""
         if self._waiting:
             self._fold(np.concatenate(self._pending))
             self._pending, self._waiting = [], 0
         if self._count < 2:
             raise ValueError(f"statistics: expected 2 or more images, found {self._count}; raise num_images")
-        return Statistics(self._mean, self._scatter * (1 / (self._count - 1)), self._count)
+        return FeatureStatistics(self._mean, self._scatter * (1 / (self._count - 1)), self._count)
 
 
-def statistics(features: Tensor) -> Statistics:
+def statistics(features: Tensor) -> FeatureStatistics:
     """Mean and covariance of (N, D) features of any floating dtype."""
-    moments = Moments()
+    moments = FeatureMoments()
     moments.add(features)
     return moments.statistics()
 
@@ -90,7 +90,7 @@ def _float64(features: Tensor) -> np.ndarray:
     return features.detach().cpu().double().numpy()
 
 
-def frechet(first: Statistics, second: Statistics) -> float:
+def frechet(first: FeatureStatistics, second: FeatureStatistics) -> float:
     """||mu1 - mu2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). Rounding can make it a hair negative.
 
     With S1 = A A^T and S2 = B B^T, S1 S2 has the eigenvalues of (A^T B) (A^T B)^T, so that the trace of its root is the
@@ -101,7 +101,7 @@ def frechet(first: Statistics, second: Statistics) -> float:
     return float(shift @ shift + np.trace(first.sigma) + np.trace(second.sigma) - 2 * overlap)
 
 
-def frechet_cleanfid(first: Statistics, second: Statistics) -> float | None:
+def frechet_cleanfid(first: FeatureStatistics, second: FeatureStatistics) -> float | None:
     """The same quantity by clean-fid's matrix square root; None where that root is not real, as happens for sets of
     fewer images than features."""
     from cleanfid.fid import frechet_distance  # slow to import, and a second opinion only

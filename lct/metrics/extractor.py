@@ -31,7 +31,7 @@ RESIDENT = 1 << 30  # bytes of images that training keeps in memory; larger sets
 
 
 @dataclass(frozen=True)
-class Progress:
+class ExtractorStep:
     """One training step: cross-entropy in nats and accuracy on the step's own batch."""
 
     step: int  # steps done, counted from 1
@@ -103,7 +103,7 @@ def turned(images: Tensor, turns: Tensor) -> Tensor:
 
 def train(
     model: SmallCNN, settings: TrainedExtractor, images: ImageSet, labels: Sequence[int | None], device: str = "cpu"
-) -> Iterator[Progress]:
+) -> Iterator[ExtractorStep]:
     """Train `model` in place to tell the labels apart, one step per item taken from the iterator; leaves it frozen, in
     eval mode, on the CPU. No augmentation: features should see what samplers get wrong, position included.
 
@@ -139,7 +139,7 @@ def train(
         loss.backward()
         optimiser.step()
         hits = (logits.argmax(1) == target).double().mean()
-        yield Progress(step + 1, settings.steps, loss.item(), hits.item(), lr)
+        yield ExtractorStep(step + 1, settings.steps, loss.item(), hits.item(), lr)
     model.to("cpu").eval().requires_grad_(False)
 
 

@@ -13,8 +13,8 @@ from lct.data.imageset import ImageSet
 from lct.data.threads import in_order, readers
 from lct.metrics.distances import confidence
 from lct.metrics.images import jpeg, to_network
-from lct.metrics.network import Network
-from lct.metrics.settings import View
+from lct.metrics.network import FeatureNetwork
+from lct.metrics.settings import FeatureSpec
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Features:
 
 @torch.no_grad()
 def walk(
-    networks: Mapping[View, Network],
+    networks: Mapping[FeatureSpec, FeatureNetwork],
     images: ImageSet,
     batch: int,
     limit: int | None = None,
     starts: Iterable[int] | None = None,
-) -> Iterator[dict[View, Features]]:
+) -> Iterator[dict[FeatureSpec, Features]]:
     """Batch after batch of the first `limit` images (all by default), through every network.
 
     batch:  every pass takes this many images, the last one filled up, so results do not depend on how a set is divided.
@@ -74,7 +74,7 @@ def _part(images: ImageSet, span: range, qualities: Sequence[int | None]) -> Tre
     return {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}
 
 
-def whole(batches: Iterable[dict[View, Features]]) -> dict[View, Features]:
+def whole(batches: Iterable[dict[FeatureSpec, Features]]) -> dict[FeatureSpec, Features]:
     """Batches put together."""
     parts, made = list(batches), {}
     for view in parts[0]:

@@ -15,7 +15,7 @@ from lct.metrics.settings import Extractor, TrainedExtractor
 FEATURES, LOGITS = "features", "logits"
 
 
-class Network(nn.Module):
+class FeatureNetwork(nn.Module):
     """(B, 3, H, W) uint8 -> (B, D) features in the dtype of the settings, and (B, K) class scores or None."""
 
     def __init__(self, settings: Extractor, module: nn.Module, device: torch.device | str):
@@ -34,14 +34,14 @@ class Network(nn.Module):
         return features.to(getattr(torch, self.settings.dtype)), logits
 
 
-def load(settings: Extractor, path: Path | str, sha256: str, device: torch.device | str = "cpu") -> Network:
+def load(settings: Extractor, path: Path | str, sha256: str, device: torch.device | str = "cpu") -> FeatureNetwork:
     """The network of `settings`, frozen, in eval mode.
 
     path:   its weights: made in the graph, or downloaded.
     sha256: of that file; a downloaded one is loaded only if it hashes to this."""
     if isinstance(settings, TrainedExtractor):
-        return Network(settings, extractor.load(path), device).eval()
-    return Network(settings, pretrained.load(settings, path, sha256), device).eval()
+        return FeatureNetwork(settings, extractor.load(path), device).eval()
+    return FeatureNetwork(settings, pretrained.load(settings, path, sha256), device).eval()
 
 
 def register(settings: Extractor, path: Path | str, sha256: str, dtype: torch.dtype = torch.float64) -> str:
@@ -60,9 +60,9 @@ def register(settings: Extractor, path: Path | str, sha256: str, dtype: torch.dt
 
 
 class _Registered(FeatureExtractorBase):
-    """A Network in torch-fidelity's interface."""
+    """A FeatureNetwork in torch-fidelity's interface."""
 
-    make: Callable[[], Network]
+    make: Callable[[], FeatureNetwork]
     dtype: torch.dtype
 
     def __init__(self, name, features_list, **kwargs):

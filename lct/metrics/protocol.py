@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lct.metrics.settings import Extractor, Protocol, View
+from lct.metrics.settings import Extractor, FeatureSpec, Protocol
 
 PACKAGES = (
     "torch-fidelity",
@@ -26,7 +26,7 @@ RECIPE = 2  # raised when the meaning of this package's numbers changes
 
 
 @dataclass(frozen=True)
-class Used:
+class ExtractorIdentity:
     """An extractor with the weights it runs on."""
 
     settings: Extractor
@@ -34,7 +34,7 @@ class Used:
 
 
 @dataclass(frozen=True)
-class Side:
+class ReferenceImages:
     """Images that are part of a reference: the first `count` of a set."""
 
     name: str  # train, heldout or reconstructed
@@ -45,9 +45,9 @@ class Side:
 def describe(
     protocol: Protocol,
     *,
-    distance: Used,
-    recall: Used,
-    reference: Sequence[Side],
+    distance: ExtractorIdentity,
+    recall: ExtractorIdentity,
+    reference: Sequence[ReferenceImages],
     resolution: int,
     generated: int,
     reconstructed: int,
@@ -90,7 +90,7 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def extractor(used: Used, products: str = "float32") -> dict[str, Any]:
+def extractor(used: ExtractorIdentity, products: str = "float32") -> dict[str, Any]:
     """All that decides the features of given pixels."""
     settings = used.settings
     return {
@@ -108,7 +108,7 @@ def image_format(jpeg_quality: int | None) -> str:
     return "PNG" if jpeg_quality is None else f"JPEG {jpeg_quality}"
 
 
-def view(used: Used, seen: View, batch: int, device: str) -> dict[str, Any]:
+def view(used: ExtractorIdentity, seen: FeatureSpec, batch: int, device: str) -> dict[str, Any]:
     """All that decides the features of an image set besides its pixels, down to the last bit."""
     return {
         "recipe": RECIPE,

@@ -128,7 +128,7 @@ class Protocol:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class FeatureSpec:
     """Images as one network sees them: the features of an image set depend on nothing else in a protocol."""
 
     extractor: str  # its id
@@ -147,11 +147,11 @@ def resolve(name: str, own: str) -> str:
     return own if name == OWN else name
 
 
-def views(protocols: Sequence[Protocol], own: str) -> list[View]:
+def feature_specs(protocols: Sequence[Protocol], own: str) -> list[FeatureSpec]:
     """What scoring extracts from generated images, each once, in order of first use. own: the dataset's extractor."""
-    found: dict[View, None] = {}
+    found: dict[FeatureSpec, None] = {}
     for protocol in protocols:
         for role in (protocol.distance, protocol.recall):
             name = resolve(role, own)
-            found[View(extractor=name, jpeg_quality=protocol.jpeg_quality, products=protocol.products)] = None
+            found[FeatureSpec(extractor=name, jpeg_quality=protocol.jpeg_quality, products=protocol.products)] = None
     return list(found)

@@ -23,7 +23,7 @@ from lct.config.resolve import (
 )
 from lct.config.schema import build, plain, settings_type
 from lct.losses.settings import ROBUST
-from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol, TrainedExtractor, views
+from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol, TrainedExtractor, feature_specs
 from lct.networks.layout import macs_and_activations, parameters
 from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, Paths, download, grid, page_name
 from lct.plan.recipes import RECIPES
@@ -481,7 +481,7 @@ class Plan:
         """Feature files of each image set, per view; none where the scale keeps none."""
         if not self.scale.keep_features:
             return []
-        seen = views(self.scale.protocols, self.datasets[self.runs[run].dataset].extractor.id)
+        seen = feature_specs(self.scale.protocols, self.datasets[self.runs[run].dataset].extractor.id)
         return [self.paths.features(run, seed, *one, view.name) for one in self.sample_sets(run) for view in seen]
 
     def metrics_of(self, run: str, seed: int | str) -> list[str]:

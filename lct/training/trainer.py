@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lct.data.resident import Stored
+from lct.data.resident import MappedLatents
 from lct.losses import perceptual
 from lct.losses.objective import Terms, consistency_terms, denoising_terms, perturb, selects
 from lct.losses.transport import pair
@@ -82,7 +82,7 @@ class Trainer:
     def __init__(
         self,
         settings: Training,
-        latents: Tensor | Stored,
+        latents: Tensor | MappedLatents,
         seed: int,
         device: torch.device,
         world: World = ALONE,

@@ -10,24 +10,36 @@ from PIL import Image
 
 from lct.data.decode import centre_crop, read_image
 from lct.data.latents import (
-    Moments,
-    Statistics,
+    LatentMoments,
+    LatentStatistics,
     check_finite,
     check_normalised,
     from_moments,
     statistics,
 )
-from lct.data.settings import Dataset, DigitsSource, Encoding, FolderSource, PatchesSource, Source, TrainedAutoencoder
+from lct.data.settings import (
+    DataSettings,
+    DigitsSource,
+    Encoding,
+    FolderSource,
+    PatchesSource,
+    Source,
+    TrainedAutoencoder,
+)
 from lct.data.sources import SOURCES, load
 
 
 def digits(**changes):
-    return Dataset(**{"title": "d", "source": DigitsSource(), "resolution": 16, "train": 60, "heldout": 40, **changes})
+    return DataSettings(
+        **{"title": "d", "source": DigitsSource(), "resolution": 16, "train": 60, "heldout": 40, **changes}
+    )
 
 
 def patches(train=60, heldout=40, resolution=16, split_seed=0, **changes):
     source = PatchesSource(**{"photograph": "china", **changes})
-    return Dataset(title="p", source=source, resolution=resolution, train=train, heldout=heldout, split_seed=split_seed)
+    return DataSettings(
+        title="p", source=source, resolution=resolution, train=train, heldout=heldout, split_seed=split_seed
+    )
 
 
 def place(item):
@@ -155,7 +167,7 @@ def gradient(width, height, mode="RGB"):
 
 
 def folder_dataset(path, **changes):
-    return Dataset(**{"title": "f", "source": FolderSource(path=str(path)), "resolution": 8, **changes})
+    return DataSettings(**{"title": "f", "source": FolderSource(path=str(path)), "resolution": 8, **changes})
 
 
 @pytest.fixture
@@ -331,9 +343,9 @@ def test_statistics_and_normalisation_match_numpy(normalisation, axes):
 @pytest.mark.parametrize("cuts", [[200], [1, 199], [0, 50, 50, 100], [67, 67, 66]])
 def test_moments_do_not_depend_on_how_the_latents_are_divided(cuts):
     z = latents()
-    whole, merged = Moments().update(z), Moments()
+    whole, merged = LatentMoments().update(z), LatentMoments()
     for part in z.split(cuts):
-        merged.merge(Moments().update(part))
+        merged.merge(LatentMoments().update(part))
     assert merged.count == whole.count == 200
     torch.testing.assert_close(merged.mean, whole.mean, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(merged.std(), whole.std(), rtol=1e-12, atol=1e-12)
@@ -341,13 +353,13 @@ def test_moments_do_not_depend_on_how_the_latents_are_divided(cuts):
 
 def test_moments_survive_a_large_offset():
     z = torch.randn(1000, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    far = Moments().update(z[:500] + 1e8).update(z[500:] + 1e8)
+    far = LatentMoments().update(z[:500] + 1e8).update(z[500:] + 1e8)
     torch.testing.assert_close(far.std(), z.std(0), rtol=1e-7, atol=0)
 
 
 def test_statistics_travel_as_tensors():
     found = statistics(latents(), Encoding(sigma_data=0.25))
-    again = Statistics.from_tensors(found.tensors())
+    again = LatentStatistics.from_tensors(found.tensors())
     z = latents(8, seed=3)
     assert again.sigma_data == 0.25 and torch.equal(again.normalise(z), found.normalise(z))
 
@@ -373,7 +385,7 @@ def test_constant_latents_have_no_statistics():
     with pytest.raises(ValueError, match="1 of 36 without"):
         statistics(z, Encoding())
     with pytest.raises(ValueError, match="2 or more images"):
-        from_moments(Moments().update(z[:1]), Encoding())
+        from_moments(LatentMoments().update(z[:1]), Encoding())
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -23,7 +23,7 @@ from PIL import Image
 from lct.cli.main import main, parser
 from lct.config.schema import plain
 from lct.data import autoencoder
-from lct.data.latents import Statistics
+from lct.data.latents import LatentStatistics
 from lct.data.settings import TrainedAutoencoder
 from lct.export import bundle, diffusers, onnx, tensorboard, verify
 from lct.export.generator import Generator
@@ -74,7 +74,7 @@ def stored(tmp_path_factory):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator(1, "test")))
     write_tensors(folder / "train/step5-ema0.9.safetensors", unet.state_dict(), {"latent_shape": [4, 4, 4]})
     draws = generator(2, "test")
-    statistics = Statistics(
+    statistics = LatentStatistics(
         torch.randn(4, 4, 4, generator=draws).double(), 1 + torch.rand(4, 4, 4, generator=draws).double(), 0.5
     )
     write_tensors(folder / "statistics.safetensors", statistics.tensors())

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from lct.config.schema import plain
 from lct.data import autoencoder as vae
 from lct.data import imageset, shards
-from lct.data.latents import Moments, Statistics, from_moments, statistics
+from lct.data.latents import LatentMoments, LatentStatistics, from_moments, statistics
 from lct.data.settings import Encoding, PretrainedAutoencoder, TrainedAutoencoder
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
@@ -116,7 +116,7 @@ def test_latents_and_statistics_are_those_of_one_pass_over_all_images(given, und
     exact = z.numpy().astype(np.float64)
     np.testing.assert_allclose(stored["mean"].numpy(), exact.mean(0), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(stored["std"].numpy(), exact.std(0, ddof=1), rtol=1e-12)
-    moments = Moments.from_tensors(stored)
+    moments = LatentMoments.from_tensors(stored)
     channel = from_moments(moments, Encoding(normalisation="per-channel"))
     assert moments.count == 21
     np.testing.assert_allclose(channel.mean.numpy().ravel(), exact.mean((0, 2, 3)), rtol=1e-12, atol=1e-13)
@@ -355,7 +355,7 @@ def test_training_refuses_statistics_of_latents_of_another_scale(undisturbed, tm
     z = read_tensors(undisturbed / "latents.safetensors")["latents"]
     scaled = statistics(factor * z, Encoding())
     write_tensors(tmp_path / "statistics.safetensors", scaled.tensors())
-    assert Statistics.from_tensors(scaled.tensors()).std.mean() != pytest.approx(1.0)
+    assert LatentStatistics.from_tensors(scaled.tensors()).std.mean() != pytest.approx(1.0)
     arguments = SimpleNamespace(
         settings={"recipe": 1, "training": plain(Training(steps=100, batch=4))},
         device="cpu",

@@ -20,7 +20,7 @@ from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from lct.data.imageset import ImageSet, write_imageset
 from lct.files.hashing import sha256_file
 from lct.metrics import distances, features, network, pretrained
-from lct.metrics.settings import PretrainedExtractor, View
+from lct.metrics.settings import FeatureSpec, PretrainedExtractor
 
 
 def extract(networks, images, batch, limit=None):
@@ -182,7 +182,7 @@ class Images(torch.utils.data.Dataset):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_registered_network_gives_torch_fidelity_our_numbers(files, tmp_path, dtype):
     draws, sets = np.random.default_rng(0), []
-    view = View(extractor=SCRIPT.id, jpeg_quality=None)
+    view = FeatureSpec(extractor=SCRIPT.id, jpeg_quality=None)
     for i, count in enumerate((60, 40)):
         pixels = draws.normal(110 + 20 * i, 50 + 10 * i, (count, 24, 24, 3)).clip(0, 255).astype(np.uint8)
         write_imageset(tmp_path / f"{i}.zip", pixels)

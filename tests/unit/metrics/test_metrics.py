@@ -17,11 +17,11 @@ from lct.data.imageset import ImageSet, write_imageset
 from lct.files.hashing import sha256_file
 from lct.metrics import distances, extractor, features, network, protocol
 from lct.metrics.distances import statistics
-from lct.metrics.protocol import Side, Used
-from lct.metrics.settings import PretrainedExtractor, Protocol, TrainedExtractor, View
+from lct.metrics.protocol import ExtractorIdentity, ReferenceImages
+from lct.metrics.settings import FeatureSpec, PretrainedExtractor, Protocol, TrainedExtractor
 
 TINY = TrainedExtractor(id="cnn8", channels=(4, 6), features=8, steps=12, batch=16)
-PLAIN = View(extractor="cnn8", jpeg_quality=None)
+PLAIN = FeatureSpec(extractor="cnn8", jpeg_quality=None)
 
 
 def extract(networks, images, batch, limit=None):
@@ -239,7 +239,7 @@ def test_statistics_of_several_blocks_do_not_depend_on_how_features_arrive(monke
     theirs = fid_features_to_statistics(whole)
     found = [distances.statistics(whole)]
     for size in (1, 63, 250):
-        moments, folded = distances.Moments(), []
+        moments, folded = distances.FeatureMoments(), []
         for part in whole.split(size):
             moments.add(part)
             folded.append(moments._waiting)
@@ -370,7 +370,7 @@ def test_equal_seeds_give_equal_weights(trained, sets):
 
 def test_a_stored_extractor_gives_the_same_features(trained, sets):
     images = sets["generated"][0]
-    here = {PLAIN: network.Network(TINY, trained[0], "cpu")}
+    here = {PLAIN: network.FeatureNetwork(TINY, trained[0], "cpu")}
     ours, stored = (extract(one, images, batch=16)[PLAIN] for one in (here, loaded(trained[2])))
     assert torch.equal(ours.features, stored.features) and torch.equal(ours.confidence, stored.confidence)
     assert ours.features.shape == (64, 8) and ours.features.dtype == torch.float32
@@ -468,7 +468,7 @@ def test_damaged_weights_are_noticed_in_the_features(trained, sets):
 
 def test_jpeg_views_are_an_independent_round_trip_through_a_file(trained, sets, tmp_path):
     images = sets["generated"][0]
-    view = View(extractor="cnn8", jpeg_quality=75)
+    view = FeatureSpec(extractor="cnn8", jpeg_quality=75)
     networks = loaded(trained[2]) | {view: next(iter(loaded(trained[2]).values()))}
     found = extract(networks, images, batch=32)
     written = []
@@ -492,9 +492,9 @@ OTHER = PretrainedExtractor(
 
 def described(settings=None, **changes):
     values = {
-        "distance": Used(TINY, "a" * 64),
-        "recall": Used(OTHER, "d" * 64),
-        "reference": [Side("train", 6000, "b" * 64)],
+        "distance": ExtractorIdentity(TINY, "a" * 64),
+        "recall": ExtractorIdentity(OTHER, "d" * 64),
+        "reference": [ReferenceImages("train", 6000, "b" * 64)],
         "resolution": 16,
         "generated": 2000,
         "reconstructed": 6000,
@@ -512,12 +512,12 @@ def test_the_protocol_is_plain_json_with_a_stable_hash():
 def test_everything_a_number_depends_on_changes_the_hash():
     variants = [
         described(),
-        described(distance=Used(TINY, "c" * 64)),
-        described(recall=Used(OTHER, "c" * 64)),
-        described(recall=Used(TINY, "d" * 64)),
-        described(reference=[Side("train", 6000, "c" * 64)]),
-        described(reference=[Side("train", 5999, "b" * 64)]),
-        described(reference=[Side("train", 6000, "b" * 64), Side("heldout", 600, "e" * 64)]),
+        described(distance=ExtractorIdentity(TINY, "c" * 64)),
+        described(recall=ExtractorIdentity(OTHER, "c" * 64)),
+        described(recall=ExtractorIdentity(TINY, "d" * 64)),
+        described(reference=[ReferenceImages("train", 6000, "c" * 64)]),
+        described(reference=[ReferenceImages("train", 5999, "b" * 64)]),
+        described(reference=[ReferenceImages("train", 6000, "b" * 64), ReferenceImages("heldout", 600, "e" * 64)]),
         described(resolution=32),
         described(generated=1000),
         described(reconstructed=500),
@@ -531,10 +531,10 @@ def test_everything_a_number_depends_on_changes_the_hash():
         described(Protocol(recall_reference=500)),
         described(Protocol(dtype="float16")),
         *(
-            described(recall=Used(dataclasses.replace(OTHER, **change), "d" * 64))
+            described(recall=ExtractorIdentity(dataclasses.replace(OTHER, **change), "d" * 64))
             for change in ({"dtype": "float16"}, {"features": 7}, {"architecture": "vgg16", "resize": "torch-fidelity"})
         ),
-        described(distance=Used(dataclasses.replace(TINY, labels="rotations"), "a" * 64)),
+        described(distance=ExtractorIdentity(dataclasses.replace(TINY, labels="rotations"), "a" * 64)),
     ]
     assert len({protocol.digest(variant) for variant in variants}) == len(variants)
 

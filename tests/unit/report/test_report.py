@@ -21,7 +21,7 @@ import pandas
 import pytest
 
 from lct.files.atomic import write_json
-from lct.metrics.protocol import Side, Used, describe, digest
+from lct.metrics.protocol import ExtractorIdentity, ReferenceImages, describe, digest
 from lct.metrics.settings import TrainedExtractor
 from lct.plan.plan import Plan
 from lct.report import check, plotting, text
@@ -222,7 +222,7 @@ def test_numbers_of_further_protocols_stand_behind_the_row_and_mark_nothing(tmp_
     (first,) = plan.scale.protocols
     second = dataclasses.replace(first, id="second", jpeg_quality=75)
     plan.scale = dataclasses.replace(plan.scale, protocols=(first, second))
-    used = Used(TrainedExtractor(), "a" * 64)
+    used = ExtractorIdentity(TrainedExtractor(), "a" * 64)
     for path in plan.all_metrics():
         protocol = next(p for p in plan.scale.protocols if p.id == Path(path).stem)
         count = 40 if "/reference/" in path and protocol is second else 64
@@ -230,7 +230,7 @@ def test_numbers_of_further_protocols_stand_behind_the_row_and_mark_nothing(tmp_
             protocol,
             distance=used,
             recall=used,
-            reference=[Side("train", 256, "b" * 64)],
+            reference=[ReferenceImages("train", 256, "b" * 64)],
             resolution=16,
             generated=count,
             reconstructed=256,

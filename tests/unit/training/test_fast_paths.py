@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from lct.data import resident
 from lct.data.imageset import ImageSet, write_imageset
-from lct.data.latents import Statistics, check_normalised
+from lct.data.latents import LatentStatistics, check_normalised
 from lct.files.tensors import map_tensor, write_tensors
 from lct.jobs.sample import encoded
 from lct.losses.settings import DiffusionTerm, Objective, Transport
@@ -66,9 +66,9 @@ def settings(**changes) -> Training:
     return Training(**values | changes)
 
 
-def decoder_latents(count: int = 40) -> tuple[torch.Tensor, Statistics]:
+def decoder_latents(count: int = 40) -> tuple[torch.Tensor, LatentStatistics]:
     z = 3 * torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(1)) + 1
-    return z, Statistics(z.double().mean(0), z.double().std(0), 0.5)
+    return z, LatentStatistics(z.double().mean(0), z.double().std(0), 0.5)
 
 
 def latents() -> torch.Tensor:
@@ -249,7 +249,7 @@ def stored(tmp_path):
 def test_latents_in_their_file_train_to_the_same_bytes(stored):
     path, statistics = stored
     memory, file = (resident.load(path, statistics, CPU, where) for where in ("memory", "file"))
-    assert isinstance(memory, torch.Tensor) and isinstance(file, resident.Stored)
+    assert isinstance(memory, torch.Tensor) and isinstance(file, resident.MappedLatents)
     assert torch.equal(memory, torch.cat(list(resident.parts(file)))) and file.shape == memory.shape
     a, b = (Trainer(settings(), data, 0, CPU) for data in (memory, file))
     assert losses(a) == losses(b)
@@ -273,7 +273,7 @@ def test_latents_that_do_not_fit_are_read_from_their_file_and_the_log_says_so(st
     path, statistics = stored
     monkeypatch.setattr(resident, "free_memory", lambda device: free)
     found = resident.load(path, statistics, CPU)
-    assert isinstance(found, resident.Stored) == (free == 10_000)
+    assert isinstance(found, resident.MappedLatents) == (free == 10_000)
     assert ("each step reads its own from the file, which is slower" in caplog.text) == (free == 10_000)
     assert check_normalised(resident.parts(found), statistics, "x") == pytest.approx(0.5, rel=0.01)
 
