@@ -9,6 +9,7 @@ from typing import Any
 from lct.cli import cluster
 from lct.cli.options import overrides, plan_arguments, scale_argument
 from lct.config.devices import Device
+from lct.config.evidence import Evidence
 from lct.config.figures import Figure
 from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec, Weights
 from lct.config.resolve import (
@@ -29,7 +30,6 @@ from lct.losses.settings import ROBUST
 from lct.metrics.settings import PretrainedExtractor
 from lct.networks.layout import parameters
 from lct.plan.plan import Plan
-from lct.report.settings import Known
 
 Result = tuple[int, Any, str]
 SCHEMAS = {
@@ -44,7 +44,7 @@ SCHEMAS = {
     "weights": Weights,
     "figure": Figure,
     "device": Device,
-    "known": Known,
+    "known": Evidence,
 }
 
 

@@ -4,11 +4,11 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from lct.config.published import PublishedTable, TableSpec
 from lct.config.schema import ID_PATTERN
 from lct.data.settings import DataSettings
 from lct.download.settings import Downloads, Weights
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
-from lct.report.settings import PublishedTable, TableSpec
 from lct.sampling.settings import Sampler, Sampling
 from lct.training.settings import Training
 

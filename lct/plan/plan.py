@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from lct.config.figures import MEASURED, Figure
 from lct.config.model import Dataset, Main, PublishedTable, Run, Scale, TableSpec
+from lct.config.published import RowChange, TableRow
 from lct.config.resolve import (
     Files,
     dataset_settings,
@@ -27,7 +28,6 @@ from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol, 
 from lct.networks.layout import macs_and_activations, parameters
 from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, Paths, download, grid, page_name
 from lct.plan.recipes import RECIPES
-from lct.report.settings import RowChange, TableRow
 
 OWN_TABLE = "own"  # the table of a dataset of the user's own; no scale lists it
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from lct.config.figures import MEASURED
+from lct.config.published import PublishedRow, TableSpec
 from lct.config.resolve import published_table
 from lct.config.schema import plain
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.plan.paths import FLOORS, grid, page_name
 from lct.plan.plan import Cell, Plan
-from lct.report.settings import PublishedRow, TableSpec
 from lct.report.verdicts import judge
 
 FORMAT = 1

@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 
 from lct.config import yaml
+from lct.config.evidence import Conflict, Evidence, Fact
 from lct.config.schema import build
-from lct.report.settings import Conflict, Fact, Known
 from lct.report.text import NOT_GIVEN, anchor, number
 from lct.report.view import Report, Row
 
@@ -55,10 +55,10 @@ class KnownPage:
     lines: tuple[dict[str, str], ...]
 
 
-def read(root: Path) -> tuple[Known, list[dict[str, str]]]:
+def read(root: Path) -> tuple[Evidence, list[dict[str, str]]]:
     """Facts and log lines; ValueError with one line if a file is damaged."""
     where = root / FOLDER / "facts.yaml"
-    known = build(Known, yaml.load(where), str(where))
+    known = build(Evidence, yaml.load(where), str(where))
     log = root / FOLDER / "authors_runs.csv"
     with open(log, encoding="utf-8", newline="") as handle:
         lines = list(csv.DictReader(handle))
@@ -67,7 +67,7 @@ def read(root: Path) -> tuple[Known, list[dict[str, str]]]:
     return known, lines
 
 
-def page(known: Known, lines: list[dict[str, str]], shown: Report, commands: dict[str, str]) -> KnownPage:
+def page(known: Evidence, lines: list[dict[str, str]], shown: Report, commands: dict[str, str]) -> KnownPage:
     """commands: TABLE -> the command that makes it."""
     rows = {row.place: row for table in shown.tables for subtable in table.subtables for row in subtable.rows}
 
@@ -140,7 +140,7 @@ def _path(points: list[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
 
 
-def commands(known: Known) -> dict[str, str]:
+def commands(known: Evidence) -> dict[str, str]:
     """TABLE -> the command that computes its rows at paper scale."""
     names = {place.partition(".")[0] for one in (*known.facts, *known.conflicts) for place in one.settled_by}
     late = {"readings"}  # only `snakemake all_tables` makes it

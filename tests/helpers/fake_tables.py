@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from lct.config import yaml
+from lct.config.published import PublishedRow, PublishedTable
 from lct.config.schema import build, plain
-from lct.report.settings import PublishedRow, PublishedTable
 from tests.helpers import ROOT
 
 METRICS = [

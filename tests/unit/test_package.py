@@ -17,7 +17,7 @@ from tests.helpers import ROOT
 
 SETTINGS = {
     f"{room}.settings"
-    for room in ("data", "download", "losses", "metrics", "networks", "report", "sampling", "training")
+    for room in ("data", "download", "losses", "metrics", "networks", "sampling", "training")
 }
 ALLOWED = {  # room -> rooms (or modules) it may import from lct; a room may always import itself and `streams`
     "streams": set(),

@@ -3,8 +3,8 @@
 import pytest
 
 from lct.config import yaml
+from lct.config.published import PublishedRow, PublishedTable, TableSpec
 from lct.config.schema import build
-from lct.report.settings import PublishedRow, PublishedTable, TableSpec
 from tests.helpers.fake_tables import ROOT, published
 
 PIXEL, LATENT, CONSISTENCY = "Pixel Diffusion Model", "Latent Diffusion Model", "Latent Consistency Model"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
-def _check_unique(ids: tuple[str, ...], where: str) -> None:
+def check_unique(ids: tuple[str, ...], where: str) -> None:
     if twice := sorted({name for name in ids if ids.count(name) > 1}):
         raise ValueError(f"{where}: expected every id once, found {twice} twice; rename one of them")
 
@@ -103,7 +103,7 @@ class PublishedSubtable:
     rows: tuple[PublishedRow, ...]  # in the order of print
 
     def __post_init__(self):
-        _check_unique(tuple(row.id for row in self.rows), f"published sub-table {self.id!r}")
+        check_unique(tuple(row.id for row in self.rows), f"published sub-table {self.id!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class PublishedTable:
 
     def __post_init__(self):
         where = f"published table {self.id!r}"
-        _check_unique(tuple(s.id for s in self.subtables), where)
+        check_unique(tuple(s.id for s in self.subtables), where)
         known = {f"{s.id}.{row.id}" for s in self.subtables for row in s.rows}
         for entry in (*self.remarks, *self.cross_checks):
             if unknown := sorted(set(entry.rows) - known):
@@ -184,56 +184,3 @@ class TableSpec:
     caption: str  # under the heading: what the table shows
     published: str  # a file in config/published/, which gives sub-tables, rows and their order
     rows: dict[str, TableRow] = field(default_factory=dict)  # published row id -> ours; applies to every sub-table
-
-
-Certainty = Literal["print", "script", "log", "computed", "measured", "inferred", "not known"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fact:
-    """Something known, or known to be unknown, about the paper's runs."""
-
-    topic: str  # heading it stands under
-    text: str  # in our own words
-    certainty: Certainty  # what it rests on
-    provenance: str  # where
-    key: str | None = None  # setting of the final CelebA-HQ run (celebahq-lct) that it is about
-    dataset_key: str | None = None  # setting of the dataset CelebA-HQ, likewise
-    value: str | float | int | bool | None = (
-        None  # what that setting is here; a test compares it with the configuration
-    )
-    settled_by: tuple[str, ...] = ()  # rows of config/tables/, as TABLE.SUBTABLE.ROW, whose runs test it
-
-    def __post_init__(self):
-        if (self.key is not None or self.dataset_key is not None) != (self.value is not None):
-            raise ValueError(f"fact {self.text!r}: expected a value with a key, and none without; add or remove one")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conflict:
-    """Sources that contradict each other, or themselves: a pitfall for a reproduction."""
-
-    id: str  # P1, P2, ...
-    title: str  # in a few words
-    text: str  # in our own words
-    provenance: str  # where
-    settled_by: tuple[str, ...] = ()  # rows of config/tables/, as TABLE.SUBTABLE.ROW, whose runs settle it
-    settles: str | None = None  # how they do
-    resolved: str | None = None  # what this project does, where no run is needed
-
-    def __post_init__(self):
-        if bool(self.settled_by) != (self.settles is not None) or not (self.settles or self.resolved):
-            raise ValueError(
-                f"conflict {self.id}: expected settled_by with settles, or resolved, found neither; add it"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """config/known/facts.yaml: what is known about the paper's runs, and what contradicts what."""
-
-    facts: tuple[Fact, ...]  # by topic, in the order of the page
-    conflicts: tuple[Conflict, ...]  # pitfalls, in the order of their numbers
-
-    def __post_init__(self):
-        _check_unique(tuple(one.id for one in self.conflicts), "config/known/facts.yaml: conflicts")
