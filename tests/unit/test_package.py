@@ -16,8 +16,7 @@ from lct.config.schema import schema
 from tests.helpers import ROOT
 
 SETTINGS = {
-    f"{room}.settings"
-    for room in ("data", "download", "losses", "metrics", "networks", "sampling", "training")
+    f"{room}.settings" for room in ("data", "download", "losses", "metrics", "networks", "sampling", "training")
 }
 ALLOWED = {  # room -> rooms (or modules) it may import from lct; a room may always import itself and `streams`
     "streams": set(),
