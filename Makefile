@@ -30,6 +30,10 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/snakefmt --check Snakefile workflow
 	@$(BIN)/snakemake --lint
+	@$(BIN)/lint-imports
+	@$(BIN)/python workflow/schemas/render.py --check
+	@$(BIN)/python workflow/envs/render.py --check
+	@$(BIN)/python tests/lint/names.py
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON): expected Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); set PYTHON=/path/to/python3" >&2; exit 1; }
@@ -45,10 +49,10 @@ system-packages:
 
 lock: $(INSTALLED)
 	@$(UV) --quiet requirements.in -o requirements.lock
-	@$(BIN)/python -m lct.cli.main environment > workflow/envs/lct.yaml
+	@$(BIN)/python workflow/envs/render.py
 
 schemas: $(INSTALLED)
-	@$(BIN)/python -m lct.cli.main schemas
+	@$(BIN)/python workflow/schemas/render.py
 
 clean:
 	rm -rf results work logs reports/mini reports/smoke .snakemake

@@ -22,13 +22,11 @@ from lct.report.verdicts import judge
 
 Result = tuple[int, Any, str]
 TABLES = {"latex": "tables.tex", "numbers": "numbers.tex", "csv": "tables.csv", "markdown": "report.md"}
-FORMS = ("diffusers", "onnx", "bundle", "json", *TABLES, "tensorboard", "wandb")
+FORMS = ("diffusers", "bundle", "json", *TABLES, "wandb")
 
 
 def export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "cells", nargs="*", metavar="CELL", help="with diffusers and onnx: a row, such as table1.a.lct-1"
-    )
+    parser.add_argument("cells", nargs="*", metavar="CELL", help="with diffusers: a row, such as table1.a.lct-1")
     parser.add_argument("--to", required=True, choices=FORMS, help="what to make")
     parser.add_argument("--out", type=Path, metavar="PATH", help="folder or file to write (default: under exports/)")
     parser.add_argument("--seed", type=int, help="training seed of the weights (default: the first)")
@@ -41,15 +39,13 @@ def export_arguments(parser: argparse.ArgumentParser) -> None:
 def export(arguments: argparse.Namespace) -> Result:
     """Results in another program's form. Refuses to overwrite a folder that it did not write."""
     plan = Plan(arguments.root, overrides(arguments))
-    if bool(arguments.cells) != (arguments.to in ("diffusers", "onnx")) or len(arguments.cells) > 1:
-        wanted = "one CELL" if arguments.to in ("diffusers", "onnx") else "no CELL"
+    if bool(arguments.cells) != (arguments.to in ("diffusers",)) or len(arguments.cells) > 1:
+        wanted = "one CELL" if arguments.to in ("diffusers",) else "no CELL"
         raise ValueError(f"--to {arguments.to}: expected {wanted}, found {len(arguments.cells)}; see lct export --help")
     made: dict[str, Callable[[argparse.Namespace, Plan], Result]] = {
         "diffusers": _diffusers,
-        "onnx": _onnx,
         "bundle": _bundle,
         "json": _json,
-        "tensorboard": _tensorboard,
         "wandb": _wandb,
     }
     return made.get(arguments.to, _table)(arguments, plan)
@@ -133,20 +129,6 @@ def _card(plan: Plan, cell: Cell, seed: int, root: Path, origin: list[Path]) -> 
     }
 
 
-def _onnx(arguments: argparse.Namespace, plan: Plan) -> Result:
-    from lct.export import onnx
-
-    cell, seed, made_from = _generator(arguments, plan)
-    if plan.runs[cell.run].samplers[cell.sampler].nfe != 1:
-        raise ValueError(
-            f"--to onnx: expected a row of one network evaluation, found {cell.sampler}; such as table1.a.lct-1"
-        )
-    out = arguments.out or arguments.root / "exports" / f"{_row(cell)}-s{seed}.onnx"
-    found = onnx.write(out, made_from, cell.sampler)
-    said = f"largest difference from torch {found['largest']:.2e} of [-1, 1], tolerance {found['tolerance']:.0e}"
-    return 0, {"file": str(out), **found}, f"{out}: noise (B, C, H, W) to image (B, 3, H, W); {said}"
-
-
 def _which(arguments: argparse.Namespace) -> str:
     return "all" if arguments.all else "tables"
 
@@ -220,23 +202,6 @@ def _runs(plan: Plan, root: Path, which: str) -> list[tuple[str, int, dict[str, 
     wanted = sorted({(s.run, s.seed) for cell in plan.cells_of(which) for s in cell.sets})
     paths = [(run, seed, root / plan.paths.train(run, seed) / "curves.json") for run, seed in wanted]
     return [(run, seed, read_json(path)) for run, seed, path in paths if path.exists()]
-
-
-def tensorboard(plan: Plan, root: Path, out: Path, which: str) -> list[Path]:
-    """The event file of every training curve, in a folder per run and seed."""
-    from lct.export.tensorboard import NAME, events
-
-    written = []
-    for run, seed, curve in _runs(plan, root, which):
-        written.append(out / run / f"s{seed}" / NAME)
-        write_bytes(written[-1], events(curve))
-    return written
-
-
-def _tensorboard(arguments: argparse.Namespace, plan: Plan) -> Result:
-    out = arguments.out or arguments.root / plan.paths.log("tensorboard")
-    written = tensorboard(plan, arguments.root, out, _which(arguments))
-    return 0, [str(path) for path in written], f"{out}: {len(written)} runs; tensorboard --logdir {out}"
 
 
 def _wandb(arguments: argparse.Namespace, plan: Plan) -> Result:

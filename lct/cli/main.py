@@ -100,13 +100,6 @@ VERBS = {
         export.completion_arguments,
         'eval "$(lct completion bash)"',
     ),
-    "schemas": Verb("write the JSON schemas of the YAML files", verbs.schemas, verbs.no_arguments, "lct schemas"),
-    "errors": Verb(
-        "print every error message of the project, as in docs/errors.md", verbs.errors, verbs.no_arguments, "lct errors"
-    ),
-    "environment": Verb(
-        "print the conda environment of the lock", verbs.environment, verbs.no_arguments, "lct environment"
-    ),
 }
 
 

@@ -2,16 +2,12 @@
 
 import argparse
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from lct.cli import cluster
 from lct.cli.options import overrides, plan_arguments, scale_argument
-from lct.config.devices import Device
-from lct.config.evidence import Evidence
-from lct.config.figures import Figure
-from lct.config.model import Dataset, Main, Method, PublishedTable, Run, RunEntry, Scale, TableSpec, Weights
+from lct.config.model import Run
 from lct.config.resolve import (
     Files,
     Layer,
@@ -22,34 +18,13 @@ from lct.config.resolve import (
     run_settings,
     scale_settings,
 )
-from lct.config.schema import schema
-from lct.files.atomic import write_json
 from lct.files.hashing import canonical_json
 from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
-from lct.metrics.settings import PretrainedExtractor
 from lct.networks.layout import parameters
 from lct.plan.plan import Plan
 
 Result = tuple[int, Any, str]
-SCHEMAS = {
-    "config": Main,
-    "scale": Scale,
-    "dataset": Dataset,
-    "extractor": PretrainedExtractor,
-    "method": Method,
-    "run": RunEntry,
-    "table": TableSpec,
-    "published": PublishedTable,
-    "weights": Weights,
-    "figure": Figure,
-    "device": Device,
-    "known": Evidence,
-}
-
-
-def no_arguments(parser: argparse.ArgumentParser) -> None:
-    """For verbs that take none."""
 
 
 def show_arguments(parser: argparse.ArgumentParser) -> None:
@@ -162,35 +137,3 @@ def report(arguments: argparse.Namespace) -> Result:
         collected = json.loads(canonical_json(collect(plan, arguments.root, which)))  # as tables.json holds it
     write(collected, arguments.root, arguments.root / plan.paths.report("", which), plan)
     return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {index}"
-
-
-def schemas(arguments: argparse.Namespace) -> Result:
-    """workflow/schemas/*.schema.json, generated from the settings dataclasses."""
-    folder = arguments.root / "workflow" / "schemas"
-    written = []
-    for name, cls in SCHEMAS.items():
-        path = folder / f"{name}.schema.json"
-        write_json(path, schema(cls))
-        written.append(str(path.relative_to(arguments.root)))
-    return 0, written, "\n".join(written)
-
-
-def errors(arguments: argparse.Namespace) -> Result:
-    """docs/errors.md: what every error of the project says."""
-    from lct.cli.messages import markdown, messages
-
-    package = Path(__file__).parents[1]
-    return 0, messages(package), markdown(package).rstrip("\n")
-
-
-def environment(arguments: argparse.Namespace) -> Result:
-    """workflow/envs/lct.yaml: the lock as a conda environment, for `--software-deployment-method conda`."""
-    pins = lock_pins(arguments.root / "requirements.lock")
-    lines = ["# Rendered from requirements.lock by `make lock`; do not edit.", "name: lct", "channels: [conda-forge]"]
-    lines += ["dependencies:", "- python=3.11", "- pip", "- pip:", *(f"  - {json.dumps(pin)}" for pin in pins)]
-    return 0, pins, "\n".join(lines)
-
-
-def lock_pins(lock: Path) -> list[str]:
-    """The `name==version ; marker` of every package in the lock."""
-    return [m.group(1).strip() for m in re.finditer(r"^([A-Za-z0-9][^\\\n]*?) ?\\?$", lock.read_text(), re.MULTILINE)]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lct.cli.audit import page
-from lct.cli.export import tensorboard
 from lct.cluster.costs import costs
 from lct.files.atomic import write_bytes, write_text
 from lct.files.records import JobRecord
@@ -49,7 +48,6 @@ def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job
         write_text(out / name, content)
     for name, content in drawn.items():
         write_bytes(out / name, content)
-    tensorboard(plan, root, root / plan.paths.log("tensorboard"), "all")  # no output of the graph: logs for people
     if record is not None:
         record.write([out / name for name in (*contents, *drawn)])
     return out / "index.html"

@@ -1,12 +1,11 @@
 """Exports: a pipeline that stock diffusers loads and that makes the same images, an archive that verifies by itself,
-event files that TensorBoard's format defines, and one clear line where something is missing."""
+and one clear line where something is missing."""
 
 import ast
 import dataclasses
 import io
 import json
 import os
-import struct
 import subprocess
 import sys
 import tracemalloc
@@ -15,7 +14,6 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +23,7 @@ from lct.config.schema import plain
 from lct.data import autoencoder
 from lct.data.latents import LatentStatistics
 from lct.data.settings import TrainedAutoencoder
-from lct.export import bundle, diffusers, onnx, tensorboard, verify
+from lct.export import bundle, diffusers, verify
 from lct.export.generator import Generator
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
@@ -33,7 +31,6 @@ from lct.files.records import run_path, settings_path
 from lct.files.tensors import write_tensors
 from lct.networks.settings import Network, Scaling
 from lct.networks.unet import UNet
-from lct.sampling.generate import image_noise
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
 from lct.streams import generator
@@ -52,7 +49,6 @@ LOAD = """
 import sys
 sys.path.append(sys.argv[4])
 import numpy as np
-import onnxruntime
 import torch
 torch.set_num_threads(1)
 from diffusers import DiffusionPipeline
@@ -105,35 +101,6 @@ def exported(stored, out, name):
     card |= {"metrics": [("FD", "1.5")], "protocol_hash": "abc", "protocol": "{}", "origin": [("f", "0")], "cell": "c"}
     files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
     return diffusers.write(out, Generator(**files, vae=folder / "vae", settings=settings), name, card)
-
-
-@pytest.mark.parametrize("name", ["one", "clamped"])
-@pytest.mark.slow
-def test_the_onnx_graph_makes_the_same_images_for_any_batch(stored, tmp_path, name):
-    folder, settings = stored
-    files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
-    made_from = Generator(**files, vae=folder / "vae", settings=settings)
-    found = onnx.write(tmp_path / "one.onnx", made_from, name)
-    assert found["largest"] <= found["tolerance"] == 1e-4
-    session = onnxruntime.InferenceSession(str(tmp_path / "one.onnx"), providers=["CPUExecutionProvider"])
-    (given,) = session.get_inputs()
-    expected = images_in(folder / f"sample/run/s0/step5-ema0.9/{name}/d3.zip").astype(float)
-    noise = image_noise(3, 0, range(80), (4, 4, 4)).numpy()
-    (many,) = session.run(None, {given.name: noise})
-    assert many.shape == (80, 3, 16, 16)
-    for batch in (1, 5, len(expected)):
-        noise = image_noise(3, 0, range(batch), (4, 4, 4)).numpy()
-        (images,) = session.run(None, {given.name: noise})
-        pixels = (images.transpose(0, 2, 3, 1) + 1) * 127.5
-        assert np.abs(pixels - expected[:batch]).max() < 1.01, "a grey level, rounded or cut off"
-        assert np.abs(images - many[:batch]).max() < 1e-4
-    with pytest.raises(ValueError, match="expected the answer of torch within 1e-12, found"):
-        onnx.TOLERANCE, kept = 1e-12, onnx.TOLERANCE
-        try:
-            onnx.write(tmp_path / "two.onnx", made_from, name)
-        finally:
-            onnx.TOLERANCE = kept
-    assert not (tmp_path / "two.onnx").exists()
 
 
 def images_in(path):
@@ -297,64 +264,6 @@ def test_a_number_that_its_file_does_not_say_is_named(bundled):
     assert verify.faults(bundled) == ["t.a.x.fd: 2.25 is not what results/s/metrics/r/s1/fd.json says"]
 
 
-# --- curves for other programs ------------------------------------------------------------------------------------
-def parsed(content):
-    """An independent reader of event files: [(step, {tag: value})]."""
-
-    def fields(data):
-        at = 0
-        while at < len(data):
-            key, at = varint(data, at)
-            kind = key & 7
-            if kind == 0:
-                value, at = varint(data, at)
-            elif kind == 2:
-                length, at = varint(data, at)
-                value, at = data[at : at + length], at + length
-            else:
-                size = {1: 8, 5: 4}[kind]
-                value, at = data[at : at + size], at + size
-            yield key >> 3, value
-
-    def varint(data, at):
-        value = shift = 0
-        while True:
-            byte = data[at]
-            value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
-            if byte < 128:
-                return value, at
-
-    found, at = [], 0
-    while at < len(content):
-        (length,) = struct.unpack("<Q", content[at : at + 8])
-        for where, size in ((at, 8), (at + 12, length)):
-            data = content[where : where + size]
-            (masked,) = struct.unpack("<I", content[where + size : where + size + 4])
-            crc = (masked - 0xA282EAD8) & 0xFFFFFFFF
-            assert (crc >> 17 | crc << 15) & 0xFFFFFFFF == tensorboard.crc32c(data)
-        event = dict(fields(content[at + 12 : at + 12 + length]))
-        values = {}
-        for _, value in fields(event.get(5, b"")):
-            one = dict(fields(value))
-            values[one[1].decode()] = struct.unpack("<f", one[2])[0]
-        found.append((event.get(2, 0), values, event.get(3)))
-        at += 16 + length
-    return found
-
-
-def test_event_files_hold_every_scalar_of_the_curve():
-    """Checksums after the standard's test vector (RFC 3720, B.4 has the polynomial; "123456789" gives e3069283)."""
-    assert tensorboard.crc32c(b"123456789") == 0xE3069283
-    curve = {"step": [25, 50, 300], "loss": [1.5, float("nan"), 0.25], "c": [None, 0.1, 0.2]}
-    (head, *events) = parsed(tensorboard.events(curve))
-    assert head == (0, {}, b"brain.Event:2")
-    assert [(step, values) for step, values, _ in events] == [
-        (25, {"loss": 1.5}),
-        (50, {"c": pytest.approx(0.1)}),
-        (300, {"loss": 0.25, "c": pytest.approx(0.2)}),
-    ]
-
-
 # --- the verb -----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("words", "says"),
@@ -365,7 +274,6 @@ def test_event_files_hold_every_scalar_of_the_curve():
         (["table1.a.nothing", "--to", "diffusers"], "expected table.sub-table.row.metric"),
         (["table1.a.lct-1", "--to", "diffusers"], "expected the file that table1.a.lct-1 is made from"),
         (["table1.a.floor-heldout", "--to", "diffusers"], "expected one row with weights, found 0"),
-        (["table1.a.lct-1", "--to", "onnx"], "expected the file that table1.a.lct-1 is made from"),
         (["--to", "bundle"], "expected a finished report, found none; snakemake"),
         (["--to", "csv"], "expected a report, found none; lct report"),
     ],

@@ -1,0 +1,75 @@
+"""JSON schemas of the YAML files in config/, written from the settings dataclasses.
+
+python workflow/schemas/render.py            # writes workflow/schemas/*.schema.json, as `make schemas` does
+python workflow/schemas/render.py --check    # fails if one of them is not up to date, or a key has no description
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lct.config.devices import Device
+from lct.config.evidence import Evidence
+from lct.config.figures import Figure
+from lct.config.model import Dataset, Main, Method, PublishedTable, RunEntry, Scale, TableSpec, Weights
+from lct.config.schema import schema
+from lct.metrics.settings import PretrainedExtractor
+
+FOLDER = Path(__file__).parent
+SCHEMAS = {
+    "config": Main,
+    "scale": Scale,
+    "dataset": Dataset,
+    "extractor": PretrainedExtractor,
+    "method": Method,
+    "run": RunEntry,
+    "table": TableSpec,
+    "published": PublishedTable,
+    "weights": Weights,
+    "figure": Figure,
+    "device": Device,
+    "known": Evidence,
+}
+
+
+def undescribed(value: Any, place: str = "") -> Iterator[str]:
+    """Keys of a schema's settings that have no description, each with its place."""
+    if isinstance(value, list):
+        for item in value:
+            yield from undescribed(item, place)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            if key == "properties":
+                yield from (f"{place}.{k}" for k, v in entry.items() if k != "kind" and "description" not in v)
+            yield from undescribed(entry, f"{place}.{key}" if key not in ("properties", "$defs") else place)
+
+
+def faults(folder: Path) -> list[str]:
+    """One line for each schema in `folder` that is out of date, and for each key without a description."""
+    lines = []
+    for name, cls in SCHEMAS.items():
+        path, expected = folder / f"{name}.schema.json", schema(cls)
+        if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != expected:
+            lines.append(f"{path.name}: expected the schema of {cls.__name__}, found another; run `make schemas`")
+        lines += [f"{key}: expected a description, found none; add a comment" for key in undescribed(expected, name)]
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a schema is out of date")
+    if parser.parse_args().check:
+        lines = faults(FOLDER)
+        print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
+        return int(bool(lines))
+    for name, cls in SCHEMAS.items():
+        text = json.dumps(schema(cls), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        (FOLDER / f"{name}.schema.json").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
