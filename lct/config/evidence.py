@@ -1,4 +1,4 @@
-"""What config/known/facts.yaml holds: what is known about the paper's runs, and where sources contradict each other."""
+"""What config/evidence/facts.yaml holds: what is known about the paper's runs, and where sources contradict."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -49,10 +49,10 @@ class Conflict:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """config/known/facts.yaml: what is known about the paper's runs, and what contradicts what."""
+    """config/evidence/facts.yaml: what is known about the paper's runs, and what contradicts what."""
 
     facts: tuple[Fact, ...]  # by topic, in the order of the page
     conflicts: tuple[Conflict, ...]  # pitfalls, in the order of their numbers
 
     def __post_init__(self):
-        check_unique(tuple(conflict.id for conflict in self.conflicts), "config/known/facts.yaml: conflicts")
+        check_unique(tuple(conflict.id for conflict in self.conflicts), "config/evidence/facts.yaml: conflicts")

@@ -15,7 +15,7 @@ from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
 from lct.report.check import read
 from lct.report.evidence import FOLDER
-from lct.report.files import KNOWN
+from lct.report.files import EVIDENCE
 from lct.report.render import pictures, render
 
 
@@ -29,7 +29,7 @@ def main() -> int:
 
 
 def report(arguments) -> str:
-    inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in KNOWN}
+    inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in EVIDENCE}
     record = JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
     tables = read(arguments.tables)
     plan = Plan(Path.cwd(), {"scale": tables["scale"], "dataset": arguments.dataset})

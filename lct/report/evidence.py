@@ -1,4 +1,4 @@
-"""What we know and do not: facts, conflicts and the authors' logged evaluations, from config/known/, as one page."""
+"""What we know and do not: facts, conflicts and the authors' logged evaluations, from config/evidence/, as one page."""
 
 import csv
 import math
@@ -13,7 +13,7 @@ from lct.config.schema import build
 from lct.report.text import NOT_GIVEN, anchor, number
 from lct.report.view import Report, Row
 
-FOLDER = Path("config/known")
+FOLDER = Path("config/evidence")
 SETTINGS = ("dataset", "loss", "ot", "c_schedule", "norm", "diff_threshold")  # columns that tell trainings apart
 WIDTH, HEIGHT = 120, 26  # of a small curve, in pixels
 
@@ -46,7 +46,7 @@ class LoggedRun:
 
 
 @dataclass(frozen=True)
-class KnownPage:
+class EvidencePage:
     topics: tuple[tuple[str, tuple[tuple[Fact, tuple[Settles, ...]], ...]], ...]
     conflicts: tuple[tuple[Conflict, tuple[Settles, ...]], ...]
     counts: dict[str, int]
@@ -67,7 +67,7 @@ def read(root: Path) -> tuple[Evidence, list[dict[str, str]]]:
     return known, lines
 
 
-def page(known: Evidence, lines: list[dict[str, str]], shown: Report, commands: dict[str, str]) -> KnownPage:
+def page(known: Evidence, lines: list[dict[str, str]], shown: Report, commands: dict[str, str]) -> EvidencePage:
     """commands: TABLE -> the command that makes it."""
     rows = {row.place: row for table in shown.tables for subtable in table.subtables for row in subtable.rows}
 
@@ -78,7 +78,7 @@ def page(known: Evidence, lines: list[dict[str, str]], shown: Report, commands: 
     counts = {word: 0 for word in ("print", "script", "log", "computed", "measured", "inferred", "not known")}
     for fact in known.facts:
         counts[fact.certainty] += 1
-    return KnownPage(
+    return EvidencePage(
         topics=tuple(topics),
         conflicts=tuple((one, settling(one.settled_by)) for one in known.conflicts),
         counts=counts,

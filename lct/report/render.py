@@ -39,7 +39,7 @@ def render(
     root:   the folder that the paths in `tables` start from. Files missing there are shown as "not available".
     up:     from the report's folder to that folder.
     costs:  run -> what it has cost, in words; differs by machine, so not part of `tables`.
-    facts:  the folder with config/known/; the project itself by default.
+    facts:  the folder with config/evidence/; the project itself by default.
     drawn:  what `pictures` made of the same tables, if it is at hand.
     """
     check(tables)
@@ -48,7 +48,7 @@ def render(
     pages = {name: cell_page(page, shown) for name, page in Pages(shown, root, up).all().items()}
     return {
         "index.html": html(shown),
-        "known.html": known_page(shown, facts or TEMPLATES.parents[1]),
+        "evidence.html": evidence_page(shown, facts or TEMPLATES.parents[1]),
         "report.md": markdown(shown, up),
         "tables.tex": latex(shown),
         "numbers.tex": numbers(tables),
@@ -109,10 +109,10 @@ def cell_page(page: Page, shown: Report) -> str:
     return _pages().get_template("cell.html.jinja").render(page=page, report=shown)
 
 
-def known_page(shown: Report, root: Path) -> str:
+def evidence_page(shown: Report, root: Path) -> str:
     found, lines = evidence.read(root)
     page = evidence.page(found, lines, shown, evidence.commands(found))
-    return _pages().get_template("known.html.jinja").render(page=page, report=shown, **_scripted())
+    return _pages().get_template("evidence.html.jinja").render(page=page, report=shown, **_scripted())
 
 
 def markdown(shown: Report, up: str = UP) -> str:

@@ -275,7 +275,7 @@ def server(root, report):
         served.shutdown()
 
 
-PAGES = ["index.html", "known.html", "cells/table1.a.lct-1.html", "cells/table1.a.heldout.html"]
+PAGES = ["index.html", "evidence.html", "cells/table1.a.lct-1.html", "cells/table1.a.heldout.html"]
 
 
 @pytest.mark.browser

@@ -96,7 +96,7 @@ def graph(scale: str = "toy", runs: int = 2, sets: int = 1, size: int = 0) -> li
             scored.append(outputs[1])
     tables, report = f"{r}/tables/tables.json", f"reports/{scale}"
     jobs.append(job("tables", [tables], {path: path for path in [*scored, *floors]}))
-    names = ("index.html", "report.md", "tables.tex", "tables.csv", "audit.html", "known.html", "numbers.tex")
+    names = ("index.html", "report.md", "tables.tex", "tables.csv", "audit.html", "evidence.html", "numbers.tex")
     pages = [f"{report}/{name}" for name in names]
     return [*jobs, *fetched(r), job("report", pages, {"tables": tables})]
 

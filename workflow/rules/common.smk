@@ -34,7 +34,7 @@ from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.graph import jobs_of
 from lct.lineage.guard import check_links, check_plan
-from lct.report.files import KNOWN, REPORT_FILES, TEMPLATES
+from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
 ON_CLUSTER = "slurm_partition" in DEFAULTS

@@ -49,7 +49,7 @@ for _which in ("tables", "all"):
         input:
             tables=PATHS.tables(_which),
             templates=collect("reports/templates/{name}", name=TEMPLATES),
-            known=collect("config/known/{name}", name=KNOWN),
+            evidence=collect("config/evidence/{name}", name=EVIDENCE),
             shown=PLAN.shown(_which),
         output:
             files=[

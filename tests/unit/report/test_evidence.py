@@ -14,7 +14,7 @@ from lct.report.render import render
 from tests.helpers.fake_tables import ROOT, fake_tables
 from tests.unit.report.test_report import Page
 
-KNOWN, LINES = evidence.read(ROOT)
+EVIDENCE, LINES = evidence.read(ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def paper():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return render(fake_tables(curves=False), tmp_path_factory.mktemp("empty"))["known.html"]
+    return render(fake_tables(curves=False), tmp_path_factory.mktemp("empty"))["evidence.html"]
 
 
 def setting(values, key):
@@ -33,7 +33,9 @@ def setting(values, key):
     return values
 
 
-@pytest.mark.parametrize("fact", [f for f in KNOWN.facts if f.value is not None], ids=lambda f: f.key or f.dataset_key)
+@pytest.mark.parametrize(
+    "fact", [f for f in EVIDENCE.facts if f.value is not None], ids=lambda f: f.key or f.dataset_key
+)
 def test_a_fact_about_a_setting_is_what_the_final_run_is_trained_with(paper, fact):
     owner = paper.runs["celebahq-lct"].training if fact.key else paper.datasets["celebahq"]
     assert setting(plain(owner), fact.key or fact.dataset_key) == fact.value
@@ -41,14 +43,14 @@ def test_a_fact_about_a_setting_is_what_the_final_run_is_trained_with(paper, fac
 
 def test_every_row_that_settles_something_is_computed_at_paper_scale(paper):
     computed = {f"{cell.table}.{cell.subtable}.{cell.row}" for cell in paper.cells}
-    named = {place for one in (*KNOWN.facts, *KNOWN.conflicts) for place in one.settled_by}
+    named = {place for one in (*EVIDENCE.facts, *EVIDENCE.conflicts) for place in one.settled_by}
     assert len(named) > 40 and named <= computed, sorted(named - computed)
 
 
 def test_the_pitfalls_are_complete_and_each_is_settled_or_resolved():
-    assert [one.id for one in KNOWN.conflicts] == [f"P{i}" for i in range(1, 17)]
-    assert all(one.settles or one.resolved for one in KNOWN.conflicts)
-    assert all(one.provenance for one in (*KNOWN.facts, *KNOWN.conflicts))
+    assert [one.id for one in EVIDENCE.conflicts] == [f"P{i}" for i in range(1, 17)]
+    assert all(one.settles or one.resolved for one in EVIDENCE.conflicts)
+    assert all(one.provenance for one in (*EVIDENCE.facts, *EVIDENCE.conflicts))
 
 
 def test_numbers_of_the_log_and_of_the_published_ablations_are_the_same(paper):
@@ -71,9 +73,9 @@ def test_the_page_shows_every_fact_conflict_and_line(page):
     shown = Page(page)
     assert shown.open == [] and len(shown.ids) == len(set(shown.ids))
     words = shown.text
-    for fact in KNOWN.facts:
+    for fact in EVIDENCE.facts:
         assert re.sub(r"\s+", " ", fact.text) in words and fact.provenance in words
-    for one in KNOWN.conflicts:
+    for one in EVIDENCE.conflicts:
         assert one.id in shown.ids and re.sub(r"\s+", " ", one.text) in words
         assert (one.settles or one.resolved) in words
     assert page.count('<td data-col="5" class="num" data-sort=') == len(LINES) == 1446
@@ -107,12 +109,12 @@ def test_runs_of_the_log_are_grouped_by_training_ema_and_sampler():
     ],
 )
 def test_damaged_facts_are_one_line(tmp_path, old, new, message):
-    folder = tmp_path / "config" / "known"
+    folder = tmp_path / "config" / "evidence"
     folder.mkdir(parents=True)
-    text = (ROOT / "config/known/facts.yaml").read_text()
+    text = (ROOT / "config/evidence/facts.yaml").read_text()
     assert old in text
     (folder / "facts.yaml").write_text(text.replace(old, new, 1))
-    (folder / "authors_runs.csv").write_bytes((ROOT / "config/known/authors_runs.csv").read_bytes())
+    (folder / "authors_runs.csv").write_bytes((ROOT / "config/evidence/authors_runs.csv").read_bytes())
     with pytest.raises(ValueError, match=message) as error:
         evidence.read(tmp_path)
     assert "\n" not in str(error.value)
@@ -120,9 +122,9 @@ def test_damaged_facts_are_one_line(tmp_path, old, new, message):
 
 @pytest.mark.parametrize("content", ["", "a,b\n1,2\n"])
 def test_a_log_that_is_none_is_one_line(tmp_path, content):
-    folder = tmp_path / "config" / "known"
+    folder = tmp_path / "config" / "evidence"
     folder.mkdir(parents=True)
-    (folder / "facts.yaml").write_bytes((ROOT / "config/known/facts.yaml").read_bytes())
+    (folder / "facts.yaml").write_bytes((ROOT / "config/evidence/facts.yaml").read_bytes())
     (folder / "authors_runs.csv").write_text(content)
     with pytest.raises(ValueError, match="expected the columns of the authors' log"):
         evidence.read(tmp_path)
@@ -130,15 +132,15 @@ def test_a_log_that_is_none_is_one_line(tmp_path, content):
 
 def test_names_in_the_log_are_escaped(tmp_path):
     shown = fake_tables(curves=False)
-    folder = tmp_path / "config" / "known"
+    folder = tmp_path / "config" / "evidence"
     folder.mkdir(parents=True)
-    (folder / "facts.yaml").write_bytes((ROOT / "config/known/facts.yaml").read_bytes())
-    with open(ROOT / "config/known/authors_runs.csv", newline="") as handle:
+    (folder / "facts.yaml").write_bytes((ROOT / "config/evidence/facts.yaml").read_bytes())
+    with open(ROOT / "config/evidence/authors_runs.csv", newline="") as handle:
         lines = list(csv.DictReader(handle))[:40]
     lines[0] |= {"experiment": "<script>alert(1)</script>&\"'", "notes": "</table><b>", "era": "paper"}
     with open(folder / "authors_runs.csv", "w", newline="") as handle:
         writer = csv.DictWriter(handle, lines[0].keys())
         writer.writeheader()
         writer.writerows(lines)
-    html = render(shown, tmp_path, facts=Path(tmp_path))["known.html"]
+    html = render(shown, tmp_path, facts=Path(tmp_path))["evidence.html"]
     assert Page(html).open == [] and html.count("<script") == 1 and "&lt;script&gt;alert" in html
