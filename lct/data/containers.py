@@ -27,8 +27,8 @@ class Locations:
     """Where a source's files may be."""
 
     root: Path  # relative paths are looked up here
-    fetched: DownloadedFiles | None = None  # of a dataset whose source is a download
-    scratch: Path | str | None = None  # for temporary files; null: the system's folder
+    download: DownloadedFiles | None = None  # of a dataset whose source is a download
+    scratch: Path | str | None = None  # folder for temporary files; None: the system's
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class SourceFiles:
 
     where: str  # name of the source in messages
     names: dict[Path, str]  # file -> its name in the source, in reading order
-    unpacked: Path  # an archive's content goes here, where it has to be unpacked
-    scratch: Path | str | None  # for temporary files
+    unpacked: Path  # folder for the content of an archive that has to be unpacked
+    scratch: Path | str | None  # folder for temporary files
 
 
 @dataclass(frozen=True)
@@ -47,42 +47,46 @@ class Container:
 
     names: list[str]  # different from each other
     labels: list[int | None]
-    contents: Callable[[Sequence[int]], Iterator[Content]]  # the images of these numbers, in the order asked for
+    contents: Callable[[Sequence[int]], Iterator[Content]]  # the images of these numbers, in the order of the argument
     source: dict[str, Any] = field(default_factory=dict)  # what was read, for the manifest
 
 
 class Sequential:
-    """Contents of a container that is read from front to end: straight through where that is the order asked for,
-    otherwise by way of a temporary file, which the operating system removes whatever happens."""
+    """Contents of a container that is read from front to end.
+
+    Images are passed on as they are read where their numbers are in that order. Otherwise all of them go through one
+    temporary file, which the operating system removes whatever happens.
+
+    forward: gives (number, encoded bytes) of every image.
+    ordered: whether `forward` gives rising numbers."""
 
     def __init__(self, forward: Callable[[], Iterator[tuple[int, bytes]]], scratch: Path | str | None, ordered=False):
-        self._forward, self._scratch = forward, scratch
-        self._ordered = ordered  # whether `forward` gives rising numbers
-        self._spans: dict[int, tuple[int, int]] | None = None
+        self._forward, self._scratch, self._ordered = forward, scratch, ordered
+        self._spans: dict[int, tuple[int, int]] | None = None  # number -> (offset, size) in the temporary file
 
     def __call__(self, indices: Sequence[int]) -> Iterator[Content]:
         indices = list(indices)
         if self._ordered and all(a < b for a, b in zip(indices, indices[1:], strict=False)) and len(indices) > 1:
-            return self._through(indices)
-        return self._spooled(indices)
+            return self._pass_on(indices)
+        return self._spool(indices)
 
-    def _through(self, indices: list[int]) -> Iterator[Content]:
-        wanted = iter(indices)
-        next_one = next(wanted)
+    def _pass_on(self, indices: list[int]) -> Iterator[Content]:
+        remaining = iter(indices)
+        target = next(remaining)
         for i, content in self._forward():
-            if i == next_one:
-                yield partial(_same, content)
-                if (next_one := next(wanted, None)) is None:
+            if i == target:
+                yield partial(_identity, content)
+                if (target := next(remaining, None)) is None:
                     return
 
-    def _spooled(self, indices: list[int]) -> Iterator[Content]:
+    def _spool(self, indices: list[int]) -> Iterator[Content]:
         if self._spans is None:
             self._file = tempfile.TemporaryFile(dir=self._scratch)  # noqa: SIM115 lives as long as this object
-            spans, at = {}, 0
+            spans, offset = {}, 0
             for i, content in self._forward():
                 self._file.write(content)
-                spans[i] = at, len(content)
-                at += len(content)
+                spans[i] = offset, len(content)
+                offset += len(content)
             self._file.flush()
             self._spans = spans
         for i in indices:
@@ -90,5 +94,5 @@ class Sequential:
             yield partial(os.pread, self._file.fileno(), size, offset)
 
 
-def _same(content: bytes) -> bytes:
+def _identity(content: bytes) -> bytes:
     return content

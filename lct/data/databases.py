@@ -3,7 +3,9 @@
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,80 +19,89 @@ _LMDB_MAGIC_AT = 16  # behind the header of the first page
 
 
 def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
-    import pyarrow
-    import pyarrow.parquet
-
-    def opened(path: Path) -> pyarrow.parquet.ParquetFile:
-        try:
-            return pyarrow.parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            with open(path, "rb") as handle:
-                start = handle.read(64)
-            found = f"damage ({str(error).splitlines()[0]})" if start.startswith(b"PAR1") else describe(start)
-            raise ValueError(f"{path}: expected a whole parquet file, found {found}; get it again") from error
-
-    def rows(path: Path, file: Any, columns: list[str]) -> Iterator[Any]:
-        try:
-            for group in range(file.num_row_groups):
-                yield from file.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False)
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{path}: expected a whole parquet file, found damage ({reason}); get it again") from error
-
-    binary = (pyarrow.types.is_binary, pyarrow.types.is_large_binary)
-    image_names: list[str] = []
+    """Rows of parquet files, in order. An image's name is its path where the paths differ, else file and row."""
+    names: list[str] = []
     paths: list[str | None] = []
     labels: list[int | None] = []
-    bare = []  # for each file, whether the image column holds bytes, without a path
+    columns: dict[Path, tuple[str, ...]] = {}  # file -> the column, or column and field, of the encoded images
     for path, name in files.names.items():
-        with opened(path) as file:
-            schema = file.schema_arrow
-            for column in filter(None, (reading.image, reading.label)):
-                if column not in schema.names:
-                    raise ValueError(
-                        f"{path}: expected a column {column!r}, found {schema.names}; correct `image` or `label`"
-                    )
-            kind = schema.field(reading.image).type
-            plain = any(test(kind) for test in binary)
-            parts = {kind.field(i).name for i in range(kind.num_fields)} if pyarrow.types.is_struct(kind) else set()
-            if not plain and "bytes" not in parts:
-                raise ValueError(
-                    f"{path}: expected column {reading.image!r} to hold encoded images (bytes or a struct with them), "
-                    f"found {kind}; correct `image`"
-                )
-            bare.append(plain)
-            count = file.metadata.num_rows
-            image_names += [f"{name}#{row}" for row in range(count)]
-            if "path" in parts:
-                for batch in rows(path, file, [f"{reading.image}.path"]):
-                    paths += batch.column(0).field("path").to_pylist()
-            else:
-                paths += [None] * count
-            if reading.label is None:
-                labels += [None] * count
-            elif not pyarrow.types.is_integer(schema.field(reading.label).type):
-                found = schema.field(reading.label).type
-                raise ValueError(f"{path}: expected column {reading.label!r} of whole numbers, found {found}")
-            else:
-                for batch in rows(path, file, [reading.label]):
-                    labels += batch.column(0).to_pylist()
-    if None not in paths and len(set(paths)) == len(paths):  # the images' own names, where they tell them apart
-        image_names = paths
+        with _parquet_file(path) as file:
+            columns[path], has_paths = _image_column(path, file.schema_arrow, reading)
+            rows = file.metadata.num_rows
+            names += [f"{name}#{row}" for row in range(rows)]
+            paths += _values(path, file, reading.image, "path") if has_paths else [None] * rows
+            labels += _values(path, file, reading.label) if reading.label else [None] * rows
+    if None not in paths and len(set(paths)) == len(paths):
+        names = paths
 
     def forward() -> Iterator[tuple[int, bytes]]:
-        number = 0
-        for path, plain in zip(files.names, bare, strict=True):
-            with opened(path) as file:
-                for batch in rows(path, file, [reading.image if plain else f"{reading.image}.bytes"]):
-                    column = batch.column(0) if plain else batch.column(0).field("bytes")
-                    for value in column:
-                        yield number, value.as_py() or b""
-                        number += 1
+        numbers = count()
+        for path, column in columns.items():
+            with _parquet_file(path) as file:
+                for content in _values(path, file, *column):
+                    yield next(numbers), content or b""
 
-    return Container(image_names, labels, Sequential(forward, files.scratch, ordered=True))
+    return Container(names, labels, Sequential(forward, files.scratch, ordered=True))
+
+
+def _image_column(path: Path, schema: Any, reading: ParquetReading) -> tuple[tuple[str, ...], bool]:
+    """Where a file's encoded images are, as arguments of `_values`, and whether their paths stand beside them.
+
+    Raises ValueError for a file without the columns that the settings name, or with columns of another type."""
+    from pyarrow import types
+
+    for column in filter(None, (reading.image, reading.label)):
+        if column not in schema.names:
+            raise ValueError(f"{path}: expected a column {column!r}, found {schema.names}; correct `image` or `label`")
+    if reading.label and not types.is_integer(label := schema.field(reading.label).type):
+        raise ValueError(f"{path}: expected column {reading.label!r} of whole numbers, found {label}; correct `label`")
+    image = schema.field(reading.image).type
+    if types.is_binary(image) or types.is_large_binary(image):
+        return (reading.image,), False
+    fields = {image.field(i).name for i in range(image.num_fields)} if types.is_struct(image) else set()
+    if "bytes" not in fields:
+        raise ValueError(
+            f"{path}: expected column {reading.image!r} to hold encoded images (bytes or a struct with them), "
+            f"found {image}; correct `image`"
+        )
+    return (reading.image, "bytes"), "path" in fields
+
+
+@contextmanager
+def _whole_parquet(path: Path) -> Iterator[None]:
+    """Errors of pyarrow as one line that names the file."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        with open(path, "rb") as handle:
+            start = handle.read(64)
+        content = f"damage ({str(error).splitlines()[0]})" if start.startswith(b"PAR1") else describe(start)
+        raise ValueError(f"{path}: expected a whole parquet file, found {content}; get it again") from error
+
+
+def _parquet_file(path: Path) -> Any:
+    """An opened pyarrow.parquet.ParquetFile."""
+    import pyarrow.parquet
+
+    with _whole_parquet(path):
+        return pyarrow.parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
+
+
+def _values(path: Path, file: Any, column: str, field: str | None = None) -> Iterator[Any]:
+    """The values of a column, or of a field of a struct column, row after row."""
+    columns = [column if field is None else f"{column}.{field}"]
+    for group in range(file.num_row_groups):
+        with _whole_parquet(path):
+            for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
+                values = batch.column(0) if field is None else batch.column(0).field(field)
+                for value in values:
+                    yield value.as_py()
 
 
 def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
+    """Values of an LMDB, in byte order of their keys or under numbered keys; an image's name is its key."""
     import lmdb
 
     data = _lmdb_file(files, reading)
@@ -98,13 +109,12 @@ def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
         start = handle.read(512)
     if start[_LMDB_MAGIC_AT : _LMDB_MAGIC_AT + 4] != _LMDB_MAGIC:
         raise ValueError(f"{data}: expected an LMDB, found {describe(start)}; get it again")
+    options = {"subdir": False, "readonly": True, "lock": False, "readahead": False, "max_spare_txns": 16}
     try:
-        database = lmdb.open(str(data), subdir=False, readonly=True, lock=False, readahead=False, max_spare_txns=16)
-        try:
+        with ExitStack() as opened:  # closes the database where its keys cannot be read
+            database = opened.enter_context(lmdb.open(str(data), **options))
             keys = _keys(database, data, reading)
-        except BaseException:
-            database.close()
-            raise
+            opened.pop_all()
     except lmdb.Error as error:
         raise ValueError(f"{data}: expected a whole LMDB, found damage ({error}); get it again") from error
 
@@ -116,15 +126,15 @@ def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
         return (partial(read, keys[i]) for i in indices)
 
     readable = all(key.isascii() and key.decode("ascii").isprintable() for key in keys)
-    found = [key.decode("ascii") if readable else key.hex() for key in keys]
-    return Container(found, [None] * len(keys), contents)
+    names = [key.decode("ascii") if readable else key.hex() for key in keys]
+    return Container(names, [None] * len(keys), contents)
 
 
 def _keys(database: Any, data: Path, reading: LmdbReading) -> list[bytes]:
     """The keys of the images, in order."""
-    pages, page = database.info()["last_pgno"] + 1, database.stat()["psize"]
-    if (found := data.stat().st_size) < pages * page:  # a read behind the end would kill this process
-        raise ValueError(f"{data}: expected {pages * page} bytes or more, found {found}: it is cut off; get it again")
+    smallest = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+    if (size := data.stat().st_size) < smallest:  # reading behind the end of the file would kill this process
+        raise ValueError(f"{data}: expected {smallest} bytes or more, found {size}: it is cut off; get it again")
     with database.begin() as view, view.cursor() as cursor:
         if reading.key is None:
             return list(cursor.iternext(values=False))
@@ -141,19 +151,19 @@ def _keys(database: Any, data: Path, reading: LmdbReading) -> list[bytes]:
 
 def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> Path:
     """The data.mdb of an LMDB that is given as a file, as a folder, as the files of a download, or in an archive."""
-    first, *more = files.names
+    first, *others = files.names
     folder = Path(os.path.commonpath([path.parent for path in files.names]))
-    if not more and first.name != "data.mdb":
+    if not others and first.name != "data.mdb":
         if not is_archive(first):
             return first
         folder = extract(first, files.unpacked, reading.limits)
     if (folder / reading.inside / "data.mdb").is_file():
         return folder / reading.inside / "data.mdb"
-    found = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("data.mdb"))
-    if len(found) == 1 and not reading.inside:
-        return folder / found[0] / "data.mdb"
-    if not found:
+    folders = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("data.mdb"))
+    if not folders:
         raise ValueError(f"{folder}: expected an LMDB (a folder with data.mdb), found none; get it again")
+    if len(folders) == 1 and not reading.inside:
+        return folder / folders[0] / "data.mdb"
     raise ValueError(
-        f"{folder}: expected one LMDB at {reading.inside or 'its top'!r}, found them in {found}; set `inside` to one"
+        f"{folder}: expected one LMDB at {reading.inside or 'its top'!r}, found them in {folders}; set `inside` to one"
     )

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
@@ -22,19 +21,14 @@ class UnusableImageError(ValueError):
         self.name, self.reason = name, reason
 
 
-def read_image(path: Path, resolution: int, convert: bool = False, min_side: int = 1) -> np.ndarray:
-    """One image file, as `decode` makes it."""
-    return decode(path.read_bytes, str(path), resolution, convert, min_side)
-
-
 def decode(
     content: Callable[[], bytes], name: str, resolution: int, convert: bool = False, min_side: int = 1
 ) -> np.ndarray:
     """One image as (resolution, resolution, 3) uint8: turned as its EXIF tag says, brought to RGB, centre-cropped.
 
     Grey is written three times. With `convert`, palette and CMYK images become RGB, transparency is laid over white,
-    and 16-bit greys keep their upper eight bits; without it they are unusable, as are animated images, those with no
-    way to RGB, damaged or cut-off ones, and those with a side under `min_side` pixels. Raises UnusableImageError.
+    and 16-bit greys keep their upper eight bits. Raises UnusableImageError for such images without `convert`, for
+    animated images, images that cannot become RGB, damaged or cut-off ones, and sides under `min_side` pixels.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:  # another library's choice would turn a cut-off file into a grey-bottomed image
         raise RuntimeError("Pillow is set to accept cut-off images; unset PIL.ImageFile.LOAD_TRUNCATED_IMAGES")

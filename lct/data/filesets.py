@@ -10,35 +10,12 @@ from lct.files.hashing import sha256_json
 from lct.files.zip_tar import Archive
 
 
-def _is_image(name: str, extensions: Sequence[str]) -> bool:
-    """Whether a relative name has one of the extensions and is not hidden, as macOS's ._ companions are."""
-    *folders, last = name.split("/")
-    ending = last.rpartition(".")[2].lower()
-    wanted = {extension.lower().lstrip(".") for extension in extensions}
-    return "." in last[1:] and ending in wanted and not last.startswith(".") and "__MACOSX" not in folders
-
-
-def _labels(where: str, names: list[str], labels: str) -> list[int | None]:
-    if labels == "none":
-        return [None] * len(names)
-    folders = [name.partition("/")[0] if "/" in name else None for name in names]
-    if None in folders:
-        raise ValueError(
-            f"{where}: labels: expected every image in a sub-folder, found {names[folders.index(None)]!r} in none; "
-            "move it, or set `labels: none`"
-        )
-    classes = sorted(set(folders))
-    if len(classes) < 2:
-        raise ValueError(f"{where}: labels: expected two sub-folders or more, found {classes}; set `labels: none`")
-    return [classes.index(folder) for folder in folders]
-
-
 def folder(files: SourceFiles, reading: FolderReading) -> Container:
+    """Image files of a folder, in sorted order of their names."""
     images = sorted((name, path) for path, name in files.names.items() if _is_image(name, reading.extensions))
-    if not images:
-        endings = sorted(reading.extensions)
-        raise ValueError(f"{files.where}: expected images ending in {endings}, found none; correct source.path")
-    for name, _ in images:
+    names = [name for name, _ in images]
+    labels = _labels(files.where, names, reading)
+    for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -51,23 +28,24 @@ def folder(files: SourceFiles, reading: FolderReading) -> Container:
     def contents(indices: Sequence[int]) -> Iterator[Content]:
         return (images[i][1].read_bytes for i in indices)
 
-    found = [name for name, _ in images]
-    return Container(found, _labels(files.where, found, reading.labels), contents, source)
+    return Container(names, labels, contents, source)
 
 
 def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
+    """Image files of one or several archives, in sorted order of their names.
+
+    Members of a zip or an uncompressed tar are read where they are; a compressed tar is read from front to end."""
     inside = reading.inside.strip("/") + "/" if reading.inside.strip("/") else ""
-    images = []  # (name, number of its archive, member), over all archives
     archives = [Archive(path, reading.limits) for path in files.names]
-    for number, (archive, of) in enumerate(zip(archives, files.names.values(), strict=True)):
-        prefix = f"{of}/" if len(archives) > 1 else ""
+    images = []  # (name, number of its archive, member), over all archives
+    for number, (archive, archive_name) in enumerate(zip(archives, files.names.values(), strict=True)):
+        prefix = f"{archive_name}/" if len(archives) > 1 else ""
         for member in archive.members:
             if member.name.startswith(inside) and _is_image(member.name, reading.extensions):
                 images.append((prefix + member.name.removeprefix(inside), number, member))
-    if not images:
-        below = f" below {inside!r}" if inside else ""
-        raise ValueError(f"{files.where}: expected images ending in {sorted(reading.extensions)}{below}, found none")
     images.sort(key=lambda image: image[0])
+    names = [name for name, _, _ in images]
+    labels = _labels(files.where, names, reading, below=f" below {inside!r}" if inside else "")
 
     def read(i: int) -> bytes:
         _, number, member = images[i]
@@ -76,18 +54,41 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
         return archives[number].read(member)
 
     if all(archive.random_access for archive in archives):
+        return Container(names, labels, lambda indices: (partial(read, i) for i in indices))
+    index = {(number, member.key): i for i, (_, number, member) in enumerate(images)}
 
-        def contents(indices: Sequence[int]) -> Iterator[Content]:
-            return (partial(read, i) for i in indices)
-    else:
-        at = {(number, member.key): i for i, (_, number, member) in enumerate(images)}
+    def forward() -> Iterator[tuple[int, bytes]]:
+        for number, archive in enumerate(archives):
+            for member, handle in archive.stream():
+                if (i := index.get((number, member.key))) is not None:
+                    yield i, handle.read(LARGEST)
 
-        def forward() -> Iterator[tuple[int, bytes]]:
-            for number, archive in enumerate(archives):
-                for member, handle in archive.stream():
-                    if (i := at.get((number, member.key))) is not None:
-                        yield i, handle.read(LARGEST)
+    return Container(names, labels, Sequential(forward, files.scratch))
 
-        contents = Sequential(forward, files.scratch)
-    found = [name for name, _, _ in images]
-    return Container(found, _labels(files.where, found, reading.labels), contents)
+
+def _is_image(name: str, extensions: Sequence[str]) -> bool:
+    """Whether a relative name has one of the extensions and is not hidden, as macOS's ._ companions are."""
+    *folders, last = name.split("/")
+    stem, _, ending = last.rpartition(".")
+    endings = {extension.lower().lstrip(".") for extension in extensions}
+    return bool(stem) and ending.lower() in endings and not last.startswith(".") and "__MACOSX" not in folders
+
+
+def _labels(where: str, names: list[str], reading: FolderReading | ArchiveReading, below: str = "") -> list[int | None]:
+    """The label of every image: the number of its sub-folder, or None. Raises ValueError where there is no image."""
+    if not names:
+        raise ValueError(
+            f"{where}: expected images ending in {sorted(reading.extensions)}{below}, found none; correct the source"
+        )
+    if reading.labels == "none":
+        return [None] * len(names)
+    folders = [name.partition("/")[0] if "/" in name else None for name in names]
+    if None in folders:
+        raise ValueError(
+            f"{where}: labels: expected every image in a sub-folder, found {names[folders.index(None)]!r} in none; "
+            "move it, or set `labels: none`"
+        )
+    classes = sorted(set(folders))
+    if len(classes) < 2:
+        raise ValueError(f"{where}: labels: expected two sub-folders or more, found {classes}; set `labels: none`")
+    return [classes.index(folder) for folder in folders]

@@ -1,9 +1,9 @@
 """The one image-set format: a zip of stored lossless WebP files 000000.webp, 000001.webp, ..., RGB uint8, of one size.
 
 Real images, reconstructions and samples are written and read here and nowhere else. Equal images give equal bytes
-(fixed names, dates and encoder settings), so a set is identified by its hash; entries are stored, not deflated, so
-image i is one positioned read, safe from several threads and processes at once. Files are all this room touches: the
-caller names them and moves them into place.
+(fixed names, dates and encoder settings), so a set is identified by its hash. Entries are stored, not deflated, so
+image i is one positioned read, safe from several threads and processes at once. The caller chooses the names of files
+and moves them to where they belong.
 
 Why a zip and not an LMDB: reading 130 kB at random from the cache takes 27 us of a core here, 17 us from an LMDB, and
 decoding them 1400 to 2100 us, so the container is not what readers wait for (benchmarks/images.py). A zip has the same
@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lct.files.hashing import sha256_file
+
 FORMAT = 1
 ENDINGS = ("webp", "png")  # written; and written by earlier versions, or brought by users
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's epoch: the same images give the same bytes on any day
@@ -32,7 +34,7 @@ _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # fixed part of a zip entry's local 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image with its bytes in a set: encoding is most of the work of writing, and can be done in any thread."""
+    """An image with its bytes in a set. Encoding is most of the work of writing, and can be done in any thread."""
 
     pixels: np.ndarray  # (H, W, 3) uint8
     content: bytes
@@ -70,9 +72,9 @@ def write_imageset(
     """Stream `images` into a new set at `path`; returns its manifest.
 
     images: (H, W, 3) uint8 arrays of one size, or such images encoded already, consumed one at a time.
-    items:  what is known of each image, {"source": str, "label": int | None}; as many as there are images.
+    items:  a description of each image, {"source": str, "label": int | None}; as many as there are images.
     name:   the file's final name where `path` is a temporary one.
-    allow_empty: whether no image at all is right, as on the held-out side of a dataset that holds none out.
+    allow_empty: whether a set may have no image, as the held-out split of a dataset that holds none out.
     """
     content, shape, count = hashlib.sha256(), None, 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -82,10 +84,11 @@ def write_imageset(
                 picture = image if isinstance(image, EncodedImage) else encode(image)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
-            found = picture.pixels.shape
-            shape = shape or found
-            if found != shape:
-                raise ValueError(f"{where}: expected {shape} like the first, found {found}; resize all alike")
+            shape = shape or picture.pixels.shape
+            if picture.pixels.shape != shape:
+                raise ValueError(
+                    f"{where}: expected {shape} like the first, found {picture.pixels.shape}; resize all alike"
+                )
             entry = zipfile.ZipInfo(f"{count:06d}.{ENDINGS[0]}", _DATE)
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every operating system
             archive.writestr(entry, picture.content)
@@ -96,14 +99,12 @@ def write_imageset(
     items = [{"source": f"{i:06d}", "label": None} for i in range(count)] if items is None else list(items)
     if len(items) != count:
         raise ValueError(f"{name or path}: expected one item per image, found {len(items)} for {count} images")
-    with open(path, "rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
     height, width = shape[:2] if shape else (0, 0)
     return {
         "format": FORMAT,
         "file": name or Path(path).name,
         "bytes": os.path.getsize(path),
-        "sha256": digest,
+        "sha256": sha256_file(path),
         "count": count,
         "height": height,
         "width": width,
@@ -124,8 +125,7 @@ class ImageSet:
             raise FileNotFoundError(f"{path}: expected an image set, found nothing; run snakemake") from error
         except zipfile.BadZipFile as error:
             raise ValueError(
-                f"{path}: expected a whole image set, found a damaged zip ({error}); "
-                f"make it again: snakemake --force {path}"
+                f"{path}: expected a whole image set, found a damaged zip ({error}); {_again(path)}"
             ) from error
         ending = entries[0].filename.rpartition(".")[2] if entries else ENDINGS[0]
         expected = [f"{i:06d}.{ending}" for i in range(len(entries))]
@@ -151,10 +151,7 @@ class ImageSet:
             content = os.pread(self._descriptor, size, offset + _LOCAL_HEADER.size + name + extra)
             if len(content) == size:
                 return content
-        raise ValueError(
-            f"{self.path}: image {index}: expected {size} bytes, found damage; "
-            f"make it again: snakemake --force {self.path}"
-        )
+        raise ValueError(f"{self.path}: image {index}: expected {size} bytes, found damage; {_again(self.path)}")
 
     def __getitem__(self, index: int) -> np.ndarray:
         if not -len(self) <= index < len(self):
@@ -167,8 +164,7 @@ class ImageSet:
                 return np.array(image)
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(
-                f"{self.path}: image {index}: expected a whole RGB image, found damage ({error}); "
-                f"make it again: snakemake --force {self.path}"
+                f"{self.path}: image {index}: expected a whole RGB image, found damage ({error}); {_again(self.path)}"
             ) from error
 
     def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -218,12 +214,10 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: expected a manifest, found nothing; run snakemake to make it") from error
     except ValueError as error:
-        raise ValueError(
-            f"{path}: expected a manifest in JSON, found {error}; make it again: snakemake --force {path}"
-        ) from error
+        raise ValueError(f"{path}: expected a manifest in JSON, found {error}; {_again(path)}") from error
     keys = {"format", "file", "bytes", "sha256", "count", "height", "width", "content_sha256", "items"}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
-        raise ValueError(f"{path}: expected a manifest of format {FORMAT} with {sorted(keys)}; make it again")
+        raise ValueError(f"{path}: expected a manifest of format {FORMAT} with {sorted(keys)}; {_again(path)}")
     return manifest
 
 
@@ -231,38 +225,31 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
     """The image set beside the manifest at `path`, checked against it: size and count always, the hash if `deep`."""
     manifest = read_manifest(path)
     archive = Path(path).parent / Path(manifest["file"]).name
+
+    def compare(expected: str, actual: str) -> None:
+        if actual != expected:
+            raise ValueError(f"{archive}: expected {expected} (from {path}), found {actual}; {_again(path)}")
+
     if not archive.exists():
-        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; make it again: snakemake --force {path}")
-    if (found := archive.stat().st_size) != manifest["bytes"]:
-        raise ValueError(
-            f"{archive}: expected {manifest['bytes']} bytes (from {path}), found {found}; "
-            f"make it again: snakemake --force {path}"
-        )
+        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; {_again(path)}")
+    compare(f"{manifest['bytes']} bytes", f"{archive.stat().st_size} bytes")
     if deep:
-        with open(archive, "rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
-        if found != manifest["sha256"]:
-            raise ValueError(
-                f"{archive}: expected sha256 {manifest['sha256']} (from {path}), found {found}; "
-                f"make it again: snakemake --force {path}"
-            )
+        compare(f"sha256 {manifest['sha256']}", f"sha256 {sha256_file(archive)}")
     images = ImageSet(archive)
-    found = (len(images), images.height, images.width)
-    if found != (expected := (manifest["count"], manifest["height"], manifest["width"])):
-        raise ValueError(f"{archive}: expected (count, height, width) = {expected} (from {path}), found {found}")
+    size = "{} images of {} x {} pixels"
+    expected = size.format(manifest["count"], manifest["height"], manifest["width"])
+    compare(expected, size.format(len(images), images.height, images.width))
     return images
+
+
+def _again(path: Path | str) -> str:
+    """The remedy for a damaged file."""
+    return f"make it again: snakemake --force {path}"
 
 
 def labels(manifest: dict[str, Any]) -> list[int | None]:
     """The label of every image, in order."""
     return [item["label"] for item in manifest["items"]]
-
-
-def interleave(*sets: Sequence[np.ndarray] | np.ndarray, columns: int) -> np.ndarray:
-    """Images in grid order, `columns` of the first set above the same ones of the second, and so on."""
-    count = min(len(images) for images in sets)
-    rows = [images[start : start + columns] for start in range(0, count - columns + 1, columns) for images in sets]
-    return np.concatenate(rows) if rows else np.concatenate([images[:count] for images in sets])
 
 
 def write_grid(

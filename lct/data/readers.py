@@ -1,8 +1,8 @@
 """Opening a source of image files: local or downloaded; a folder, archives, parquet files or an LMDB.
 
-A container knows the names and labels of its images, in an order of its own, and hands out their bytes. What can be
-read at any place is read by whoever needs it, in any thread; parquet files and compressed tars are read from front to
-end, and where another order is asked for, their images go through a temporary file.
+A container knows the names and labels of its images, in an order of its own, and hands out their bytes. Folders, zips,
+plain tars and LMDBs are read at any place, in any thread. Parquet files and compressed tars are read from front to end;
+for any other order their images go through a temporary file.
 """
 
 import os
@@ -20,36 +20,36 @@ from lct.files.hashing import sha256_file
 def open_source(source: Reading | DownloadSource, locations: Locations) -> tuple[str, Reading, Container]:
     """(name for messages, reading options, opened container) of a source."""
     if isinstance(source, DownloadSource):
-        reading, files, described = _downloaded(source, locations)
+        reading, files, description = _downloaded(source, locations)
     else:
-        reading, files, described = source, *_local(source, locations)
+        reading, files, description = source, *_local(source, locations)
     container = _OPEN[reading.kind](files, reading)
     if not container.names:
         raise ValueError(f"{files.where}: expected images, found none; correct the dataset's source")
-    return files.where, reading, replace(container, source=described | container.source)
+    return files.where, reading, replace(container, source=description | container.source)
 
 
 def _downloaded(source: DownloadSource, locations: Locations) -> tuple[FilesReading, SourceFiles, dict[str, Any]]:
-    fetched = locations.fetched
-    if fetched is None:
+    download = locations.download
+    if download is None:
         raise ValueError("images: expected the dataset's download, found none given; pass --download")
-    if fetched.alternative >= len(source.alternatives) or not fetched.files:
+    if download.alternative >= len(source.alternatives) or not download.files:
         raise ValueError(
-            f"{fetched.folder}: expected files of one of {len(source.alternatives)} alternatives, found "
-            f"{len(fetched.files)} of number {fetched.alternative}; fetch it again: snakemake --force "
-            f"{fetched.folder}/download.json"
+            f"{download.folder}: expected files of one of {len(source.alternatives)} alternatives, found "
+            f"{len(download.files)} of number {download.alternative}; fetch it again: snakemake --force "
+            f"{download.folder}/download.json"
         )
-    reading = source.alternatives[fetched.alternative].read
-    names = {path: path.relative_to(fetched.folder / "files").as_posix() for path, _ in fetched.files}
-    described = {
+    reading = source.alternatives[download.alternative].read
+    names = {path: path.relative_to(download.folder / "files").as_posix() for path, _ in download.files}
+    description = {
         "kind": "download",
         "read": reading.kind,
-        "alternative": fetched.alternative,
-        "origin": fetched.origin,
-        "files": [{"path": names[path], "sha256": digest} for path, digest in fetched.files],
+        "alternative": download.alternative,
+        "origin": download.origin,
+        "files": [{"path": names[path], "sha256": digest} for path, digest in download.files],
     }
-    unpacked = fetched.folder / "unpacked" / fetched.files[0][1][:16]
-    return reading, SourceFiles(str(fetched.folder), names, unpacked, locations.scratch), described
+    unpacked = download.folder / "unpacked" / download.files[0][1][:16]
+    return reading, SourceFiles(str(download.folder), names, unpacked, locations.scratch), description
 
 
 def _local(source: FilesReading, locations: Locations) -> tuple[SourceFiles, dict[str, Any]]:
@@ -60,32 +60,32 @@ def _local(source: FilesReading, locations: Locations) -> tuple[SourceFiles, dic
         raise FileNotFoundError(f"{path}: expected {source.kind} files, found nothing; correct source.path")
     if source.kind == "archive" and path.is_dir():
         raise ValueError(f"{path}: expected a zip or tar archive, found a folder; set `kind: folder`")
-    found, hashed = [path], [path]
+    files = hashed = [path]
     if path.is_dir():
-        found = _walk(path, recursive=source.kind != "folder" or source.recursive)
+        files = _files_below(path, recursive=source.kind != "folder" or source.recursive)
         if source.kind == "parquet":
-            found = hashed = sorted(file for file in found if file.suffix == ".parquet")
+            files = hashed = sorted(file for file in files if file.suffix == ".parquet")
         elif source.kind == "lmdb":
-            hashed = sorted(file for file in found if file.name == "data.mdb")
-        if not found and source.kind != "folder":
+            hashed = sorted(file for file in files if file.name == "data.mdb")
+        if not files and source.kind != "folder":
             raise ValueError(f"{path}: expected {source.kind} files, found none; correct source.path")
-    names = {file: file.relative_to(path).as_posix() if path.is_dir() else file.name for file in found}
-    described = {"kind": source.kind, "path": source.path}
-    unpacked = path
+    names = {file: file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files}
+    description, unpacked = {"kind": source.kind, "path": source.path}, path
     if source.kind != "folder":  # a folder has a listing with its own hash
-        described["files"] = [{"path": names[file], "sha256": sha256_file(file)} for file in hashed]
-        unpacked = path.parent / f".{path.name}.{described['files'][0]['sha256'][:16]}" if path.is_file() else path
-    return SourceFiles(str(path), names, unpacked, locations.scratch), described
+        description["files"] = [{"path": names[file], "sha256": sha256_file(file)} for file in hashed]
+        if path.is_file():
+            unpacked = path.parent / f".{path.name}.{description['files'][0]['sha256'][:16]}"
+    return SourceFiles(str(path), names, unpacked, locations.scratch), description
 
 
-def _walk(folder: Path, recursive: bool) -> list[Path]:
+def _files_below(folder: Path, recursive: bool) -> list[Path]:
     """The files of a folder; links to folders are not followed."""
-    found = []
-    for location, folders, files in os.walk(folder):
+    paths = []
+    for parent, folders, files in os.walk(folder):
         if not recursive:
             folders.clear()
-        found += [Path(location, name) for name in files]
-    return found
+        paths += [Path(parent, name) for name in files]
+    return paths
 
 
 _OPEN: dict[str, Callable[..., Container]] = {

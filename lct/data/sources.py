@@ -1,7 +1,7 @@
-"""Sources of images: one function per kind of source, from settings to a training and a held-out side.
+"""Sources of images: one function per kind of source, from settings to a training and a held-out split.
 
-Every side knows its items (where each image comes from, its label) before an image is decoded, and hands out one task
-per image, in order, that makes it, (H, W, 3) uint8, in any thread. The held-out side is set apart before any
+Every split knows its items (where each image comes from, its label) before an image is decoded. It gives one task per
+image, in order; a task returns the image, (H, W, 3) uint8, in any thread. The held-out split is set apart before any
 augmentation or crop. A new kind of source is a settings class in lct/data/settings.py and a function in SOURCES; a new
 container of image files is one in lct/data/readers.py.
 """
@@ -29,12 +29,12 @@ _DIGITS_WHITE = 16  # the digits' largest grey level
 _WORK = 4  # digits are warped at this multiple of their final side, then reduced: no jagged edges
 
 
-Task = Callable[[], np.ndarray]  # makes one image
+Task = Callable[[], np.ndarray]  # returns one image
 
 
 @dataclass(frozen=True)
 class Split:
-    """One side of a split: `items[i]` describes the image that `image(i)` makes; `tasks` gives several, in order."""
+    """Images of one split: `items[i]` describes the image that `image(i)` returns; `tasks` gives several, in order."""
 
     items: list[dict[str, Any]]
     tasks: Callable[[Sequence[int]], Iterator[Task]]
@@ -51,27 +51,29 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
+    """The images of a dataset."""
+
     train: Split
     heldout: Split
     where: str = ""  # name of the source in messages
     source: dict[str, Any] = field(default_factory=dict)  # what was read: kind, files with their hashes, origin
-    left_out: tuple[str, ...] = ()  # names of the source's images that are on no side because settings say so
+    left_out: tuple[str, ...] = ()  # names of the source's images that settings leave out of both splits
 
 
 def load(
     dataset: DataSettings,
     root: Path | str = ".",
-    fetched: DownloadedFiles | None = None,
+    download: DownloadedFiles | None = None,
     scratch: Path | str | None = None,
 ) -> Splits:
-    """The two sides of `dataset`.
+    """The two splits of `dataset`.
 
-    root:    where relative paths are looked up.
-    fetched: the downloaded files of a dataset whose source is a download, and which alternative they are.
-    scratch: folder for temporary files, for containers that cannot be read in any order; null: the system's.
+    root:     where relative paths are looked up.
+    download: the files of a dataset whose source is a download, and which alternative they are.
+    scratch:  folder for temporary files, for containers that cannot be read in any order; None: the system's.
     """
-    sides = SOURCES[dataset.source.kind](dataset.source, dataset, Locations(Path(root), fetched, scratch))
-    return dataclasses.replace(sides, train=_with_flips(sides.train)) if dataset.flips == "appended" else sides
+    splits = SOURCES[dataset.source.kind](dataset.source, dataset, Locations(Path(root), download, scratch))
+    return dataclasses.replace(splits, train=_with_flips(splits.train)) if dataset.flips == "appended" else splits
 
 
 def _each(image: Callable[[int], np.ndarray]) -> Callable[[Sequence[int]], Iterator[Task]]:
@@ -88,19 +90,20 @@ def _uniform(seed: int, stream: str, index: int, count: int) -> list[float]:
     return (2 * torch.rand(count, generator=generator(seed, stream, index), dtype=torch.float64) - 1).tolist()
 
 
-def _with_flips(side: Split) -> Split:
-    count = len(side)
-    mirrored = [{**item, "source": item["source"] + " mirrored"} for item in side.items]
+def _with_flips(split: Split) -> Split:
+    """A split and behind it the mirror images of all its images."""
+    count = len(split)
+    mirrored = [{**item, "source": item["source"] + " mirrored"} for item in split.items]
 
     def mirror(task: Task) -> np.ndarray:
         return task()[:, ::-1].copy()
 
     def tasks(indices: Sequence[int]) -> Iterator[Task]:
         for flip, run in groupby(indices, lambda i: i >= count):
-            own = side.tasks([i - count * flip for i in run])
-            yield from (partial(mirror, task) for task in own) if flip else own
+            originals = split.tasks([i - count * flip for i in run])
+            yield from (partial(mirror, task) for task in originals) if flip else originals
 
-    return Split(side.items + mirrored, tasks)
+    return Split(split.items + mirrored, tasks)
 
 
 def digits(source: DigitsSource, dataset: DataSettings, locations: Locations) -> Splits:
@@ -110,10 +113,10 @@ def digits(source: DigitsSource, dataset: DataSettings, locations: Locations) ->
     bunch = load_digits()
     originals, classes = bunch.images, bunch.target  # (1797, 8, 8) in 0..16; (1797,)
     order = _permutation(len(originals), dataset.split_seed, "digits/split")
-    sides = {"train": order[source.heldout_originals :], "heldout": order[: source.heldout_originals]}
+    numbers = {"train": order[source.heldout_originals :], "heldout": order[: source.heldout_originals]}
 
-    def side(name: str, count: int) -> Split:
-        own = sides[name]
+    def split(name: str, count: int) -> Split:
+        own = numbers[name]
         # Whole rounds over the originals, so that no class is drawn more often than it occurs; then one shuffle.
         picks = [own[i % len(own)] for i in range(count)]
         picks = [picks[i] for i in _permutation(count, dataset.split_seed, f"digits/order/{name}")]
@@ -125,7 +128,7 @@ def digits(source: DigitsSource, dataset: DataSettings, locations: Locations) ->
 
         return Split([{"source": f"digit {p}", "label": int(classes[p])} for p in picks], _each(image))
 
-    return Splits(side("train", dataset.train), side("heldout", dataset.heldout))
+    return Splits(split("train", dataset.train), split("heldout", dataset.heldout))
 
 
 def _jitter(original: np.ndarray, resolution: int, source: DigitsSource, draws: list[float]) -> np.ndarray:
@@ -155,7 +158,7 @@ def patches(source: PatchesSource, dataset: DataSettings, locations: Locations) 
     height, width = pixels.shape[:2]
     rows, columns = source.cells
 
-    def side(name: str, positions: np.ndarray, count: int) -> Split:
+    def split(name: str, positions: np.ndarray, count: int) -> Split:
         if count > len(positions):
             raise ValueError(
                 f"{dataset.title}: {name}: expected at most {len(positions)} distinct {crop}x{crop} crops of "
@@ -182,7 +185,7 @@ def patches(source: PatchesSource, dataset: DataSettings, locations: Locations) 
         mask = blocks.repeat(source.block, axis=0).repeat(source.block, axis=1)[:height, :width]
         windows = np.lib.stride_tricks.sliding_window_view(mask, (crop, crop))[tuple(positions.T)]
         heldout, train = positions[windows.all((1, 2))], positions[~windows.any((1, 2))]
-    return Splits(side("train", train, dataset.train), side("heldout", heldout, dataset.heldout))
+    return Splits(split("train", train, dataset.train), split("heldout", heldout, dataset.heldout))
 
 
 def _heldout_blocks(rows: int, columns: int, seed: int) -> np.ndarray:
@@ -197,44 +200,49 @@ def _heldout_blocks(rows: int, columns: int, seed: int) -> np.ndarray:
 def files(source: Reading | DownloadSource, dataset: DataSettings, locations: Locations) -> Splits:
     """Images in files of some kind, local or downloaded: chosen and divided as the reading options say."""
     where, reading, container = open_source(source, locations)
-    count = len(container.names)
-    if reading.count is not None and count != reading.count:
-        raise ValueError(
-            f"{where}: expected {reading.count} images (`count`), found {count}; complete the files or correct `count`"
-        )
-    if missing := sorted(set(reading.exceptions) - set(container.names)):
-        raise ValueError(
-            f"{where}: expected every name of `exceptions` among the images, found none called {missing[0]!r}; names "
-            f"look like {container.names[0]!r}"
-        )
-    left_out = set(reading.exceptions)
-    usable = [i for i, name in enumerate(container.names) if name not in left_out][: reading.first]
-    if reading.first is not None and len(usable) < reading.first:
-        raise ValueError(f"{where}: expected {reading.first} images (`first`), found {len(usable)}; complete it")
+    usable = _usable(where, reading, container.names)
     train = len(usable) - dataset.heldout if dataset.train is None else dataset.train
     if train < 1 or train + dataset.heldout > len(usable):
         raise ValueError(
             f"{where}: expected {dataset.heldout} held-out and {dataset.train or 'some'} training images, found "
             f"{len(usable)} images in all; lower heldout or train"
         )
+
+    def split(numbers: list[int]) -> Split:
+        def tasks(indices: Sequence[int]) -> Iterator[Task]:
+            picks = [numbers[i] for i in indices]
+            for i, content in zip(picks, container.contents(picks), strict=True):
+                name = container.names[i]
+                yield partial(decode, content, name, dataset.resolution, reading.convert, reading.min_side)
+
+        return Split([{"source": container.names[i], "label": container.labels[i]} for i in numbers], tasks)
+
+    left_out = tuple(sorted(reading.exceptions, key=container.names.index))
     if reading.split == "seeded":
         order = [usable[i] for i in _permutation(len(usable), dataset.split_seed, "folder/split")]
-        picks = {"train": order[dataset.heldout : dataset.heldout + train], "heldout": order[: dataset.heldout]}
+        heldout, chosen = order[: dataset.heldout], order[dataset.heldout :][:train]
     else:
-        picks = {"train": usable[:train], "heldout": usable[len(usable) - dataset.heldout :]}
+        heldout, chosen = usable[len(usable) - dataset.heldout :], usable[:train]
+    return Splits(split(chosen), split(heldout), where, container.source, left_out)
 
-    def side(own: list[int]) -> Split:
-        names = container.names
 
-        def tasks(indices: Sequence[int]) -> Iterator[Task]:
-            wanted = [own[i] for i in indices]
-            for i, content in zip(wanted, container.contents(wanted), strict=True):
-                yield partial(decode, content, names[i], dataset.resolution, reading.convert, reading.min_side)
-
-        return Split([{"source": names[i], "label": container.labels[i]} for i in own], tasks)
-
-    kept = sorted(left_out, key=container.names.index)
-    return Splits(side(picks["train"]), side(picks["heldout"]), where, container.source, tuple(kept))
+def _usable(where: str, reading: Reading, names: list[str]) -> list[int]:
+    """The numbers of the images that a split may take. Raises ValueError where the source is not as declared."""
+    if reading.count is not None and len(names) != reading.count:
+        raise ValueError(
+            f"{where}: expected {reading.count} images (`count`), found {len(names)}; complete the files or correct "
+            "`count`"
+        )
+    exceptions = set(reading.exceptions)
+    if missing := sorted(exceptions - set(names)):
+        raise ValueError(
+            f"{where}: expected every name of `exceptions` among the images, found none called {missing[0]!r}; names "
+            f"look like {names[0]!r}"
+        )
+    usable = [i for i, name in enumerate(names) if name not in exceptions][: reading.first]
+    if reading.first is not None and len(usable) < reading.first:
+        raise ValueError(f"{where}: expected {reading.first} images (`first`), found {len(usable)}; complete it")
+    return usable
 
 
 SOURCES: dict[str, Callable[[Any, DataSettings, Locations], Splits]] = {

@@ -1,13 +1,17 @@
 """images: a dataset's training and held-out images as two image sets."""
 
 import logging
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lct.config.schema import build
 from lct.data import imageset, sources
 from lct.data.containers import DownloadedFiles
+from lct.data.decode import UnusableImageError
 from lct.data.prepare import Preparation
 from lct.data.settings import DataSettings
+from lct.download import record as downloads
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
@@ -25,51 +29,50 @@ def main() -> int:
         "--download", type=Path, nargs="?", help="download.json of a dataset whose source is a download; else nothing"
     )
     parser.add_argument("--workers", type=int, default=1, help="threads; the result does not depend on it (default: 1)")
-    arguments = parser.parse_args()
-    return job.run(lambda: images(arguments))
+    a = parser.parse_args()
+    return job.run(lambda: images(a.settings, a.train, a.heldout, a.download, a.workers))
 
 
-def images(arguments) -> str:
-    settings = arguments.settings
+def images(settings: dict[str, Any], train: Path, heldout: Path, download: Path | None = None, workers: int = 1) -> str:
+    """Write the image sets `train` and `heldout`, their manifests and a preview; returns the line for the terminal.
+
+    settings: {"dataset": ...}, the dataset without what later stages read.
+    download: download.json of a dataset whose source is a download.
+    workers:  threads; the result does not depend on it.
+    Raises ValueError where an image cannot be used; then neither set appears."""
     dataset = build(DataSettings, {"title": "-", **settings["dataset"]}, "--settings")
-    inputs = {"download": arguments.download} if arguments.download else {}
+    inputs = {"download": download} if download else {}
     record = JobRecord("images", settings, inputs=inputs, seeds={"split": dataset.split_seed})
-    arguments.train.parent.mkdir(parents=True, exist_ok=True)
-    fetched = _fetched(arguments.download) if arguments.download else None
-    sides = sources.load(dataset, fetched=fetched, scratch=arguments.train.parent)
-    preparation = Preparation(workers=arguments.workers, report=_report)
-    described = {}
-    with atomic(arguments.train) as train, atomic(arguments.heldout) as heldout:  # both sides appear, or neither
-        for side, out, partial in ((sides.train, arguments.train, train), (sides.heldout, arguments.heldout, heldout)):
-            pictures = job.progress(preparation.pictures(side), len(side), out.stem)
-            empty = side is sides.heldout and dataset.heldout == 0
-            with preparation.side():
-                described[out] = imageset.write_imageset(
-                    partial, pictures, items=side.items, name=out.name, allow_empty=empty
-                )
-        preparation.check(sides.where)
-    for out, found in described.items():
-        origin = {"source": sides.source, "left_out": list(sides.left_out)} if sides.source else {}
-        write_json(manifest(str(out)), found | origin)
-    with imageset.ImageSet(arguments.train) as written, atomic(grid(str(arguments.train))) as partial:
-        imageset.write_grid(partial, written.array(0, min(GRID, len(written))), columns=16, scale=2)
-    record.write([arguments.train, arguments.heldout])
-    left_out = f", {len(sides.left_out)} left out" if sides.left_out else ""
-    name = arguments.train.parent.name
-    return f"images {name}: {len(sides.train)} training, {len(sides.heldout)} held out{left_out}"
+    train.parent.mkdir(parents=True, exist_ok=True)
+    files = _downloaded(download) if download else None
+    splits = sources.load(dataset, download=files, scratch=train.parent)
+    preparation = Preparation(workers=workers, report=_report)
+    manifests = {}
+    with atomic(train) as train_file, atomic(heldout) as heldout_file:  # both sets appear, or neither
+        for split, out, file in ((splits.train, train, train_file), (splits.heldout, heldout, heldout_file)):
+            watch = partial(job.progress, total=len(split), what=out.stem)
+            empty = split is splits.heldout and dataset.heldout == 0
+            manifests[out] = preparation.write(file, split, out.name, allow_empty=empty, watch=watch)
+        preparation.check(splits.where)
+    origin = {"source": splits.source, "left_out": list(splits.left_out)} if splits.source else {}
+    for out, content in manifests.items():
+        write_json(manifest(str(out)), content | origin)
+    with imageset.ImageSet(train) as written, atomic(grid(str(train))) as file:
+        imageset.write_grid(file, written.array(0, min(GRID, len(written))), columns=16, scale=2)
+    record.write([train, heldout])
+    left_out = f", {len(splits.left_out)} left out" if splits.left_out else ""
+    return f"images {train.parent.name}: {len(splits.train)} training, {len(splits.heldout)} held out{left_out}"
 
 
-def _fetched(path: Path) -> DownloadedFiles:
+def _downloaded(path: Path) -> DownloadedFiles:
     """The files of a download, their hashes checked before any of them is opened."""
-    from lct.download import record
-
-    found = record.read(path)
-    files = tuple((found.file(entry["path"]), entry["sha256"]) for entry in found.files)
-    return DownloadedFiles(path.parent, files, found.alternative, found.origin)
+    download = downloads.read(path)
+    files = tuple((download.file(entry["path"]), entry["sha256"]) for entry in download.files)
+    return DownloadedFiles(path.parent, files, download.alternative, download.origin)
 
 
-def _report(unusable) -> None:
-    log.warning("unusable image name=%s reason=%s", unusable.name, unusable.reason)
+def _report(image: UnusableImageError) -> None:
+    log.warning("unusable image name=%s reason=%s", image.name, image.reason)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lct.data.imageset import ImageSet, interleave, labels, open_checked, read_manifest, write_grid, write_imageset
+from lct.data.imageset import ImageSet, labels, open_checked, read_manifest, write_grid, write_imageset
 
 
 def pictures(count, height=5, width=7, seed=0):
@@ -186,9 +186,3 @@ def test_a_grid_places_images_in_rows_and_repeats_its_bytes(tmp_path):
     assert grid.shape == (2 * 9 + 1, 3 * 9 + 1, 3)
     np.testing.assert_array_equal(grid[10:18:2, 10:18:2], images[4])
     assert (grid[10:18, 19:27] == 255).all()  # the sixth place is empty
-
-
-def test_interleave_puts_originals_above_their_reconstructions():
-    a, b = pictures(4), pictures(4, seed=1)
-    np.testing.assert_array_equal(interleave(a, b, columns=2), np.concatenate([a[:2], b[:2], a[2:], b[2:]]))
-    np.testing.assert_array_equal(interleave(a, b, columns=8), np.concatenate([a, b]))

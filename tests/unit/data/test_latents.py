@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lct.data.decode import centre_crop, read_image
+from lct.data.decode import centre_crop, decode
 from lct.data.latents import (
     LatentMoments,
     LatentStatistics,
@@ -40,6 +40,10 @@ def patches(train=60, heldout=40, resolution=16, split_seed=0, **changes):
     return DataSettings(
         title="p", source=source, resolution=resolution, train=train, heldout=heldout, split_seed=split_seed
     )
+
+
+def read_image(path, resolution, convert=False):
+    return decode(path.read_bytes, str(path), resolution, convert)
 
 
 def place(item):

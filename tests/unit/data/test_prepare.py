@@ -142,14 +142,9 @@ def run(values, out, *more, check=True, limit=None):
 
 def job(values, out, workers=1, download=None, records=False):
     """The same in this process, by default without records; raises what the job would print."""
-
-    class Arguments:
-        settings = {"recipe": 1, "dataset": values}
-
-    Arguments.train, Arguments.heldout = out / "train.zip", out / "heldout.zip"
-    Arguments.workers, Arguments.download = workers, download
+    settings = {"recipe": 1, "dataset": values}
     with nullcontext() if records else mock.patch.object(images_job.JobRecord, "write"):
-        images_job.images(Arguments)
+        images_job.images(settings, out / "train.zip", out / "heldout.zip", download, workers)
     return read_manifest(out / "train.manifest.json"), read_manifest(out / "heldout.manifest.json")
 
 
@@ -638,9 +633,9 @@ def test_a_downloaded_file_that_changed_is_refused(tmp_path):
 
 def test_a_record_of_another_alternative_is_refused(tmp_path):
     _, path = as_zip(tmp_path)
-    fetched = DownloadedFiles(tmp_path, ((path, "0" * 64),), alternative=3)
+    download = DownloadedFiles(tmp_path, ((path, "0" * 64),), alternative=3)
     with pytest.raises(ValueError, match="files of one of 1 alternatives, found 1 of number 3"):
-        load(made(dataset(alternatives({"kind": "archive"}))), fetched=fetched)
+        load(made(dataset(alternatives({"kind": "archive"}))), download=download)
 
 
 # ---- interruptions and full disks ------------------------------------------------------------------------------------
