@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--scale", default="paper", help="scale whose cells are made up (default: paper)")
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many is shown")
     arguments = parser.parse_args()
-    from lct.cli.audit import targets
+    from lct.lineage.cells import targets
     from lct.plan.plan import Plan
     from tests.helpers.fake_recorded import Project
 

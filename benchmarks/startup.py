@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lct.cli.audit import targets  # noqa: E402
+from lct.lineage.cells import targets  # noqa: E402
 from lct.plan.plan import Plan  # noqa: E402
 from tests.helpers.fake_recorded import Project  # noqa: E402
 from tests.helpers.fake_tables import fake_curves  # noqa: E402

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lct.cli.audit import chosen, targets
 from lct.cli.options import overrides, plan_arguments
 from lct.config.schema import plain
 from lct.export.generator import Generator
 from lct.files.atomic import read_json, write_bytes
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
+from lct.lineage.cells import chosen, targets
 from lct.plan.paths import grid
 from lct.plan.plan import Cell, Plan
 from lct.report import files as report_files

@@ -2,15 +2,11 @@
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 from lct.cli.options import overrides, plan_arguments
 from lct.files.lock import LockHeldError
-from lct.lineage import dvc, guard, record, registry, restore
+from lct.lineage import guard, record, registry, restore
 from lct.lineage.graph import ask
 from lct.plan.plan import Plan
 
@@ -111,19 +107,3 @@ def _list(title: str, items: list[str]) -> list[str]:
         return []
     more = [f"  ... and {len(items) - _SHOWN} more (--json has all)"] if len(items) > _SHOWN else []
     return [f"{title}: {len(items)}", *(f"  {item}" for item in items[:_SHOWN]), *more]
-
-
-def record_run(root: Path, config: dict[str, Any], scale: str) -> str:
-    """Called when a run ends, finished or failed: record, and say how that went. Never raises: a run is not failed by
-    its record."""
-    try:
-        dvc.check(root)
-        words = [sys.executable, "-m", "lct.cli.main", "record", "--in-run", "--scale", scale]
-        words += ["--config", json.dumps({k: v for k, v in config.items() if k not in ("record", "allow_retrain")})]
-        done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False, env=os.environ)
-        said = (done.stdout.strip() or done.stderr.strip()).splitlines()
-    except (ValueError, OSError) as error:
-        said, done = [" ".join(str(error).split())], None
-    if done is not None and done.stdout.strip():
-        return "\n".join(["Lineage: " + said[0], *said[1:]])
-    return f"Lineage not recorded: {said[-1] if said else 'lct record ended without a word'}"

@@ -4,6 +4,8 @@ Nothing of the project is written. The same device kind, host and versions must 
 tolerance holds, because sums are taken in another order there: float32 activations move by about 1e-6 relative.
 """
 
+import argparse
+import dataclasses
 import json
 import math
 import platform
@@ -18,7 +20,9 @@ from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path
 from lct.lineage.audit import Auditor, Target, equal
+from lct.lineage.cells import auditor, targets
 from lct.lineage.chain import MANIFEST, Record, Records
+from lct.plan.plan import Plan
 
 JOBS = ("score", "reference", "sample")  # jobs that may be run again; a training is not among them
 RELATIVE = 1e-4  # of a metric's value; another CPU instruction set moves it by 1e-7 (measured), a GPU by more
@@ -36,6 +40,32 @@ class Outcome:
     text: str
     stored: dict[str, Any] | None = None  # values, for a metrics file
     recomputed: dict[str, Any] | None = None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", required=True, help="scale of the cells")
+    parser.add_argument("--dataset", help="a dataset of the user's own")
+    parser.add_argument("--source", choices=("samples", "weights"), default="samples", help="what is recomputed from")
+    parser.add_argument("cells", nargs="+", metavar="CELL", help="ids of cells")
+    arguments = parser.parse_args()
+    try:
+        outcomes = recompute_cells(Path.cwd(), arguments.scale, arguments.dataset, arguments.cells, arguments.source)
+    except (ValueError, OSError) as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return 1
+    print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes]))
+    return 0
+
+
+def recompute_cells(root: Path, scale: str, dataset: str | None, cells: list[str], source: str) -> list[Outcome]:
+    """Recompute what cells rest on; cells that share a job share the work. Raises ValueError as `recompute` does."""
+    plan = Plan(root, {"scale": scale, "dataset": dataset})
+    audits, known_targets = auditor(plan, root), targets(plan)
+    outcomes: dict[str, Outcome] = {}
+    for target in {known_targets[cell].files: known_targets[cell] for cell in cells}.values():
+        outcomes |= {outcome.path: outcome for outcome in recompute(audits, target, source)}
+    return list(outcomes.values())
 
 
 def recompute(looked: Auditor, target: Target, source: str) -> list[Outcome]:
@@ -199,3 +229,7 @@ def _values(before: Path, made: Path) -> tuple[dict[str, Any] | None, dict[str, 
     if before.suffix != ".json":
         return None, None
     return read_json(before).get("values"), read_json(made).get("values")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

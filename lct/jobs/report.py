@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lct.cli.audit import page
 from lct.cluster.costs import costs
 from lct.files.atomic import write_bytes, write_text
 from lct.files.records import JobRecord
 from lct.jobs import job
+from lct.jobs.tables import rows_of
+from lct.lineage.cells import report_audits
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
+from lct.report import audit
 from lct.report.check import read
 from lct.report.evidence import FOLDER
 from lct.report.files import EVIDENCE
@@ -43,7 +45,7 @@ def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job
     drawn = pictures(tables, root)
     gc.freeze()  # modules and tables stay; the cycles in every drawing make the collector walk them again
     contents = render(tables, root, os.path.relpath(root, out), spent, facts=root, drawn=drawn)
-    contents["audit.html"] = page(plan, root, tables)
+    contents["audit.html"] = audit_page(plan, root, tables)
     for name, content in contents.items():
         write_text(out / name, content)
     for name, content in drawn.items():
@@ -51,6 +53,12 @@ def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job
     if record is not None:
         record.write([out / name for name in (*contents, *drawn)])
     return out / "index.html"
+
+
+def audit_page(plan: Plan, root: Path, tables: dict[str, Any]) -> str:
+    """The page that traces every number of a report, rendered from the audits of its cells."""
+    ids = [cell["id"] for row in rows_of(tables) for cell in row["cells"].values()]
+    return audit.page(report_audits(plan, root, ids), report="index.html")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,61 @@
 """What differs between two states of a scale: cells, settings, protocols, files, pictures of samples."""
 
 import math
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from lct.lineage.audit import Target, differing, equal
+from lct.lineage.cells import targets
 from lct.lineage.chain import MANIFEST, Record
-from lct.lineage.revisions import Reader, State
+from lct.lineage.content import Contents
+from lct.lineage.revisions import Reader, State, at_revision, in_workspace
+from lct.plan.plan import Plan
 
 GRID = ".grid.png"
+
+
+Pictures = list[tuple[Path | None, Path | None]]
+
+
+def compare(
+    root: Path, config: dict[str, Any], old: str, new: str | None
+) -> tuple[dict[str, Any], Callable[[], Pictures]]:
+    """What differs between two revisions, or a revision and the workspace (`new` is None), as JSON; and a function that
+    gives the (old, new) pictures of each of its "samples". Nothing is checked out."""
+    scale = Plan(root, config).scale_name
+    reader = Reader(root, Contents(root, deep=False).hashes)
+    with tempfile.TemporaryDirectory(prefix="lct-diff-") as folder:
+        states = []
+        for side, revision in (("old", old), ("new", new)):
+            place = Path(folder) / side
+            place.mkdir()
+            states.append(in_workspace(root, scale) if revision is None else at_revision(root, scale, revision, place))
+        before, after = states
+        cells = _cells_of(before, config | {"scale": scale}), _cells_of(after, config | {"scale": scale})
+        value = diff(before, after, cells, reader, scale)
+
+    def pictures() -> Pictures:
+        find = reader.find
+        return [
+            (row["old"] and find(before, row["old"]), row["new"] and find(after, row["new"]))
+            for row in value["samples"]
+        ]
+
+    return value, pictures
+
+
+def _cells_of(state: State, config: dict[str, Any]) -> dict[str, Target]:
+    """Cells as the configuration of that state names them."""
+    try:
+        return targets(Plan(state.root, config))
+    except ValueError as error:
+        text = str(error).replace(f"{state.root}/", "")
+        state.notes.append(
+            f"{state.name}: its configuration is not one of this version, so its cells are left out: {text}"
+        )
+        return {}
 
 
 def diff(

@@ -17,12 +17,11 @@ from lct.config.resolve import published_table
 from lct.config.schema import plain
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
-from lct.plan.paths import FLOORS, grid, page_name
+from lct.plan.paths import FLOORS, METRICS, grid, page_name
 from lct.plan.plan import Cell, Plan
 from lct.report.verdicts import judge
 
 FORMAT = 1
-METRICS = ("fd", "fdr", "precision", "recall")
 FLOOR_TITLES = {
     "heldout": ("Held-out images", "real images that no training saw"),
     "reconstruction": ("Held-out images through the VAE", "encoded and decoded, no generator in between"),

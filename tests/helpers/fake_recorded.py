@@ -211,7 +211,7 @@ class Project:
 
     def collect(self) -> None:
         """tables.json and the report, with their records."""
-        from lct.cli.audit import page
+        from lct.jobs.report import audit_page
         from lct.report.collect import collect
         from lct.report.render import render
 
@@ -223,7 +223,7 @@ class Project:
         settings = {"format": 1, "stage": "tables", "seeds": {}, "inputs": {}}
         settings["settings"] = planned.settings(plan)["tables", "tables"]
         self.records(path, settings, self._run(path, "tables", revision, "0" * 64))
-        contents = render(collected, self.root) | {"audit.html": page(plan, self.root, collected)}
+        contents = render(collected, self.root) | {"audit.html": audit_page(plan, self.root, collected)}
         for name, content in contents.items():
             shown = self.root / plan.paths.report(name)
             shown.parent.mkdir(parents=True, exist_ok=True)

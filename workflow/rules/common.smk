@@ -5,7 +5,6 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from lct.cli.lineage import record_run
 from lct.cluster.resources import Cluster, asked, decoding_threads, demand, groups_pay
 from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
 from lct.cluster.start import (
@@ -34,6 +33,7 @@ from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.graph import jobs_of
 from lct.lineage.guard import check_links, check_plan
+from lct.lineage.hooks import record_run
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)

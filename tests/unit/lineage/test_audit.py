@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from lct.cli import main as program
-from lct.cli.audit import targets
 from lct.data.imageset import write_imageset
 from lct.jobs import recompute
 from lct.lineage import chain, dvc_lock, registry
 from lct.lineage.audit import run_facts
+from lct.lineage.cells import targets
 from lct.lineage.format import made
 from lct.plan.plan import Plan
 from lct.report.audit import page

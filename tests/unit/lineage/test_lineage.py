@@ -14,12 +14,12 @@ import pytest
 import zc.lockfile
 from dvc.repo import Repo
 
-from lct.cli.lineage import record_run
 from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
 from lct.files.records import run_path, settings_path
 from lct.lineage import dvc, guard, record, registry, restore
 from lct.lineage.graph import Job, ask, metadata, metadata_path
+from lct.lineage.hooks import record_run
 from lct.lineage.registry import Entry
 from lct.lineage.stages import KINDS, RECORDED, Book, drift, read_recorded, write_recorded
 from lct.plan.plan import Plan

@@ -1,0 +1,123 @@
+"""The cells of a scale's tables as an audit takes them: by id, by the start of an id, or all that a report shows."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lct.files.atomic import read_json
+from lct.lineage import dvc_lock, planned, registry
+from lct.lineage.audit import Auditor, Target
+from lct.plan.paths import FLOORS, METRICS
+from lct.plan.plan import Plan
+
+_FLOOR_TITLES = {"heldout": "held-out images", "reconstruction": "held-out images through the VAE"}
+
+
+def targets(plan: Plan) -> dict[str, Target]:
+    """Every cell of a scale, floors included, by its id, in the order of the tables."""
+    cells: dict[str, Target] = {}
+
+    def add(row: str, title: str, files: tuple[tuple[int, int, str], ...]) -> None:
+        for metric in METRICS:
+            cells[f"{row}.{metric}"] = Target(f"{row}.{metric}", metric, title, files)
+
+    for cell in plan.cells:
+        files = tuple(
+            (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol))
+            for s in cell.sets
+        )
+        title = f"run {cell.run}, weights {cell.weights}, sampler {cell.sampler}, {plan.scale_name} scale"
+        add(f"{cell.table}.{cell.subtable}.{cell.row}", title, files)
+    for table in plan.tables:
+        for subtable, dataset in plan.scale.subtables.items():
+            for floor in FLOORS:
+                files = ((0, 0, plan.paths.floor_metrics(dataset, floor, plan.protocol)),)
+                title = f"{_FLOOR_TITLES[floor]} of {dataset}, {plan.scale_name} scale"
+                add(f"{table}.{subtable}.floor-{floor}", title, files)
+    return cells
+
+
+def chosen(names: Iterable[str], cells: Mapping[str, Target]) -> list[Target]:
+    """Cells by id, by the parts that an id starts with (a row, a sub-table), or by any start that a single one has.
+
+    Raises ValueError naming the nearest ids."""
+    selection: dict[str, Target] = {}
+    for name in names:
+        matching = [cells[name]] if name in cells else [t for t in cells.values() if t.id.startswith(f"{name}.")]
+        if not matching:
+            matching = [t for t in cells.values() if t.id.startswith(name)]
+            if len(matching) > 1:
+                listed = ", ".join(target.id for target in matching[:4])
+                more = f" and {len(matching) - 4} more" if len(matching) > 4 else ""
+                raise ValueError(f"cell {name!r}: expected the start of one cell, found {listed}{more}; add letters")
+        if not matching:
+            near = difflib.get_close_matches(name, cells, n=4, cutoff=0.4)
+            advice = f"near: {', '.join(near)}" if near else f"the first is {next(iter(cells), 'none')}"
+            raise ValueError(f"cell {name!r}: expected table.sub-table.row.metric, found no such cell; {advice}")
+        selection |= {target.id: target for target in matching}
+    return list(selection.values())
+
+
+def link_auditor(root: Path, scale: str, deep: bool = False) -> Auditor:
+    """What checks files and records, without the configuration and the tables."""
+    return Auditor(root, registry.read(root, scale), dvc_lock.read_lock(root), planned={}, deep=deep)
+
+
+def auditor(
+    plan: Plan,
+    root: Path,
+    deep: bool = False,
+    rendered: Mapping[str, Mapping[str, list[float]]] | None = None,
+    live: bool = False,
+) -> Auditor:
+    """Everything that an audit of cells reads.
+
+    deep:     hash big files too.
+    rendered: report file -> cell -> the values that it shows.
+    live:     only what is in the workspace, as before any recording."""
+    paths = [path for which in ("tables", "all") if (root / (path := plan.paths.tables(which))).exists()]
+    return Auditor(
+        root=root,
+        archive={} if live else registry.read(root, plan.scale_name),
+        lock=None if live else dvc_lock.read_lock(root),
+        planned=planned.settings(plan),
+        tables={path: read_json(root / path) for path in paths},
+        shown=dict(rendered or {}),
+        deep=deep,
+    )
+
+
+def audits(auditor: Auditor, plan: Plan, selection: Iterable[Target] | None = None) -> dict[str, Any]:
+    """Audits of cells as JSON; without a selection, of every cell that was computed or recorded.
+
+    Keys: scale, notes, cells (see Auditor.audit), not_run (ids of cells without any file)."""
+    cells = list(targets(plan).values() if selection is None else selection)
+    absent = [
+        target for target in cells if selection is None and not any(_exists(auditor, f) for *_, f in target.files)
+    ]
+    notes = []
+    if not auditor.archive:
+        name = f"lineage/{plan.scale_name}.jsonl"
+        notes.append(f"{name}: no archive yet, so only the records in results/ were looked at; `lct record` makes one")
+    if auditor.lock is None:
+        notes.append("dvc.lock: none yet, so nothing was compared with DVC's own record")
+    audited = [auditor.audit(target) for target in cells if target not in absent]
+    return {
+        "scale": plan.scale_name,
+        "notes": notes,
+        "cells": audited,
+        "not_run": [target.id for target in absent],
+    }
+
+
+def _exists(auditor: Auditor, path: str) -> bool:
+    return path in auditor.archive or (auditor.root / path).exists()
+
+
+def report_audits(plan: Plan, root: Path, ids: Iterable[str]) -> dict[str, Any]:
+    """Audits of the cells that a report shows, as the workspace has them before any recording: what the report's audit
+    page is rendered from. The same keys as `audits`."""
+    cells = targets(plan)
+    listed = audits(auditor(plan, root, live=True), plan, [cells[name] for name in ids if name in cells])
+    return listed | {"notes": []}
