@@ -34,6 +34,7 @@ lint: $(INSTALLED)
 	@$(BIN)/python workflow/schemas/render.py --check
 	@$(BIN)/python workflow/envs/render.py --check
 	@$(BIN)/python tests/lint/names.py
+	@! grep -rnE "^(from|import) tests\.(unit|workflow|browser|slurm)" tests # helpers live in tests/helpers
 
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON): expected Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); set PYTHON=/path/to/python3" >&2; exit 1; }

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ from lct.report.collect import collect
 from lct.report.files import REPORT_FILES
 from lct.report.render import pictures, render
 from tests.helpers.browser import Browser
-from tests.helpers.fake_tables import ROOT, fake_tables, write_files
-from tests.unit.report.test_report import NASTY, Page, poisoned, row, rows_of
+from tests.helpers.fake_tables import NASTY, ROOT, fake_tables, poisoned, row, rows_of, write_files
+from tests.helpers.pages import Page, broken_links
 
 NEAR = "results/mini/neighbours/{}.png"
 
@@ -88,23 +88,6 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(root):
     return write_report(with_pages(fake_tables()), root)
-
-
-def broken_links(out):
-    """Links of every page of a report that lead nowhere: to no file, or to no anchor in it."""
-    pages = {path: Page(path.read_text(encoding="utf-8")) for path in out.rglob("*.html")}
-    found = []
-    for path, page in pages.items():
-        for link in page.links:
-            parts = urlsplit(link)
-            if parts.scheme:
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
-            if not target.exists():
-                found.append(f"{path.name}: {link}")
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
-                found.append(f"{path.name}: {link}: no such anchor")
-    return found
 
 
 def test_every_link_of_every_page_leads_somewhere(report):

@@ -207,3 +207,48 @@ def write_files(tables: dict[str, Any], root: Path) -> None:
                 path = root / entry["path"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(curves))
+
+
+def rows_of(tables):
+    return [(s, row) for t in tables["tables"] for s in t["subtables"] for row in [*s["rows"], *s["floors"]]]
+
+
+def row(tables, subtable, name):
+    return next(r for s, r in rows_of(tables) if s["id"] == subtable and r["id"] == name)
+
+
+NASTY = "<script>&\"' `x|y` $(rm) \\end{table} %_#^~{} **[a](b)** --- é中\n| z"
+
+
+def poisoned(tables):
+    """Every text of the dict that a user chooses, replaced."""
+    tables = copy.deepcopy(tables)
+    tables |= {"banner": [NASTY], "watermark": NASTY}
+    tables["metrics"][0] |= {"label": NASTY, "definition": NASTY}
+    tables["tables"][0] |= {"title": NASTY, "caption": NASTY}
+    tables["tables"][0]["remarks"] = [{"text": NASTY, "rows": [NASTY], "provenance": NASTY}]
+    sub = tables["tables"][0]["subtables"][0]
+    sub |= {"paper_dataset": NASTY, "dataset_title": NASTY, "outside": {NASTY: NASTY}}
+    sub["protocols"][0] = {"hash": NASTY, "settings": {NASTY: [NASTY]}}
+    for entry, key in zip(sub["curves"], ("run", "path"), strict=False):
+        entry[key] = NASTY
+    for r in [*sub["rows"], *sub["floors"]]:
+        r |= {
+            "group": NASTY,
+            "model": NASTY,
+            "citation": NASTY,
+            "why": NASTY,
+            "extra": {NASTY: NASTY},
+            "sampler": NASTY,
+        }
+        if r["run"]:
+            r["run"] = NASTY
+        for sample in r["samples"]:
+            sample["grid"] = NASTY
+        for c in r["cells"].values():
+            c |= {"id": c["id"] + NASTY, "axis": NASTY, "protocol": NASTY}
+            for v in c["values"]:
+                v |= {"metrics": NASTY, "sha256": NASTY}
+    values = tables["runs"].pop("digits-lct")
+    tables["runs"][NASTY] = values | {"settings": {NASTY: {NASTY: NASTY}}, "sources": {}, "weights": [NASTY]}
+    return tables

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from lct.cli.main import VERBS, main
-from tests.browser.test_pages import broken_links
 from tests.helpers.copies import ROOT, project
+from tests.helpers.pages import broken_links
 
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NEEDS = ("install", "remote", "cluster")

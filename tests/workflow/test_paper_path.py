@@ -24,9 +24,8 @@ from lct.files.hashing import sha256_file
 from lct.files.tensors import read_tensors
 from lct.plan.plan import Plan
 from tests.helpers.copies import project
+from tests.helpers.networks import SD_VAE, Script
 from tests.helpers.server import Repository, serve
-from tests.unit.jobs.test_encode import SD_VAE
-from tests.unit.metrics.test_extractors import Script
 
 SCALE = ("--config", "scale=paper")
 COUNTS = {"celebahq": (96, 24), "church": (48, 16), "ffhq": (48, 0)}  # training and held-out images

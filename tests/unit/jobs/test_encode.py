@@ -30,15 +30,9 @@ from lct.jobs import encode as encode_job
 from lct.jobs import train as train_job
 from lct.plan.paths import AUTOENCODER_FILES, manifest
 from lct.training.settings import Training
+from tests.helpers.networks import SD_VAE
 
 TINY = TrainedAutoencoder(block_out_channels=(8, 8, 8), norm_groups=4)
-SD_VAE = TrainedAutoencoder(  # the shape of stabilityai/sd-vae-ft-ema
-    block_out_channels=(128, 256, 512, 512),
-    layers_per_block=2,
-    latent_channels=4,
-    norm_groups=32,
-    middle_attention=True,
-)
 RESULTS = ("latents.safetensors", "statistics.safetensors", "summary.json", "reconstructions.grid.png")
 RESULTS += tuple(f"reconstructed-{side}.{end}" for side in ("train", "heldout") for end in ("zip", "manifest.json"))
 

@@ -27,8 +27,9 @@ from lct.report.audit import page
 from lct.report.diff import page as diff_page
 from lct.report.readback import shown
 from lct.report.text import anchor
+from tests.helpers.browser import chromium
 from tests.helpers.fake_recorded import ROOT, Project, digest, git
-from tests.unit.report.test_report import Page, chromium
+from tests.helpers.pages import Page
 
 CELL = "table1.a.lct-1.fd"
 SMOKE = "results/smoke"

@@ -21,6 +21,7 @@ from lct.data.imageset import ImageSet, write_imageset
 from lct.files.hashing import sha256_file
 from lct.metrics import distances, features, network, pretrained
 from lct.metrics.settings import FeatureSpec, PretrainedExtractor
+from tests.helpers.networks import Script
 
 
 def extract(networks, images, batch, limit=None):
@@ -51,20 +52,6 @@ class Fresh(inceptionv3.FeatureExtractorInceptionV3):
 
     def load_state_dict(self, state):
         return None
-
-
-class Script(torch.nn.Module):
-    """Called as StyleGAN2-ADA's networks are: uint8 images, its own resize, class probabilities unless asked not."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(3, 12, 5, stride=3)
-        self.head = torch.nn.Linear(12, 3)
-
-    def forward(self, img: torch.Tensor, return_features: bool = False) -> torch.Tensor:
-        x = F.interpolate(img.to(torch.float32) / 255 - 0.5, size=[20, 20], mode="area")
-        x = torch.relu(self.conv(x)).mean([2, 3])
-        return x if return_features else self.head(x).softmax(1)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from lct.plan.plan import Plan
 from lct.report import evidence
 from lct.report.render import render
 from tests.helpers.fake_tables import ROOT, fake_tables
-from tests.unit.report.test_report import Page
+from tests.helpers.pages import Page
 
 EVIDENCE, LINES = evidence.read(ROOT)
 

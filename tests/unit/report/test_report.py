@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,9 @@ from lct.report import check, plotting, text
 from lct.report.collect import collect
 from lct.report.plotting import STYLES
 from lct.report.render import render
-from tests.helpers.fake_tables import ROOT, fake_curves, fake_tables, write_files
+from tests.helpers.browser import chromium
+from tests.helpers.fake_tables import NASTY, ROOT, fake_curves, fake_tables, poisoned, row, rows_of, write_files
+from tests.helpers.pages import Page
 
 NAMES = ("index.html", "report.md", "tables.tex", "tables.csv")
 
@@ -48,49 +49,6 @@ def complete(root):
 def light(seeds=2):
     """The same without curves, which take most of the time."""
     return fake_tables(seeds, curves=False)
-
-
-class Page(HTMLParser):
-    """Ids, targets of links, sources, visible text, and table cells of an HTML page."""
-
-    VOID = {"meta", "link", "img", "br", "path", "use", "rect", "hr", "input", "col"}
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.ids, self.links, self.resources, self.tags, self.words, self.open = [], [], [], [], [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        self.tags.append((tag, values))
-        if tag not in self.VOID:
-            self.open.append(tag)
-        self.ids += [values["id"]] if "id" in values else []
-        if tag == "a":
-            self.links.append(values.get("href"))
-        self.resources += [values[k] for k in ("src", "data", "poster") if k in values]
-        if tag in ("link", "use", "image"):
-            self.resources += [values[k] for k in ("href", "xlink:href") if k in values]
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("style", "script"):
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-
-def rows_of(tables):
-    return [(s, row) for t in tables["tables"] for s in t["subtables"] for row in [*s["rows"], *s["floors"]]]
-
-
-def row(tables, subtable, name):
-    return next(r for s, r in rows_of(tables) if s["id"] == subtable and r["id"] == name)
 
 
 # --- true to the dict ---------------------------------------------------------------------------------------------
@@ -529,43 +487,6 @@ def test_smoke_scale_is_watermarked_everywhere(root):
 
 
 # --- names --------------------------------------------------------------------------------------------------------
-NASTY = "<script>&\"' `x|y` $(rm) \\end{table} %_#^~{} **[a](b)** --- é中\n| z"
-
-
-def poisoned(tables):
-    """Every text of the dict that a user chooses, replaced."""
-    tables = copy.deepcopy(tables)
-    tables |= {"banner": [NASTY], "watermark": NASTY}
-    tables["metrics"][0] |= {"label": NASTY, "definition": NASTY}
-    tables["tables"][0] |= {"title": NASTY, "caption": NASTY}
-    tables["tables"][0]["remarks"] = [{"text": NASTY, "rows": [NASTY], "provenance": NASTY}]
-    sub = tables["tables"][0]["subtables"][0]
-    sub |= {"paper_dataset": NASTY, "dataset_title": NASTY, "outside": {NASTY: NASTY}}
-    sub["protocols"][0] = {"hash": NASTY, "settings": {NASTY: [NASTY]}}
-    for entry, key in zip(sub["curves"], ("run", "path"), strict=False):
-        entry[key] = NASTY
-    for r in [*sub["rows"], *sub["floors"]]:
-        r |= {
-            "group": NASTY,
-            "model": NASTY,
-            "citation": NASTY,
-            "why": NASTY,
-            "extra": {NASTY: NASTY},
-            "sampler": NASTY,
-        }
-        if r["run"]:
-            r["run"] = NASTY
-        for sample in r["samples"]:
-            sample["grid"] = NASTY
-        for c in r["cells"].values():
-            c |= {"id": c["id"] + NASTY, "axis": NASTY, "protocol": NASTY}
-            for v in c["values"]:
-                v |= {"metrics": NASTY, "sha256": NASTY}
-    values = tables["runs"].pop("digits-lct")
-    tables["runs"][NASTY] = values | {"settings": {NASTY: {NASTY: NASTY}}, "sources": {}, "weights": [NASTY]}
-    return tables
-
-
 def test_metacharacters_are_escaped_in_every_format(root):
     out = render(poisoned(fake_tables()), root)
     page = Page(out["index.html"])
@@ -702,15 +623,6 @@ def test_a_truncated_file_is_one_clear_line(tmp_path):
 
 
 # --- with the real programs ---------------------------------------------------------------------------------------
-def chromium(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert program, "expected chromium, found none; apt-get install chromium"
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    quiet += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--v=0"]
-    command = [program, *quiet, f"--user-data-dir={folder / 'profile'}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("made", [lambda t: t, unfinished, poisoned])
 def test_a_browser_opens_the_page_from_disk_without_a_complaint(root, tmp_path, made):

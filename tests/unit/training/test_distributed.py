@@ -25,12 +25,10 @@ from lct.training.settings import Training
 from lct.training.state import Progress, State
 from lct.training.trainer import Trainer
 from lct.training.world import ALONE, World, ranks
-from tests.unit.training.test_training import CPU, LCT, LDM, TINY, command, encoded, latents, settings
-
-__all__ = ["encoded"]  # a fixture
+from tests.helpers.tiny_training import CPU, LCT, LDM, TINY, command, latents, settings
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["lct.training.loop", "ot", "test_training"])
+CONTEXT.set_forkserver_preload(["lct.training.loop", "ot", "tests.helpers.tiny_training"])
 DENOISING = {
     "objective": LDM,
     "curriculum": Curriculum(kind="constant", s0=99, s1=99),

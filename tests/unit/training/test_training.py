@@ -15,14 +15,11 @@ import pytest
 import torch
 
 from lct.config.schema import plain
-from lct.data.latents import statistics
-from lct.data.settings import Encoding
 from lct.files.hashing import sha256_file
 from lct.files.stream import stream_tensors
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
-from lct.losses.settings import DiffusionTerm, Objective, Transport
-from lct.networks.settings import Network
-from lct.schedules import Curriculum, IndexDistribution, LearningRate, RobustScale
+from lct.losses.settings import Objective
+from lct.schedules import Curriculum, IndexDistribution, LearningRate
 from lct.training import draws
 from lct.training.ema import Averages
 from lct.training.flat import Flat
@@ -30,34 +27,7 @@ from lct.training.loop import diverges, train
 from lct.training.settings import Optimiser, Training
 from lct.training.state import State
 from lct.training.trainer import Trainer
-
-CPU = torch.device("cpu")
-TINY = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
-LCT = Objective(
-    loss="cauchy",
-    scale=RobustScale(law="adaptive"),
-    diffusion=DiffusionTerm(),
-    transport=Transport(kind="exact", group=8),
-)
-LDM = Objective(kind="denoising", loss="l2", weighting="edm")
-
-
-def settings(**changes) -> Training:
-    values = {
-        "network": TINY,
-        "curriculum": Curriculum(s0=10, s1=40),
-        "objective": LCT,
-        "optimiser": Optimiser(learning_rate=LearningRate(kind="cosine", lr=1e-3)),
-        "batch": 8,
-        "steps": 12,
-        "emas": (0.9, 0.5),
-        "log_every": 3,
-    }
-    return Training(**values | changes)
-
-
-def latents(count: int = 40) -> torch.Tensor:
-    return 0.5 * torch.randn(count, 2, 4, 4, generator=torch.Generator().manual_seed(1))
+from tests.helpers.tiny_training import CPU, LCT, LDM, TINY, command, latents, settings
 
 
 def run(
@@ -469,21 +439,6 @@ def test_compilation_wraps_what_a_step_calls_and_nothing_else(tmp_path, monkeypa
 
 
 # --- the job ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def encoded(tmp_path):
-    z = 3.0 * latents(64) + 1.0
-    write_tensors(tmp_path / "latents.safetensors", {"latents": z})
-    write_tensors(tmp_path / "statistics.safetensors", statistics(z, Encoding()).tensors())
-    return tmp_path
-
-
-def command(folder: Path, out: str, made: Training) -> list[str]:
-    values = {"recipe": 1, "training": plain(made)}
-    words = [sys.executable, "-m", "lct.jobs.train", "--settings", json.dumps(values), "--seed", "0"]
-    words += ["--latents", str(folder / "latents.safetensors"), "--statistics", str(folder / "statistics.safetensors")]
-    return [*words, "--work", str(folder / f"work-{out}"), "--out", str(folder / out), "--device", "cpu"]
 
 
 def test_a_job_ended_by_a_signal_goes_on_to_the_same_bytes(encoded):
