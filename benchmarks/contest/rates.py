@@ -80,7 +80,8 @@ def image_rates(device: torch.device, folder: Path, repeats: int) -> list[dict[s
     imageset.write_imageset(folder / "rates.zip", pixels)
     images, settings = imageset.ImageSet(folder / "rates.zip"), TrainedAutoencoder(steps=STEPS)
     model = vae.create(settings).to(device).eval().requires_grad_(False)
-    latents, encoding = torch.randn(1000, *vae.latent_shape(model, SIDE)), Encoding()
+    side, encoding = SIDE // vae.downsampling(model), Encoding()
+    latents = torch.randn(1000, model.config.latent_channels, side, side)
 
     def decode() -> None:
         imageset.write_imageset(folder / "decoded.zip", vae.decode(model, latents, encoding.batch))

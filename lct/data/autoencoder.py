@@ -123,8 +123,8 @@ def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
             )
     try:
         config = json.loads((folder / CONFIG_NAME).read_text())
-        if (found := config.get("_class_name")) != "AutoencoderKL":
-            raise ValueError(f"class {found}")
+        if (name := config.get("_class_name")) != "AutoencoderKL":
+            raise ValueError(f"class {name}")
     except (ValueError, AttributeError) as error:
         raise ValueError(
             f"{folder / CONFIG_NAME}: expected the configuration of an AutoencoderKL, found {error}; "
@@ -138,8 +138,8 @@ def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
             f"{folder / WEIGHTS_NAME}: expected a whole safetensors file, found damage ({error}); "
             "make or download it again"
         ) from error
-    # from_pretrained knows the older names of attention weights, draws initial values it then overwrites, and by
-    # itself only warns of a missing tensor.
+    # from_pretrained also reads the older names of attention weights. It draws initial values, which it overwrites, and
+    # only warns of a missing tensor.
     with torch.random.fork_rng(devices=[]):
         try:
             model, report = AutoencoderKL.from_pretrained(
@@ -165,12 +165,6 @@ def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
     return model.to(device).eval().requires_grad_(False)
 
 
-def latent_shape(model: AutoencoderKL, resolution: int) -> tuple[int, int, int]:
-    """(C, h, w) of the latents of square images."""
-    side = resolution // 2 ** (len(model.config.block_out_channels) - 1)
-    return model.config.latent_channels, side, side
-
-
 def to_network(images: np.ndarray | Tensor, device: str | torch.device = "cpu") -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1]."""
     return torch.as_tensor(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -184,14 +178,14 @@ def to_uint8(decoded: Tensor, rounding: str = "truncate") -> np.ndarray:
 
 
 @torch.no_grad()
-def encode(model: AutoencoderKL, images: ImageSet, encoding: Encoding, side: str, span: range | None = None) -> Tensor:
+def encode(model: AutoencoderKL, images: ImageSet, encoding: Encoding, split: str, span: range | None = None) -> Tensor:
     """Latents (n, C, h, w) float32 on the CPU of the images in `span`, which starts a batch; of all by default.
 
     Image i's posterior mean, plus, if encoding.sample is "posterior", its spread times noise drawn from
-    (encoding.seed, "encode/{side}", i): training and held-out images never share noise. Batches are fixed: the last one
-    is filled by repeating its last image."""
+    (encoding.seed, "encode/{split}", i): training and held-out images never share noise. Batches are fixed: the last
+    one is filled by repeating its last image. Raises ValueError for a latent that is not finite."""
     device = next(model.parameters()).device
-    shape = latent_shape(model, images.height)[0], *_latent_side(model, images)
+    shape = _latent_shape(model, images)
     span = range(len(images)) if span is None else span
     latents = torch.empty(len(span), *shape)
     starts, threads = range(span.start, span.stop, encoding.batch), readers()
@@ -200,21 +194,27 @@ def encode(model: AutoencoderKL, images: ImageSet, encoding: Encoding, side: str
         posterior = model.encode(to_network(filled, device)).latent_dist
         z = posterior.mean[:valid].cpu()
         if encoding.sample == "posterior":
-            draws = [generator(encoding.seed, f"encode/{side}", start + i) for i in range(valid)]
+            draws = [generator(encoding.seed, f"encode/{split}", start + i) for i in range(valid)]
             z = z + posterior.std[:valid].cpu() * torch.stack([torch.randn(shape, generator=draw) for draw in draws])
         check_finite(z, str(images.path), start)
         latents[start - span.start :][:valid] = z
     return latents
 
 
-def _latent_side(model: AutoencoderKL, images: ImageSet) -> tuple[int, int]:
-    factor = 2 ** (len(model.config.block_out_channels) - 1)
+def downsampling(model: AutoencoderKL) -> int:
+    """Image side divided by latent side."""
+    return 2 ** (len(model.config.block_out_channels) - 1)
+
+
+def _latent_shape(model: AutoencoderKL, images: ImageSet) -> tuple[int, int, int]:
+    """(C, h, w) of the latents of an image set. Raises ValueError where the images do not fit."""
+    factor = downsampling(model)
     if images.height % factor or images.width % factor:
         raise ValueError(
             f"{images.path}: expected sides that are multiples of {factor}, the autoencoder's reduction, "
             f"found {images.height}x{images.width}; change resolution"
         )
-    return images.height // factor, images.width // factor
+    return model.config.latent_channels, images.height // factor, images.width // factor
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ class LatentMoments:
         return self.merge(part)
 
     def merge(self, other: "LatentMoments") -> "LatentMoments":
-        """Add what `other` has seen."""
+        """Add the values of `other`."""
         if other.count:
             count, delta = self.count + other.count, other.mean - self.mean
             self.m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / count)
@@ -42,16 +42,16 @@ class LatentMoments:
         return self
 
     def tensors(self) -> dict[str, Tensor]:
-        """What another pass can merge, and per-channel statistics follow from."""
+        """The tensors to store: another pass can go on from them, and per-channel statistics follow from them."""
         mean, m2 = self.mean.clone(), self.m2.clone()  # safetensors refuses shared memory
         return {"moments.count": torch.tensor(self.count), "moments.mean": mean, "moments.m2": m2}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "LatentMoments":
-        found = cls()
-        found.count, found.mean, found.m2 = (tensors[f"moments.{name}"] for name in ("count", "mean", "m2"))
-        found.count = int(found.count)
-        return found
+        moments = cls()
+        moments.count, moments.mean, moments.m2 = (tensors[f"moments.{name}"] for name in ("count", "mean", "m2"))
+        moments.count = int(moments.count)
+        return moments
 
     def std(self) -> Tensor:
         """Unbiased standard deviation."""
@@ -87,14 +87,15 @@ class LatentStatistics:
 
 def _in_parts(values: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
     """`apply` in float64 and back in the dtype of `values`, a part at a time: float64 takes twice the memory."""
-    made = torch.empty_like(values)
-    for part, out in zip(values.split(PART), made.split(PART), strict=True) if values.ndim == 4 else ((values, made),):
+    result = torch.empty_like(values)
+    parts = zip(values.split(PART), result.split(PART), strict=True) if values.ndim == 4 else ((values, result),)
+    for part, out in parts:
         out.copy_(apply(part.to(torch.float64)))
-    return made
+    return result
 
 
 def statistics(latents: Tensor, encoding: Encoding) -> LatentStatistics:
-    """Statistics of (N, C, H, W) latents as `encoding` asks for them."""
+    """Statistics of (N, C, H, W) latents, per element or per channel as `encoding` says."""
     moments = LatentMoments()
     for part in latents.split(PART):
         moments.update(part)

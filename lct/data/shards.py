@@ -1,7 +1,7 @@
-"""Encoding in parts: each a fixed number of batches of one side, one file, the same bytes whoever makes it.
+"""Encoding in shards: each a fixed number of batches of one split, one file, the same bytes whoever computes it.
 
-A part holds its latents and, for the images to be decoded again, the decoded pixels and their squared error. It carries
-the hash of its content, so that a damaged one is made again instead of being published.
+A shard holds its latents and, for the images to be decoded again, the decoded pixels and their squared error. It
+carries the hash of its content, so that a damaged shard is computed again instead of being published.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from lct.data.settings import Encoding
 from lct.files.hashing import canonical_json
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
 
-_IMAGES, _BYTES = 1024, 64_000_000  # most images of a part, and most bytes of its pixels
+_IMAGES, _BYTES = 1024, 64_000_000  # most images of a shard, and most bytes of its pixels
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What one file of the work folder holds."""
+    """Which images one file of the work folder stands for."""
 
-    side: str  # train or heldout
+    split: str  # train or heldout
     number: int
     first: int  # index of its first image; starts a batch
     stop: int  # index after its last one
@@ -34,61 +34,63 @@ class Shard:
 
     @property
     def name(self) -> str:
-        return f"part-{self.side}-{self.number:05d}.safetensors"
+        return f"shard-{self.split}-{self.number:05d}.safetensors"
 
 
 @dataclass(frozen=True)
 class ShardContent:
-    """A part that was read and agrees with its hash."""
+    """What the file of a shard holds."""
 
     latents: Tensor  # (n, C, h, w) float32
     images: np.ndarray  # (decoded, H, W, 3) uint8
     squares: int  # sum of squared differences between decoded and original pixels
 
 
-def parts(side: str, images: ImageSet, encoding: Encoding, reconstruct: int | None) -> list[Shard]:
-    """The parts of a side: a function of the images and the encoding, never of who computes them."""
+def cut(split: str, images: ImageSet, encoding: Encoding, reconstruct: int | None) -> list[Shard]:
+    """The shards of a split: a function of the images and the encoding, never of who computes them.
+
+    reconstruct: how many images are decoded again, from the first on; None: all."""
     fitting = _BYTES // max(1, images.height * images.width * 3)
     size = encoding.batch * max(1, min(_IMAGES, fitting) // encoding.batch)
-    wanted = len(images) if reconstruct is None else min(reconstruct, len(images))
+    decoded = len(images) if reconstruct is None else min(reconstruct, len(images))
     return [
-        Shard(side, number, first, (stop := min(first + size, len(images))), max(0, min(wanted, stop) - first))
+        Shard(split, number, first, (stop := min(first + size, len(images))), max(0, min(decoded, stop) - first))
         for number, first in enumerate(range(0, len(images), size))
     ]
 
 
-def make(model: AutoencoderKL, images: ImageSet, encoding: Encoding, part: Shard) -> ShardContent:
-    """Encode a part's images, and decode those asked for in full batches."""
-    z = vae.encode(model, images, encoding, part.side, range(part.first, part.stop))
-    whole = -(-part.decoded // encoding.batch) * encoding.batch
-    decoded, squares = np.empty((part.decoded, images.height, images.width, 3), np.uint8), 0
-    for i, image in zip(range(part.decoded), vae.decode(model, z[:whole], encoding.batch), strict=False):
+def compute(model: AutoencoderKL, images: ImageSet, encoding: Encoding, shard: Shard) -> ShardContent:
+    """Encode the images of a shard; decode the first `shard.decoded` of them again, in full batches."""
+    z = vae.encode(model, images, encoding, shard.split, range(shard.first, shard.stop))
+    whole = -(-shard.decoded // encoding.batch) * encoding.batch
+    decoded, squares = np.empty((shard.decoded, images.height, images.width, 3), np.uint8), 0
+    for i, image in zip(range(shard.decoded), vae.decode(model, z[:whole], encoding.batch), strict=False):
         decoded[i] = image
-        squares += vae.squared_error(images[part.first + i], image)
+        squares += vae.squared_error(images[shard.first + i], image)
     return ShardContent(z, decoded, squares)
 
 
-def write(folder: Path, part: Shard, content: ShardContent) -> None:
-    """Store a part atomically."""
+def write(folder: Path, shard: Shard, content: ShardContent) -> None:
+    """Store a shard atomically."""
     tensors = {"latents": content.latents, "images": torch.from_numpy(content.images)}
-    metadata = {"squares": content.squares, "sha256": _digest(part, content)}
-    write_tensors(folder / part.name, tensors, metadata)
+    metadata = {"squares": content.squares, "sha256": _digest(shard, content)}
+    write_tensors(folder / shard.name, tensors, metadata)
 
 
-def read(folder: Path, part: Shard) -> ShardContent | None:
-    """A stored part; None if it is missing, damaged, or another one."""
-    path = folder / part.name
+def read(folder: Path, shard: Shard) -> ShardContent | None:
+    """A stored shard; None if it is missing, damaged, or another one."""
+    path = folder / shard.name
     try:
         tensors, metadata = read_tensors(path), read_metadata(path)
         content = ShardContent(tensors["latents"], tensors["images"].numpy(), metadata["squares"])
     except (ValueError, KeyError):
         return None
-    return content if _digest(part, content) == metadata.get("sha256") else None
+    return content if _digest(shard, content) == metadata.get("sha256") else None
 
 
-def _digest(part: Shard, content: ShardContent) -> str:
-    about = [vars(part), content.squares, list(content.latents.shape), list(content.images.shape)]
-    found = hashlib.sha256(canonical_json(about).encode())
+def _digest(shard: Shard, content: ShardContent) -> str:
+    facts = [vars(shard), content.squares, list(content.latents.shape), list(content.images.shape)]
+    digest = hashlib.sha256(canonical_json(facts).encode())
     for array in (content.latents.numpy(), content.images):
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,6 +1,6 @@
-"""encode: training images to latents and their statistics; reconstructions of both sides.
+"""encode: training images to latents and their statistics; reconstructions of both splits.
 
-The work is cut into parts (lct/data/shards.py), dealt out to one process per visible GPU and kept under --work until
+The work is cut into shards (lct/data/shards.py), dealt out to one process per visible GPU and kept under --work until
 everything is published: the same command goes on after any interruption, to the same bytes for any number of workers.
 """
 
@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from lct.data import imageset, shards
 from lct.data.distribution import describe, spaced
 from lct.data.latents import PART, LatentMoments, LatentStatistics, check_normalised, from_moments
 from lct.data.settings import Encoding
+from lct.data.shards import Shard, ShardContent
 from lct.files.atomic import atomic, read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
@@ -40,48 +42,72 @@ def main() -> int:
     parser.add_argument("--train", type=Path, required=True, help="manifest of the training images")
     parser.add_argument("--heldout", type=Path, required=True, help="manifest of the held-out images; may be empty")
     parser.add_argument("--autoencoder", type=Path, required=True, help="diffusers folder of the autoencoder")
-    parser.add_argument("--work", type=Path, required=True, help="folder for finished parts, until all are published")
+    parser.add_argument("--work", type=Path, required=True, help="folder for finished shards, until all are published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
-    arguments = parser.parse_args()
-    return job.run(lambda: encode(arguments))
+    return job.run(lambda: encode(**vars(parser.parse_args())))
 
 
 @dataclass(frozen=True)
 class EncoderInputs:
-    """What parts are made from, and where they are kept; picklable, so that another process can make them."""
+    """What shards are computed from, and where they are kept; picklable, so that another process can compute them."""
 
     autoencoder: Path
-    manifests: dict[str, Path]  # side -> manifest
+    manifests: dict[str, Path]  # split -> manifest
     encoding: Encoding
     folder: Path
 
+    def cut(self, split: str) -> list[Shard]:
+        """The shards of a split, whose image set is checked whole."""
+        with imageset.open_checked(self.manifests[split], deep=True) as images:
+            return shards.cut(split, images, self.encoding, self.encoding.reconstruct if split == "train" else None)
 
-def encode(arguments) -> str:
-    encoding = build(Encoding, arguments.settings["encoding"], "--settings: encoding")
-    device = job.device(arguments.device, threads=1)
-    manifests = {side: getattr(arguments, side) for side in IMAGE_SPLITS}
-    inputs = manifests | {name: arguments.autoencoder / name for name in AUTOENCODER_FILES}
-    record = JobRecord("encode", arguments.settings, inputs=inputs, seeds={"encode": encoding.seed}, device=device.type)
+    def read(self, shard: Shard) -> ShardContent:
+        """A finished shard. Raises ValueError where it is damaged."""
+        if (content := shards.read(self.folder, shard)) is None:
+            path = self.folder / shard.name
+            raise ValueError(f"{path}: expected a whole shard, found damage; run the same command again")
+        return content
+
+
+def encode(
+    settings: dict[str, Any],
+    device: str,
+    train: Path,
+    heldout: Path,
+    autoencoder: Path,
+    work: Path,
+    out: Path,
+    workers: int | None = None,
+) -> str:
+    """Write latents, statistics, reconstructions and a summary to `out`; arguments are the job's options.
+
+    settings: {"encoding": ...}. Finished shards in `work` are used again; returns the line for the terminal."""
+    encoding = build(Encoding, settings["encoding"], "--settings: encoding")
+    torch_device = job.device(device, threads=1)
+    manifests = dict(zip(IMAGE_SPLITS, (train, heldout), strict=True))
+    files = manifests | {name: autoencoder / name for name in AUTOENCODER_FILES}
+    record = JobRecord("encode", settings, inputs=files, seeds={"encode": encoding.seed}, device=torch_device.type)
     identity = record.deterministic()
-    inputs_sha256 = [entry["sha256"] for entry in identity["inputs"].values()]
-    name = sha256_json([identity["settings"], inputs_sha256, device.type])[:16]
+    hashes = [entry["sha256"] for entry in identity["inputs"].values()]
+    folder = work / sha256_json([identity["settings"], hashes, torch_device.type])[:16]
     # A copy that a killed scheduler left behind may still be encoding: wait for it, then take what it has published.
-    with hold(arguments.work / "lock", "encoding of this dataset", wait_seconds=math.inf):
-        if not _published(arguments.out, identity):
-            _forget_others(arguments.work, name)
-            sides = {side: _parts(side, path, encoding) for side, path in manifests.items()}
-            source = EncoderInputs(arguments.autoencoder, manifests, encoding, arguments.work / name)
-            _make(source, sides, pool.devices(device, arguments.workers))
-            outputs = _publish(arguments, encoding, sides, arguments.work / name)
-            record.write(outputs)
-            shutil.rmtree(arguments.work / name, ignore_errors=True)
-    summary = read_json(arguments.out / SUMMARY)
-    found = [f"PSNR {summary[f'psnr_{s}']:.1f} dB {s}" for s in IMAGE_SPLITS if summary[f"psnr_{s}"] is not None]
-    return f"encode {arguments.out.parent.name}: {summary['count']} latents, {', '.join(found)}"
+    with hold(work / "lock", "encoding of this dataset", wait_seconds=math.inf):
+        if not _published(out, identity):
+            _remove_others(folder)
+            inputs = EncoderInputs(autoencoder, manifests, encoding, folder)
+            cuts = {split: inputs.cut(split) for split in IMAGE_SPLITS}
+            every = [shard for cut in cuts.values() for shard in cut]
+            _compute_missing(inputs, every, pool.devices(torch_device, workers))
+            record.write(_publish(inputs, cuts, out))
+            shutil.rmtree(folder, ignore_errors=True)
+    summary = read_json(out / SUMMARY)
+    psnrs = {split: summary[f"psnr_{split}"] for split in IMAGE_SPLITS}
+    texts = [f"PSNR {psnr:.1f} dB {split}" for split, psnr in psnrs.items() if psnr is not None]
+    return f"encode {out.parent.name}: {summary['count']} latents, {', '.join(texts)}"
 
 
-def _published(out: Path, identity: dict) -> bool:
+def _published(out: Path, identity: dict[str, Any]) -> bool:
     """Whether another copy of this very encoding has published everything."""
     last = out / SUMMARY  # recorded last
     if not settings_path(last).exists() or read_json(settings_path(last)) != identity:
@@ -90,118 +116,106 @@ def _published(out: Path, identity: dict) -> bool:
     return all(mismatch(out / name) is None for name in names)
 
 
-def _parts(side: str, path: Path, encoding: Encoding) -> list[shards.Shard]:
-    with imageset.open_checked(path, deep=True) as images:
-        return shards.parts(side, images, encoding, encoding.reconstruct if side == "train" else None)
+def _remove_others(folder: Path) -> None:
+    """Remove shards of earlier settings, images or weights, which nothing will read again."""
+    for path in folder.parent.iterdir():
+        if path.is_dir() and path != folder:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def _make(source: EncoderInputs, sides: dict[str, list[shards.Shard]], devices: list[str]) -> None:
-    """What is not finished yet."""
-    wanted = [part for parts in sides.values() for part in parts]
-    missing = [part for part in wanted if shards.read(source.folder, part) is None]
+def _compute_missing(inputs: EncoderInputs, every: list[Shard], devices: list[str]) -> None:
+    """Compute and store the shards that are not finished yet."""
+    missing = [shard for shard in every if shards.read(inputs.folder, shard) is None]
     devices = devices[: max(1, len(missing))]
-    log.info("encode parts=%d finished=%d on %s", len(wanted), len(wanted) - len(missing), ", ".join(devices))
-    count, done = job.counter(sum(part.stop - part.first for part in missing), "encode"), 0
-    with pool.Pool(open_encoder, source, devices) as encoders:
+    log.info("encode shards=%d finished=%d on %s", len(every), len(every) - len(missing), ", ".join(devices))
+    count, done = job.counter(sum(shard.stop - shard.first for shard in missing), "encode"), 0
+    with pool.Pool(open_encoder, inputs, devices) as encoders:
         for images in encoders.map(missing):
             count(done := done + images)
 
 
-def _forget_others(work: Path, name: str) -> None:
-    """Remove parts of earlier settings, images or weights: nothing will ask for them again."""
-    for folder in work.iterdir():
-        if folder.is_dir() and folder.name != name:
-            shutil.rmtree(folder, ignore_errors=True)
+def open_encoder(inputs: EncoderInputs, device: str) -> Callable[[Shard], int]:
+    """A function that computes and stores a shard and returns the number of its images."""
+    model = vae.load(inputs.autoencoder, job.device(device, threads=1))
+    opened = {split: imageset.open_checked(path) for split, path in inputs.manifests.items()}
 
-
-def open_encoder(source: EncoderInputs, device: str) -> Callable[[shards.Shard], int]:
-    """A function that writes a part and returns the number of its images."""
-    model = vae.load(source.autoencoder, job.device(device, threads=1))
-    opened = {side: imageset.open_checked(path) for side, path in source.manifests.items()}
-
-    def encoder(part: shards.Shard) -> int:
-        shards.write(source.folder, part, shards.make(model, opened[part.side], source.encoding, part))
-        return part.stop - part.first
+    def encoder(shard: Shard) -> int:
+        content = shards.compute(model, opened[shard.split], inputs.encoding, shard)
+        shards.write(inputs.folder, shard, content)
+        return shard.stop - shard.first
 
     return encoder
 
 
-def _publish(arguments, encoding: Encoding, sides: dict[str, list[shards.Shard]], folder: Path) -> list[Path]:
-    """Outputs from the finished parts, one part in memory at a time; the files written, the summary last."""
-    out = arguments.out
-    summary = _publish_latents(out, encoding, sides["train"], folder)
-    for side, parts in sides.items():
-        summary |= _publish_reconstructions(out, side, parts, folder)
-    _picture(arguments, "heldout" if sides["heldout"] else "train")
+def _publish(inputs: EncoderInputs, cuts: dict[str, list[Shard]], out: Path) -> list[Path]:
+    """Outputs from the finished shards, one shard in memory at a time; returns the files, the summary last."""
+    summary = _publish_latents(inputs, cuts["train"], out)
+    for split, cut in cuts.items():
+        summary |= _publish_reconstructions(inputs, split, cut, out)
+    shown = "heldout" if cuts["heldout"] else "train"
+    _publish_picture(inputs.manifests[shown], out / f"reconstructed-{shown}.zip", out / "reconstructions.grid.png")
     write_json(out / SUMMARY, summary)
     tensors = [out / name for name in LATENT_FILES if name != SUMMARY]
     return [*tensors, *(out / f"{name}.zip" for name in RECONSTRUCTIONS), out / SUMMARY]
 
 
-def _publish_latents(out: Path, encoding: Encoding, parts: list[shards.Shard], folder: Path) -> dict:
+def _publish_latents(inputs: EncoderInputs, cut: list[Shard], out: Path) -> dict[str, Any]:
     """Latents and their statistics, measured as they pass; then checked and described in a second pass."""
     path, moments = out / "latents.safetensors", LatentMoments()
-    shape = tuple(_content(folder, parts[0]).latents.shape[1:])
+    count, shape = cut[-1].stop, tuple(inputs.read(cut[0]).latents.shape[1:])
 
     def measured() -> Iterator[torch.Tensor]:
-        for part in parts:
-            z = _content(folder, part).latents
+        for shard in cut:
+            z = inputs.read(shard).latents
             moments.update(z)
             yield z
 
-    count = parts[-1].stop
     stream_tensor(path, "latents", measured(), (count, *shape))
-    statistics = from_moments(moments, encoding)
+    statistics = from_moments(moments, inputs.encoding)
     write_tensors(out / "statistics.safetensors", statistics.tensors() | moments.tensors())
     normalised = (statistics.normalise(z) for z in read_rows(path, "latents", PART))
     spread = check_normalised(normalised, statistics, str(path))
     return {"count": count, "shape": shape, "normalised_std": spread, "tails": tails(path, statistics, count)}
 
 
-def _publish_reconstructions(out: Path, side: str, parts: list[shards.Shard], folder: Path) -> dict:
-    """The decoded images of a side as an image set, and how close they are to the originals."""
-    path, squares = out / f"reconstructed-{side}.zip", 0
+def _publish_reconstructions(inputs: EncoderInputs, split: str, cut: list[Shard], out: Path) -> dict[str, Any]:
+    """The decoded images of a split as an image set, and how close they are to the originals."""
+    path, squares = out / f"reconstructed-{split}.zip", 0
 
     def decoded() -> Iterator[np.ndarray]:
         nonlocal squares
-        for part in (part for part in parts if part.decoded):
-            content = _content(folder, part)
+        for shard in (shard for shard in cut if shard.decoded):
+            content = inputs.read(shard)
             squares += content.squares
             yield from content.images
 
-    count = sum(part.decoded for part in parts)
-    with atomic(path) as partial:
+    count = sum(shard.decoded for shard in cut)
+    with atomic(path) as file:
         images = job.progress(decoded(), count, path.stem)
-        described = imageset.write_imageset(partial, images, name=path.name, allow_empty=not parts)
-    write_json(manifest(str(path)), described)
-    values = count * described["height"] * described["width"] * 3
-    return {f"reconstructed_{side}": count, f"psnr_{side}": vae.psnr(squares, values) if values else None}
-
-
-def _content(folder: Path, part: shards.Shard) -> shards.ShardContent:
-    if (content := shards.read(folder, part)) is None:
-        raise ValueError(f"{folder / part.name}: expected a whole part, found damage; run the same command again")
-    return content
+        description = imageset.write_imageset(file, images, name=path.name, allow_empty=not cut)
+    write_json(manifest(str(path)), description)
+    values = count * description["height"] * description["width"] * 3
+    return {f"reconstructed_{split}": count, f"psnr_{split}": vae.psnr(squares, values) if values else None}
 
 
 def tails(latents: Path, statistics: LatentStatistics, count: int) -> dict[str, float]:
     """How heavy the tails of normalised latents are, from at most TAILS of them."""
-    wanted = spaced(count, TAILS)
-    found = describe(statistics.normalise(pick_rows(latents, "latents", wanted)).numpy())
-    kept = {"outlier_share": found["beyond_outer"]} | {key: found[key] for key in ("excess_kurtosis", "max_abs")}
-    return {"latents": len(wanted)} | kept
+    rows = spaced(count, TAILS)
+    values = describe(statistics.normalise(pick_rows(latents, "latents", rows)).numpy())
+    kept = {"outlier_share": values["beyond_outer"]} | {key: values[key] for key in ("excess_kurtosis", "max_abs")}
+    return {"latents": len(rows)} | kept
 
 
-def _picture(arguments, side: str) -> None:
-    """Some images above their reconstructions; held-out ones where there are any."""
+def _publish_picture(originals: Path, reconstructions: Path, out: Path) -> None:
+    """Some images above their reconstructions."""
     with (
-        imageset.open_checked(getattr(arguments, side)) as images,
-        imageset.ImageSet(arguments.out / f"reconstructed-{side}.zip") as reconstructed,
-        atomic(arguments.out / "reconstructions.grid.png") as partial,
+        imageset.open_checked(originals) as images,
+        imageset.ImageSet(reconstructions) as reconstructed,
+        atomic(out) as file,
     ):
         shown = min(SHOWN, len(reconstructed))
         pairs = np.concatenate([images.array(0, shown), reconstructed.array(0, shown)])
-        imageset.write_grid(partial, pairs, columns=shown, scale=2)
+        imageset.write_grid(file, pairs, columns=shown, scale=2)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """extractor: the small network whose features measure distances where a protocol names the dataset's own."""
 
 from pathlib import Path
+from typing import Any
 
 from lct.config.schema import build
 from lct.data import imageset
@@ -18,33 +19,34 @@ def main() -> int:
     parser.add_argument("--heldout", type=Path, nargs="?", help="manifest of the held-out images, if there are any")
     parser.add_argument("--out", type=Path, required=True, help="weights to write")
     parser.add_argument("--summary", type=Path, required=True, help="JSON with the accuracy to write")
-    arguments = parser.parse_args()
-    return job.run(lambda: extractor(arguments))
+    return job.run(lambda: extractor(**vars(parser.parse_args())))
 
 
-def extractor(arguments) -> str:
-    settings = build(TrainedExtractor, arguments.settings["extractor"], "--settings: extractor")
-    device = job.device(arguments.device, threads=1)
-    side = "training" if arguments.heldout is None else "held-out"
-    judged = arguments.heldout or arguments.train
-    inputs = {"train": arguments.train} | ({"heldout": arguments.heldout} if arguments.heldout else {})
-    record = JobRecord(
-        "extractor", arguments.settings, inputs=inputs, seeds={"extractor": settings.seed}, device=device.type
-    )
-    labels = _labels(arguments.train)
-    classes = network.classes(settings, labels)
-    model = network.create(settings, classes)
-    with imageset.open_checked(arguments.train, deep=True) as images:
-        trained = network.train(model, settings, images, labels, device=device)
-        for _ in job.progress(trained, settings.steps, "extractor"):
+def extractor(
+    settings: dict[str, Any], device: str, train: Path, out: Path, summary: Path, heldout: Path | None = None
+) -> str:
+    """Train the network on `train`, measure its accuracy, write both; arguments are the job's options.
+
+    settings: {"extractor": ...}. The accuracy is that on held-out images, or on the training images without these."""
+    chosen = build(TrainedExtractor, settings["extractor"], "--settings: extractor")
+    torch_device = job.device(device, threads=1)
+    files = {"train": train} | ({"heldout": heldout} if heldout else {})
+    seeds = {"extractor": chosen.seed}
+    record = JobRecord("extractor", settings, inputs=files, seeds=seeds, device=torch_device.type)
+    labels = _labels(train)
+    classes = network.classes(chosen, labels)
+    model = network.create(chosen, classes)
+    with imageset.open_checked(train, deep=True) as images:
+        steps = network.train(model, chosen, images, labels, device=torch_device)
+        for _ in job.progress(steps, chosen.steps, "extractor"):
             pass
-    with imageset.open_checked(judged, deep=True) as images:
-        accuracy = network.accuracy(model, settings, images, _labels(judged), settings.batch)
-    write_tensors(arguments.out, network.tensors(model))
-    summary = {"task": settings.learned, "accuracy": accuracy, "images": side, "classes": classes}
-    write_json(arguments.summary, summary)
-    record.write([arguments.out, arguments.summary])
-    return f"extractor {arguments.out.parent.name}: accuracy {accuracy:.1%} on {side} images ({settings.learned})"
+    tested, kind = (train, "training") if heldout is None else (heldout, "held-out")
+    with imageset.open_checked(tested, deep=True) as images:
+        accuracy = network.accuracy(model, chosen, images, _labels(tested), chosen.batch)
+    write_tensors(out, network.tensors(model))
+    write_json(summary, {"task": chosen.learned, "accuracy": accuracy, "images": kind, "classes": classes})
+    record.write([out, summary])
+    return f"extractor {out.parent.name}: accuracy {accuracy:.1%} on {kind} images ({chosen.learned})"
 
 
 def _labels(manifest: Path) -> list[int | None]:

@@ -77,6 +77,10 @@ def job(given, root: Path, encoding: Encoding | None = None, workers: int | None
     return SimpleNamespace(**values | changes)
 
 
+def encode(arguments: SimpleNamespace) -> str:
+    return encode_job.encode(**vars(arguments))
+
+
 def contents(out: Path) -> dict[str, str]:
     return {name: sha256_file(out / name) for name in RESULTS}
 
@@ -87,7 +91,7 @@ def undisturbed(given, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "_IMAGES", 8)
         root = tmp_path_factory.mktemp("undisturbed")
-        encode_job.encode(job(given, root))
+        encode(job(given, root))
     return root / "dataset" / "posterior"
 
 
@@ -140,7 +144,7 @@ def test_finished_parts_are_removed(undisturbed):
 
 @pytest.mark.parametrize(("asked", "made"), [(1, 1), (5, 5), (21, 21), (100, 21)])
 def test_only_so_many_training_images_are_decoded_again_and_the_latents_stay(given, undisturbed, tmp_path, asked, made):
-    encode_job.encode(job(given, tmp_path, Encoding(batch=4, reconstruct=asked)))
+    encode(job(given, tmp_path, Encoding(batch=4, reconstruct=asked)))
     out = tmp_path / "dataset" / "posterior"
     assert sha256_file(out / "latents.safetensors") == sha256_file(undisturbed / "latents.safetensors")
     with (
@@ -153,7 +157,7 @@ def test_only_so_many_training_images_are_decoded_again_and_the_latents_stay(giv
 
 def test_a_dataset_may_hold_out_nothing(given, undisturbed, tmp_path):
     empty = write_images(tmp_path / "none.zip", 0, 0)
-    encode_job.encode(job(given, tmp_path, heldout=empty))
+    encode(job(given, tmp_path, heldout=empty))
     out = tmp_path / "dataset" / "posterior"
     summary = json.loads((out / "summary.json").read_text())
     assert summary["psnr_heldout"] is None and summary["reconstructed_heldout"] == 0
@@ -191,14 +195,14 @@ def test_two_workers_write_what_one_writes(given, undisturbed, tmp_path):
 
 def test_a_part_is_the_same_whoever_makes_it(given):
     with imageset.open_checked(given.train) as images:
-        found = shards.parts("train", images, Encoding(batch=4), 10)
+        found = shards.cut("train", images, Encoding(batch=4), 10)
         assert [(p.first, p.stop, p.decoded) for p in found] == [(0, 8, 8), (8, 16, 2), (16, 21, 0)]
         model = vae.load(given.vae)
-        forwards = [shards.make(model, images, Encoding(batch=4), part) for part in found]
-        backwards = [shards.make(model, images, Encoding(batch=4), part) for part in reversed(found)][::-1]
+        forwards = [shards.compute(model, images, Encoding(batch=4), part) for part in found]
+        backwards = [shards.compute(model, images, Encoding(batch=4), part) for part in reversed(found)][::-1]
         for a, b in zip(forwards, backwards, strict=True):
             assert a.latents.equal(b.latents) and (a.images == b.images).all() and a.squares == b.squares
-        large = shards.parts("train", images, Encoding(batch=250), None)
+        large = shards.cut("train", images, Encoding(batch=250), None)
         assert [(p.first, p.stop) for p in large] == [(0, 21)]  # a batch is never divided
 
 
@@ -214,7 +218,7 @@ def killed_at(arguments, number: int) -> int:
             replace(source, target)
 
         os.replace = die
-        encode_job.encode(arguments)
+        encode(arguments)
 
     return forked(body)
 
@@ -237,7 +241,7 @@ def test_killed_at_every_file_a_second_run_finishes(given, undisturbed, tmp_path
         codes.append(killed_at(arguments, number))
         if codes[-1] != 0:
             shutil.rmtree(arguments.out, ignore_errors=True)
-            encode_job.encode(arguments)
+            encode(arguments)
             assert contents(arguments.out) == contents(undisturbed), f"killed at file {number}"
             assert [path.name for path in arguments.work.iterdir()] == ["lock"]
         number += 1
@@ -247,7 +251,7 @@ def test_killed_at_every_file_a_second_run_finishes(given, undisturbed, tmp_path
 def interrupted(arguments, after: int = 2) -> list[Path]:
     """Parts that an attempt leaves which is killed after `after` files."""
     assert killed_at(arguments, after) == -signal.SIGKILL
-    return sorted(arguments.work.glob("*/part-*.safetensors"))
+    return sorted(arguments.work.glob("*/shard-*.safetensors"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "one bit", "another part", "no safetensors"])
@@ -263,7 +267,7 @@ def test_a_damaged_part_is_made_again(given, undisturbed, tmp_path, damage):
         "no safetensors": b"<html>",
     }
     first.write_bytes(wrong[damage])
-    encode_job.encode(arguments)
+    encode(arguments)
     assert contents(arguments.out) == contents(undisturbed)
 
 
@@ -278,21 +282,21 @@ def test_parts_of_other_inputs_are_never_used(given, tmp_path, changed):
         changes["train"] = write_images(tmp_path / "train.zip", 21, 7)
     else:
         encoding = Encoding(batch=4, seed=1)
-    encode_job.encode(job(given, tmp_path, encoding, **changes))
+    encode(job(given, tmp_path, encoding, **changes))
     fresh = job(given, tmp_path / "fresh", encoding, **changes)
-    encode_job.encode(fresh)
+    encode(fresh)
     assert contents(tmp_path / "dataset" / "posterior") == contents(fresh.out)
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["lock"]
 
 
 def test_a_copy_left_behind_publishes_once(given, tmp_path, monkeypatch):
     arguments = job(given, tmp_path)
-    encode_job.encode(arguments)
-    monkeypatch.setattr(shards, "make", lambda *_: pytest.fail("made again"))
-    assert "21 latents" in encode_job.encode(arguments)
+    encode(arguments)
+    monkeypatch.setattr(shards, "compute", lambda *_: pytest.fail("made again"))
+    assert "21 latents" in encode(arguments)
     (arguments.out / "latents.safetensors").write_bytes(b"")
     monkeypatch.undo()
-    encode_job.encode(arguments)
+    encode(arguments)
     assert mismatch(arguments.out / "latents.safetensors") is None
 
 
@@ -303,12 +307,12 @@ def test_a_full_disk_stops_with_one_line_and_a_good_run_follows(given, undisturb
     def body():
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))  # what an ordinary user can have of a full disk
         with pytest.raises(OSError, match=r"expected a writable place, found: File too large; .*free space") as error:
-            encode_job.encode(arguments)
+            encode(arguments)
         raise SystemExit("\n" in str(error.value))
 
     assert forked(body) == 0
     assert not list(tmp_path.rglob("*.partial"))
-    encode_job.encode(arguments)
+    encode(arguments)
     assert contents(arguments.out) == contents(undisturbed)
 
 
@@ -319,10 +323,10 @@ def test_a_small_file_system_fills_up_and_a_good_run_follows(given, undisturbed,
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(arguments.work)], check=True)
     try:
         with pytest.raises(OSError, match="No space left on device; .*free space"):
-            encode_job.encode(arguments)
+            encode(arguments)
         assert not list(tmp_path.rglob("*.partial"))
         subprocess.run(["mount", "-o", "remount,size=16m", str(arguments.work)], check=True)
-        encode_job.encode(arguments)
+        encode(arguments)
         assert contents(arguments.out) == contents(undisturbed)
     finally:
         subprocess.run(["umount", str(arguments.work)], check=True)
@@ -333,14 +337,14 @@ def test_latents_that_are_not_finite_stop_the_job_before_anything_is_written(giv
     model.quant_conv.bias.data[0] = float("nan")
     vae.save(model, tmp_path / "vae")
     with pytest.raises(ValueError, match="train.zip: image 0: expected finite latents") as error:
-        encode_job.encode(job(given, tmp_path, autoencoder=tmp_path / "vae"))
+        encode(job(given, tmp_path, autoencoder=tmp_path / "vae"))
     assert "\n" not in str(error.value) and not (tmp_path / "dataset").exists()
 
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_job_needs_a_worker(given, tmp_path, count):
     with pytest.raises(ValueError, match="--workers: expected 1 or more"):
-        encode_job.encode(job(given, tmp_path, workers=count))
+        encode(job(given, tmp_path, workers=count))
 
 
 @pytest.mark.parametrize("factor", [0.18215, 1 / 0.18215])
@@ -402,7 +406,7 @@ def test_downloaded_and_local_weights_are_taken_over_unchanged(given, tmp_path):
     local = [given.vae / name for name in AUTOENCODER_FILES]
     for settings, files in (({}, [source]), ({"weights": None, "folder": str(given.vae)}, local)):
         arguments = pretrained(given, tmp_path, files, **settings)
-        autoencoder_job.autoencoder(arguments)
+        autoencoder_job.autoencoder(**vars(arguments))
         for name in AUTOENCODER_FILES:
             assert (arguments.out / name).read_bytes() == (given.vae / name).read_bytes()
             assert mismatch(arguments.out / name) is None
@@ -443,7 +447,7 @@ def test_wrong_weights_are_refused_in_one_line(given, tmp_path, damage, message)
         write_json(record, json.loads(record.read_text()) | {"files": []})
     arguments = pretrained(given, tmp_path, [record], downsampling=8 if damage == "shape" else 4)
     with pytest.raises(ValueError, match=message) as error:
-        autoencoder_job.autoencoder(arguments)
+        autoencoder_job.autoencoder(**vars(arguments))
     assert "\n" not in str(error.value) and not arguments.out.exists()
 
 
@@ -462,9 +466,9 @@ def test_the_shape_of_the_papers_autoencoder_goes_through_both_jobs(tmp_path):
         heldout=write_images(tmp_path / "heldout.zip", 2, 1, 32),
         vae=tmp_path / "autoencoder",
     )
-    autoencoder_job.autoencoder(pretrained(images, tmp_path, [record], downsampling=8))
+    autoencoder_job.autoencoder(**vars(pretrained(images, tmp_path, [record], downsampling=8)))
     assert sum(p.numel() for p in vae.load(images.vae).parameters()) == 83_653_863
-    encode_job.encode(job(images, tmp_path, Encoding(batch=2, reconstruct=2)))
+    encode(job(images, tmp_path, Encoding(batch=2, reconstruct=2)))
     out = tmp_path / "dataset" / "posterior"
     assert read_tensors(out / "latents.safetensors")["latents"].shape == (5, 4, 4, 4)
     assert json.loads((out / "summary.json").read_text())["reconstructed_train"] == 2
