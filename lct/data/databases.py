@@ -11,7 +11,8 @@ from typing import Any
 
 from lct.data.containers import Container, Content, Sequential, SourceFiles
 from lct.data.settings import LmdbReading, ParquetReading
-from lct.files.zip_tar import describe, extract, is_archive
+from lct.files.file_type import describe
+from lct.files.zip_tar import extract, is_archive
 
 _BATCH = 32  # rows of a parquet file held at once
 _LMDB_MAGIC = struct.pack("<I", 0xBEEFC0DE)

@@ -1,95 +1,80 @@
 """Is a file the one that was asked for? By size and sha256: declared, or recorded on first use."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lct.download.pins import Pins
-from lct.download.transfer import looks_like_html
-from lct.download.wanted import Wanted
+from lct.download.known_hashes import KnownHashes
+from lct.download.settings import HubOrigin, Origin, RemoteFile
+from lct.download.transfer import is_unexpected_html
+from lct.files.file_type import HEAD_BYTES
 from lct.files.hashing import sha256_file
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What is known of a file; None: nothing."""
-
-    bytes: int | None
-    sha256: str | None
-    pinned: bool  # whether it is known from an earlier download of this project
-
-    def __str__(self) -> str:
-        known = ((f"{self.bytes} bytes", self.bytes), (f"sha256 {self.sha256}", self.sha256))
-        return ", ".join(text for text, value in known if value is not None)
-
-
 class Checker:
-    """The files of one download against what is known of them; each file is hashed once."""
+    """The files of one download against what is declared and known of them; each file is hashed once."""
 
-    def __init__(self, name: str, pins: Pins):
-        self.name, self.pins = name, pins
+    def __init__(self, name: str, known_hashes: KnownHashes):
+        self.name, self.known_hashes = name, known_hashes
         self._hashes: dict[tuple[int, ...], str] = {}  # (device, inode, size, time of change) -> sha256
 
-    def expected(self, file: Wanted) -> Expected:
-        pin = None if file.sha256 else self.pins.get(f"{self.name}/{file.path}")
-        if pin is None:
-            return Expected(file.bytes, file.sha256, False)
-        return Expected(pin["bytes"], pin["sha256"], True)
+    def expected(self, file: RemoteFile) -> RemoteFile:
+        """A file with size and sha256 of its first download, where no sha256 is declared."""
+        entry = None if file.sha256 else self.known_hashes.get(f"{self.name}/{file.path}")
+        return file if entry is None else replace(file, bytes=entry["bytes"], sha256=entry["sha256"])
 
-    def wrong(self, file: Wanted, path: Path) -> str | None:
-        """Why the file at `path` is not the one wanted; None when it is."""
+    def describe(self, file: RemoteFile) -> str:
+        """What is expected of a file, for messages; "": nothing."""
+        expected = self.expected(file)
+        facts = {f"{expected.bytes} bytes": expected.bytes, f"sha256 {expected.sha256}": expected.sha256}
+        return ", ".join(text for text, value in facts.items() if value is not None)
+
+    def fault(self, file: RemoteFile, path: Path) -> str | None:
+        """Why the file at `path` is not the expected one; None when it is."""
         if not path.is_file():
             return "not there"
-        if looks_like_html(path):
-            return "an HTML page, perhaps a licence to accept or a login"
-        size = path.stat().st_size
-        if self.expected(file).bytes not in (None, size):
-            return self.differs(file, size, "")
-        return self.differs(file, size, self._sha256(path))
-
-    def differs(self, file: Wanted, size: int, digest: str) -> str | None:
-        """The same of bytes whose size and sha256 are known."""
-        expected, advice = self.expected(file), ""
-        if expected.pinned:
-            advice = f" (recorded on first use in {self.pins.path}; if it changed on purpose, remove its entry there)"
+        with open(path, "rb") as handle:
+            if is_unexpected_html(file.path, handle.read(HEAD_BYTES)):
+                return "an HTML page, perhaps a licence to accept or a login"
+        expected, size, advice = self.expected(file), path.stat().st_size, ""
+        if expected is not file:
+            known_hashes = self.known_hashes.path
+            advice = f" (recorded on first use in {known_hashes}; if it changed on purpose, remove its entry there)"
         if expected.bytes not in (None, size):
             return f"expected {expected.bytes} bytes, found {size}{advice}"
-        if expected.sha256 not in (None, digest):
-            return f"expected sha256 {expected.sha256}, found {digest}{advice}"
-        if file.sha256_prefix and not digest.startswith(file.sha256_prefix):
-            return f"expected a sha256 that begins with {file.sha256_prefix}, found {digest}"
+        sha256 = self._sha256(path)
+        if expected.sha256 not in (None, sha256):
+            return f"expected sha256 {expected.sha256}, found {sha256}{advice}"
+        if not sha256.startswith(file.sha256_prefix or ""):
+            return f"expected a sha256 that begins with {file.sha256_prefix}, found {sha256}"
         return None
 
-    def entries(self, files: list[tuple[Wanted, Path]]) -> list[dict[str, Any]]:
+    def entries(self, files: tuple[RemoteFile, ...], folder: Path, origin: Origin) -> list[dict[str, Any]]:
         """Good files, as download.json lists them. Hashes that nobody has published are recorded."""
-        new, made = {}, []
-        for file, path in files:
-            size, digest = path.stat().st_size, self._sha256(path)
-            if file.sha256 is None and not self.expected(file).pinned:
-                new[f"{self.name}/{file.path}"] = {"bytes": size, "sha256": digest, "url": file.url}
-                log.info(
-                    "%s: sha256 %s: recorded on first use in %s, enforced from now on", path, digest, self.pins.path
-                )
-            entry = {"path": file.path, "url": file.url, "bytes": size, "sha256": digest, "verified": file.verified}
-            made.append(entry)
+        entries, new = [], {}
+        for file in files:
+            path = folder / file.path
+            content = {"bytes": path.stat().st_size, "sha256": self._sha256(path), "url": file.url}
+            verified = "declared"  # where the hash is from
+            if file.sha256 is None:
+                verified = "first use"
+                if self.expected(file) is file:
+                    new[f"{self.name}/{file.path}"] = content
+                    message = "%s: sha256 %s: recorded on first use in %s, enforced from now on"
+                    log.info(message, path, content["sha256"], self.known_hashes.path)
+            elif isinstance(origin, HubOrigin) and file.path not in origin.sha256:
+                verified = "hub"
+            entries.append({"path": file.path, "verified": verified} | content)
         if new:
-            self.pins.record(new)
-        return made
-
-    def remember(self, path: Path, digest: str) -> None:
-        """The sha256 of a file that was hashed while it was received."""
-        self._hashes[self._key(path)] = digest
-
-    @staticmethod
-    def _key(path: Path) -> tuple[int, ...]:
-        about = path.stat()
-        return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+            self.known_hashes.record(new)
+        return entries
 
     def _sha256(self, path: Path) -> str:
-        key = self._key(path)
-        if key not in self._hashes:
-            self._hashes[key] = sha256_file(path)
-        return self._hashes[key]
+        status = path.stat()
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if identity not in self._hashes:
+            self._hashes[identity] = sha256_file(path)
+        return self._hashes[identity]

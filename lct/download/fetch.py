@@ -3,19 +3,22 @@
 import logging
 import math
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import huggingface_hub
+
+from lct.download import hub
 from lct.download.check import Checker
-from lct.download.part import Part, check_space
-from lct.download.pins import Pins
+from lct.download.known_hashes import KnownHashes
 from lct.download.record import FORMAT
-from lct.download.settings import HubOrigin, Origin
-from lct.download.transfer import Failed, Policy, public, receive
-from lct.download.wanted import Wanted, explained, is_set, wanted
-from lct.files.atomic import copy, publish
+from lct.download.settings import HubOrigin, Origin, RemoteFile
+from lct.download.transfer import FetchError, Part, Policy, Transfer, public
+from lct.files.atomic import link_or_copy, require_space
 from lct.files.lock import hold
 
 log = logging.getLogger(__name__)
@@ -34,140 +37,141 @@ class Access:
     @classmethod
     def from_environment(cls) -> "Access":
         """LCT_MIRROR, LCT_CACHE, LCT_OFFLINE and HF_HUB_OFFLINE."""
-        cache = os.environ.get("LCT_CACHE")
+        cache, offline = os.environ.get("LCT_CACHE"), os.environ.get("LCT_OFFLINE", "")
         return cls(
             mirror=os.environ.get("LCT_MIRROR") or None,
             cache=Path(cache).expanduser() if cache else None,
-            offline=is_set("LCT_OFFLINE"),
-            hub_offline=is_set("HF_HUB_OFFLINE"),
+            offline=offline.lower() in ("1", "on", "yes", "true"),
+            hub_offline=huggingface_hub.is_offline_mode(),
         )
 
+    def reaches(self, origin: Origin) -> bool:
+        """Whether an origin may be asked."""
+        return not (self.offline or (self.hub_offline and isinstance(origin, HubOrigin)))
 
-def download(name: str, origins: tuple[Origin, ...], folder: Path, pins: Pins, access: Access) -> dict[str, Any]:
-    """Bring the files of `name` into `folder`/files; returns what its download.json says.
+
+def download(
+    name: str, origins: tuple[Origin, ...], folder: Path, known_hashes: KnownHashes, access: Access
+) -> dict[str, Any]:
+    """Bring the files of `name` into `folder`/files; returns the content of its download.json.
 
     Origins are tried in order, after one look for an origin whose files are all here already. Raises ValueError
     with one line that gives every origin's reason, and OSError when the disk is full or not writable."""
     with hold(folder / ".lock", f"download of {name}", wait_seconds=math.inf):
-        return _Download(name, folder, pins, access).first(origins)
+        return _Download(name, folder, known_hashes, access).from_first(origins)
 
 
 class _Download:
-    """One download while it is made. A path of a file is that of its final place, under `folder`/files."""
+    """One download while it runs. A path of a file is that of its final place, under `folder`/files."""
 
-    def __init__(self, name: str, folder: Path, pins: Pins, access: Access):
+    def __init__(self, name: str, folder: Path, known_hashes: KnownHashes, access: Access):
         self.name, self.folder, self.access = name, folder, access
-        self.check = Checker(name, pins)
+        self.check = Checker(name, known_hashes)
+        self.cache = access.cache / name if access.cache else None
 
-    def first(self, origins: tuple[Origin, ...]) -> dict[str, Any]:
+    def from_first(self, origins: tuple[Origin, ...]) -> dict[str, Any]:
         """The first origin that is here already, or else that gives its files."""
         reasons: list[str] = []
-        for way, level in ((self._present, logging.DEBUG), (self._fetched, logging.WARNING)):
+        for fetch in (False, True):
             reasons.clear()
             for index, origin in enumerate(origins):
                 try:
-                    files = way(origin)
-                except Failed as failed:
-                    log.log(level, "%s: %s", _title(origin), failed)
-                    reasons.append(f"({index + 1}) {_title(origin)}: {failed}")
-                else:
-                    return self._record(index, origin, files)
+                    files = self._bring(origin, fetch)
+                except FetchError as error:
+                    log.log(logging.WARNING if fetch else logging.DEBUG, "%s: %s", _title(origin), error)
+                    reasons.append(f"({index + 1}) {_title(origin)}: {error}")
+                    continue
+                entries = self.check.entries(files, self.folder / "files", origin)
+                self._fill_cache(files)
+                for file in files:
+                    Part(self._path(file)).discard()  # begun once, then brought here in another way
+                return {
+                    "format": FORMAT,
+                    "id": self.name,
+                    "origin": asdict(origin),
+                    "alternative": index,
+                    "files": entries,
+                }
         raise ValueError(
             f"{self.name}: expected its files from one of {len(origins)} origins, found none that gives them: "
             f"{'; '.join(reasons)}; then the same command goes on from here: snakemake {self.folder}/download.json"
         )
 
-    def _record(self, index: int, origin: Origin, files: list[Wanted]) -> dict[str, Any]:
-        """What download.json says; good files go into the cache too."""
-        entries = self.check.entries([(file, self._path(file)) for file in files])
-        self._fill_cache(files)
-        for file in files:
-            Part(self._path(file)).discard()  # begun once, then brought here in another way
-        return {"format": FORMAT, "id": self.name, "origin": asdict(origin), "alternative": index, "files": entries}
-
     # --- one origin -----------------------------------------------------------------------------------------------
-    def _present(self, origin: Origin) -> list[Wanted]:
-        """The files of an origin when all are in place and good; touches nothing."""
-        files = wanted(origin, self._listings, self.access.policy, connected=False, names_suffice=False)
-        for file in files:
-            if (reason := self.check.wrong(file, self._path(file))) is not None:
-                raise Failed(f"{file.path}: {reason}")
-        return files
-
-    def _fetched(self, origin: Origin) -> list[Wanted]:
-        """The files of an origin, brought here where they are not."""
-        files = wanted(origin, self._listings, self.access.policy, connected=self._may_ask(origin))
-        missing = [file for file in files if self.check.wrong(file, self._path(file)) is not None]
-        check_space(self.folder, sum(self._remaining(file) for file in missing), self.name)
+    def _bring(self, origin: Origin, fetch: bool) -> tuple[RemoteFile, ...]:
+        """The files of an origin, all in place and good. fetch: bring those that are not; false: touch nothing."""
+        files = self._files(origin, fetch)
+        missing = {file: fault for file in files if (fault := self.check.fault(file, self._path(file))) is not None}
+        if missing and not fetch:
+            raise FetchError("; ".join(f"{file.path}: {fault}" for file, fault in missing.items()))
+        require_space(self.folder, sum(map(self._remaining, missing)), self.name)
         for number, file in enumerate(missing, start=1):
-            log.info("file %d of %d: %s %s", number, len(missing), file.path, self.check.expected(file))
+            log.info("file %d of %d: %s %s", number, len(missing), file.path, self.check.describe(file))
             self._obtain(file, origin)
         return files
 
-    def _may_ask(self, origin: Origin) -> bool:
-        return not self.access.offline and not (self.access.hub_offline and isinstance(origin, HubOrigin))
-
-    @property
-    def _listings(self) -> list[Path]:
-        """Folders that may hold what the hub listed before."""
-        return [self.folder, *([self.access.cache / self.name] if self.access.cache else [])]
+    def _files(self, origin: Origin, fetch: bool) -> tuple[RemoteFile, ...]:
+        if not isinstance(origin, HubOrigin):
+            return origin.files
+        folders, connected = [self.folder, *([self.cache] if self.cache else [])], fetch and self.access.reaches(origin)
+        return hub.files(origin, folders, self.access.policy, connected=connected, names_suffice=fetch)
 
     # --- one file -------------------------------------------------------------------------------------------------
-    def _obtain(self, file: Wanted, origin: Origin) -> None:
+    def _obtain(self, file: RemoteFile, origin: Origin) -> None:
         """Bring one file into its place, from the cache, the mirror or its own address."""
-        path, reasons = self._path(file), []
-        if path.exists():
-            reasons.append(self._put_away(file, origin))
-        if (reason := self._from_cache(file)) is None:
-            return
-        reasons += [reason] if reason else []
-        for label, address in self._addresses(file, origin):
+        path, expected = self._path(file), self.check.describe(file)
+        reasons = [self._put_away(file, origin)] if path.exists() else []
+        for label, bring in self._ways(file, origin):
             try:
-                self._receive(file, address)
-                return
-            except Failed as failed:
-                told = explained(failed, origin) if isinstance(origin, HubOrigin) and not label else failed
-                reasons.append(f"{label}{told}")
+                return bring()
+            except FetchError as error:
+                reason = hub.explained(error, origin) if isinstance(origin, HubOrigin) and not label else error
+                reasons.append(f"{label}{reason}")
                 if label:
-                    log.warning("%s: %s", public(address), told)
+                    log.warning("%s: %s%s", file.path, label, reason)
         if origin.kind == "manual":
-            known = f" ({self.check.expected(file)})" if str(self.check.expected(file)) else ""
-            reasons.append(f"{origin.instructions.rstrip('. ')}; put the file{known} at {path}")
-        elif not self._may_ask(origin):
-            cache = f", nor good in the cache {self.access.cache}" if self.access.cache else ""
+            reasons.append(
+                f"{origin.instructions.rstrip('. ')}; put the file{f' ({expected})' if expected else ''} at {path}"
+            )
+        elif not self.access.reaches(origin):
+            cache = f", nor good in the cache {self.access.cache}" if self.cache else ""
             variable = "LCT_OFFLINE" if self.access.offline else "HF_HUB_OFFLINE"
             reasons.append(f"not here{cache}, and {variable} forbids to ask for it: put it at {path}, or go online")
-        raise Failed(f"{file.path}: {'; '.join(reasons)}")
+        raise FetchError(f"{file.path}: {'; '.join(reasons)}")
 
-    def _addresses(self, file: Wanted, origin: Origin) -> list[tuple[str, str]]:
-        """(what it is, address) of each place to ask, in order."""
-        found = []
+    def _ways(self, file: RemoteFile, origin: Origin) -> Iterator[tuple[str, Callable[[], None]]]:
+        """(label, function that brings the file) of each place that may have it, in order; the origin has no label."""
+        if (cached := self._cached(self._path(file))) is not None and cached.exists():
+            yield f"cache {cached}: ", partial(self._copy, file, cached)
         if self.access.mirror and not self.access.offline:
-            found.append(("mirror: ", f"{self.access.mirror.rstrip('/')}/{self.name}/files/{quote(file.path)}"))
-        if file.address and self._may_ask(origin):
-            found.append(("", file.address))
-        return found
+            address = f"{self.access.mirror.rstrip('/')}/{self.name}/files/{quote(file.path)}"
+            yield f"mirror {public(address)}: ", partial(self._receive, file, address)
+        if origin.kind == "hub" and self.access.reaches(origin):
+            yield "", partial(self._receive, file, file.url.replace(hub.HUB, hub.endpoint(), 1), hub.authorise)
+        if origin.kind == "web" and self.access.reaches(origin):
+            yield "", partial(self._receive, file, file.url)
 
-    def _receive(self, file: Wanted, address: str) -> None:
+    def _copy(self, file: RemoteFile, cached: Path) -> None:
+        if (fault := self.check.fault(file, cached)) is not None:
+            raise FetchError(fault)
+        log.info("%s: from the cache %s", file.path, self.access.cache)
+        link_or_copy(cached, self._path(file))
+
+    def _receive(self, file: RemoteFile, address: str, auth: Callable | None = None) -> None:
         part, size = Part(self._path(file)), self.check.expected(file).bytes
-        auth = file.auth if address == file.address else None
         while True:
-            receive(part, address, expected=size, policy=self.access.policy, auth=auth)
-            reason = self.check.differs(file, part.size, part.sha256)
-            if reason is None:
-                part.publish()
-                self.check.remember(part.target, part.sha256)
-                return
-            inherited = part.inherited
+            resumed = Transfer(part=part, url=address, policy=self.access.policy, size=size, auth=auth).run()
+            if (fault := self.check.fault(file, part.path)) is None:
+                return part.publish()
             part.discard()
-            if not inherited:
-                raise Failed(reason)
-            log.warning("%s: %s; a part was from an earlier run: starting from its first byte", file.path, reason)
+            if not resumed:
+                raise FetchError(fault)
+            log.warning("%s: %s; a part was from an earlier run: starting from its first byte", file.path, fault)
 
-    def _put_away(self, file: Wanted, origin: Origin) -> str:
-        """Take a wrong file from its place; a person's own is kept under another name. Returns what happened."""
+    def _put_away(self, file: RemoteFile, origin: Origin) -> str:
+        """Remove a wrong file from its place; a person's own is kept under another name. Returns what happened."""
         path = self._path(file)
-        reason = f"{path} was not it: {self.check.wrong(file, path)}"
+        reason = f"{path} was not it: {self.check.fault(file, path)}"
         if origin.kind == "manual":
             aside = path.with_name(f"{path.name}.rejected")
             os.replace(path, aside)
@@ -176,61 +180,31 @@ class _Download:
         log.warning("%s; removed", reason)
         return f"{reason}; removed"
 
-    # --- the cache ------------------------------------------------------------------------------------------------
-    def _from_cache(self, file: Wanted) -> str | None:
-        """Take a file from the cache; returns why not: "" when there is none."""
-        if self.access.cache is None:
-            return ""
-        cached = self._cached(self._path(file))
-        if not cached.exists():
-            return ""
-        if (reason := self.check.wrong(file, cached)) is not None:
-            log.warning("%s: %s; not used", cached, reason)
-            return f"{cached} is not it: {reason}"
-        log.info("%s: from the cache %s", file.path, self.access.cache)
-        _link_or_copy(cached, self._path(file))
-        return None
-
-    def _fill_cache(self, files: list[Wanted]) -> None:
+    def _fill_cache(self, files: tuple[RemoteFile, ...]) -> None:
         """Keep good files, and what the hub listed, in the cache too."""
-        if self.access.cache is None:
+        if self.cache is None:
             return
-        listings = sorted(self.folder.glob("listing-*.json"))
-        kept = [path for path in listings if not self._cached(path).exists()]
-        kept += [self._path(file) for file in files if self.check.wrong(file, self._cached(self._path(file)))]
-        for path in kept:
+        paths = [path for path in sorted(self.folder.glob("listing-*.json")) if not self._cached(path).exists()]
+        paths += [path for file in files if self.check.fault(file, self._cached(path := self._path(file)))]
+        for path in paths:
             try:
-                _link_or_copy(path, self._cached(path))
+                link_or_copy(path, self._cached(path))
             except OSError as error:  # a full or read-only cache costs the next download, not this one
                 log.warning("%s: not filled: %s", self._cached(path), error)
 
     # --- places ---------------------------------------------------------------------------------------------------
-    def _path(self, file: Wanted) -> Path:
+    def _path(self, file: RemoteFile) -> Path:
         return self.folder / "files" / file.path
 
-    def _cached(self, path: Path) -> Path:
-        return self.access.cache / self.name / path.relative_to(self.folder)
+    def _cached(self, path: Path) -> Path | None:
+        return self.cache / path.relative_to(self.folder) if self.cache else None
 
-    def _remaining(self, file: Wanted) -> int:
+    def _remaining(self, file: RemoteFile) -> int:
         """Bytes that a file still needs on the disk, as far as that is known."""
         path = self._path(file)
-        if self.access.cache and self._cached(path).exists():
+        if (cached := self._cached(path)) is not None and cached.exists():
             return 0
-        part = Part(path).path
-        return max(0, (self.check.expected(file).bytes or 0) - (part.stat().st_size if part.exists() else 0))
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Another name for a file's bytes on the same file system, a copy of them elsewhere. Atomic."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.link")
-    try:
-        beside.unlink(missing_ok=True)
-        os.link(source, beside)
-    except OSError:
-        copy(source, target)
-    else:
-        publish(beside, target)
+        return max(0, (self.check.expected(file).bytes or 0) - Part(path).size)
 
 
 def _title(origin: Origin) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import io
 import json
 import os
 import platform
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from lct.files.formatting import format_size
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -54,10 +57,10 @@ def publish(partial: Path, path: Path) -> None:
 def _remove_leftovers(path: Path) -> None:
     """Remove partial files of `path` whose writer, on this host, is dead; other hosts' are left to them."""
     prefix, suffix = f".{path.name}.{platform.node()}-", ".partial"
-    for found in path.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
-        writer = found.name.removeprefix(prefix).removesuffix(suffix)
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+        writer = leftover.name.removeprefix(prefix).removesuffix(suffix)
         if writer.isdigit() and not _alive(int(writer)):
-            _remove(found)
+            _remove(leftover)
 
 
 def _alive(process: int) -> bool:
@@ -87,6 +90,38 @@ def copy(source: Path | str, path: Path | str) -> None:
         shutil.copyfile(source, partial)
 
 
+def link_or_copy(source: Path, path: Path) -> None:
+    """Another name for a file's bytes on the same file system, a copy of them elsewhere. Atomic."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    link = path.with_name(f".{path.name}.link")
+    try:
+        link.unlink(missing_ok=True)
+        os.link(source, link)
+    except OSError:
+        copy(source, path)
+    else:
+        publish(link, path)
+
+
+def write_fully(file: io.RawIOBase, content: bytes | memoryview) -> None:
+    """Write all of `content` to an unbuffered file, which may take less than all at a time."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def require_space(folder: Path, size: int, what: str) -> None:
+    """OSError with one line when the file system of `folder` has not `size` bytes left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"{what}: expected {format_size(size)} of free space in {folder}, found {format_size(free)}; "
+            "free space, then run the same command again",
+        )
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys: equal values give equal bytes."""
     write_text(path, json_text(value))
@@ -111,10 +146,10 @@ def read_json(path: Path | str, hint: str = "") -> Any:
 def read_json_or_empty(path: Path | str) -> dict[str, Any]:
     """The JSON object in `path`; empty where it is missing, being replaced on a slow file system, or damaged."""
     try:
-        found = read_json(path)
+        content = read_json(path)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 @contextmanager

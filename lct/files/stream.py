@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lct.files.atomic import atomic
+from lct.files.atomic import atomic, write_fully
 from lct.files.hashing import canonical_json
 from lct.files.tensors import METADATA_KEY
 
@@ -31,9 +31,7 @@ def stream_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata:
     with atomic(path) as partial, open(partial, "wb", buffering=0) as file:
         for part in (struct.pack("<Q", len(text)) + text, *(_bytes(tensors[name]) for name in order)):
             digest.update(part)
-            view = memoryview(part)
-            while view:  # an unbuffered file may take less than all
-                view = view[file.write(view) :]
+            write_fully(file, part)
     return digest.hexdigest()
 
 

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lct.files.atomic import atomic_folder
+from lct.files.atomic import atomic_folder, require_space
+from lct.files.file_type import describe
 
 _MAGIC = {  # first bytes -> how tarfile opens what follows them; None: a zip
     b"PK\x03\x04": None,
@@ -212,8 +213,8 @@ def extract(
             if all(_has(into, member) for member in archive.members):
                 return into
             shutil.rmtree(into)
+        require_space(into.parent, sum(member.size for member in archive.members), f"{into}: unpacked files")
         with atomic_folder(into) as partial:
-            _require_space(into, sum(member.size for member in archive.members))
             for count, (member, content) in enumerate(archive.stream(), start=1):
                 place = partial / member.name
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -237,15 +238,6 @@ def _has(folder: Path, member: Member) -> bool:
         return False
 
 
-def _require_space(into: Path, needed: int) -> None:
-    free = shutil.disk_usage(into.parent).free
-    if needed > free:
-        raise ValueError(
-            f"{into}: expected {needed} bytes free for the unpacked files, found {free}; nothing was unpacked: free "
-            "space, then run the same command again"
-        )
-
-
 def _compression(path: Path) -> str | None:
     """None: a zip; "", "gz", ...: a tar, so compressed. Raises ValueError for anything else."""
     with open(path, "rb") as handle:
@@ -256,16 +248,6 @@ def _compression(path: Path) -> str | None:
     if start[257:262] == b"ustar":
         return ""
     raise ValueError(f"{path}: expected a zip or tar archive, found {describe(start)}; get it again")
-
-
-def describe(start: bytes) -> str:
-    """What a file that is not what it should be looks like, from its first bytes."""
-    if not start:
-        return "an empty file"
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return "a web page (HTML), such as an error or log-in page"
-    return f"something else, starting with {start[:8].hex(' ')}"
 
 
 def _checked(path: Path, entries: Iterable[_Entry], limits: Limits, size: int) -> list[Member]:

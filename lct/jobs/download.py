@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lct.config.schema import build
 from lct.download.fetch import Access, download
-from lct.download.pins import Pins
+from lct.download.known_hashes import KnownHashes
 from lct.download.settings import Weights
 from lct.files.atomic import write_json
 from lct.files.formatting import format_size
@@ -16,7 +16,7 @@ def main() -> int:
     parser = job.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="download.json to write; files go to files/ beside it")
     parser.add_argument(
-        "--pins",
+        "--known-hashes",
         type=Path,
         default=Path("config/pinned.json"),
         help="hashes recorded on first use (default: config/pinned.json)",
@@ -30,13 +30,13 @@ def fetch(arguments) -> str:
     described = {"title": "-", "licence": "-", "origins": settings["origins"]}
     origins = build(Weights, described, "--settings").origins
     record = JobRecord("download", settings, inputs={})
-    pins = Pins(arguments.pins, folder.parent / ".pinned.lock")
-    made = download(settings["id"], origins, folder, pins, Access.from_environment())
-    write_json(arguments.out, made)
+    known_hashes = KnownHashes(arguments.known_hashes, folder.parent / ".pinned.lock")
+    content = download(settings["id"], origins, folder, known_hashes, Access.from_environment())
+    write_json(arguments.out, content)
     record.write([arguments.out])
-    size = format_size(sum(file["bytes"] for file in made["files"]))
-    how = ", ".join(sorted({file["verified"] for file in made["files"]}))
-    return f"download {settings['id']}: {len(made['files'])} files, {size}, hashes: {how}"
+    files = content["files"]
+    size, verified = format_size(sum(file["bytes"] for file in files)), sorted({file["verified"] for file in files})
+    return f"download {settings['id']}: {len(files)} files, {size}, hashes: {', '.join(verified)}"
 
 
 if __name__ == "__main__":

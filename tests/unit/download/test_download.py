@@ -1,6 +1,7 @@
 """lct/download: files arrive whole and right, or not at all, whatever the network does.
 
-`python tests/test_download.py` prints the table of faults: message, state after, and whether a good run follows."""
+`python -m tests.unit.download.test_download` prints the table of faults: message, state after, and whether a good run
+follows."""
 
 import datetime
 import hashlib
@@ -27,12 +28,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lct.config.schema import build
-from lct.download import part as parts
 from lct.download.fetch import Access, download
-from lct.download.pins import Pins
+from lct.download.known_hashes import KnownHashes
 from lct.download.record import read
 from lct.download.settings import Downloads, HubOrigin, ManualOrigin, RemoteFile, WebOrigin, Weights
 from lct.download.transfer import Policy
+from lct.files import atomic
 from lct.files.atomic import write_json
 from lct.files.lock import acquire
 from lct.plan.plan import Plan
@@ -61,7 +62,7 @@ class Bench:
         self.waits: list[float] = []  # seconds that a transfer would have waited
         self.read_seconds = 30.0  # of silence that a transfer bears
         self.resources = self.folder / "resources" / "thing"
-        self.pins = self.folder / "config" / "pinned.json"
+        self.known_hashes_file = self.folder / "config" / "pinned.json"
 
     def web(self, name: str = NAME, path: str = NAME, **declared) -> WebOrigin:
         return WebOrigin(files=(RemoteFile(path=path, url=f"{self.site}/{name}", **declared),))
@@ -69,18 +70,18 @@ class Bench:
     def run(self, *origins, **access) -> dict:
         """A download, as the job makes it; what download.json says."""
         patience = Policy(attempts=4, connect_seconds=30, read_seconds=self.read_seconds, sleep=self.waits.append)
-        pins = Pins(self.pins, self.folder / "resources" / ".pinned.lock")
-        made = download("thing", origins, self.resources, pins, Access(policy=patience, **access))
-        write_json(self.resources / "download.json", made)
-        return made
+        known_hashes = KnownHashes(self.known_hashes_file, self.folder / "resources" / ".pinned.lock")
+        content = download("thing", origins, self.resources, known_hashes, Access(policy=patience, **access))
+        write_json(self.resources / "download.json", content)
+        return content
 
     def left(self) -> list[str]:
         """Files that are there, by name."""
-        found = (str(p.relative_to(self.resources)) for p in self.resources.rglob("*") if p.is_file())
-        return sorted(name for name in found if name != ".lock")
+        names = (str(p.relative_to(self.resources)) for p in self.resources.rglob("*") if p.is_file())
+        return sorted(name for name in names if name != ".lock")
 
-    def asked(self, path: str = NAME) -> int:
-        return sum(found == path for _, found, _ in self.site.requests)
+    def request_count(self, path: str = NAME) -> int:
+        return sum(path == name for _, name, _ in self.site.requests)
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def no_environment(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
 
 
-# --- faults: what goes wrong, what is said, what is left, and a good run after it -------------------------------------
+# --- faults: what goes wrong, the message, what is left, and a good run after it -------------------------------------
 @dataclass(frozen=True)
 class Case:
     """A fault of the server, and the declaration of the file."""
@@ -107,7 +108,7 @@ class Case:
     title: str
     faults: tuple[Fault, ...]
     message: str  # regular expression; "" when the run succeeds in spite of the fault
-    asked: int  # requests for the file
+    requests: int  # for the file
     declared: dict
     left: tuple[str, ...] = ()  # names left under resources/thing/ after a failure
     resent: int = 0  # bytes sent again after a fault that the run survives
@@ -132,7 +133,7 @@ FAULTS = (
     Case(
         "compressed though asked not to",
         (Fault(headers={"Content-Encoding": "gzip"}, **ALWAYS),),
-        r"the server sends it encoded \(gzip\)",
+        r"encoded \(gzip\)",
         1,
         {},
     ),
@@ -158,11 +159,11 @@ FAULTS = (
     Case("neither length nor end", (Fault(unsized=True, **ALWAYS),), "declare `bytes`", 1, {}),
     Case("wrong hash", (), f"expected sha256 {sha256(OTHER)}, found {sha256(CONTENT)}", 1, {"sha256": sha256(OTHER)}),
     Case("wrong first digits of the hash", (), "begins with 01234567", 1, {"sha256_prefix": "01234567"}),
-    Case("wrong size", (), f"expected 12345 bytes, the server has {len(CONTENT)}", 1, {"bytes": 12345}),
+    Case("wrong size", (), f"expected 12345 bytes, found {len(CONTENT)}", 1, {"bytes": 12345}),
     Case(
         "more bytes than declared, unannounced",
         (Fault(chunked=True, **ALWAYS),),
-        "expected 12345 bytes, the server sends more",
+        "expected 12345 bytes, found more",
         1,
         {"bytes": 12345},
     ),
@@ -202,18 +203,18 @@ def play(case: Case, bench: Bench) -> tuple[str, list[str], bool]:
 
 @pytest.mark.parametrize("case", FAULTS, ids=repr)
 def test_a_fault_is_named_leaves_nothing_wrong_and_a_good_run_follows(case, bench):
-    asked = []
+    counts = []
     original = bench.run
 
     def run(*origins):
         try:
             return original(*origins)
         finally:
-            asked.append(bench.asked())
+            counts.append(bench.request_count())
 
     bench.run = run
     message, left, good = play(case, bench)
-    assert good and asked[0] == case.asked
+    assert good and counts[0] == case.requests
     if case.message:
         assert re.search(case.message, message) and "\n" not in message
         assert tuple(left) == case.left
@@ -222,15 +223,15 @@ def test_a_fault_is_named_leaves_nothing_wrong_and_a_good_run_follows(case, benc
         assert bench.site.sent[NAME] == len(CONTENT) + case.resent
 
 
-def test_waits_double_from_one_second_and_follow_the_server(bench):
+def test_waits_double_after_a_first_try_at_once_and_follow_the_server(bench):
     bench.site.faults[NAME] = [status(503, forever=True)]
     with pytest.raises(ValueError, match="4 times in a row"):
         bench.run(bench.web(**GOOD))
-    assert bench.waits == [1, 2, 4]
+    assert bench.waits == [0, 2, 4]
     bench.waits.clear()
     bench.site.faults[NAME] = [status(429, headers={"Retry-After": "7"}), cut(HALF), cut(100), status(500)]
     bench.run(bench.web(**GOOD))
-    assert bench.waits == [7, 1, 1, 2]  # every new byte starts the count again
+    assert bench.waits == [7, 0, 0, 2]  # every new byte starts the count again
 
 
 def test_a_date_to_come_back_at_is_understood(bench):
@@ -245,10 +246,10 @@ def test_a_file_that_changes_between_attempts_starts_again(bench, caplog):
         bench.site.files[NAME] = OTHER
 
     bench.site.faults[NAME] = [cut(HALF, then=change)]
-    made = bench.run(bench.web())
+    content = bench.run(bench.web())
     assert (bench.resources / "files" / NAME).read_bytes() == OTHER
-    assert made["files"][0]["sha256"] == sha256(OTHER)
-    assert "the file has changed at the server: starting from its first byte" in caplog.text
+    assert content["files"][0]["sha256"] == sha256(OTHER)
+    assert "the file has changed at the server; starting from its first byte" in caplog.text
 
 
 def test_a_file_that_changes_after_an_interrupted_run_starts_again(bench):
@@ -266,7 +267,7 @@ def test_what_was_begun_is_removed_when_the_file_comes_another_way(bench):
         bench.run(bench.web(**GOOD))
     (bench.resources / "files" / NAME).write_bytes(CONTENT)
     bench.run(bench.web(**GOOD))
-    assert bench.left() == ["download.json", f"files/{NAME}"] and bench.asked() == 4
+    assert bench.left() == ["download.json", f"files/{NAME}"] and bench.request_count() == 4
 
 
 def test_a_damaged_part_costs_one_more_transfer_not_the_origin(bench):
@@ -283,7 +284,7 @@ def test_a_damaged_part_costs_one_more_transfer_not_the_origin(bench):
 def test_progress_shows_rate_and_eta(bench, caplog):
     caplog.set_level("INFO")
     bench.run(bench.web(**GOOD))
-    assert re.search(r"data\.zip 1\.02 MB of 1\.02 MB rate=[\d.]+ \w?B/s eta=0:00", caplog.text)
+    assert re.search(r"data\.zip done=1\.02 MB total=1\.02 MB rate=[\d.]+ \w?B/s eta=0:00", caplog.text)
 
 
 # --- interrupted and full ---------------------------------------------------------------------------------------------
@@ -337,7 +338,7 @@ def test_a_full_disk_keeps_what_was_received_and_a_good_run_goes_on(bench):
 
 
 def test_too_little_space_stops_before_the_first_byte(bench, monkeypatch):
-    monkeypatch.setattr(parts.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**7, 10**7, 1000))
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**7, 10**7, 1000))
     with pytest.raises(OSError, match=r"thing: expected 1\.02 MB of free space .*, found 1 kB; free space, then"):
         bench.run(bench.web(**GOOD))
     with pytest.raises(OSError, match=r"data\.zip: expected 1\.02 MB of free space"):
@@ -365,13 +366,13 @@ def test_a_small_file_system_fills_and_a_good_run_goes_on(bench):
 
 def test_two_downloads_of_one_name_at_once_fetch_it_once(bench):
     bench.site.faults[NAME] = [cut(HALF, stall=0.2)]
-    made: list[dict] = []
-    threads = [threading.Thread(target=lambda: made.append(bench.run(bench.web(**GOOD)))) for _ in range(2)]
+    contents: list[dict] = []
+    threads = [threading.Thread(target=lambda: contents.append(bench.run(bench.web(**GOOD)))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert made[0] == made[1] and bench.site.sent[NAME] == len(CONTENT)
+    assert contents[0] == contents[1] and bench.site.sent[NAME] == len(CONTENT)
 
 
 def test_a_download_waits_for_another_of_its_name(bench):
@@ -379,7 +380,7 @@ def test_a_download_waits_for_another_of_its_name(bench):
     thread = threading.Thread(target=lambda: bench.run(bench.web(**GOOD)))
     thread.start()
     thread.join(0.3)
-    assert thread.is_alive() and bench.asked() == 0
+    assert thread.is_alive() and bench.request_count() == 0
     handle.close()
     thread.join(240)
     assert bench.left() == ["download.json", f"files/{NAME}"]
@@ -388,30 +389,30 @@ def test_a_download_waits_for_another_of_its_name(bench):
 # --- in place, cache, mirror, offline ---------------------------------------------------------------------------------
 def test_what_is_here_and_right_is_not_asked_for_and_what_is_wrong_is_replaced(bench):
     first = bench.run(bench.web(**GOOD))
-    assert bench.run(bench.web(**GOOD)) == first and bench.asked() == 1
+    assert bench.run(bench.web(**GOOD)) == first and bench.request_count() == 1
     (bench.resources / "files" / NAME).write_bytes(OTHER)
-    assert bench.run(bench.web(**GOOD)) == first and bench.asked() == 2
+    assert bench.run(bench.web(**GOOD)) == first and bench.request_count() == 2
     assert (bench.resources / "files" / NAME).read_bytes() == CONTENT
 
 
 def test_the_cache_is_filled_by_a_link_and_serves_offline(bench, tmp_path):
     cache = tmp_path / "cache"
-    made = bench.run(bench.web(**GOOD), cache=cache)
+    content = bench.run(bench.web(**GOOD), cache=cache)
     assert os.path.samefile(cache / "thing" / "files" / NAME, bench.resources / "files" / NAME)
     shutil.rmtree(bench.resources)
-    assert bench.run(bench.web(**GOOD), cache=cache, offline=True) == made
-    assert bench.asked() == 1 and (bench.resources / "files" / NAME).read_bytes() == CONTENT
+    assert bench.run(bench.web(**GOOD), cache=cache, offline=True) == content
+    assert bench.request_count() == 1 and (bench.resources / "files" / NAME).read_bytes() == CONTENT
 
 
 def test_a_damaged_cache_is_not_used_and_mended(bench, tmp_path, caplog):
     cached = tmp_path / "cache" / "thing" / "files" / NAME
     cached.parent.mkdir(parents=True)
     cached.write_bytes(CONTENT[:-1] + b"!")
-    said = f"data.zip is not it: expected sha256 .*, nor good in the cache {tmp_path / 'cache'}, and LCT_OFFLINE forb"
-    with pytest.raises(ValueError, match=said):
+    message = f"cache {cached}: expected sha256 .*, nor good in the cache {tmp_path / 'cache'}, and LCT_OFFLINE forbids"
+    with pytest.raises(ValueError, match=message):
         bench.run(bench.web(**GOOD), cache=tmp_path / "cache", offline=True)
     bench.run(bench.web(**GOOD), cache=tmp_path / "cache")
-    assert "not used" in caplog.text and cached.read_bytes() == CONTENT
+    assert f"cache {cached}: expected sha256" in caplog.text and cached.read_bytes() == CONTENT
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing(bench, tmp_path, caplog):
@@ -421,10 +422,10 @@ def test_a_cache_that_cannot_be_written_costs_nothing(bench, tmp_path, caplog):
 
 
 def test_a_copy_of_resources_is_an_offline_bundle(bench, tmp_path):
-    made = bench.run(bench.web())
+    content = bench.run(bench.web())
     shutil.copytree(bench.folder / "resources", tmp_path / "bundle")
     shutil.rmtree(bench.folder / "resources")
-    assert bench.run(bench.web(), cache=tmp_path / "bundle", offline=True) == made
+    assert bench.run(bench.web(), cache=tmp_path / "bundle", offline=True) == content
 
 
 def test_offline_makes_no_connection_and_says_what_to_do(bench):
@@ -438,11 +439,11 @@ def test_offline_makes_no_connection_and_says_what_to_do(bench):
 
 
 def test_the_mirror_is_asked_first_and_leaves_no_trace(bench):
-    made = bench.run(bench.web(**GOOD))
+    content = bench.run(bench.web(**GOOD))
     shutil.rmtree(bench.resources)
     bench.site.files[f"mirror/thing/files/{NAME}"] = CONTENT
-    assert bench.run(bench.web(**GOOD), mirror=f"{bench.site}/mirror/") == made
-    assert bench.asked() == 1 and bench.asked(f"mirror/thing/files/{NAME}") == 1
+    assert bench.run(bench.web(**GOOD), mirror=f"{bench.site}/mirror/") == content
+    assert bench.request_count() == 1 and bench.request_count(f"mirror/thing/files/{NAME}") == 1
 
 
 @pytest.mark.parametrize("wrong", [None, OTHER, PAGE], ids=["missing", "wrong", "page"])
@@ -462,14 +463,16 @@ def test_the_way_to_the_files_comes_from_the_environment(monkeypatch, tmp_path):
     assert Downloads().environment() == {}
 
 
-# --- several origins, manual ones, pinned hashes ----------------------------------------------------------------------
+# --- several origins, manual ones, known hashes ----------------------------------------------------------------------
 def test_the_second_origin_is_tried_when_the_first_fails(bench, caplog):
-    made = bench.run(bench.web(name="gone.zip", **GOOD), bench.web(**GOOD))
-    assert made["alternative"] == 1 and made["origin"]["files"][0]["url"] == f"{bench.site}/{NAME}"
+    content = bench.run(bench.web(name="gone.zip", **GOOD), bench.web(**GOOD))
+    assert content["alternative"] == 1 and content["origin"]["files"][0]["url"] == f"{bench.site}/{NAME}"
     assert "gone.zip: " in caplog.text and "404" in caplog.text
     bench.site.files["gone.zip"] = CONTENT
-    assert bench.run(bench.web(name="other.zip", sha256=sha256(OTHER)), bench.web(**GOOD)) == made  # what is here stays
-    assert bench.asked("other.zip") == 0
+    assert (
+        bench.run(bench.web(name="other.zip", sha256=sha256(OTHER)), bench.web(**GOOD)) == content
+    )  # what is here stays
+    assert bench.request_count("other.zip") == 0
 
 
 def test_when_all_origins_fail_one_line_gives_each_reason(bench):
@@ -479,14 +482,14 @@ def test_when_all_origins_fail_one_line_gives_each_reason(bench):
         bench.run(*origins)
     line = str(caught.value)
     assert "\n" not in line and "one of 4 origins" in line
-    for said in (
+    for text in (
         f"(1) web {bench.site}/gone.zip: data.zip: 404 Not Found",
         "(2) web http://127.0.0.1:1/data.zip: data.zip: no connection: Connection refused, 4 times in a row",
         f"(3) web {bench.site}/data.zip: data.zip: expected sha256 {sha256(OTHER)}",
         "(4) by hand: data.zip: Fill in the form at https://example.org/form",
         "snakemake",
     ):
-        assert said in line
+        assert text in line
     assert bench.left() == []
 
 
@@ -504,16 +507,16 @@ def test_a_manual_download_is_explained_and_accepted(bench):
     assert f"the same command goes on from here: snakemake {bench.resources}/download.json" in str(caught.value)
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT)
-    made = bench.run(MANUAL)
-    assert made["files"][0]["verified"] == "declared" and made["origin"]["kind"] == "manual"
+    content = bench.run(MANUAL)
+    assert content["files"][0]["verified"] == "declared" and content["origin"]["kind"] == "manual"
 
 
-@pytest.mark.parametrize(("wrong", "said"), [(OTHER, "expected sha256"), (PAGE, "was not it: an HTML page")])
-def test_a_wrong_manual_file_is_set_aside_and_named(bench, wrong, said):
+@pytest.mark.parametrize(("wrong", "reason"), [(OTHER, "expected sha256"), (PAGE, "was not it: an HTML page")])
+def test_a_wrong_manual_file_is_set_aside_and_named(bench, wrong, reason):
     place = bench.resources / "files" / NAME
     place.parent.mkdir(parents=True)
     place.write_bytes(wrong)
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=reason) as caught:
         bench.run(MANUAL)
     assert "it is now data.zip.rejected" in str(caught.value)
     assert bench.left() == [f"files/{NAME}.rejected"]
@@ -534,8 +537,8 @@ def test_a_page_saved_by_hand_is_never_taken_for_a_file_of_unknown_hash(bench):
 
 def test_an_unpublished_hash_is_recorded_once_and_enforced_afterwards(bench, caplog):
     caplog.set_level("INFO")
-    made = bench.run(bench.web())
-    assert made["files"][0] | {"url": None} == {
+    content = bench.run(bench.web())
+    assert content["files"][0] | {"url": None} == {
         "path": NAME,
         "url": None,
         "bytes": len(CONTENT),
@@ -543,35 +546,35 @@ def test_an_unpublished_hash_is_recorded_once_and_enforced_afterwards(bench, cap
         "verified": "first use",
     }
     assert "recorded on first use" in caplog.text
-    pinned = {"thing/data.zip": {"bytes": len(CONTENT), "sha256": sha256(CONTENT), "url": f"{bench.site}/{NAME}"}}
-    assert json.loads(bench.pins.read_text()) == pinned
+    entries = {"thing/data.zip": {"bytes": len(CONTENT), "sha256": sha256(CONTENT), "url": f"{bench.site}/{NAME}"}}
+    assert json.loads(bench.known_hashes_file.read_text()) == entries
     shutil.rmtree(bench.folder / "resources")
-    assert bench.run(bench.web()) == made, "the same bytes, however often they are fetched"
+    assert bench.run(bench.web()) == content, "the same bytes, however often they are fetched"
     shutil.rmtree(bench.folder / "resources")
     bench.site.files[NAME] = OTHER
     with pytest.raises(ValueError, match=r"recorded on first use in .*pinned\.json; if it changed on purpose, remove"):
         bench.run(bench.web())
     assert bench.left() == []
-    bench.pins.unlink()
+    bench.known_hashes_file.unlink()
     assert bench.run(bench.web())["files"][0]["sha256"] == sha256(OTHER)
 
 
-def test_a_declared_hash_needs_no_pin(bench):
+def test_a_declared_hash_is_not_recorded(bench):
     bench.run(bench.web(**GOOD, sha256_prefix=sha256(CONTENT)[:8]))
-    assert not bench.pins.exists()
+    assert not bench.known_hashes_file.exists()
 
 
-def test_damaged_pins_are_named(bench):
-    bench.pins.parent.mkdir()
+def test_damaged_known_hashes_are_named(bench):
+    bench.known_hashes_file.parent.mkdir()
     for damage in ("{", '{"thing/data.zip": "abc"}'):
-        bench.pins.write_text(damage)
-        with pytest.raises(ValueError, match=r"pinned\.json: expected .*mend it, or bring it back from git"):
+        bench.known_hashes_file.write_text(damage)
+        with pytest.raises(ValueError, match=r"pinned\.json: expected .*bring it back from git"):
             bench.run(bench.web())
 
 
-def test_writers_of_pins_do_not_lose_each_others(tmp_path):
+def test_writers_of_known_hashes_do_not_lose_each_others(tmp_path):
     def write(index):
-        Pins(tmp_path / "pinned.json", tmp_path / "lock").record(
+        KnownHashes(tmp_path / "pinned.json", tmp_path / "lock").record(
             {f"x/{index}": {"bytes": 1, "sha256": "", "url": None}}
         )
 
@@ -601,15 +604,15 @@ def on_hub(tmp_path, monkeypatch):
 
 
 def test_hub_files_come_in_order_with_the_hubs_hashes(on_hub, caplog):
-    made = on_hub.run(hub("data/*.parquet", "config.json"))
-    assert [(f["path"], f["verified"]) for f in made["files"]] == [
+    content = on_hub.run(hub("data/*.parquet", "config.json"))
+    assert [(f["path"], f["verified"]) for f in content["files"]] == [
         ("data/0.parquet", "hub"),
         ("data/1.parquet", "hub"),
         ("config.json", "first use"),
     ]
-    assert made["files"][0]["url"] == f"https://huggingface.co/datasets/owner/name/resolve/{COMMIT}/data/0.parquet"
+    assert content["files"][0]["url"] == f"https://huggingface.co/datasets/owner/name/resolve/{COMMIT}/data/0.parquet"
     assert read(on_hub.resources / "download.json").file("data/1.parquet").read_bytes() == OTHER
-    assert list(json.loads(on_hub.pins.read_text())) == ["thing/config.json"]
+    assert list(json.loads(on_hub.known_hashes_file.read_text())) == ["thing/config.json"]
     shown = caplog.text + (on_hub.resources / "download.json").read_text()
     assert "very-secret" not in shown
 
@@ -622,12 +625,12 @@ def test_a_cut_hub_file_goes_on_through_the_redirect(on_hub):
 
 
 def test_a_listing_is_kept_and_serves_offline(on_hub, tmp_path):
-    made = on_hub.run(hub(), cache=tmp_path / "cache")
+    content = on_hub.run(hub(), cache=tmp_path / "cache")
     shutil.rmtree(on_hub.resources)
-    asked = len(on_hub.site.requests)
-    assert on_hub.run(hub(), cache=tmp_path / "cache", offline=True) == made
-    assert on_hub.run(hub(), hub_offline=True) == made
-    assert len(on_hub.site.requests) == asked
+    count = len(on_hub.site.requests)
+    assert on_hub.run(hub(), cache=tmp_path / "cache", offline=True) == content
+    assert on_hub.run(hub(), hub_offline=True) == content
+    assert len(on_hub.site.requests) == count
     shutil.rmtree(on_hub.resources)
     with pytest.raises(ValueError, match="the names of its files are not known without asking the hub; go online once"):
         on_hub.run(hub(), offline=True)
@@ -636,10 +639,10 @@ def test_a_listing_is_kept_and_serves_offline(on_hub, tmp_path):
 
 
 def test_a_damaged_listing_is_asked_for_again(on_hub):
-    made = on_hub.run(hub())
+    content = on_hub.run(hub())
     listing = next(on_hub.resources.glob("listing-*.json"))
     listing.write_text('{"data/0.parquet": 3}')
-    assert on_hub.run(hub()) == made
+    assert on_hub.run(hub()) == content
     assert set(json.loads(listing.read_text())) == set(repository().files)
 
 
@@ -675,7 +678,7 @@ def test_a_file_may_be_refused_though_the_listing_is_not(on_hub):
         (hub("*.arrow"), r"expected \*\.arrow in it at commit"),
         (replace(hub(), revision="f" * 40), f"404 Not Found; it has no commit {'f' * 40}: correct `revision`"),
         (replace(hub(), repo="owner/other"), "no such repository, or a private one: correct `repo`, or set HF_TOKEN"),
-        (hub(sha256={"data/0.parquet": "0" * 64}), "data/0.parquet: expected sha256 0{64}, the hub has"),
+        (hub(sha256={"data/0.parquet": "0" * 64}), "data/0.parquet: expected sha256 0{64}, found"),
     ],
     ids=["missing file", "pattern without files", "wrong commit", "wrong name", "wrong hash"],
 )
@@ -690,7 +693,7 @@ def test_a_hub_that_is_away_is_asked_again(on_hub):
     listing = f"api/datasets/owner/name/revision/{COMMIT}"
     on_hub.site.faults[listing] = [status(503), status(502)]
     on_hub.run(hub("config.json"))
-    assert on_hub.waits == [1, 2]
+    assert on_hub.waits == [0, 2]
 
 
 @pytest.mark.parametrize(("body", "code"), [(b"<html>portal</html>", 200), (b"[]", 200), (b"{}", 200)])
@@ -768,21 +771,21 @@ def test_hashes_of_hub_files_are_declared_by_name():
 def test_a_record_gives_files_only_when_they_are_what_it_says(bench):
     bench.run(bench.web(**GOOD))
     path = bench.resources / "download.json"
-    found = read(path)
-    assert (found.id, found.alternative, found.names) == ("thing", 0, [NAME])
-    assert found.file(NAME) == bench.resources / "files" / NAME
+    download_record = read(path)
+    assert (download_record.id, download_record.alternative, download_record.names) == ("thing", 0, [NAME])
+    assert download_record.file(NAME) == bench.resources / "files" / NAME
     with pytest.raises(ValueError, match=r"expected a file 'other', found \['data\.zip'\]"):
-        found.file("other")
-    found.file(NAME).write_bytes(OTHER)
-    assert found.file(NAME, deep=False).exists()
+        download_record.file("other")
+    download_record.file(NAME).write_bytes(OTHER)
+    assert download_record.file(NAME, deep=False).exists()
     with pytest.raises(ValueError, match=rf"expected sha256 .*; fetch it again: snakemake --force {path}"):
-        found.file(NAME)
+        download_record.file(NAME)
     (bench.resources / "files" / NAME).write_bytes(b"short")
     with pytest.raises(ValueError, match="expected 1024004 bytes, found 5; fetch it again"):
-        found.file(NAME, deep=False)
+        download_record.file(NAME, deep=False)
     (bench.resources / "files" / NAME).unlink()
     with pytest.raises(ValueError, match="expected 1024004 bytes, found nothing"):
-        found.file(NAME)
+        download_record.file(NAME)
 
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "files": [{}]}'])
@@ -798,15 +801,15 @@ def certificate(folder: Path) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = made.serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
-    made = made.not_valid_after(now + datetime.timedelta(days=1))
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=1))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = made.add_extension(x509.SubjectAlternativeName([address]), critical=False).sign(key, hashes.SHA256())
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False).sign(key, hashes.SHA256())
     forms = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     path = folder / "certificate.pem"
-    path.write_bytes(key.private_bytes(*forms) + made.public_bytes(serialization.Encoding.PEM))
+    path.write_bytes(key.private_bytes(*forms) + builder.public_bytes(serialization.Encoding.PEM))
     return path
 
 

@@ -258,7 +258,7 @@ def test_a_compression_that_python_lacks_is_named(tmp_path, monkeypatch):
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=50))
-    with pytest.raises(ValueError, match="bytes free for the unpacked files, found 50"):
+    with pytest.raises(OSError, match="out: unpacked files: expected 10.2 kB of free space in .*, found 50 bytes"):
         extract(make(tmp_path / "x.zip"), tmp_path / "out")
     monkeypatch.undo()
     assert content(extract(tmp_path / "x.zip", tmp_path / "out")) == FILES
