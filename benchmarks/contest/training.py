@@ -48,7 +48,7 @@ class Size:
             inclusive_epochs=False,
             **changes,
         )
-        return cls(f"{scale} {run}", found, tuple(plan.latent_shape(plan.runs[run].dataset)), images)
+        return cls(f"{scale} {run}", found, tuple(plan.datasets[plan.runs[run].dataset].latent_shape), images)
 
     def latents(self) -> tuple[torch.Tensor, LatentStatistics]:
         """Made-up latents in the decoder's units, and their statistics."""

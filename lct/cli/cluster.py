@@ -11,6 +11,7 @@ from typing import Any
 from lct.cli.options import plan_arguments
 from lct.cluster.doctor import examine
 from lct.cluster.status import STATES, statuses
+from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 
 Result = tuple[int, Any, str]
@@ -26,7 +27,7 @@ def status_arguments(parser: argparse.ArgumentParser) -> None:
 
 def runs(plan: Plan, arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
     """Value and lines of `lct status` about results and runs."""
-    planned = plan.all_metrics("tables")
+    planned = stage_files.report_metrics(plan, "tables")
     done = [path for path in planned if (arguments.root / path).exists()]
     found, unseen = statuses(plan, arguments.root, 60 * arguments.hung_after)
     counts = Counter(status.state for status in found)

@@ -14,6 +14,8 @@ from lct.files.atomic import read_json, write_bytes
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
 from lct.lineage.cells import chosen, targets
+from lct.plan import files as stage_files
+from lct.plan import settings as stage_settings
 from lct.plan.paths import grid
 from lct.plan.plan import Cell, Plan
 from lct.report import files as report_files
@@ -72,9 +74,9 @@ def _generator(arguments: argparse.Namespace, plan: Plan) -> tuple[Cell, int, Ge
         raise ValueError(f"--seed: expected one of {list(seeds)}, found {seed}; choose another")
     found = Generator(
         weights=root / plan.paths.weights(cell.run, seed, cell.weights),
-        statistics=root / plan.latents_of(dataset, "statistics.safetensors"),
+        statistics=root / stage_files.latents(plan, dataset, "statistics.safetensors"),
         vae=root / plan.paths.autoencoder(dataset),
-        settings=plan.sampling_settings(cell.run),
+        settings=stage_settings.sample(plan, cell.run),
     )
     for path in found.files:
         if not path.exists():
@@ -103,7 +105,9 @@ def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
 def _card(plan: Plan, cell: Cell, seed: int, root: Path, origin: list[Path]) -> dict[str, Any]:
     """What the model card says; metrics are those of this seed, where they were measured."""
     run = plan.runs[cell.run]
-    path = plan.paths.metrics(cell.run, seed, cell.weights, cell.sampler, min(plan.scale.sampling.draws), plan.protocol)
+    path = plan.paths.metrics(
+        cell.run, seed, cell.weights, cell.sampler, min(plan.scale.sampling.draws), plan.protocol.id
+    )
     measured = read_json(root / path) if (root / path).exists() else None
     values = {} if measured is None else measured["values"]
     label = f"{plan.scale.distance} ({plan.extractor(run.dataset, plan.scale.protocols[0].distance).id})"
@@ -169,9 +173,9 @@ def _bundle(arguments: argparse.Namespace, plan: Plan) -> Result:
 
     which = _which(arguments)
     path, _ = _tables_json(arguments, plan)
-    rows = plan.all_metrics(which)
-    names = [*rows, *plan.shown(which), path]
-    report = [*report_files.REPORT_FILES, *plan.pages(which), *plan.pictures()]
+    rows = stage_files.report_metrics(plan, which)
+    names = [*rows, *stage_files.report_inputs(plan, which), path]
+    report = [*report_files.REPORT_FILES, *stage_files.row_pages(plan, which), *stage_files.report_figures(plan)]
     names += [plan.paths.report(name, which) for name in report]
     weights = [plan.paths.weights(s.run, s.seed, s.weights) for cell in plan.cells_of(which) for s in cell.sets]
     weights = weights if arguments.weights else []
@@ -221,7 +225,9 @@ def _wandb(arguments: argparse.Namespace, plan: Plan) -> Result:
             started.log({k: v[i] for k, v in curve.items() if k != "step" and v[i] is not None}, step=step)
         for cell in (cell for cell in plan.cells_of(_which(arguments)) if cell.run == run):
             for s in (s for s in cell.sets if s.seed == seed):
-                path = arguments.root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol)
+                path = arguments.root / plan.paths.metrics(
+                    s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id
+                )
                 if path.exists():
                     values = read_json(path)["values"]
                     started.summary.update({f"{cell.sampler}/{k}": v for k, v in values.items() if v is not None})

@@ -7,17 +7,11 @@ from typing import Any
 
 from lct.cli import cluster
 from lct.cli.options import overrides, plan_arguments, scale_argument
+from lct.config.folder import ConfigFolder, Layer
 from lct.config.model import Run
-from lct.config.resolve import (
-    Files,
-    Layer,
-    dataset_settings,
-    flat,
-    known_run,
-    main_settings,
-    run_settings,
-    scale_settings,
-)
+from lct.config.nested import flatten
+from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
+from lct.config.schema import plain
 from lct.files.hashing import canonical_json
 from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
@@ -42,19 +36,22 @@ def show(arguments: argparse.Namespace) -> Result:
     """Dotted settings with their sources, or the differing ones of two runs."""
     if len(arguments.runs) > 2:
         raise ValueError(f"expected one run or two, found {len(arguments.runs)}; compare two at a time")
-    files = Files(arguments.root)
-    scale_name = main_settings(files, overrides(arguments)).scale
-    _, scale = scale_settings(files, scale_name)
+    config = ConfigFolder(arguments.root)
+    scale_name = main_settings(config, overrides(arguments)).scale
+    _, scale = scale_settings(config, scale_name)
     for name in arguments.runs:
-        if not known_run(files, name, scale):
-            raise ValueError(f"expected runs of {sorted(files.run_entries())}, found {name!r}; fix the name")
-    resolved = [run_settings(files, name, scale) for name in arguments.runs]
+        if not run_exists(config, name, scale):
+            raise ValueError(f"expected runs of {sorted(config.run_entries())}, found {name!r}; fix the name")
+    resolved = [run_settings(config, name, scale) for name in arguments.runs]
     tables = [
-        {key: {"value": value, "source": run.sources.get(key, "default")} for key, value in flat(run.training).items()}
+        {
+            key: {"value": value, "source": run.sources.get(key, "default")}
+            for key, value in flatten(plain(run.training)).items()
+        }
         for run in resolved
     ]
     if len(tables) == 1:
-        facts = _facts(files, resolved[0], scale_name, scale)
+        facts = _facts(config, resolved[0], scale_name, scale)
         width = max(map(len, [*tables[0], *facts]))
         lines = [f"{key:<{width}}  {_text(value)}" for key, value in facts.items()]
         lines += ["", *(f"{key:<{width}}  {_text(e['value']):<24}  {e['source']}" for key, e in tables[0].items())]
@@ -67,9 +64,9 @@ def show(arguments: argparse.Namespace) -> Result:
     return 0, {key: {a: _value(tables[0], key), b: _value(tables[1], key)} for key in keys}, "\n".join(lines)
 
 
-def _facts(files: Files, run: Run, scale_name: str, scale: Layer) -> dict[str, Any]:
+def _facts(config: ConfigFolder, run: Run, scale_name: str, scale: Layer) -> dict[str, Any]:
     """What follows from a run's settings: sizes, steps, stages."""
-    dataset, _ = dataset_settings(files, run.dataset, scale, f"run {run.id}: dataset")
+    dataset, _ = dataset_settings(config, run.dataset, scale, f"run {run.id}: dataset")
     training, count = run.training, dataset.count
     facts: dict[str, Any] = {"scale": scale_name, "run": run.id, "dataset": run.dataset, "method": run.method}
     facts |= {"reading": run.note} if run.note else {}

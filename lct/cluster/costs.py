@@ -11,6 +11,7 @@ from lct.cluster import slurm
 from lct.cluster.resources import Cluster, demand
 from lct.files.atomic import read_json_or_empty
 from lct.files.records import run_path
+from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 
 _ESTIMATED_FOR = Cluster(gpu_partition="any")
@@ -57,8 +58,8 @@ def jobs(plan: Plan, root: Path, run: str) -> list[tuple[str, int, Job]]:
     for seed in plan.seeds_of(run):
         stages = {
             "train": [f"{plan.paths.train(run, seed)}/curves.json"],
-            "sample": plan.samples_of(run, seed),
-            "score": plan.metrics_of(run, seed),
+            "sample": stage_files.samples(plan, run, seed),
+            "score": stage_files.metrics(plan, run, seed),
         }
         for stage, outputs in stages.items():
             records = [record for output in outputs if (record := read_json_or_empty(run_path(root / output)))]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from lct.cluster.effort import sampling_operations, state_bytes, training_operations
 from lct.cluster.rates import Machine, Speed
+from lct.plan import files as stage_files
 from lct.plan.plan import Cell, Plan
 
 BYTES_PER_PIXEL = 2.0  # of a stored image: 132 kB at 256 x 256, measured on photographs (benchmarks/images.py)
@@ -101,7 +102,7 @@ class Estimate:
     def preparation(self, dataset: str) -> list[Key]:
         """The jobs of a dataset, in order."""
         stages = ["images", "autoencoder", "encode", "extractor", "reference"]
-        if self.plan.extractor_of(dataset) is None:
+        if stage_files.own_extractor(self.plan, dataset) is None:
             stages.remove("extractor")
         return [(stage, dataset, None) for stage in stages]
 
@@ -175,10 +176,10 @@ class Estimate:
         if stage == "images":
             return self._images(owner) * stored * plan.datasets[owner].resolution ** 2
         if stage == "encode":
-            latents = 4 * math.prod(plan.latent_shape(owner))
+            latents = 4 * math.prod(plan.datasets[owner].latent_shape)
             return self._images(owner) * (latents + stored * plan.datasets[owner].resolution ** 2)
         if stage == "train":
-            weights = 4 * plan.parameters_of(owner)[0] * len(plan.weights_names(plan.runs[owner]))
+            weights = 4 * plan.parameters_of(owner)[0] * len(plan.kept_weights(owner))
             return weights + GENERATIONS * state_bytes(plan, owner)
         if stage == "sample":
             pixels = plan.datasets[plan.runs[owner].dataset].resolution ** 2

@@ -92,7 +92,7 @@ def disk(plan: Plan, root: Path) -> Finding:
     for run in plan.runs_of("tables"):
         pixels, seeds = plan.datasets[plan.runs[run].dataset].resolution ** 2, len(plan.seeds_of(run))
         samples += 1.5 * pixels * plan.scale.sampling.count * len(plan.sample_sets(run)) * seeds
-        weights += 4 * plan.parameters_of(run)[0] * (len(plan.weights_names(plan.runs[run])) + 10) * seeds
+        weights += 4 * plan.parameters_of(run)[0] * (len(plan.kept_weights(run)) + 10) * seeds
     needed, free = (images + latents + samples + weights) / 1e9, shutil.disk_usage(root).free / 1e9
     words = f"{free:.0f} GB free, about {max(needed, 1):.0f} GB for the {plan.scale_name} scale (estimated)"
     return Finding("ok", "disk", words) if free > needed else Finding("fail", "disk", words, "free space or move there")

@@ -12,7 +12,7 @@ from typing import Literal
 
 from lct.cluster.resources import Cluster, cards, decoding
 from lct.config.devices import Device, Measured
-from lct.config.resolve import Files
+from lct.config.folder import ConfigFolder
 from lct.config.schema import build
 from lct.files.atomic import read_json
 
@@ -80,19 +80,19 @@ class Machine:
 
 def machine(root: Path, name: str | None) -> Machine:
     """The device `name`: a file of config/devices/, or a GPU by its type (a100, h100, ...); this machine by default."""
-    files = Files(root)
+    config = ConfigFolder(root)
     if name is None:
         return here(root)
-    if name in files.names("devices"):
-        layer = files.raw("devices", name, "device", "--device")
+    if name in config.names("devices"):
+        layer = config.layer("devices", name, "device", "--device")
         found = build(Device, layer.values, layer.source)
         return Machine(found.title, found.gpu, found.rates, layer.source)
     if name.lower() in cards():
         _, operations = Cluster(gpu_partition="any", gpu_type=name).card
         return Machine(name, True, operations=operations)
     raise ValueError(
-        f"--device: expected one of {sorted(files.names('devices'))} (config/devices/), or a GPU of {sorted(cards())}, "
-        f"found {name!r}; leave it out for this machine"
+        f"--device: expected one of {sorted(config.names('devices'))} (config/devices/), or a GPU of "
+        f"{sorted(cards())}, found {name!r}; leave it out for this machine"
     )
 
 
@@ -106,8 +106,8 @@ def here(root: Path) -> Machine:
         title = about["gpu"] if gpu else f"{about['model']}, {about['threads']} thread"
         rates = tuple(build(Measured, rate, f"{BENCH}: rates") for rate in found["rates"])
         return Machine(title, gpu, rates, str(BENCH))
-    files = Files(root)
-    if not (names := files.names("devices")):
+    config = ConfigFolder(root)
+    if not (names := config.names("devices")):
         raise ValueError(f"{BENCH}: expected measurements of this machine, found none; run make bench")
     known = machine(root, names[0])
     return Machine(f"{known.name} (this machine is not measured: make bench)", known.gpu, known.rates, known.source)

@@ -128,7 +128,7 @@ def _train(plan: Plan, run: str, cluster: Cluster) -> Demand:
     settings, dataset = plan.runs[run].training, plan.runs[run].dataset
     images = plan.datasets[dataset].count or _UNKNOWN_COUNT
     _, kept = plan.macs_and_activations_of(run)
-    latents = images * math.prod(plan.latent_shape(dataset)) * 4
+    latents = images * math.prod(plan.datasets[dataset].latent_shape) * 4
     state, gradients = state_bytes(plan, run), 4 * plan.parameters_of(run)[1]
     memory, rate = cluster.card
     fixed = _CARD_OVERHEAD + latents + state + gradients
@@ -218,7 +218,7 @@ def _figure(plan: Plan, name: str, cluster: Cluster) -> Demand:
     """Two trainings of one size, one after the other, on one GPU; the images that they see in memory."""
     figure, settings = plan.figures[name]
     images = figure.scales[plan.scale_name].images
-    latent = max(math.prod(plan.latent_shape(dataset)) for dataset in plan.datasets)
+    latent = max(math.prod(plan.datasets[dataset].latent_shape) for dataset in plan.datasets)
     speed = cluster.card[1] if cluster.has_gpus else _CPU_FLOPS * settings.threads
     return Demand(
         seconds=2 * settings.total_steps(images) * settings.batch * 4 * 2 * plan.macs_of_figure(name) / speed,

@@ -15,6 +15,7 @@ from lct.files.atomic import read_json_or_empty
 from lct.files.formatting import format_duration
 from lct.files.lock import is_held
 from lct.files.records import run_path
+from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 
 FRESH_SECONDS = 120.0  # a heartbeat that is younger says that its training runs
@@ -79,10 +80,10 @@ def _status(plan: Plan, root: Path, run: str, seed: int, jobs: list[slurm.Queued
     names = sorted({f"{cell.table}.{cell.subtable}.{cell.row}" for cell in cells})
     facts: dict[str, Any] = {"run": run, "seed": seed, "cells": names}
     curves = root / plan.paths.train(run, seed) / "curves.json"
-    trained = all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.weights_asked(run))
+    trained = all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.sampled_weights(run))
     if trained:
         facts["gpu_hours"] = _gpu_hours(read_json_or_empty(run_path(curves)).get("cost"))
-        if all((root / path).exists() for path in plan.metrics_of(run, seed)):
+        if all((root / path).exists() for path in stage_files.metrics(plan, run, seed)):
             return RunStatus(state="done", **facts)
         where = _where(None, evaluate)
         state = "evaluating" if any(j.state == "RUNNING" for j in evaluate) else "queued" if evaluate else "waiting"

@@ -4,26 +4,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from lct.config.published import PublishedTable, TableSpec
 from lct.config.schema import ID_PATTERN
 from lct.data.settings import DataSettings
-from lct.download.settings import Downloads, Weights
+from lct.download.settings import Downloads
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
 from lct.sampling.settings import Sampler, Sampling
 from lct.training.settings import Training
-
-__all__ = [
-    "Dataset",
-    "GivenWeights",
-    "Main",
-    "Method",
-    "PublishedTable",
-    "Run",
-    "RunEntry",
-    "Scale",
-    "TableSpec",
-    "Weights",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +36,8 @@ class Main:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Short:
-    """How the runs of `more_tables` are cheapened: as runs of their own, RUN-SUFFIX, that no other table reads."""
+class ReducedBudget:
+    """A smaller budget for the runs of `more_tables`: runs of their own, RUN-SUFFIX, which no other table uses."""
 
     suffix: str = "short"  # run digits-lct becomes digits-lct-short
     seeds: dict[str, tuple[int, ...]]  # dataset -> training seeds
@@ -74,7 +60,7 @@ class Scale:
     distance: str = "FID"  # name of the Frechet distance here; FID only with the Inception network
     tables: tuple[str, ...]  # files in config/tables/ that a bare `snakemake` makes
     more_tables: tuple[str, ...] = ()  # further ones, that `snakemake all_tables` makes
-    short: Short | None = None  # how the runs of more_tables are cheapened; null: they are the same runs
+    short: ReducedBudget | None = None  # a smaller budget for the runs of more_tables; null: they are the same runs
     subtables: dict[str, str]  # sub-table -> file in config/datasets/; missing ones are reported as not run
     seeds: dict[str, tuple[int, ...]]  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes
@@ -159,4 +145,18 @@ class Run:
     sources: dict[str, str]  # dotted key -> the file that set it, or "default"
     note: str | None = None  # which reading of the sources this is
     weights: GivenWeights | None = None  # existing weights, taken instead of training
-    short: bool = False  # cheapened, for the tables that only `snakemake all_tables` makes
+    reduced: bool = False  # with the smaller budget of the tables that only `snakemake all_tables` makes
+
+    def kept_weights(self, num_images: int | None) -> list[str]:
+        """Names of the (step, EMA) pairs that are kept, the one evaluated first; existing weights go by their hash.
+        num_images: training images, None where the dataset does not say. Raises ValueError if the length needs them."""
+        if self.weights is not None:
+            return [self.weights.name]
+        training = self.training
+        if num_images is None and training.steps is None:
+            raise ValueError("epochs need the number of training images; set `train` in the dataset or `steps`")
+        count = max(training.batch, num_images or 0) if training.steps is not None else num_images
+        training.curriculum.stage_steps(training.schedule_steps(count))  # refuses fewer steps than stages
+        last, *earlier = training.kept_steps(count)
+        at_end = [f"step{last}-ema{rate}" for rate in training.emas]
+        return at_end + [f"step{step}-ema{training.emas[0]}" for step in earlier]

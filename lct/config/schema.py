@@ -112,6 +112,11 @@ def plain(settings: Any) -> Any:
     return settings
 
 
+def did_you_mean(name: object, names: list[str]) -> str:
+    """A hint with the nearest of `names`, for the end of a message; empty if none is near."""
+    return f"did you mean {near[0]!r}? " if (near := difflib.get_close_matches(str(name), names, n=1)) else ""
+
+
 def _options(annotation: Any) -> tuple[Any, ...]:
     return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 

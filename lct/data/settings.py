@@ -324,6 +324,12 @@ class DataSettings:
         """Training latents: `train`, and their mirror images where those are appended; None: as many as there are."""
         return self.train and self.train * (2 if self.flips == "appended" else 1)
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a latent."""
+        side = self.resolution // self.autoencoder.downsampling
+        return self.autoencoder.latent_channels, side, side
+
 
 def readings(source: Source) -> tuple[Reading, ...]:
     """Every way in which a source may be read; none for images that are computed."""

@@ -7,8 +7,8 @@ from lct.files.atomic import write_json
 from lct.files.hashing import sha256_json
 from lct.files.records import JobRecord
 from lct.jobs import job
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
-from lct.plan.recipes import RECIPES
 from lct.report.collect import collect
 
 
@@ -25,7 +25,7 @@ def main() -> int:
 
 def tables(arguments) -> str:
     plan = Plan(Path.cwd(), {"scale": arguments.scale, "dataset": arguments.dataset})
-    planned = {"recipe": RECIPES["tables"], **plan.tables_settings(arguments.which)}
+    planned = stage_settings.tables(plan, arguments.which)
     if sha256_json(planned) != arguments.settings_sha256:
         raise ValueError("config/: expected what this run was planned with, found changes; run the same command again")
     collected = collect(plan, Path.cwd(), arguments.which)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lct.config.resolve import flat_dict
+from lct.config.nested import flatten
 from lct.files.atomic import json_text, read_json
 from lct.files.git import is_checkout, run_git
 from lct.files.hashing import sha256_file, sha256_text
@@ -380,7 +380,7 @@ def has_commit(root: Path, revision: str) -> bool | None:
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted key, old, new) of every value that differs; "absent" where one side has no such key."""
-    before, after = flat_dict(old, ""), flat_dict(new, "")
+    before, after = flatten(old), flatten(new)
     keys = sorted(before.keys() | after.keys())
     pairs = [(key, before.get(key, "absent"), after.get(key, "absent")) for key in keys]
     return [(key, a, b) for key, a, b in pairs if a != b or (key in before) != (key in after)]

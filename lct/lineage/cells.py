@@ -24,7 +24,7 @@ def targets(plan: Plan) -> dict[str, Target]:
 
     for cell in plan.cells:
         files = tuple(
-            (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol))
+            (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id))
             for s in cell.sets
         )
         title = f"run {cell.run}, weights {cell.weights}, sampler {cell.sampler}, {plan.scale_name} scale"
@@ -32,7 +32,7 @@ def targets(plan: Plan) -> dict[str, Target]:
     for table in plan.tables:
         for subtable, dataset in plan.scale.subtables.items():
             for floor in FLOORS:
-                files = ((0, 0, plan.paths.floor_metrics(dataset, floor, plan.protocol)),)
+                files = ((0, 0, plan.paths.floor_metrics(dataset, floor, plan.protocol.id)),)
                 title = f"{_FLOOR_TITLES[floor]} of {dataset}, {plan.scale_name} scale"
                 add(f"{table}.{subtable}.floor-{floor}", title, files)
     return cells

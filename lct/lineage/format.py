@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lct.config.resolve import flat_dict
+from lct.config.nested import flatten
 from lct.lineage.content import FAULTS
 
 MARKS = {
@@ -24,7 +24,7 @@ def cell(audit: dict[str, Any], settings: bool = False) -> str:
         number = "not read here" if value["value"] is None else repr(value["value"])
         lines.append(f"  seed {value['seed']}, draw {value['draw']}: {number}  <- {where}")
         if value["protocol"]:
-            contents = flat_dict(value["protocol"]["contents"] or {}, "")
+            contents = flatten(value["protocol"]["contents"] or {})
             lines.append(f"    protocol {value['protocol']['hash']}")
             lines += [f"      {key} = {item}" for key, item in contents.items()] if settings else []
         lines += [f"    {one['text']}" for one in value["checks"] if one["state"] == "ok"]
@@ -56,13 +56,13 @@ def _tree(links: dict[str, Any], path: str, role: str, depth: int, shown: set[st
     hashed = (link["sha256"] or "no hash")[:12]
     shown.add(path)
     lines = [f"{indent}{name}  {hashed}  {MARKS[link['state']]}"]
-    count = len(flat_dict(link["settings"] or {}, ""))
+    count = len(flatten(link["settings"] or {}))
     counted = f"{count} settings" if count and not settings else ""
     facts = [link["stage"] or "", counted, *(f"{key} seed {seed}" for key, seed in link["seeds"].items()), *made(link)]
     if any(facts):
         lines.append(f"{indent}  | {', '.join(fact for fact in facts if fact)}")
     if settings:
-        lines += [f"{indent}  | {key} = {value}" for key, value in flat_dict(link["settings"] or {}, "").items()]
+        lines += [f"{indent}  | {key} = {value}" for key, value in flatten(link["settings"] or {}).items()]
     lines += [f"{indent}  = {origin(one)}" for one in link["origins"]]
     again = []
     for one in link["inputs"]:

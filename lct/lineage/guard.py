@@ -44,7 +44,7 @@ def find_cells(plan: Plan, asked: Iterable[str]) -> list[Cell]:
 
 def metrics_of(plan: Plan, cell: Cell) -> list[str]:
     """Metrics files of a cell: one per training seed and draw."""
-    return [plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol) for s in cell.sets]
+    return [plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id) for s in cell.sets]
 
 
 # --- why ------------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from typing import Any
 
 from lct.config.figures import MEASURED
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
-from lct.plan.recipes import RECIPES
 
 Settings = dict[tuple[str, str], dict[str, Any]]
 
@@ -13,25 +13,25 @@ def settings(plan: Plan) -> Settings:
     """(stage, owner) -> the settings that the graph would give that job now. All seeds of a run share theirs."""
     found: Settings = {}
     for dataset in plan.datasets:
-        found["images", dataset] = plan.images_settings(dataset)
-        found["autoencoder", dataset] = plan.autoencoder_settings(dataset)
-        found["encode", dataset] = plan.encoding_settings(dataset)
-        found["extractor", dataset] = plan.extractor_settings(dataset)
-        found["reference", dataset] = plan.scoring_settings(dataset)
+        found["images", dataset] = stage_settings.images(plan, dataset)
+        found["autoencoder", dataset] = stage_settings.autoencoder(plan, dataset)
+        found["encode", dataset] = stage_settings.encode(plan, dataset)
+        found["extractor", dataset] = stage_settings.extractor(plan, dataset)
+        found["reference", dataset] = stage_settings.score(plan, dataset)
     for name, run in plan.runs.items():
         if run.weights is None:
-            found["train", name] = plan.training_settings(name)
+            found["train", name] = stage_settings.train(plan, name)
         else:
-            found["take", name] = plan.given_settings(name)
-        found["sample", name] = plan.sampling_settings(name)
-        found["score", name] = plan.scoring_settings(run.dataset)
-        found["neighbours", name] = plan.neighbours_settings(run.dataset)
-    for name, wanted in plan.downloads().items():
-        found["download", name] = wanted
+            found["take", name] = stage_settings.import_weights(plan, name)
+        found["sample", name] = stage_settings.sample(plan, name)
+        found["score", name] = stage_settings.score(plan, run.dataset)
+        found["neighbours", name] = stage_settings.neighbours(plan, run.dataset)
+    for name in plan.downloads:
+        found["download", name] = stage_settings.download(plan, name)
     for name in plan.figures_of(*MEASURED):
-        found["figure", name] = plan.figure_settings(name)
+        found["figure", name] = stage_settings.figure(plan, name)
     for which in ("tables", "all"):
-        found["tables", which] = {"recipe": RECIPES["tables"], **plan.tables_settings(which)}
+        found["tables", which] = stage_settings.tables(plan, which)
     return found
 
 

@@ -17,6 +17,8 @@ from lct.config.resolve import published_table
 from lct.config.schema import plain
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
+from lct.plan import files as stage_files
+from lct.plan import listing
 from lct.plan.paths import FLOORS, METRICS, grid, page_name
 from lct.plan.plan import Cell, Plan
 from lct.report.verdicts import judge
@@ -50,7 +52,7 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
         "tables": [_table(plan, root, name, plan.tables[name]) for name in plan.tables_of(which)],
         "figures": [_figure(plan, root, name) for name in plan.figures],
         "schedules": [{"run": name, "stages": plan.c_stages(name)} for name in plan.runs_of(which)],
-        "left_out": plan.left_out(which),
+        "left_out": listing.left_out(plan, which),
         "runs": {name: _run(plan, name) for name in plan.runs_of(which)},
     }
     return found | {"verdicts": judge(found)}
@@ -119,7 +121,7 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, printed: Any)
     floors, latents = [], None
     if name is not None:
         floors = [_floor(plan, root, table, printed.id, name, floor, protocols) for floor in FLOORS]
-        latents = grid(plan.latents_of(name, "reconstructions.zip"))
+        latents = grid(stage_files.latents(plan, name, "reconstructions.zip"))
     dataset = plan.datasets[name] if name else None
     return {
         "id": printed.id,
@@ -129,7 +131,7 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, printed: Any)
         "resolution": dataset.resolution if dataset else None,
         "dataset_note": dataset.note if dataset else None,
         "protocols": [
-            {"hash": key, "line": protocol_line(value), "behind": value["id"] != plan.protocol, "settings": value}
+            {"hash": key, "line": protocol_line(value), "behind": value["id"] != plan.protocol.id, "settings": value}
             for key, value in sorted(protocols.items(), key=lambda item: _rank(plan, item))
         ],
         "rows": rows,
@@ -213,7 +215,7 @@ def _stopped(plan: Plan, root: Path, cell: Cell, row: dict[str, Any]) -> dict[st
     """Status and reason of a row with metrics files missing, where a job has left a trace: its last words, or how far
     a training has come. Nothing where there is none; a finished graph never gets here."""
     for s in cell.sets:
-        if (root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol)).exists():
+        if (root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id)).exists():
             continue
         for stage in ("score", "sample", "train"):
             said = _last_words(root / plan.paths.log(stage, s.run, f"s{s.seed}.log"))
@@ -423,7 +425,7 @@ def _figure(plan: Plan, root: Path, name: str) -> dict[str, Any]:
 def _logged(plan: Plan) -> list[dict[str, Any]]:
     """The authors' FID by epoch and c, from the rows that config/published/ has of them."""
     found = []
-    for row in published_table(plan.files, "ablation-d", "figure 4").rows_of("a").values():
+    for row in published_table(plan.config, "ablation-d", "figure 4").rows_of("a").values():
         label, by_epoch, epoch = row.model.partition(", epoch ")
         if by_epoch:
             found.append({"label": label, "epoch": int(epoch), "fid": row.fid})
@@ -433,7 +435,7 @@ def _logged(plan: Plan) -> list[dict[str, Any]]:
 def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
     """What else is measured about a dataset's autoencoder and extractor."""
     found: dict[str, Any] = {}
-    latents = root / plan.latents_of(dataset, "summary.json")
+    latents = root / stage_files.latents(plan, dataset, "summary.json")
     if latents.exists():
         summary = read_json(latents)
         for side, words in (("heldout", "held-out"), ("train", "training")):
@@ -443,7 +445,7 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
             "latents: excess kurtosis": summary["tails"]["excess_kurtosis"],
             "latents: share beyond 3 IQR": summary["tails"]["outlier_share"],
         }
-    extractor = plan.extractor_of(dataset)
+    extractor = stage_files.own_extractor(plan, dataset)
     if extractor is not None and (path := root / extractor.replace(".safetensors", ".summary.json")).exists():
         summary = read_json(path)
         found[f"extractor accuracy, {summary['images']} ({summary['task']})"] = summary["accuracy"]
@@ -463,6 +465,6 @@ def _run(plan: Plan, name: str) -> dict[str, Any]:
         "weights": [
             plan.paths.weights(name, seed, weights)
             for seed in plan.seeds_of(name)
-            for weights in plan.weights_names(run)
+            for weights in plan.kept_weights(name)
         ],
     }

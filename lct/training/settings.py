@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lct.losses.settings import Objective
+from lct.losses.settings import ROBUST, Objective
 from lct.networks.settings import Network, Scaling
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, NoiseGrid
 
@@ -123,3 +123,18 @@ class Training:
         if any(not 0 < step < last for step in further):
             raise ValueError(f"keep_steps: expected steps from 1 to {last}, found {sorted(further)}; fix them")
         return [last, *sorted(further)]
+
+    def c_stages(self, num_images: int | None, dimension: int) -> list[dict[str, float]]:
+        """First step, intervals and c of each stage of the curriculum, for latents of `dimension` elements; empty for
+        losses that read no c, for a curriculum without stages, and where the number of steps is open."""
+        if self.objective.loss not in ROBUST or self.curriculum.kind == "progressive":
+            return []
+        if num_images is None and self.steps is None:
+            return []
+        total, stages = self.schedule_steps(num_images or 0), []
+        for stage in range(self.curriculum.stages):
+            step = stage * self.curriculum.stage_steps(total)
+            intervals = self.curriculum.intervals(step, total)
+            c = self.objective.scale.c(intervals, self.curriculum.s0, dimension, self.grid)
+            stages.append({"step": step, "intervals": intervals, "c": c})
+        return stages

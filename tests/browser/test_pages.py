@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from lct.files.atomic import write_json
+from lct.plan import files as stage_files
 from lct.plan.paths import page_name
 from lct.plan.plan import Plan
 from lct.report import check
@@ -200,12 +201,12 @@ def test_the_graph_declares_what_the_report_writes(project):
     plan = Plan(project, {"scale": "smoke"})
     tables = collect(plan, project)
     written = {*render(tables, project), *pictures(tables, project), "audit.html"}
-    assert written == {*REPORT_FILES, *plan.pages("tables"), *plan.pictures()}
+    assert written == {*REPORT_FILES, *stage_files.row_pages(plan, "tables"), *stage_files.report_figures(plan)}
     for scale in ("mini", "paper"):
         plan = Plan(project, {"scale": scale})
         for which in ("tables", "all"):
             pages = [one["page"] for _, one in rows_of(collect(plan, project, which)) if one.get("page")]
-            assert sorted(pages) == sorted(plan.pages(which)) and len(pages) > 20, (scale, which)
+            assert sorted(pages) == sorted(stage_files.row_pages(plan, which)) and len(pages) > 20, (scale, which)
 
 
 def test_names_are_escaped_on_every_page(root):

@@ -15,6 +15,7 @@ from PIL import Image
 from lct.files.atomic import write_json
 from lct.lineage import dvc_lock, planned, registry
 from lct.lineage.registry import Entry
+from lct.plan import files as stage_files
 from lct.plan.paths import AUTOENCODER_FILES, FLOORS, LATENT_FILES, RECONSTRUCTIONS, grid, manifest
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
@@ -44,27 +45,27 @@ def inputs(plan: Plan) -> dict[str, tuple[str, dict[str, str]]]:
         found |= {paths.images(dataset, side): ("images", {}) for side in sides}
         found |= {path: ("autoencoder", {"images": sides["train"]}) for path in vae.values()}
         encoded = [*LATENT_FILES, *(f"{name}.zip" for name in RECONSTRUCTIONS)]
-        found |= {plan.latents_of(dataset, name): ("encode", sides | vae) for name in encoded}
+        found |= {stage_files.latents(plan, dataset, name): ("encode", sides | vae) for name in encoded}
         extractor, reference = real(plan, dataset)
         found |= {
             path: ("extractor", sides) for path in (extractor, extractor.replace(".safetensors", ".summary.json"))
         }
         read = sides | {"extractor": extractor}
-        read["reconstructed"] = manifest(plan.latents_of(dataset, "reconstructed-train.zip"))
-        floors = [paths.floor_metrics(dataset, floor, plan.protocol) for floor in FLOORS]
+        read["reconstructed"] = manifest(stage_files.latents(plan, dataset, "reconstructed-train.zip"))
+        floors = [paths.floor_metrics(dataset, floor, plan.protocol.id) for floor in FLOORS]
         found |= {path: ("reference", read) for path in (reference, *floors)}
     for name, run in plan.runs.items():
-        latents = {of: plan.latents_of(run.dataset, f"{of}.safetensors") for of in ("latents", "statistics")}
+        latents = {of: stage_files.latents(plan, run.dataset, f"{of}.safetensors") for of in ("latents", "statistics")}
         vae = {file: f"{paths.autoencoder(run.dataset)}/{file}" for file in AUTOENCODER_FILES}
         measured = dict(zip(("extractor", "reference"), real(plan, run.dataset), strict=True))
         stage, made = ("train", latents) if run.weights is None else ("take", {})
         for seed in plan.seeds_of(name):
-            found |= {paths.weights(name, seed, one): (stage, made) for one in plan.weights_names(run)}
+            found |= {paths.weights(name, seed, one): (stage, made) for one in plan.kept_weights(name)}
             for weights, sampler, draw in plan.sample_sets(name):
                 images = paths.samples(name, seed, weights, sampler, draw)
                 read = {"weights": paths.weights(name, seed, weights), "statistics": latents["statistics"]} | vae
                 found[images] = ("sample", read)
-                scored = paths.metrics(name, seed, weights, sampler, draw, plan.protocol)
+                scored = paths.metrics(name, seed, weights, sampler, draw, plan.protocol.id)
                 found[scored] = ("score", {"samples": manifest(images)} | measured)
     return found
 

@@ -22,6 +22,7 @@ from PIL import Image
 from lct.data import autoencoder as vae
 from lct.files.hashing import sha256_file
 from lct.files.tensors import read_tensors
+from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers.copies import project
 from tests.helpers.networks import SD_VAE, Script
@@ -171,17 +172,17 @@ def test_the_paper_runs_from_downloads_to_the_report(paper):
     folder, url = paper
     plan = Plan(folder, {"scale": "paper"})
     mine = [run.id for run in plan.runs.values() if run.dataset == "celebahq"]
-    metrics = [path for run in mine for path in plan.metrics_of(run, 0)]
-    floors = plan.floors_of("celebahq") + plan.floors_of("ffhq")
-    latents = [plan.latents_of(name, "summary.json") for name in COUNTS]
-    targets = [*metrics, *floors, *latents, *plan.figure_files()]
+    metrics = [path for run in mine for path in stage_files.metrics(plan, run, 0)]
+    floors = stage_files.floors(plan, "celebahq") + stage_files.floors(plan, "ffhq")
+    latents = [stage_files.latents(plan, name, "summary.json") for name in COUNTS]
+    targets = [*metrics, *floors, *latents, *stage_files.figure_numbers(plan)]
     snakemake(folder, url, *targets)
     for name, (train, heldout) in COUNTS.items():
         flips = 2 if name == "church" else 1
         for side, count in (("train", train * flips), ("heldout", heldout)):
             described = read(folder / f"results/paper/images/{name}/{side}.manifest.json")
             assert (described["count"], described["height"], described["width"]) == (count, *(2 * (64 * (count > 0),)))
-        found = read_tensors(folder / plan.latents_of(name, "latents.safetensors"))["latents"]
+        found = read_tensors(folder / stage_files.latents(plan, name, "latents.safetensors"))["latents"]
         assert found.shape == (train * flips, 4, 8, 8) and found.dtype == torch.float32
     origins = {name: read(folder / f"resources/{name}/download.json") for name in (*COUNTS, "sd-vae-ft-ema")}
     assert [origin["origin"]["kind"] for origin in origins.values()] == ["hub", "web", "manual", "hub"]

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
+from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers.copies import ROOT, SMOKE, project, snakemake
 
@@ -328,7 +329,7 @@ def test_a_truncated_checkpoint_is_named_and_made_again(smoke, tmp_path):
     weights = next((folder / "results/smoke/train/digits-lct/s0").glob("step*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:5000])
     plan = Plan(folder, {"scale": "smoke"})
-    for path in plan.samples_of("digits-lct", 0):
+    for path in stage_files.samples(plan, "digits-lct", 0):
         (folder / path.replace(".zip", ".manifest.json")).unlink()
     done = snakemake(folder, *SMOKE)
     assert done.returncode != 0
@@ -394,7 +395,7 @@ def test_given_weights_are_sampled_and_scored_without_training(smoke, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(smoke[0], folder, symlinks=True)
     plan = Plan(folder, {"scale": "smoke"})
-    name = plan.weights_names(plan.runs["digits-lct"])[0]
+    name = plan.kept_weights("digits-lct")[0]
     shutil.copy(folder / plan.paths.weights("digits-lct", 0, name), folder / "given.safetensors")
     sha256 = sha256_file(folder / "given.safetensors")
     with open(folder / "config/runs/digits.yaml", "a") as runs:

@@ -17,6 +17,7 @@ from lct.cluster.start import (
     take_lock,
     use_this_python,
 )
+from lct.plan import files as stage_files, listing, settings as stage_settings
 from lct.plan.paths import (
     AUTOENCODER_FILES,
     IMAGE_SPLITS,
@@ -83,8 +84,8 @@ def resource_class(kind, stage=None, owner=None):
 
     def of_dataset(key):
         def value(wildcards, attempt):
-            found = sized[wildcards.dataset][key]
-            return found(wildcards, attempt) if callable(found) else found
+            resource = sized[wildcards.dataset][key]
+            return resource(wildcards, attempt) if callable(resource) else resource
 
         return value
 
@@ -112,7 +113,7 @@ def dataset_settings(stage):
 
     def of(wildcards):
         return json.dumps(
-            getattr(PLAN, f"{stage}_settings")(wildcards.dataset), sort_keys=True
+            getattr(stage_settings, stage)(PLAN, wildcards.dataset), sort_keys=True
         )
 
     return of
@@ -121,10 +122,10 @@ def dataset_settings(stage):
 def download_settings(wildcards):
     """The same for the download that the wildcard {id} names."""
     try:
-        PLAN.download_path(wildcards.id, f"resources/{wildcards.id}")
+        PLAN.download_record(wildcards.id, f"resources/{wildcards.id}")
     except ValueError as error:
         raise WorkflowError(str(error)) from None
-    return json.dumps(PLAN.downloads()[wildcards.id], sort_keys=True)
+    return json.dumps(stage_settings.download(PLAN, wildcards.id), sort_keys=True)
 
 
 def folder_of(kind, name, up=0):
@@ -176,7 +177,7 @@ def image_threads(wildcards):
 
 
 def heldout_images(wildcards):
-    return PLAN.heldout_of(
+    return stage_files.heldout(PLAN,
         wildcards.dataset, manifest(PATHS.images(wildcards.dataset, "heldout"))
     )
 
@@ -209,7 +210,7 @@ def say_how_to_go_on():
 if (
     workflow.output_settings.dryrun
 ):  # the profile keeps Snakemake's own list of jobs short
-    for _line in PLAN.listing():
+    for _line in listing.dry_run_lines(PLAN):
         say(_line)
 
 

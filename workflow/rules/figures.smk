@@ -6,10 +6,10 @@ for _figure in PLAN.figures_of("box-plots"):
             rule_name("figures", _figure)
         input:
             images=manifest(PATHS.images("{dataset}", "train")),
-            latents=lambda wildcards: PLAN.latents_of(
+            latents=lambda wildcards: stage_files.latents(PLAN,
                 wildcards.dataset, "latents.safetensors"
             ),
-            statistics=lambda wildcards: PLAN.latents_of(
+            statistics=lambda wildcards: stage_files.latents(PLAN,
                 wildcards.dataset, "statistics.safetensors"
             ),
         output:
@@ -31,7 +31,7 @@ for _figure in PLAN.figures_of("box-plots"):
         resources:
             **resource_class("gpu_train", "figure", _figure),
         params:
-            settings=settings_param(PLAN.figure_settings(_figure)),
+            settings=settings_param(stage_settings.figure(PLAN, _figure)),
             work=PATHS.work_figure(_figure, "{dataset}"),
         shell:
             LAUNCH
@@ -49,10 +49,10 @@ for _figure in PLAN.figures_of(*PROGRAMS):
         name:
             rule_name("figures", _figure)
         input:
-            latents=lambda wildcards: PLAN.latents_of(
+            latents=lambda wildcards: stage_files.latents(PLAN,
                 wildcards.dataset, "latents.safetensors"
             ),
-            statistics=lambda wildcards: PLAN.latents_of(
+            statistics=lambda wildcards: stage_files.latents(PLAN,
                 wildcards.dataset, "statistics.safetensors"
             ),
         output:
@@ -75,7 +75,7 @@ for _figure in PLAN.figures_of(*PROGRAMS):
         resources:
             **resource_class("local"),
         params:
-            settings=settings_param(PLAN.figure_settings(_figure)),
+            settings=settings_param(stage_settings.figure(PLAN, _figure)),
             program=PROGRAMS[PLAN.figures[_figure][0].kind],
         shell:
             "python -m lct.jobs.{params.program} --settings {params.settings:q} --latents {input.latents:q}"

@@ -2,7 +2,7 @@
 rule autoencoder:
     input:
         images=manifest(PATHS.images("{dataset}", "train")),
-        source=lambda wildcards: PLAN.autoencoder_sources(wildcards.dataset),
+        source=lambda wildcards: stage_files.autoencoder_sources(PLAN, wildcards.dataset),
     output:
         files=[f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES],
         records=records(
@@ -64,7 +64,7 @@ rule encode:
     resources:
         **resource_class("gpu_small", "encode"),
     params:
-        settings=dataset_settings("encoding"),
+        settings=dataset_settings("encode"),
         autoencoder=folder_of("input", "autoencoder"),
         folder=folder_of("output", "tensors"),
         work=PATHS.work_encode("{dataset}"),

@@ -38,19 +38,19 @@ for _dataset in PLAN.datasets:
             rule_name("reference", _dataset)
         input:
             train=manifest(PATHS.images(_dataset, "train")),
-            heldout=PLAN.heldout_of(
+            heldout=stage_files.heldout(PLAN,
                 _dataset, manifest(PATHS.images(_dataset, "heldout"))
             ),
-            reconstructed=manifest(PLAN.latents_of(_dataset, "reconstructed-train.zip")),
-            reconstructed_heldout=PLAN.heldout_of(
+            reconstructed=manifest(stage_files.latents(PLAN, _dataset, "reconstructed-train.zip")),
+            reconstructed_heldout=stage_files.heldout(PLAN,
                 _dataset,
-                manifest(PLAN.latents_of(_dataset, "reconstructed-heldout.zip")),
+                manifest(stage_files.latents(PLAN, _dataset, "reconstructed-heldout.zip")),
             ),
-            extractors=PLAN.extractor_files(_dataset),
+            extractors=stage_files.extractors(PLAN, _dataset).values(),
         output:
-            references=PLAN.references_of(_dataset),
-            floors=PLAN.floors_of(_dataset),
-            records=records(*PLAN.references_of(_dataset), *PLAN.floors_of(_dataset)),
+            references=stage_files.references(PLAN, _dataset),
+            floors=stage_files.floors(PLAN, _dataset),
+            records=records(*stage_files.references(PLAN, _dataset), *stage_files.floors(PLAN, _dataset)),
         log:
             PATHS.log("reference", f"{_dataset}.log"),
         benchmark:
@@ -61,7 +61,7 @@ for _dataset in PLAN.datasets:
         resources:
             **resource_class("gpu_small", "reference", _dataset),
         params:
-            settings=settings_param(PLAN.scoring_settings(_dataset)),
+            settings=settings_param(stage_settings.score(PLAN, _dataset)),
         shell:
             LAUNCH
             + " reference --settings {params.settings:q} --train {input.train:q}"
@@ -76,15 +76,15 @@ for _run in PLAN.runs.values():
         name:
             rule_name("score", _run.id)
         input:
-            samples=[manifest(images) for images in PLAN.samples_of(_run.id, "{seed}")],
-            references=PLAN.references_of(_run.dataset),
-            extractors=PLAN.extractor_files(_run.dataset),
+            samples=[manifest(images) for images in stage_files.samples(PLAN, _run.id, "{seed}")],
+            references=stage_files.references(PLAN, _run.dataset),
+            extractors=stage_files.extractors(PLAN, _run.dataset).values(),
         output:
-            features=PLAN.features_of(_run.id, "{seed}"),
-            metrics=PLAN.metrics_of(_run.id, "{seed}"),
+            features=stage_files.features(PLAN, _run.id, "{seed}"),
+            metrics=stage_files.metrics(PLAN, _run.id, "{seed}"),
             records=records(
-                *PLAN.features_of(_run.id, "{seed}"),
-                *PLAN.metrics_of(_run.id, "{seed}"),
+                *stage_files.features(PLAN, _run.id, "{seed}"),
+                *stage_files.metrics(PLAN, _run.id, "{seed}"),
             ),
         log:
             PATHS.log("score", _run.id, "s{seed}.log"),
@@ -99,7 +99,7 @@ for _run in PLAN.runs.values():
         resources:
             **resource_class("gpu_small", "score", _run.id),
         params:
-            settings=settings_param(PLAN.scoring_settings(_run.dataset)),
+            settings=settings_param(stage_settings.score(PLAN, _run.dataset)),
         shell:
             LAUNCH
             + " score --settings {params.settings:q} --samples {input.samples:q}"
@@ -114,17 +114,17 @@ for _run in PLAN.runs.values():
             rule_name("neighbours", _run.id)
         input:
             samples=[
-                manifest(images) for images in PLAN.first_samples_of(_run.id, "{seed}")
+                manifest(images) for images in stage_files.first_samples(PLAN, _run.id, "{seed}")
             ],
             train=manifest(PATHS.images(_run.dataset, "train")),
-            reference=PLAN.references_of(_run.dataset)[0],
-            extractor=PLAN.recall_extractor(_run.dataset),
+            reference=stage_files.references(PLAN, _run.dataset)[0],
+            extractor=stage_files.recall_extractor(PLAN, _run.dataset),
         output:
-            numbers=PLAN.neighbours_of(_run.id, "{seed}", "json"),
-            pictures=PLAN.neighbours_of(_run.id, "{seed}", "png"),
+            numbers=stage_files.neighbours(PLAN, _run.id, "{seed}", "json"),
+            pictures=stage_files.neighbours(PLAN, _run.id, "{seed}", "png"),
             records=records(
-                *PLAN.neighbours_of(_run.id, "{seed}", "json"),
-                *PLAN.neighbours_of(_run.id, "{seed}", "png"),
+                *stage_files.neighbours(PLAN, _run.id, "{seed}", "json"),
+                *stage_files.neighbours(PLAN, _run.id, "{seed}", "png"),
             ),
         log:
             PATHS.log("neighbours", _run.id, "s{seed}.log"),
@@ -136,7 +136,7 @@ for _run in PLAN.runs.values():
         resources:
             **resource_class("gpu_small"),
         params:
-            settings=settings_param(PLAN.neighbours_settings(_run.dataset)),
+            settings=settings_param(stage_settings.neighbours(PLAN, _run.dataset)),
         shell:
             LAUNCH
             + " neighbours --settings {params.settings:q} --samples {input.samples:q}"

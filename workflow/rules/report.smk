@@ -16,8 +16,8 @@ for _which in ("tables", "all"):
         name:
             f"tables_{_which}"
         input:
-            metrics=PLAN.all_metrics(_which),
-            shown=PLAN.shown(_which),
+            metrics=stage_files.report_metrics(PLAN, _which),
+            shown=stage_files.report_inputs(PLAN, _which),
         output:
             tables=PATHS.tables(_which),
             records=records(PATHS.tables(_which)),
@@ -31,10 +31,10 @@ for _which in ("tables", "all"):
             **resource_class("local"),
         params:
             settings=settings_param(
-                {"recipe": RECIPES["tables"], **PLAN.tables_settings(_which)}
+                stage_settings.tables(PLAN, _which)
             ),
             sha256=sha256_json(
-                {"recipe": RECIPES["tables"], **PLAN.tables_settings(_which)}
+                stage_settings.tables(PLAN, _which)
             ),
             scale=PLAN.scale_name,
             dataset=OWN_OPTION,
@@ -50,16 +50,16 @@ for _which in ("tables", "all"):
             tables=PATHS.tables(_which),
             templates=collect("reports/templates/{name}", name=TEMPLATES),
             evidence=collect("config/evidence/{name}", name=EVIDENCE),
-            shown=PLAN.shown(_which),
+            shown=stage_files.report_inputs(PLAN, _which),
         output:
             files=[
                 PATHS.report(name, _which)
-                for name in (*REPORT_FILES, *PLAN.pages(_which), *PLAN.pictures())
+                for name in (*REPORT_FILES, *stage_files.row_pages(PLAN, _which), *stage_files.report_figures(PLAN))
             ],
             records=records(
                 *(
                     PATHS.report(name, _which)
-                    for name in (*REPORT_FILES, *PLAN.pages(_which), *PLAN.pictures())
+                    for name in (*REPORT_FILES, *stage_files.row_pages(PLAN, _which), *stage_files.report_figures(PLAN))
                 )
             ),
         log:

@@ -7,20 +7,20 @@ for _run in PLAN.runs.values():
         input:
             weights=[
                 PATHS.weights(_run.id, "{seed}", name)
-                for name in PLAN.weights_asked(_run.id)
+                for name in PLAN.sampled_weights(_run.id)
             ],
-            statistics=PLAN.latents_of(_run.dataset, "statistics.safetensors"),
+            statistics=stage_files.latents(PLAN, _run.dataset, "statistics.safetensors"),
             autoencoder=[
                 f"{PATHS.autoencoder(_run.dataset)}/{name}"
                 for name in AUTOENCODER_FILES
             ],
         output:
-            images=PLAN.samples_of(_run.id, "{seed}"),
+            images=stage_files.samples(PLAN, _run.id, "{seed}"),
             manifests=[
-                manifest(images) for images in PLAN.samples_of(_run.id, "{seed}")
+                manifest(images) for images in stage_files.samples(PLAN, _run.id, "{seed}")
             ],
-            grids=[grid(images) for images in PLAN.samples_of(_run.id, "{seed}")],
-            records=records(*PLAN.samples_of(_run.id, "{seed}")),
+            grids=[grid(images) for images in stage_files.samples(PLAN, _run.id, "{seed}")],
+            records=records(*stage_files.samples(PLAN, _run.id, "{seed}")),
         log:
             PATHS.log("sample", _run.id, "s{seed}.log"),
         benchmark:
@@ -34,7 +34,7 @@ for _run in PLAN.runs.values():
         resources:
             **resource_class("gpu_small", "sample", _run.id),
         params:
-            settings=settings_param(PLAN.sampling_settings(_run.id)),
+            settings=settings_param(stage_settings.sample(PLAN, _run.id)),
             autoencoder=folder_of("input", "autoencoder"),
             train=folder_of("input", "weights"),
             folder=folder_of("output", "images", up=2),

@@ -5,19 +5,19 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
         name:
             rule_name("train", _run.id)
         input:
-            latents=PLAN.latents_of(_run.dataset, "latents.safetensors"),
-            statistics=PLAN.latents_of(_run.dataset, "statistics.safetensors"),
+            latents=stage_files.latents(PLAN, _run.dataset, "latents.safetensors"),
+            statistics=stage_files.latents(PLAN, _run.dataset, "statistics.safetensors"),
         output:
             weights=[
                 PATHS.weights(_run.id, "{seed}", name)
-                for name in PLAN.weights_names(_run)
+                for name in PLAN.kept_weights(_run.id)
             ],
             curves=f"{PATHS.train(_run.id, '{seed}')}/curves.json",
             records=records(
                 f"{PATHS.train(_run.id, '{seed}')}/curves.json",
                 *(
                     PATHS.weights(_run.id, "{seed}", name)
-                    for name in PLAN.weights_names(_run)
+                    for name in PLAN.kept_weights(_run.id)
                 ),
             ),
         log:
@@ -31,7 +31,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
         resources:
             **resource_class("gpu_train", "train", _run.id),
         params:
-            settings=settings_param(PLAN.training_settings(_run.id)),
+            settings=settings_param(stage_settings.train(PLAN, _run.id)),
             state=PATHS.work(_run.id, "{seed}"),
             folder=folder_of("output", "weights"),
         shell:
@@ -63,7 +63,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is not None):
         resources:
             **resource_class("local"),
         params:
-            settings=settings_param(PLAN.given_settings(_run.id)),
+            settings=settings_param(stage_settings.import_weights(PLAN, _run.id)),
         shell:
             "python -m lct.jobs.import_weights --settings {params.settings:q} --weights {input.weights:q}"
             " --out {output.weights:q} 2> {log:q}"

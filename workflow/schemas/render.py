@@ -14,8 +14,10 @@ from typing import Any
 from lct.config.devices import Device
 from lct.config.evidence import Evidence
 from lct.config.figures import Figure
-from lct.config.model import Dataset, Main, Method, PublishedTable, RunEntry, Scale, TableSpec, Weights
+from lct.config.model import Dataset, Main, Method, RunEntry, Scale
+from lct.config.published import PublishedTable, TableSpec
 from lct.config.schema import schema
+from lct.download.settings import Weights
 from lct.metrics.settings import PretrainedExtractor
 
 FOLDER = Path(__file__).parent

@@ -24,6 +24,7 @@ from lct.cluster.status import statuses
 from lct.files.atomic import write_json
 from lct.files.lock import hold
 from lct.files.records import run_path
+from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 
@@ -268,7 +269,7 @@ def test_the_queue_tells_queued_from_waiting(root, tools, state, comment, expect
 )
 def test_a_trained_run_is_evaluated_and_then_done(root, tools, comment):
     plan = Plan(root, {"scale": "smoke"})
-    for name in plan.weights_asked("digits-lct"):
+    for name in plan.sampled_weights("digits-lct"):
         path = root / plan.paths.weights("digits-lct", 0, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
@@ -276,7 +277,7 @@ def test_a_trained_run_is_evaluated_and_then_done(root, tools, comment):
     tools(squeue=says(queue_line(root, 7, "RUNNING", comment)))
     status, _ = status_of(root)
     assert status.state == "evaluating" and status.gpu_hours == 1.0 and "job 7" in status.line()
-    for path in plan.metrics_of("digits-lct", 0):
+    for path in stage_files.metrics(plan, "digits-lct", 0):
         write_json(root / path, {})
     assert status_of(root)[0].state == "done"
 
@@ -313,7 +314,7 @@ def test_status_answers_people_and_programs_and_watches_until_all_is_done(root, 
 
     def finish(seconds):
         looks.append(seconds)
-        for path in plan.all_metrics("tables")[: 4 * len(looks)]:
+        for path in stage_files.report_metrics(plan, "tables")[: 4 * len(looks)]:
             write_json(root / path, {})
 
     monkeypatch.setattr("lct.cli.cluster.time.sleep", finish)
@@ -332,7 +333,7 @@ def made(root: Path, device: str, job: str | None) -> Plan:
     shared = {"device": device, "slurm": {"SLURM_JOB_ID": job} if job else None}
     cost = {"cost": {"attempts": 2, "seconds": 7200, "gpu_seconds": 7200 if device == "cuda" else 0}}
     recorded(root, f"{plan.paths.train('digits-lct', 0)}/curves.json", **shared, **cost)
-    for output in plan.samples_of("digits-lct", 0):
+    for output in stage_files.samples(plan, "digits-lct", 0):
         recorded(root, output, **shared, started=output)
     return plan
 

@@ -21,6 +21,7 @@ from lct.cluster.start import plain_defaults
 from lct.networks.layout import macs_and_activations
 from lct.networks.settings import Network
 from lct.networks.unet import UNet
+from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from lct.training.trainer import Trainer
 from tests.helpers import ROOT
@@ -68,7 +69,7 @@ def test_a_state_is_as_large_as_what_a_trainer_saves(rate):
         run.training, objective=dataclasses.replace(run.training.objective, target_ema=rate), steps=9
     )
     plan.runs["digits-lct"] = dataclasses.replace(run, training=settings)
-    trainer = Trainer(settings, torch.randn(64, *plan.latent_shape("digits")), 0, torch.device("cpu"))
+    trainer = Trainer(settings, torch.randn(64, *plan.datasets["digits"].latent_shape), 0, torch.device("cpu"))
     trainer.step(0, measure_gradient=False)
     saved = sum(tensor.numel() * tensor.element_size() for tensor in trainer.tensors().values())
     assert saved == pytest.approx(state_bytes(plan, "digits-lct"), rel=1e-3), "beside them, step counts only"
@@ -171,8 +172,10 @@ def submitted(tmp_path: Path, scale: str, rule: str, target: str, inputs: list[s
 
 def test_the_command_line_of_a_training_on_the_papers_scale(tmp_path, paper):
     run = "celebahq-lct"
-    inputs = [paper.latents_of("celebahq", name) for name in ("latents.safetensors", "statistics.safetensors")]
-    target = paper.paths.weights(run, 0, paper.weights_names(paper.runs[run])[0])
+    inputs = [
+        stage_files.latents(paper, "celebahq", name) for name in ("latents.safetensors", "statistics.safetensors")
+    ]
+    target = paper.paths.weights(run, 0, paper.kept_weights(run)[0])
     line = submitted(tmp_path, "paper", "train_celebahq_lct", target, inputs)
     expected = ["--nodes=1", "--requeue", "--gpus=1", "--signal=USR1@300", "--cpus-per-task=2"]
     assert set(expected) <= set(line), line

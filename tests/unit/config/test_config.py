@@ -7,9 +7,12 @@ from typing import Literal
 
 import pytest
 
-from lct.config.resolve import Files, Layer, merge, run_settings, scale_settings
+from lct.config.folder import ConfigFolder, Layer
+from lct.config.resolve import merge, run_settings, scale_settings
 from lct.config.schema import build, check, field_comments, plain, schema
 from lct.config.yaml import load
+from lct.plan import files as stage_files
+from lct.plan import listing
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 
@@ -124,9 +127,9 @@ def test_a_kind_that_is_no_tag_replaces_only_itself():
 
 
 def test_sources_of_a_resolved_run():
-    files = Files(ROOT)
-    _, mini = scale_settings(files, "mini")
-    run = run_settings(files, "digits-lct", mini)
+    config = ConfigFolder(ROOT)
+    _, mini = scale_settings(config, "mini")
+    run = run_settings(config, "digits-lct", mini)
     assert run.sources["objective.loss"] == "config/methods/lct.yaml"
     assert run.sources["network.channels"] == "config/scales/mini.yaml"
     assert run.sources["network.block_norm"] == "config/methods/lct.yaml"
@@ -169,9 +172,14 @@ def test_one_training_serves_one_and_two_steps(project):
 def test_paths_follow_the_grammar(project):
     plan = Plan(project, {"scale": "smoke"})
     steps = plan.runs["digits-lct"].training.steps
-    sets = plan.samples_of("digits-lct", 0)
+    sets = stage_files.samples(plan, "digits-lct", 0)
     assert f"results/smoke/sample/digits-lct/s0/step{steps}-ema0.9/one/d0.zip" in sets
-    assert len(sets) == len(plan.metrics_of("digits-lct", 0)) == len(plan.features_of("digits-lct", 0)) == 2
+    assert (
+        len(sets)
+        == len(stage_files.metrics(plan, "digits-lct", 0))
+        == len(stage_files.features(plan, "digits-lct", 0))
+        == 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,10 +267,10 @@ def test_a_dataset_of_ones_own_needs_one_file(project):
     )
     plan = Plan(project, {"scale": "smoke", "dataset": "mine"})
     assert {cell.run for cell in plan.cells} == {"mine-ldm", "mine-ilct", "mine-lct"}
-    assert list(plan.tables) == ["own"] and list(plan.datasets) == ["mine"] and plan.left_out("tables") == []
+    assert list(plan.tables) == ["own"] and list(plan.datasets) == ["mine"] and listing.left_out(plan, "tables") == []
     assert plan.paths.report("index.html") == "reports/smoke/dataset-mine/index.html"
     assert not plan.scale.comparable and all(row.fid is None for row in plan.published["own"].rows_of("a").values())
     usual = Plan(project, {"scale": "smoke"})
-    assert "mine" not in usual.datasets and "own" not in [left["id"] for left in usual.left_out("tables")]
+    assert "mine" not in usual.datasets and "own" not in [left["id"] for left in listing.left_out(usual, "tables")]
     with pytest.raises(ValueError, match="expected a dataset of .*'mien'.*config/datasets/mien.yaml"):
         Plan(project, {"scale": "smoke", "dataset": "mien"})

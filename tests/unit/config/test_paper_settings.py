@@ -11,8 +11,13 @@ import pytest
 
 from lct.cli import verbs
 from lct.cli.main import parser
-from lct.config.resolve import Files, flat, run_settings, scale_settings
+from lct.config.folder import ConfigFolder
+from lct.config.nested import flatten
+from lct.config.resolve import run_settings, scale_settings
 from lct.config.schema import plain
+from lct.plan import files as stage_files
+from lct.plan import listing
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from lct.report.collect import collect
 from lct.report.render import render
@@ -79,9 +84,9 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def settings(name: str) -> dict:
-    files = Files(ROOT)
-    _, scale = scale_settings(files, "mini" if name.startswith("digits") else "paper")
-    return flat(run_settings(files, name, scale).training)
+    config = ConfigFolder(ROOT)
+    _, scale = scale_settings(config, "mini" if name.startswith("digits") else "paper")
+    return flatten(plain(run_settings(config, name, scale).training))
 
 
 def differences(a: str, b: str) -> set[str]:
@@ -102,7 +107,7 @@ def test_every_run_of_an_ablation_is_compared_with_a_neighbour(paper):
 
 def test_the_final_celebahq_run_is_that_of_the_fact_sheet(paper):
     run = paper.runs["celebahq-lct"]
-    values, training = flat(run.training), run.training
+    values, training = flatten(plain(run.training)), run.training
     expected = {  # method sheet, section 1 and 10
         "objective.loss": "cauchy",
         "objective.form": "mean",
@@ -132,7 +137,7 @@ def test_the_final_celebahq_run_is_that_of_the_fact_sheet(paper):
     assert training.emas[0] == 0.99993 and len(training.emas) == 7
     assert training.schedule_steps(27_000) == 294_000 and training.curriculum.stage_steps(294_000) == 42_000
     assert training.total_steps(27_000) == 294_210  # the authors' extra pass
-    assert paper.latent_shape("celebahq") == [4, 32, 32]
+    assert paper.datasets["celebahq"].latent_shape == (4, 32, 32)
     assert paper.parameters_of("celebahq-lct") == (165_468_676, 158_355_972)
     assert paper.parameters_of("celebahq-lct-gn") == (151_325_956, 151_325_956)
     assert paper.parameters_of("celebahq-ilct-script") == (96_408_324, 96_408_324)
@@ -143,8 +148,8 @@ def test_the_papers_latents_are_draws_of_the_downloaded_autoencoder(paper):
     for name, count in (("celebahq", 27_000), ("church", 50_000), ("ffhq", 50_000)):
         dataset = paper.datasets[name]
         encoding = dataset.encoding
-        assert paper.autoencoder_sources(name) == ["resources/sd-vae-ft-ema/download.json"]
-        assert paper.latents_of(name, "") == f"results/paper/latents/{name}/posterior/"
+        assert stage_files.autoencoder_sources(paper, name) == ["resources/sd-vae-ft-ema/download.json"]
+        assert stage_files.latents(paper, name, "") == f"results/paper/latents/{name}/posterior/"
         assert (encoding.sample, encoding.normalisation, encoding.sigma_data) == ("posterior", "per-element", 0.5)
         assert min(dataset.count, encoding.reconstruct) == count
 
@@ -161,7 +166,10 @@ def test_table_1_shows_the_printed_epochs_and_batch_and_its_runs_say_so(paper):
 
 
 def test_paper_scale_trains_nothing_twice_and_lists_every_table(paper):
-    assert paper.left_out("tables") and [table["id"] for table in paper.left_out("tables")] == ["outside", "readings"]
+    assert listing.left_out(paper, "tables") and [table["id"] for table in listing.left_out(paper, "tables")] == [
+        "outside",
+        "readings",
+    ]
     trained = [repr((run.dataset, plain(run.training))) for run in paper.runs.values()]
     assert len(trained) == len(set(trained))
     one = {cell.run for cell in paper.cells if cell.table == "ablation-f"}
@@ -174,7 +182,7 @@ def test_rows_of_one_training_differ_by_sampler_ema_or_epoch(paper):
     assert cells["ablation-f", "ema-0-999"].weights == "step294210-ema0.999"
     assert cells["ablation-d", "adaptive-e175"].weights == f"step{176 * 210}-ema0.99993"  # after the pass numbered 175
     assert cells["table1", "lct-1"].weights == cells["ablation-a", "nsln"].weights == "step294210-ema0.99993"
-    kept = paper.weights_names(paper.runs["celebahq-lct"])
+    kept = paper.kept_weights("celebahq-lct")
     assert len(kept) == 7 + 7 and len(set(kept)) == 14  # seven EMAs at the end, one at each earlier epoch
 
 
@@ -204,11 +212,11 @@ def test_every_number_that_is_not_in_print_says_where_it_is_known_from(paper):
 def test_the_mini_default_holds_table_1_and_what_needs_no_training():
     plan = Plan(ROOT, {"scale": "mini"})
     assert plan.tables_of("tables") == ["table1", "ablation-f"]
-    assert len(plan.runs_of("tables")) == 9 and not any(plan.runs[run].short for run in plan.runs_of("tables"))
+    assert len(plan.runs_of("tables")) == 9 and not any(plan.runs[run].reduced for run in plan.runs_of("tables"))
     further = set(plan.runs_of("all")) - set(plan.runs_of("tables"))
     assert further and all(run.endswith("-short") and plan.seeds_of(run) == (0,) for run in further)
-    assert not set(plan.all_metrics("tables")) - set(plan.all_metrics("all"))
-    left = {table["id"]: table["command"] for table in plan.left_out("tables")}
+    assert not set(stage_files.report_metrics(plan, "tables")) - set(stage_files.report_metrics(plan, "all"))
+    left = {table["id"]: table["command"] for table in listing.left_out(plan, "tables")}
     assert left["ablation-a"] == "snakemake all_tables --config scale=mini"
     assert plan.runs["digits-lct-short"].sources["steps"] == "config/scales/mini.yaml: short"
 
@@ -244,8 +252,8 @@ def test_given_weights_are_sampled_without_training(project):
     plan = Plan(project, {"scale": "smoke"})
     cell = next(cell for cell in plan.cells if cell.row == "lct-1")
     assert cell.weights == "given-abababababab" and [s.seed for s in cell.sets] == [0]
-    assert not any("digits-given" in name and "curves" in name for name in plan.shown())
-    assert plan.given_settings("digits-given")["latent_shape"] == [4, 4, 4]
+    assert not any("digits-given" in name and "curves" in name for name in stage_files.report_inputs(plan))
+    assert stage_settings.import_weights(plan, "digits-given")["latent_shape"] == [4, 4, 4]
 
 
 @pytest.mark.parametrize(
@@ -404,21 +412,23 @@ def test_the_dry_run_lists_the_whole_paper():
 
 def test_the_paper_is_measured_by_the_authors_protocol_first(paper):
     authors, standard = paper.scale.protocols
-    assert (authors.id, standard.id, paper.protocol) == ("authors", "standard", "authors")
+    assert (authors.id, standard.id, paper.protocol.id) == ("authors", "standard", "authors")
     inception, recall = (paper.extractor("celebahq", name) for name in (authors.distance, authors.recall))
     assert (inception.architecture, inception.resize) == ("inception", "pytorch-fid")
     assert (recall.architecture, recall.dtype, authors.dtype, authors.k) == ("torchscript", "float16", "float16", 3)
     assert authors.num_images == paper.scale.sampling.count == 50_176 and authors.jpeg_quality == 75
     assert (authors.recall_generated, authors.recall_reference) == (50_000, 200_000)
     assert (standard.num_images, standard.jpeg_quality, standard.reference_jpeg_quality) == (50_000, None, None)
-    assert paper.extractor_files("church")[1] == "resources/vgg16-stylegan2-ada/download.json"
-    assert paper.extractor_of("church") is None  # no network of its own is trained
-    assert paper.features_of("church-lct", 0) == []  # and 2 GB of features per image set are not kept
+    assert (
+        stage_files.extractors(paper, "church")["vgg16-stylegan2-ada"] == "resources/vgg16-stylegan2-ada/download.json"
+    )
+    assert stage_files.own_extractor(paper, "church") is None  # no network of its own is trained
+    assert stage_files.features(paper, "church-lct", 0) == []  # and 2 GB of features per image set are not kept
 
 
 def test_floor_rows_without_held_out_images_say_so(project):
     plan = Plan(project, {"scale": "paper"})
-    assert [Path(path).parent.name for path in plan.floors_of("ffhq")] == ["reconstruction"] * 2
+    assert [Path(path).parent.name for path in stage_files.floors(plan, "ffhq")] == ["reconstruction"] * 2
     floors = collect(plan, project)["tables"][0]["subtables"][2]["floors"]
     assert floors[0]["why"] == "no held-out images" and floors[1]["model"] == "Training images through the VAE"
     edit(project / "config/datasets/ffhq.yaml", "train: 70000\nheldout: 0", "train: 67000\nheldout: 3000")

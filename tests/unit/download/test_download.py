@@ -36,6 +36,8 @@ from lct.download.transfer import Policy
 from lct.files import atomic
 from lct.files.atomic import write_json
 from lct.files.lock import acquire
+from lct.plan import files as stage_files
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from tests.helpers.copies import ROOT, project, snakemake
 from tests.helpers.server import Fault, Repository, Site, cut, serve, status
@@ -832,20 +834,20 @@ def test_certificates_are_checked_and_https_never_becomes_http(bench, tmp_path, 
 def test_every_network_of_the_configuration_can_be_asked_for():
     plan = Plan(ROOT)
     assert {"sd-vae-ft-ema", "inception-pytorch-fid", "inception-torch-fidelity", "inception-clean-fid"} <= set(
-        plan.downloads()
+        plan.downloads
     )
-    assert {"vgg16-torch-fidelity", "vgg16-stylegan2-ada"} <= set(plan.downloads())
-    for name, settings in plan.downloads().items():
-        assert plan.download_path(name) == f"resources/{name}/download.json"
+    assert {"vgg16-torch-fidelity", "vgg16-stylegan2-ada"} <= set(plan.downloads)
+    for name in plan.downloads:
+        settings = stage_settings.download(plan, name)
+        assert plan.download_record(name, "here") == f"resources/{name}/download.json"
         assert settings["id"] == name and settings["recipe"] >= 1 and settings["origins"]
     hashes_of = {
-        name: plan.downloads()[name]["origins"][0]["files"][0]["sha256"]
-        for name in ("inception-pytorch-fid", "inception-torch-fidelity")
+        name: plan.downloads[name][0].files[0].sha256 for name in ("inception-pytorch-fid", "inception-torch-fidelity")
     }
     assert len(set(hashes_of.values())) == 1, "one file under two names"
     with pytest.raises(ValueError, match=r"here: expected a download of \[.*'sd-vae-ft-ema'.*\], found 'nope'"):
-        plan.download_path("nope", "here")
-    assert plan.download_of("digits") is None and plan.weights_of("digits") is None
+        plan.download_record("nope", "here")
+    assert stage_files.image_download(plan, "digits") is None and stage_files.autoencoder_sources(plan, "digits") == []
 
 
 def test_a_bad_declaration_stops_the_plan(tmp_path):

@@ -26,6 +26,7 @@ from lct.jobs import figure1 as figure_job
 from lct.jobs import figure2, figure3
 from lct.jobs.job import Interrupted
 from lct.networks.settings import Network
+from lct.plan import files as stage_files
 from lct.plan.paths import PICTURES, manifest
 from lct.plan.plan import Plan
 from lct.report.collect import collect
@@ -279,7 +280,8 @@ def project(tmp_path):
 def test_every_scale_makes_the_figure_for_its_datasets():
     for scale, datasets in (("smoke", 1), ("mini", 3), ("paper", 3)):
         plan = Plan(ROOT, {"scale": scale})
-        assert len(plan.figure_files()) == 3 * datasets and set(plan.figure_files()) <= set(plan.shown("tables"))
+        numbers = stage_files.figure_numbers(plan)
+        assert len(numbers) == 3 * datasets and set(numbers) <= set(stage_files.report_inputs(plan, "tables"))
         _, training = plan.figures["figure1"]
         assert training.curriculum.intervals(0, 100) == 20 and training.objective.loss == "pseudo-huber"
 
@@ -307,13 +309,13 @@ def test_a_scale_that_is_not_listed_does_not_make_the_figure(project):
     path = project / "config/figures/figure1.yaml"
     path.write_text("\n".join(line for line in path.read_text().splitlines() if "  smoke:" not in line))
     plan = Plan(project, {"scale": "smoke"})
-    assert "figure1" not in plan.figures and not any("figure1" in path for path in plan.figure_files())
+    assert "figure1" not in plan.figures and not any("figure1" in path for path in stage_files.figure_numbers(plan))
     assert [figure["id"] for figure in collect(plan, project)["figures"]][0] == "figure2"
 
 
 def test_the_report_shows_each_dataset_or_says_that_it_was_not_run(made, tmp_path):
     plan = Plan(ROOT, {"scale": "mini"})
-    done, missing = plan.figure_files()[:2]
+    done, missing = stage_files.figure_numbers(plan)[:2]
     (tmp_path / done).parent.mkdir(parents=True)
     (tmp_path / done).write_bytes(made[0].out.read_bytes())
     out = render(collect(plan, tmp_path), tmp_path)
@@ -419,5 +421,5 @@ def test_figures_of_the_paper_are_left_out_of_a_report_on_an_own_dataset(project
         "title: mine\nsource: {kind: digits}\nresolution: 16\ntrain: 100\nheldout: 50\n"
     )
     plan = Plan(project, {"scale": "mini", "dataset": "mine"})
-    assert set(plan.figures) == {"figure1", "figure2", "figure3"} and plan.pictures() == []
+    assert set(plan.figures) == {"figure1", "figure2", "figure3"} and stage_files.report_figures(plan) == []
     assert list(Plan(project, {"scale": "mini"}).figures) == [f"figure{i}" for i in range(1, 12)]

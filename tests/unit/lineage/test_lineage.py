@@ -22,6 +22,7 @@ from lct.lineage.graph import Job, ask, metadata, metadata_path
 from lct.lineage.hooks import record_run
 from lct.lineage.registry import Entry
 from lct.lineage.stages import KINDS, RECORDED, Book, drift, read_recorded, write_recorded
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 from tests.helpers import fake_lineage as fake
@@ -655,10 +656,10 @@ def test_switches_change_no_setting_of_any_job(plan):
     switched = Plan(ROOT, {"scale": "smoke", "record": "false", "allow_retrain": "all"})
     assert switched.main.record is False and plan.main.record is True
     for run in plan.runs:
-        assert switched.training_settings(run) == plan.training_settings(run)
-        assert switched.sampling_settings(run) == plan.sampling_settings(run)
+        assert stage_settings.train(switched, run) == stage_settings.train(plan, run)
+        assert stage_settings.sample(switched, run) == stage_settings.sample(plan, run)
     for which in ("tables", "all"):
-        assert switched.tables_settings(which) == plan.tables_settings(which)
+        assert stage_settings.tables(switched, which) == stage_settings.tables(plan, which)
 
 
 # --- git -------------------------------------------------------------------------------------------------------------

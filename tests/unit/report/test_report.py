@@ -22,6 +22,7 @@ import pytest
 from lct.files.atomic import write_json
 from lct.metrics.protocol import ExtractorIdentity, ReferenceImages, describe, digest
 from lct.metrics.settings import TrainedExtractor
+from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from lct.report import check, plotting, text
 from lct.report.collect import collect
@@ -181,7 +182,7 @@ def test_numbers_of_further_protocols_stand_behind_the_row_and_mark_nothing(tmp_
     second = dataclasses.replace(first, id="second", jpeg_quality=75)
     plan.scale = dataclasses.replace(plan.scale, protocols=(first, second))
     used = ExtractorIdentity(TrainedExtractor(), "a" * 64)
-    for path in plan.all_metrics():
+    for path in stage_files.report_metrics(plan):
         protocol = next(p for p in plan.scale.protocols if p.id == Path(path).stem)
         count = 40 if "/reference/" in path and protocol is second else 64
         described = describe(

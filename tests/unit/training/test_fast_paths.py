@@ -22,6 +22,7 @@ from lct.jobs.sample import encoded
 from lct.losses.settings import DiffusionTerm, Objective, Transport
 from lct.networks.settings import Network
 from lct.networks.unet import UNet
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from lct.schedules import Curriculum, LearningRate, RobustScale
 from lct.streams import generator
@@ -437,5 +438,5 @@ def test_rows_compare_turn_by_turn():
 
 def test_a_plan_of_the_paper_still_builds_with_the_new_keys():
     plan = Plan(ROOT, {"scale": "paper"})
-    training = plan.training_settings("celebahq-lct")["training"]
+    training = stage_settings.train(plan, "celebahq-lct")["training"]
     assert training["compile"] is False and training["cuda_graphs"] is False and json.dumps(training)

@@ -1,0 +1,129 @@
+"""The YAML files under config/: read once, looked up by name, and the runs that config/runs/ declares."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lct.config import yaml
+from lct.config.model import RunEntry
+from lct.config.schema import ID_PATTERN, build, did_you_mean
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one file (or one entry of it)."""
+
+    source: str
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """One run as an entry of a file gives it."""
+
+    source: str
+    entry: RunEntry
+    values: dict[str, Any]
+
+
+class ConfigFolder:
+    """The YAML files under config/, read once, checked, and looked up by name with a helpful error."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._cache: dict[str, dict[str, Any]] = {}
+        self._runs: dict[str, RunSource] | None = None
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(p.stem for p in (self.root / "config" / folder).glob("*.yaml"))
+
+    def layer(self, folder: str, name: str, what: str, where: str) -> Layer:
+        """The values of config/FOLDER/NAME.yaml; ValueError listing the existing names when there is none."""
+        names = self.names(folder)
+        if not re.match(ID_PATTERN, str(name)) or name not in names:
+            raise ValueError(
+                f"{where}: expected a {what} of {names}, found {name!r}; {did_you_mean(name, names)}fix it or add "
+                f"config/{folder}/{name}.yaml"
+            )
+        source = f"config/{folder}/{name}.yaml"
+        return Layer(source, self._load(source))
+
+    def main(self) -> Layer:
+        return Layer("config/config.yaml", self._load("config/config.yaml"))
+
+    def _load(self, source: str) -> dict[str, Any]:
+        if source not in self._cache:
+            self._cache[source] = yaml.load(self.root / source)
+        return self._cache[source]
+
+    def run_entries(self) -> dict[str, RunSource]:
+        """Every run by id: those of config/runs/*.yaml (an entry for several datasets gives one for each), and
+        DATASET-METHOD for datasets that these do not name."""
+        if self._runs is None:
+            self._runs = {}
+            for name in self.names("runs"):
+                source = f"config/runs/{name}.yaml"
+                for key, values in self._load(source).items():
+                    for run, run_values in _per_dataset(str(key), values, source):
+                        self._add_run(run, run_values, source)
+            declared = {run.entry.dataset for run in self._runs.values()}
+            for dataset in sorted(
+                set(self.names("datasets")) - declared
+            ):  # the plain runs of a new dataset need no entry
+                for method in self.names("methods"):
+                    values = {"dataset": dataset, "method": method}
+                    self._add_run(f"{dataset}-{method}", values, f"config/datasets/{dataset}.yaml")
+        return self._runs
+
+    def _add_run(self, run: str, values: dict[str, Any], source: str) -> None:
+        if not re.match(ID_PATTERN, run):
+            raise ValueError(f"{source}: expected run names of a-z, 0-9, _ and -, found {run!r}; rename it")
+        if run in self._runs:
+            raise ValueError(f"{source}: run {run!r} is also in {self._runs[run].source}; rename one")
+        if run == "reference":
+            raise ValueError(f"{source}: run name 'reference' is taken by the reference features; rename it")
+        self._runs[run] = RunSource(source, build(RunEntry, values, f"{source}: {run}"), values)
+
+    def run_chain(self, run: str) -> list[tuple[str, RunSource]]:
+        """The run and those it starts from, the first one first."""
+        entries, chain = self.run_entries(), []
+        while run is not None:
+            source = entries[run]
+            if run in [name for name, _ in chain]:
+                raise ValueError(
+                    f"{source.source}: {run}: base: expected no circle, found {run!r} again; remove one base"
+                )
+            chain.insert(0, (run, source))
+            _check_base(source.entry, f"{source.source}: {run}", entries)
+            run = source.entry.base
+        return chain
+
+
+def _check_base(entry: RunEntry, where: str, runs: dict[str, RunSource]) -> None:
+    """A run has either a base, or dataset and method."""
+    if entry.base is None:
+        for key in ("dataset", "method"):
+            if getattr(entry, key) is None:
+                raise ValueError(f"{where}: expected key {key!r} or `base`, found neither; add one")
+    elif entry.base not in runs:
+        raise ValueError(f"{where}: base: expected a run of config/runs/, found {entry.base!r}; fix the name")
+    elif entry.method is not None or (entry.dataset is not None and not entry.datasets):
+        raise ValueError(f"{where}: expected dataset and method, or base, found both; remove one")
+
+
+def _per_dataset(key: str, values: Any, source: str) -> list[tuple[str, dict[str, Any]]]:
+    """(run, values) of an entry: itself, or one for each of its `datasets`."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{source}: {key}: expected a mapping, found {values!r}; give dataset and method, or base")
+    datasets = values.get("datasets", [])
+    if not datasets or not isinstance(datasets, list):
+        return [(key, values)]
+    if "{dataset}" not in key or "dataset" in values:
+        raise ValueError(f"{source}: {key}: expected `{{dataset}}` in the name of a run with `datasets`; rename it")
+    runs = []
+    for dataset in datasets:
+        base = values.get("base")
+        named = {"base": base.replace("{dataset}", str(dataset))} if isinstance(base, str) else {}
+        runs.append((key.replace("{dataset}", str(dataset)), values | {"dataset": dataset} | named))
+    return runs

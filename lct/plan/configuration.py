@@ -1,0 +1,162 @@
+"""The YAML files that one scale needs, read, checked and joined: datasets, tables, extractors and downloads."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from lct.config.model import Dataset, Main, Scale
+from lct.config.published import PublishedTable, TableSpec
+from lct.config.resolve import (
+    ConfigFolder,
+    dataset_settings,
+    download_origins,
+    extractor_settings,
+    main_settings,
+    published_table,
+    scale_settings,
+    table_spec,
+)
+from lct.download.settings import Origin
+from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol
+from lct.plan.paths import Paths, download
+
+OWN_TABLE = "own"  # the table of a dataset of the user's own; no scale lists it
+
+
+class Configuration:
+    """Checked configuration of one scale. Raises ValueError with one line on anything inconsistent."""
+
+    def __init__(self, root: Path, overrides: dict[str, Any] | None = None):
+        self.root = root
+        self.config = ConfigFolder(root)
+        self.main: Main = main_settings(self.config, overrides)
+        self.scale_name = self.main.scale
+        self.scale, self.scale_layer = scale_settings(self.config, self.scale_name)
+        if self.main.dataset is not None:
+            self.scale = _scale_of_dataset(self.scale, self.main.dataset)
+        self.paths = Paths(self.scale_name, self.main.dataset)
+        self.tables: dict[str, TableSpec] = self._read_tables()
+        self.published: dict[str, PublishedTable] = {
+            spec.published: published_table(self.config, spec.published, f"config/tables/{name}.yaml: published")
+            for name, spec in self.tables.items()
+        }
+        where = self.scale_layer.source
+        for method in self.scale.methods:
+            self.config.layer("methods", method, "method", f"{where}: methods")
+        self.datasets: dict[str, Dataset] = {}
+        self.dataset_sources: dict[str, dict[str, str]] = {}
+        self._read_datasets()
+        self.downloads: dict[str, tuple[Origin, ...]] = download_origins(self.config)
+        for name, dataset in self.datasets.items():
+            if (weights := getattr(dataset.autoencoder, "weights", None)) is not None:
+                self.download_record(weights, f"config/datasets/{name}.yaml: autoencoder.weights")
+        self.extractors: dict[str, PretrainedExtractor] = {
+            name: extractor_settings(self.config, name, f"{where}: protocols.{protocol.id}")
+            for protocol in self.scale.protocols
+            for name in (protocol.distance, protocol.recall)
+            if name != OWN
+        }
+        self._check_protocols()
+        self._check_extractors()
+
+    def _read_tables(self) -> dict[str, TableSpec]:
+        where, names = self.scale_layer.source, (*self.scale.tables, *self.scale.more_tables)
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"{where}: tables, more_tables: expected every table once, found {twice} twice; remove one"
+            )
+        keys = ["tables"] * len(self.scale.tables) + ["more_tables"] * len(self.scale.more_tables)
+        return {name: table_spec(self.config, name, f"{where}: {key}") for name, key in zip(names, keys, strict=True)}
+
+    def _read_datasets(self) -> None:
+        where = self.scale_layer.source
+        letters = sorted({part.id for table in self.published.values() for part in table.subtables})
+        if unknown := sorted(set(self.scale.subtables) - set(letters)):
+            raise ValueError(f"{where}: subtables: expected letters of {letters}, found {unknown[0]!r}; fix it")
+        for subtable, name in self.scale.subtables.items():
+            self.datasets[name], self.dataset_sources[name] = dataset_settings(
+                self.config, name, self.scale_layer, f"{where}: subtables.{subtable}"
+            )
+            if name not in self.scale.seeds:
+                raise ValueError(
+                    f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"
+                )
+
+    def _check_protocols(self) -> None:
+        for protocol in self.scale.protocols:
+            if protocol.num_images > self.scale.sampling.count:
+                raise ValueError(
+                    f"{self.scale_layer.source}: protocols.{protocol.id}: num_images: expected at most the "
+                    f"{self.scale.sampling.count} images of `sampling`, found {protocol.num_images}; sample more or "
+                    "score fewer"
+                )
+
+    def _check_extractors(self) -> None:
+        """FID is the name of one network's distance, and an id is the name of one extractor."""
+        for name, dataset in self.datasets.items():
+            own = dataset.extractor
+            if own.id in self.extractors and own != self.extractors[own.id] and self.uses_own_extractor:
+                raise ValueError(
+                    f"config/datasets/{name}.yaml: extractor.id: expected a name of its own, found {own.id!r}, which "
+                    f"config/extractors/{own.id}.yaml has; rename it"
+                )
+            first = self.extractor(name, self.protocol.distance)
+            if self.scale.distance == "FID" and getattr(first, "architecture", None) != "inception":
+                raise ValueError(
+                    f"{self.scale_layer.source}: distance: expected another name than FID, which is the Inception "
+                    f"network's, found it with extractor {first.id}; call it FD"
+                )
+
+    def download_record(self, name: str, where: str) -> str:
+        """The download.json of a network or dataset; ValueError naming `where` when nothing is declared for it."""
+        if name not in self.downloads:
+            raise ValueError(
+                f"{where}: expected a download of {sorted(self.downloads)}, found {name!r}; fix it or add "
+                f"config/weights/{name}.yaml"
+            )
+        return download(name)
+
+    def tables_of(self, which: str) -> list[str]:
+        """Tables of a report: those that the scale lists ("tables"), or its further ones too ("all")."""
+        return list(self.tables if which == "all" else self.scale.tables)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol that tables show."""
+        return self.scale.protocols[0]
+
+    @property
+    def uses_own_extractor(self) -> bool:
+        """Whether a protocol measures with the extractor that each dataset names."""
+        return any(OWN in (protocol.distance, protocol.recall) for protocol in self.scale.protocols)
+
+    def extractor(self, dataset: str, name: str) -> Extractor:
+        """The extractor that a protocol names."""
+        return self.datasets[dataset].extractor if name == OWN else self.extractors[name]
+
+    def extractors_of(self, dataset: str) -> list[Extractor]:
+        """Every extractor that the protocols need for a dataset, each once, in order of first use."""
+        names = [name for protocol in self.scale.protocols for name in (protocol.distance, protocol.recall)]
+        return list({(e := self.extractor(dataset, name)).id: e for name in names}.values())
+
+    def floor_missing(self, dataset: str, floor: str, protocol: Protocol) -> str | None:
+        """Why a floor row is not measured; None where it is."""
+        if floor != "heldout":
+            return None
+        if not self.datasets[dataset].heldout:
+            return "no held-out images"
+        return "the held-out images are part of the reference" if protocol.reference == "all" else None
+
+
+def _scale_of_dataset(scale: Scale, dataset: str) -> Scale:
+    """A scale that holds the methods on one dataset, and nothing of the paper's tables."""
+    return dataclasses.replace(
+        scale,
+        banner=(f"This report is about the dataset {dataset} alone; no number of the paper belongs to it.",),
+        comparable=False,
+        tables=(OWN_TABLE,),
+        more_tables=(),
+        short=None,
+        subtables={"a": dataset},
+        seeds={dataset: scale.seeds.get(dataset, (0,))},
+    )

@@ -1,0 +1,154 @@
+"""The files that each stage reads and writes, and those of each report, in one order everywhere."""
+
+from lct.config.figures import MEASURED
+from lct.metrics.settings import TrainedExtractor, feature_specs
+from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, page_name
+from lct.plan.plan import Plan
+
+
+# --- of a dataset -----------------------------------------------------------------------------------------------------
+def image_download(plan: Plan, dataset: str) -> str | None:
+    """The record of the download that a dataset's images are read from; None for local and built-in images."""
+    return download(dataset) if plan.datasets[dataset].source.kind == "download" else None
+
+
+def heldout(plan: Plan, dataset: str, path: str) -> list[str]:
+    """A file of held-out images, where there are any."""
+    return [path] if plan.datasets[dataset].heldout else []
+
+
+def autoencoder_sources(plan: Plan, dataset: str) -> list[str]:
+    """Files that a pretrained autoencoder is taken from: the record of its download, or a local folder's files."""
+    autoencoder = plan.datasets[dataset].autoencoder
+    if autoencoder.kind != "pretrained":
+        return []
+    if autoencoder.weights is not None:
+        return [download(autoencoder.weights)]
+    return [f"{autoencoder.folder}/{name}" for name in AUTOENCODER_FILES]
+
+
+def latents(plan: Plan, dataset: str, name: str) -> str:
+    """A file of the encoding of a dataset."""
+    return f"{plan.paths.latents(dataset, plan.datasets[dataset].encoding.id)}/{name}"
+
+
+def own_extractor(plan: Plan, dataset: str) -> str | None:
+    """The dataset's own extractor, where the graph trains it and a protocol uses it."""
+    own = plan.datasets[dataset].extractor
+    trained = isinstance(own, TrainedExtractor) and plan.uses_own_extractor
+    return plan.paths.extractor(dataset, own.id) if trained else None
+
+
+def extractors(plan: Plan, dataset: str) -> dict[str, str]:
+    """Extractor id -> its weights, for every extractor of a dataset: made in the graph, or the record of a download."""
+    return {
+        e.id: plan.paths.extractor(dataset, e.id) if isinstance(e, TrainedExtractor) else download(e.weights)
+        for e in plan.extractors_of(dataset)
+    }
+
+
+def recall_extractor(plan: Plan, dataset: str) -> str:
+    """Weights of the network that the first protocol's precision and recall look through."""
+    return extractors(plan, dataset)[plan.extractor(dataset, plan.protocol.recall).id]
+
+
+def references(plan: Plan, dataset: str) -> list[str]:
+    """What the protocols compare generated images with."""
+    return [plan.paths.reference(dataset, protocol.id) for protocol in plan.scale.protocols]
+
+
+def floors(plan: Plan, dataset: str) -> list[str]:
+    """Metrics files of the floor rows that are measured."""
+    return [
+        plan.paths.floor_metrics(dataset, floor, protocol.id)
+        for floor in FLOORS
+        for protocol in plan.scale.protocols
+        if plan.floor_missing(dataset, floor, protocol) is None
+    ]
+
+
+# --- of a run and a training seed, which may be the wildcard "{seed}" -------------------------------------------------
+def samples(plan: Plan, run: str, seed: int | str) -> list[str]:
+    """Image sets of a run and seed."""
+    return [plan.paths.samples(run, seed, *sample_set) for sample_set in plan.sample_sets(run)]
+
+
+def features(plan: Plan, run: str, seed: int | str) -> list[str]:
+    """Feature files of each image set, per feature spec; none where the scale keeps none."""
+    if not plan.scale.keep_features:
+        return []
+    specs = feature_specs(plan.scale.protocols, plan.datasets[plan.runs[run].dataset].extractor.id)
+    sets = plan.sample_sets(run)
+    return [plan.paths.features(run, seed, *sample_set, spec.name) for sample_set in sets for spec in specs]
+
+
+def metrics(plan: Plan, run: str, seed: int | str) -> list[str]:
+    """Metrics files of each image set, per protocol."""
+    sets, protocols = plan.sample_sets(run), plan.scale.protocols
+    return [plan.paths.metrics(run, seed, *sample_set, protocol.id) for sample_set in sets for protocol in protocols]
+
+
+def first_samples(plan: Plan, run: str, seed: int | str) -> list[str]:
+    """Image sets of the first draw of each sampler."""
+    return [plan.paths.samples(run, seed, *sample_set) for sample_set in _first_sets(plan, run)]
+
+
+def neighbours(plan: Plan, run: str, seed: int | str, kind: str) -> list[str]:
+    """Nearest training images of those image sets, in the same order; kind: json or png."""
+    return [plan.paths.neighbours(run, seed, *sample_set, kind) for sample_set in _first_sets(plan, run)]
+
+
+def _first_sets(plan: Plan, run: str) -> list[tuple[str, str, int]]:
+    first = min(plan.scale.sampling.draws)
+    return [(weights, sampler, draw) for weights, sampler, draw in plan.sample_sets(run) if draw == first]
+
+
+# --- of a report: `which` is "tables", those that the scale lists, or "all", its further ones too ---------------------
+def figure_numbers(plan: Plan) -> list[str]:
+    """Numbers of every measured figure; its pictures are beside them."""
+    return [
+        plan.paths.figure(name, dataset, "json") for name in plan.figures_of(*MEASURED) for dataset in plan.datasets
+    ]
+
+
+def report_metrics(plan: Plan, which: str = "all") -> list[str]:
+    """Metrics files of every cell and every floor row."""
+    cells = {
+        plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, protocol.id)
+        for cell in plan.cells_of(which)
+        for s in cell.sets
+        for protocol in plan.scale.protocols
+    }
+    return sorted(cells | {floor for dataset in plan.datasets for floor in floors(plan, dataset)})
+
+
+def report_inputs(plan: Plan, which: str = "all") -> list[str]:
+    """What a report shows beside the metrics: previews, neighbours, reconstructions, curves, summaries, figures."""
+    sets = [s for cell in plan.cells_of(which) for s in cell.sets]
+    paths = {grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw)) for s in sets}
+    for run, seed in {(s.run, s.seed) for s in sets}:
+        paths |= {path for kind in ("json", "png") for path in neighbours(plan, run, seed, kind)}
+        paths |= set() if plan.runs[run].weights else {f"{plan.paths.train(run, seed)}/curves.json"}
+    for dataset in plan.datasets:
+        paths |= {latents(plan, dataset, name) for name in ("reconstructions.grid.png", "summary.json")}
+        if (extractor := own_extractor(plan, dataset)) is not None:
+            paths.add(extractor.replace(".safetensors", ".summary.json"))
+    return sorted(paths) + figure_numbers(plan)
+
+
+def row_pages(plan: Plan, which: str) -> list[str]:
+    """Pages of the rows that a report shows, floors included, relative to its index."""
+    floor_pages = [
+        page_name(name, part.id, f"floor-{floor}")
+        for name in plan.tables_of(which)
+        for part in plan.published[plan.tables[name].published].subtables
+        if (dataset := plan.scale.subtables.get(part.id)) is not None
+        for floor in FLOORS
+        if plan.floor_missing(dataset, floor, plan.protocol) is None
+    ]
+    return [page_name(cell.table, cell.subtable, cell.row) for cell in plan.cells_of(which)] + floor_pages
+
+
+def report_figures(plan: Plan) -> list[str]:
+    """Figures that a report draws by itself, relative to its index."""
+    return [f"figures/{name}.{kind}" for name in plan.figures_of("schedules", "samples") for kind in DRAWN]

@@ -1,0 +1,45 @@
+"""What a dry run prints about a plan, and the tables that a report leaves out."""
+
+from lct.config.resolve import table_spec
+from lct.plan.configuration import OWN_TABLE
+from lct.plan.plan import Plan
+
+
+def dry_run_lines(plan: Plan, which: str = "tables") -> list[str]:
+    """Every table with its rows, every run with its length, samplers and tables, and what is left out."""
+    cells, lines = plan.cells_of(which), []
+    for name in plan.tables_of(which):
+        rows = sum(cell.table == name for cell in cells)
+        lines.append(f"{plan.tables[name].title}: {rows} rows of {name} are computed at {plan.scale_name} scale")
+    width = max(map(len, plan.runs_of(which)), default=0)
+    for name in plan.runs_of(which):
+        run, own = plan.runs[name], [cell for cell in cells if cell.run == name]
+        work = "existing weights" if run.weights else f"{plan.steps_of(name)} steps of {run.training.batch}"
+        seeds, sets = len(plan.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in own})
+        tables = ", ".join(dict.fromkeys(cell.table for cell in own))
+        lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} image sets, for {tables}")
+    lines += [f"Left out: {table['title']} ({table['why']}: {table['command']})" for table in left_out(plan, which)]
+    return lines
+
+
+def left_out(plan: Plan, which: str) -> list[dict[str, str]]:
+    """Tables of config/tables/ that a report does not hold: id, title, reason, and the command that makes them."""
+    shown, tables = {*plan.tables_of(which), OWN_TABLE}, []
+    for name in plan.config.names("tables") if plan.main.dataset is None else []:
+        if name in shown:
+            continue
+        spec = plan.tables.get(name) or table_spec(plan.config, name, "config/tables")
+        scale = plan.scale_name if name in plan.tables else _scale_with(plan, name)
+        why = "made on request" if name in plan.tables else f"not part of the {plan.scale_name} scale"
+        command = f"snakemake all_tables --config scale={scale}" if scale else "listed by no scale"
+        tables.append({"id": name, "title": spec.title, "why": why, "command": command})
+    return tables
+
+
+def _scale_with(plan: Plan, table: str) -> str | None:
+    """The first scale, by name, that lists a table."""
+    for name in plan.config.names("scales"):
+        values = plan.config.layer("scales", name, "scale", "config/scales").values
+        if table in (*values.get("tables", ()), *values.get("more_tables", ())):
+            return name
+    return None

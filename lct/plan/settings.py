@@ -1,0 +1,132 @@
+"""The settings that each stage's job is given: a changed value reruns the stage and what follows from it."""
+
+import dataclasses
+from typing import Any
+
+from lct.config.schema import plain
+from lct.plan.listing import left_out
+from lct.plan.plan import Plan
+from lct.plan.recipes import RECIPES
+
+Settings = dict[str, Any]  # values that JSON can hold
+
+
+# --- of a dataset -----------------------------------------------------------------------------------------------------
+def images(plan: Plan, dataset: str) -> Settings:
+    keys = ("source", "resolution", "train", "heldout", "split_seed", "flips")
+    values = plain(plan.datasets[dataset])
+    return {"recipe": RECIPES["images"], "dataset": {key: values[key] for key in keys}}
+
+
+def autoencoder(plan: Plan, dataset: str) -> Settings:
+    return {"recipe": RECIPES["autoencoder"], "autoencoder": plain(plan.datasets[dataset].autoencoder)}
+
+
+def encode(plan: Plan, dataset: str) -> Settings:
+    return {"recipe": RECIPES["encode"], "encoding": plain(plan.datasets[dataset].encoding)}
+
+
+def extractor(plan: Plan, dataset: str) -> Settings:
+    return {"recipe": RECIPES["extractor"], "extractor": plain(plan.datasets[dataset].extractor)}
+
+
+def score(plan: Plan, dataset: str) -> Settings:
+    """Of scoring, and of the references that it compares with."""
+    return {
+        "recipe": RECIPES["score"],
+        "protocols": plain(plan.scale.protocols),
+        "extractors": plain(plan.extractors_of(dataset)),
+        "own_extractor": plan.datasets[dataset].extractor.id,
+        "flips": plan.datasets[dataset].flips,
+    }
+
+
+def neighbours(plan: Plan, dataset: str) -> Settings:
+    """How the first protocol sees images, and how many generated ones are shown with how many training images."""
+    return {
+        "recipe": RECIPES["neighbours"],
+        "shown": 8,
+        "nearest": 3,
+        "protocols": [plain(plan.protocol)],
+        "extractors": [plain(plan.extractor(dataset, plan.protocol.recall))],
+        "own_extractor": plan.datasets[dataset].extractor.id,
+    }
+
+
+# --- of a run ---------------------------------------------------------------------------------------------------------
+def train(plan: Plan, run: str) -> Settings:
+    return {"recipe": RECIPES["train"], "training": plain(plan.runs[run].training)}
+
+
+def import_weights(plan: Plan, run: str) -> Settings:
+    return {
+        "recipe": RECIPES["train"],
+        "weights": plain(plan.runs[run].weights),
+        "network": plain(plan.runs[run].training.network),
+        "latent_shape": plan.datasets[plan.runs[run].dataset].latent_shape,
+    }
+
+
+def sample(plan: Plan, run: str) -> Settings:
+    training, evaluations = plan.runs[run].training, plan.evaluations(run)
+    samplers = sorted({sampler for _, sampler in evaluations})
+    return {
+        "recipe": RECIPES["sample"],
+        "sampling": plain(plan.scale.sampling),
+        "samplers": {name: plain(plan.runs[run].samplers[name]) for name in samplers},
+        "wanted": plain(evaluations),
+        "network": plain(training.network),
+        "scaling": plain(training.scaling),
+        "grid": plain(training.grid),
+        "encoding": {"batch": plan.datasets[plan.runs[run].dataset].encoding.batch},
+    }
+
+
+# --- of downloads, figures and tables ---------------------------------------------------------------------------------
+def download(plan: Plan, name: str) -> Settings:
+    return {"recipe": RECIPES["download"], "id": name, "origins": plain(plan.downloads[name])}
+
+
+def figure(plan: Plan, name: str) -> Settings:
+    spec, training = plan.figures[name]
+    cost = spec.scales[plan.scale_name]
+    if spec.kind == "losses":
+        return {"recipe": RECIPES["figure"], "kind": spec.kind}
+    if spec.kind == "couplings":
+        shared = {"recipe": RECIPES["figure"], "kind": spec.kind, "seed": spec.seed}
+        return shared | {"groups": list(spec.groups), "images": cost.images, "pairs": cost.pairs}
+    return {
+        "recipe": RECIPES["figure"],
+        "figure": {key: getattr(cost, key) for key in ("images", "values", "pairs")},
+        "seed": spec.seed,
+        "training": plain(training),
+    }
+
+
+def tables(plan: Plan, which: str = "all") -> Settings:
+    """Everything that the tables show and no metrics file holds."""
+    scale = plain(dataclasses.replace(plan.scale, dataset={}, training={}, methods={}))
+    if which != "all":
+        del scale["more_tables"], scale["short"]
+    names, runs = plan.tables_of(which), plan.runs_of(which)
+    return {
+        "recipe": RECIPES["tables"],
+        "scale": scale,
+        "tables": {name: plain(plan.tables[name]) for name in names},
+        "published": {
+            name: plain(plan.published[name]) for name in sorted({plan.tables[table].published for table in names})
+        },
+        "datasets": {
+            name: {"title": dataset.title, "stands_for": dataset.stands_for, "note": dataset.note}
+            for name, dataset in plan.datasets.items()
+        },
+        "runs": {
+            name: {"training": plain(run.training), "sources": run.sources, "note": run.note}
+            for name, run in plan.runs.items()
+            if name in runs
+        },
+        "figures": {
+            name: [spec.kind, spec.title, spec.caption, *spec.rows] for name, (spec, _) in plan.figures.items()
+        },
+        "left_out": left_out(plan, which),
+    }
