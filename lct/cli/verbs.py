@@ -9,10 +9,10 @@ from lct.cli import cluster
 from lct.cli.options import overrides, plan_arguments, scale_argument
 from lct.config.folder import ConfigFolder, Layer
 from lct.config.model import Run
-from lct.config.nested import flatten
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
 from lct.config.schema import plain
 from lct.files.hashing import canonical_json
+from lct.files.nested import flatten
 from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
 from lct.networks.layout import parameters

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lct.config.nested import flatten
 from lct.files.atomic import json_text, read_json
 from lct.files.git import is_checkout, run_git
 from lct.files.hashing import sha256_file, sha256_text
+from lct.files.nested import flatten
 from lct.lineage import chain, dvc_lock, planned
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry

@@ -12,9 +12,9 @@ import pytest
 from lct.cli import verbs
 from lct.cli.main import parser
 from lct.config.folder import ConfigFolder
-from lct.config.nested import flatten
 from lct.config.resolve import run_settings, scale_settings
 from lct.config.schema import plain
+from lct.files.nested import flatten
 from lct.plan import files as stage_files
 from lct.plan import listing
 from lct.plan import settings as stage_settings

@@ -1,4 +1,4 @@
-"""Nested settings as dotted keys: flattened, and compared."""
+"""Nested settings, as records hold them, by dotted keys: flattened, and compared."""
 
 from typing import Any
 
