@@ -9,7 +9,7 @@ from typing import Any
 
 from lct.cli.options import overrides, plan_arguments
 from lct.config.schema import plain
-from lct.export.generator import Generator
+from lct.export.generator import GeneratorFiles
 from lct.files.atomic import read_json, write_bytes
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
@@ -65,14 +65,14 @@ def _cell(arguments: argparse.Namespace, plan: Plan) -> Cell:
     return cells[0]
 
 
-def _generator(arguments: argparse.Namespace, plan: Plan) -> tuple[Cell, int, Generator]:
+def _generator(arguments: argparse.Namespace, plan: Plan) -> tuple[Cell, int, GeneratorFiles]:
     """A row, a training seed, and what its generator is made of. ValueError naming the first missing file."""
     cell = _cell(arguments, plan)
     seeds, root, dataset = plan.seeds_of(cell.run), arguments.root, plan.runs[cell.run].dataset
     seed = seeds[0] if arguments.seed is None else arguments.seed
     if seed not in seeds:
         raise ValueError(f"--seed: expected one of {list(seeds)}, found {seed}; choose another")
-    found = Generator(
+    found = GeneratorFiles(
         weights=root / plan.paths.weights(cell.run, seed, cell.weights),
         statistics=root / stage_files.latents(plan, dataset, "statistics.safetensors"),
         vae=root / plan.paths.autoencoder(dataset),

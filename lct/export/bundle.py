@@ -1,8 +1,7 @@
-"""A Zenodo-ready archive of a report and what it rests on, which is also an RO-Crate and verifies by itself.
+"""An archive of a report and its sources, for Zenodo. It is an RO-Crate, and a script inside verifies it.
 
-It holds the report, tables.json, metrics, records, curves, previews, configuration and, if asked for, weights; then
-SHA256SUMS and verify.py, ro-crate-metadata.json (RO-Crate 1.1, Process Run Crate) and .zenodo.json. Equal content gives
-equal bytes.
+The archive holds the files that `write` receives, SHA256SUMS, verify.py, README.md, ro-crate-metadata.json (RO-Crate
+1.1, Process Run Crate) and .zenodo.json. Equal content gives equal bytes.
 """
 
 import hashlib
@@ -36,40 +35,53 @@ _TYPES = {
 }
 _CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+_LICENCE = "https://spdx.org/licenses/MIT"
+_DESCRIPTOR = {
+    "@id": "ro-crate-metadata.json",
+    "@type": "CreativeWork",
+    "about": {"@id": "./"},
+    "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+}
+_CONTEXTUAL = [
+    {"@id": _LICENCE, "@type": "CreativeWork", "name": "MIT License"},
+    {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
+    {"@id": "#lct", "@type": "SoftwareApplication", "name": "lct"},
+]
 
 
 def write(path: Path, root: Path, files: Iterable[str], *, title: str, description: str, command: str) -> int:
-    """The archive of `files` (relative to root) at `path`; returns how many files it holds. title, description: of the
-    record; command: what makes all of it again."""
+    """Write an archive of `files` (relative to root) to `path`; return the number of files in it.
+
+    title, description: of the published record. command: what computes all of it again."""
     names = sorted(set(files))
-    held: dict[str, Held] = {}
+    archived: dict[str, ArchivedFile] = {}
     with atomic(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name in names:
             with open(root / name, "rb") as content:
-                held[name] = _add(archive, name, content)
+                archived[name] = _add(archive, name, content)
 
         def add(name: str, text: str) -> None:
-            held[name] = _add(archive, name, io.BytesIO(text.encode()))
+            archived[name] = _add(archive, name, io.BytesIO(text.encode()))
 
         add("verify.py", (HERE / "verify.py").read_text(encoding="utf-8"))
         add("README.md", _readme(title, description, command))
         add(".zenodo.json", json_text(_zenodo(title, description)))
         records = {name: read_json(root / name) for name in names if name.endswith(RECORDS)}
-        add("ro-crate-metadata.json", json_text(crate(held, records, title, description)))
-        add("SHA256SUMS", "".join(f"{one.sha256}  {name}\n" for name, one in sorted(held.items())))
-    return len(held)
+        add("ro-crate-metadata.json", json_text(crate(archived, records, title, description)))
+        add("SHA256SUMS", "".join(f"{file.sha256}  {name}\n" for name, file in sorted(archived.items())))
+    return len(archived)
 
 
 @dataclass(frozen=True)
-class Held:
-    """A file of the archive."""
+class ArchivedFile:
+    """Size and hash of a file of the archive."""
 
     bytes: int
     sha256: str
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: BinaryIO) -> Held:
-    """A file written to the archive, a piece at a time: weights may be larger than the memory."""
+def _add(archive: zipfile.ZipFile, name: str, content: BinaryIO) -> ArchivedFile:
+    """Write a file to the archive in small pieces, because weights may be larger than the memory."""
     entry = zipfile.ZipInfo(name, _DATE)
     entry.create_system, entry.external_attr = 3, 0o644 << 16
     entry.compress_type = zipfile.ZIP_STORED if Path(name).suffix in _DENSE else zipfile.ZIP_DEFLATED
@@ -78,68 +90,73 @@ def _add(archive: zipfile.ZipFile, name: str, content: BinaryIO) -> Held:
         while piece := content.read(_PIECE):
             digest.update(piece)
             size += target.write(piece)
-    return Held(size, digest.hexdigest())
+    return ArchivedFile(size, digest.hexdigest())
 
 
-def crate(files: dict[str, Held], records: dict[str, dict[str, Any]], title: str, description: str) -> dict[str, Any]:
-    """RO-Crate metadata: every file, and an action for every job that made one. records: run.json and settings.json
-    files by name."""
-    runs = {name: record for name, record in records.items() if name.endswith(RUN)}
-    graph: list[dict[str, Any]] = [
-        {
-            "@id": "ro-crate-metadata.json",
-            "@type": "CreativeWork",
-            "about": {"@id": "./"},
-            "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
-        },
-        {
-            "@id": "./",
-            "@type": "Dataset",
-            "name": title,
-            "description": description,
-            "license": {"@id": "https://spdx.org/licenses/MIT"},
-            "datePublished": max((r["finished"] for r in runs.values()), default="1980-01-01"),
-            "conformsTo": {"@id": _PROFILE},
-            "hasPart": [{"@id": name} for name in sorted(files)],
-            "mentions": [{"@id": action} for action in sorted({_action(r) for r in runs.values()})],
-        },
-        {"@id": "https://spdx.org/licenses/MIT", "@type": "CreativeWork", "name": "MIT License"},
-        {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
-        {"@id": "#lct", "@type": "SoftwareApplication", "name": "lct"},
-    ]
-    for name, held in sorted(files.items()):
-        one = {"@id": name, "@type": "File", "name": name, "contentSize": str(held.bytes), "sha256": held.sha256}
-        one |= {"encodingFormat": kind} if (kind := _TYPES.get(Path(name).suffix)) else {}
-        graph.append(one)
-    jobs: dict[str, dict[str, Any]] = {}
-    for name, record in sorted(runs.items()):
-        output = name.removesuffix(RUN)
-        made = jobs.setdefault(
-            _action(record),
-            {
-                "@type": "CreateAction",
-                "name": record["stage"],
-                "instrument": {"@id": "#lct"},
-                "startTime": record["started"],
-                "endTime": record["finished"],
-                "description": " ".join(record["command"]),
-                "object": set(),
-                "result": set(),
-            },
-        )
-        made["result"] |= {output} & files.keys()
-        inputs = records.get(f"{output}{SETTINGS}", {"inputs": {}})["inputs"]
-        made["object"] |= {used["path"] for used in inputs.values()} & files.keys()
-    for action, made in sorted(jobs.items()):
-        ends = {key: [{"@id": name} for name in sorted(made[key])] for key in ("object", "result")}
-        graph.append({"@id": action} | made | ends)
-    return {"@context": _CONTEXT, "@graph": graph}
+def crate(
+    files: dict[str, ArchivedFile], records: dict[str, dict[str, Any]], title: str, description: str
+) -> dict[str, Any]:
+    """RO-Crate metadata: an entity for every file, and an action for every job.
+
+    records: contents of the run.json and settings.json files, by name."""
+    runs = {name.removesuffix(RUN): record for name, record in sorted(records.items()) if name.endswith(RUN)}
+    actions = _actions(runs, records, files)
+    dataset = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": title,
+        "description": description,
+        "license": {"@id": _LICENCE},
+        "datePublished": max((run["finished"] for run in runs.values()), default="1980-01-01"),
+        "conformsTo": {"@id": _PROFILE},
+        "hasPart": _references(files),
+        "mentions": _references(actions),
+    }
+    graph = [_DESCRIPTOR, dataset, *_CONTEXTUAL, *(_file_entity(name, files[name]) for name in sorted(files))]
+    return {"@context": _CONTEXT, "@graph": graph + [actions[action] for action in sorted(actions)]}
 
 
-def _action(record: dict[str, Any]) -> str:
-    """One job: its stage, start and command."""
-    told = json.dumps([record["stage"], record["started"], record["command"]])
-    return f"#job-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
+def _file_entity(name: str, file: ArchivedFile) -> dict[str, Any]:
+    entity = {"@id": name, "@type": "File", "name": name, "contentSize": str(file.bytes), "sha256": file.sha256}
+    media_type = _TYPES.get(Path(name).suffix)
+    return entity | ({"encodingFormat": media_type} if media_type else {})
+
+
+def _actions(
+    runs: dict[str, dict[str, Any]], records: dict[str, dict[str, Any]], files: dict[str, ArchivedFile]
+) -> dict[str, dict[str, Any]]:
+    """Id of each job -> its action, with inputs and outputs where the archive holds them. runs: run.json by output."""
+    actions: dict[str, dict[str, Any]] = {}
+    inputs: dict[str, set[str]] = {}
+    outputs: dict[str, set[str]] = {}
+    for output, run in runs.items():
+        action = _action_id(run)
+        actions[action] = {
+            "@id": action,
+            "@type": "CreateAction",
+            "name": run["stage"],
+            "instrument": {"@id": "#lct"},
+            "startTime": run["started"],
+            "endTime": run["finished"],
+            "description": " ".join(run["command"]),
+        }
+        settings = records.get(f"{output}{SETTINGS}", {"inputs": {}})
+        inputs.setdefault(action, set()).update(source["path"] for source in settings["inputs"].values())
+        outputs.setdefault(action, set()).add(output)
+    for action, entity in actions.items():
+        entity["object"] = _references(inputs[action] & files.keys())
+        entity["result"] = _references(outputs[action] & files.keys())
+    return actions
+
+
+def _references(ids: Iterable[str]) -> list[dict[str, str]]:
+    return [{"@id": id_} for id_ in sorted(ids)]
+
+
+def _action_id(run: dict[str, Any]) -> str:
+    """Id of the job of a run.json: a hash of its stage, start and command."""
+    identity = json.dumps([run["stage"], run["started"], run["command"]])
+    return f"#job-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def _readme(title: str, description: str, command: str) -> str:

@@ -1,4 +1,4 @@
-"""What an exported generator is made of."""
+"""The files of a generator that is exported."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from lct.plan.paths import AUTOENCODER_FILES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generator:
+class GeneratorFiles:
     """Files of a trained network and its autoencoder, and the settings of the job that samples from them."""
 
     weights: Path

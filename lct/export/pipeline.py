@@ -14,7 +14,7 @@ from lct.schedules import NoiseGrid
 
 
 class LatentConsistencyPipeline(DiffusionPipeline):
-    """Images of one run: the same images for the same (draw, index), whatever is asked for around them.
+    """Generates images of one run. Image `index` of a draw is the same in every call.
 
     vae: stock AutoencoderKL. generator: the network with its parametrisation. settings: sampler, grid, batches."""
 
@@ -31,11 +31,11 @@ class LatentConsistencyPipeline(DiffusionPipeline):
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["sampler"].items()}
         sampler, grid = kinds[values["kind"]](**values), NoiseGrid(**settings["grid"])
         batch, shape, device = settings["batch"], tuple(settings["shape"]), self._execution_device
-        wanted, made = range(first, first + num_images), []
+        selected, pixels = range(first, first + num_images), []
         for start in range(first // batch * batch, first + num_images, batch):  # whole batches: the same bytes always
-            images = range(start, start + batch)
+            indices = range(start, start + batch)
             latents = sample(
-                self.generator, sampler, grid, lambda k, i=images: image_noise(draw, k, i, shape).to(device)
+                self.generator, sampler, grid, lambda k, i=indices: image_noise(draw, k, i, shape).to(device)
             )
             latents = self.generator.denormalise(latents)
             for at in range(0, batch, settings["decode_batch"]):
@@ -43,8 +43,6 @@ class LatentConsistencyPipeline(DiffusionPipeline):
                 missing = settings["decode_batch"] - len(part)
                 filled = torch.cat([part, part[-1:].expand(missing, *shape)]) if missing else part
                 decoded = to_uint8(self.vae.decode(filled).sample[: len(part)], settings["rounding"])
-                made += [image for i, image in enumerate(decoded, start=start + at) if i in wanted]
-        pixels = np.stack(made)
-        return ImagePipelineOutput(
-            images=pixels if output_type == "np" else [PIL.Image.fromarray(one) for one in pixels]
-        )
+                pixels += [image for i, image in enumerate(decoded, start=start + at) if i in selected]
+        images = np.stack(pixels) if output_type == "np" else [PIL.Image.fromarray(image) for image in pixels]
+        return ImagePipelineOutput(images=images)

@@ -24,7 +24,7 @@ from lct.data import autoencoder
 from lct.data.latents import LatentStatistics
 from lct.data.settings import TrainedAutoencoder
 from lct.export import bundle, diffusers, verify
-from lct.export.generator import Generator
+from lct.export.generator import GeneratorFiles
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
@@ -100,7 +100,7 @@ def exported(stored, out, name):
     card |= {"nfe": SAMPLERS[name].nfe, "scale": "s", "dataset": "d", "model": "consistency_model", "images": 11}
     card |= {"metrics": [("FD", "1.5")], "protocol_hash": "abc", "protocol": "{}", "origin": [("f", "0")], "cell": "c"}
     files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
-    return diffusers.write(out, Generator(**files, vae=folder / "vae", settings=settings), name, card)
+    return diffusers.write(out, GeneratorFiles(**files, vae=folder / "vae", settings=settings), name, card)
 
 
 def images_in(path):
