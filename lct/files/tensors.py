@@ -1,5 +1,6 @@
 """safetensors files with one metadata key, so that equal content gives equal bytes."""
 
+import hashlib
 import json
 import math
 import os
@@ -14,11 +15,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from lct.files.atomic import atomic
+from lct.files.atomic import atomic, write_fully
 from lct.files.hashing import canonical_json
 
 METADATA_KEY = "lct"  # one key holding sorted JSON: safetensors does not fix the order of several keys
-_DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.uint8: "U8"}  # what streams here, by safetensors' names
+_DTYPES = {  # safetensors' names of the types that are streamed here
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def write_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any] | None = None) -> None:
@@ -53,11 +63,9 @@ def stream_tensor(
     size = math.prod(shape) * dtype.itemsize
     entry = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [0, size]}
     content = {"__metadata__": {METADATA_KEY: canonical_json(metadata or {})}, name: entry}
-    header = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)  # safetensors aligns the data to 8 bytes
     rows = 0
     with atomic(path) as partial, open(partial, "wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
+        file.write(_header(json.dumps(content, separators=(",", ":"), ensure_ascii=False)))
         for part in parts:
             if part.dtype != dtype or tuple(part.shape[1:]) != tuple(shape[1:]):
                 raise ValueError(f"{path}: expected parts (n, {shape[1:]}) {dtype}, found {part.shape} {part.dtype}")
@@ -65,6 +73,35 @@ def stream_tensor(
             file.write(part.detach().cpu().contiguous().numpy().data)
         if rows != shape[0]:
             raise ValueError(f"{path}: expected {shape[0]} rows in all parts together, found {rows}")
+
+
+def stream_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:
+    """Write `tensors` (on the CPU) and `metadata` atomically to `path`; returns the sha256 of its bytes.
+
+    For a thread beside a computation: safetensors' own writer copies everything once more, and holds Python's lock
+    meanwhile; this one releases it while it hashes and writes."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps each aligned to its size
+    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
+    start = 0
+    for name in names:
+        tensor = tensors[name]
+        stop = start + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, stop]}
+        start = stop
+    contents = (tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data for name in names)
+    digest = hashlib.sha256()
+    with atomic(path) as partial, open(partial, "wb", buffering=0) as file:
+        for part in (_header(canonical_json(header)), *contents):
+            digest.update(part)
+            write_fully(file, part)
+    return digest.hexdigest()
+
+
+def _header(text: str) -> bytes:
+    """The first bytes of a safetensors file: length and text of its header; the data after it align to 8 bytes."""
+    header = text.encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header
 
 
 def read_rows(path: Path | str, name: str, size: int) -> Iterator[torch.Tensor]:
@@ -89,10 +126,10 @@ def map_tensor(path: Path | str, name: str) -> torch.Tensor:
     with open(path, "rb") as file:
         size = struct.unpack("<Q", file.read(8))[0]
         entry = json.loads(file.read(size))[name]
-    kinds = {known: dtype for dtype, known in _DTYPES.items()}
+    dtype = next(dtype for dtype, text in _DTYPES.items() if text == entry["dtype"])
     count, offset = math.prod(shape), 8 + size + entry["data_offsets"][0]
     mapped = torch.from_file(str(path), shared=False, size=offset + entry["data_offsets"][1], dtype=torch.uint8)
-    return mapped[offset:][: count * kinds[entry["dtype"]].itemsize].view(kinds[entry["dtype"]]).view(shape)
+    return mapped[offset:][: count * dtype.itemsize].view(dtype).view(shape)
 
 
 def shape_of(path: Path | str, name: str) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from lct.data.shards import Shard, ShardContent
 from lct.files.atomic import atomic, read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
+from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord, mismatch, settings_path
 from lct.files.tensors import pick_rows, read_rows, stream_tensor, write_tensors
 from lct.jobs import job, pool
@@ -128,7 +129,7 @@ def _compute_missing(inputs: EncoderInputs, every: list[Shard], devices: list[st
     missing = [shard for shard in every if shards.read(inputs.folder, shard) is None]
     devices = devices[: max(1, len(missing))]
     log.info("encode shards=%d finished=%d on %s", len(every), len(every) - len(missing), ", ".join(devices))
-    count, done = job.counter(sum(shard.stop - shard.first for shard in missing), "encode"), 0
+    count, done = ProgressLogger("encode", sum(shard.stop - shard.first for shard in missing)), 0
     with pool.Pool(open_encoder, inputs, devices) as encoders:
         for images in encoders.map(missing):
             count(done := done + images)

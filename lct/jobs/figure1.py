@@ -21,6 +21,7 @@ from lct.data.latents import PART, LatentMoments, LatentStatistics, check_normal
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold
+from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord, mismatch, settings_path
 from lct.files.tensors import pick_rows, read_rows, read_tensors, shape_of
 from lct.jobs import figure, job
@@ -120,7 +121,7 @@ def _pixels(manifest: Path, chosen: list[int], limit: int, side: int) -> tuple[n
     than `side` are reduced to it by averaging areas."""
     values, reduced = [], []
     with imageset.open_checked(manifest, deep=True) as images:
-        count = job.counter(len(chosen), "figure1-pixels")
+        count = ProgressLogger("figure1-pixels", len(chosen))
         for start in range(0, len(chosen), BATCH):
             read = np.stack([images[i] for i in chosen[start : start + BATCH]])
             batch = torch.from_numpy(read).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -148,7 +149,7 @@ def _differences(
 
     Raises Interrupted, its state saved, when it is asked to stop."""
     trainer = Trainer(training, data, seed, device)
-    count = job.counter(trainer.total_steps, f"figure1-{state.folder.name}")
+    count = ProgressLogger(f"figure1-{state.folder.name}", trainer.total_steps)
     progress = train(trainer, state, {}, lambda now: count(now.step), stop, save_seconds=300.0)
     if progress.step < trainer.total_steps:
         stop.leave()

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from lct.files.formatting import format_duration
 from lct.files.lock import LockHeldError
+from lct.files.progress import ProgressLogger
 
 FAILED, INTERRUPTED = 1, 75  # 75: EX_TEMPFAIL, "try again"
 log = logging.getLogger("lct")
@@ -130,27 +130,7 @@ def check_gpus(name: str, seen: int) -> None:
 
 def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 5.0) -> Iterator[T]:
     """Pass `items` through, logging how many are done and the time that remains."""
-    count = counter(total, what, every_seconds)
+    count = ProgressLogger(what, total, every_seconds=every_seconds)
     for done, item in enumerate(items, start=1):
         yield item
         count(done)
-
-
-def counter(total: int, what: str, every_seconds: float = 5.0) -> Callable[[int], None]:
-    """A function to be told how many are done, which logs it and the time that remains."""
-    started = last = time.monotonic()
-
-    def count(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= every_seconds or done == total:
-            last = now
-            log.info("%s", progress_line(what, done, total, now - started))
-
-    return count
-
-
-def progress_line(what: str, done: int, total: int, seconds: float) -> str:
-    rate = done / seconds if seconds > 0 else float("inf")
-    eta = format_duration((total - done) / rate if rate else 0)
-    return f"{what} done={done} total={total} rate={rate:.1f}/s eta={eta}"

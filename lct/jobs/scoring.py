@@ -13,6 +13,7 @@ from lct.config.schema import build
 from lct.data import imageset
 from lct.download import record
 from lct.files.hashing import sha256_file
+from lct.files.progress import ProgressLogger
 from lct.files.tensors import read_metadata, read_tensors
 from lct.jobs import job, pool
 from lct.metrics import distances, features, network, protocol
@@ -168,7 +169,7 @@ class Scorer:
     ) -> Iterator[dict[FeatureSpec, Features]]:
         """Batch after batch of the first `count` images, whose hash has been checked, through the networks of some
         views; the first one loads the networks."""
-        told = job.counter(count, what)
+        told = ProgressLogger(what, count)
         items = [Item(manifest, start, count, tuple(wanted)) for start in range(0, count, self.batch)]
         for item, found in zip(items, self._readers.map(items), strict=True):
             tensors = [[None if one is None else torch.from_numpy(one) for one in pair] for pair in found]

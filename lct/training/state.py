@@ -20,8 +20,7 @@ from torch import Tensor
 
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file
-from lct.files.stream import stream_tensors
-from lct.files.tensors import METADATA_KEY
+from lct.files.tensors import METADATA_KEY, stream_tensors
 
 log = logging.getLogger(__name__)
 

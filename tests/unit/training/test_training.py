@@ -16,8 +16,7 @@ import torch
 
 from lct.config.schema import plain
 from lct.files.hashing import sha256_file
-from lct.files.stream import stream_tensors
-from lct.files.tensors import read_metadata, read_tensors, write_tensors
+from lct.files.tensors import read_metadata, read_tensors, stream_tensors, write_tensors
 from lct.losses.settings import Objective
 from lct.schedules import Curriculum, IndexDistribution, LearningRate
 from lct.training import draws
