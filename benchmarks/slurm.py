@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas
 
-from lct.cluster.slurm import attempts
+from lct.cluster.slurm import job_starts
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.helpers import slurm as harness  # noqa: E402
@@ -71,7 +71,7 @@ def main() -> None:
         local, submitted = seconds.values()
         print(f"local {local:.0f} s, through SLURM {submitted:.0f} s, ratio {submitted / local:.2f}")
         inside = seconds_by_job(project)
-        for start in attempts(list(inside)):
+        for start in job_starts(list(inside)):
             if start.state == "COMPLETED":
                 own = start.seconds - inside[start.job]
                 print(f"{start.job:>6}  {start.seconds:6.0f} s, executor {own:5.1f} s  {start.comment}")

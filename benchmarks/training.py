@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from lct.cluster.launch import Shape, rank_environments
+from lct.cluster.launch import Allocation, rank_environments
 from lct.losses.settings import Objective
 from lct.networks.settings import Network
 from lct.training.settings import Training
@@ -92,7 +92,7 @@ def _measure(rank: int, size: int, port: str, batch: int, count: int, results) -
 def throughput(size: int, batch: int, count: int) -> tuple[float, float]:
     """Seconds of a step, and of the exchange of gradients in it, in `size` processes."""
     context = multiprocessing.get_context("spawn")
-    port = rank_environments(Shape(processes=2), "train", {})[0]["MASTER_PORT"]
+    port = rank_environments(Allocation(processes=2), "train", {})[0]["MASTER_PORT"]
     results = context.SimpleQueue()
     processes = [context.Process(target=_measure, args=(r, size, port, batch, count, results)) for r in range(size)]
     for process in processes:

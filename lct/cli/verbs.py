@@ -7,6 +7,7 @@ from typing import Any
 
 from lct.cli import cluster
 from lct.cli.options import overrides, plan_arguments, scale_argument
+from lct.cluster.status import overview
 from lct.config.folder import ConfigFolder, Layer
 from lct.config.model import Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
@@ -111,7 +112,7 @@ def status(arguments: argparse.Namespace) -> Result:
 
 def _status(arguments: argparse.Namespace) -> Result:
     plan = Plan(arguments.root, overrides(arguments))
-    value, lines = cluster.runs(plan, arguments)
+    value, lines = overview(plan, arguments.root, 60 * arguments.hung_after)
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
     new = unrecorded(arguments.root, plan.scale_name)
     if new:

@@ -1,7 +1,7 @@
-"""What became of each attempt at a training, in its work folder, across signals, time limits and crashes.
+"""Every attempt at a training and how it ended, in its work folder, across signals, time limits and crashes.
 
 attempts.jsonl  one line per attempt that has ended: when, from step to step, on what, why it ended
-attempt.json    the attempt that runs; one that its successor finds was killed, and is closed by it
+attempt.json    the attempt that runs; where the next attempt finds it, the earlier one was killed, and is closed then
 progress.json   heartbeat, every few seconds: step, loss, speed, when, where
 stuck           written when two attempts in a row under SLURM saved no further step; while it is there, none starts
 """
@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,13 @@ UNPRODUCTIVE = 2  # attempts in a row without progress after which a training co
 TAIL_LINES = 10  # of the log, shown again when a training is stuck
 
 
-class Stuck(ValueError):
-    """The training fails again and again at the same step."""
+class StuckError(ValueError):
+    """A training fails again and again at the same step."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """The attempt that this process is."""
+    """The attempt that this process makes."""
 
     folder: Path
     number: int  # 1 for the first
@@ -45,16 +46,16 @@ class Attempt:
 def begin(folder: Path, step: int, processes: int, device: str, gpus: int) -> Attempt:
     """Start an attempt from the saved `step`, in `processes` processes on a kind of device, with `gpus` GPUs in all.
 
-    Raises Stuck, which says how to go on, when there is no sense in it."""
+    Raises StuckError, which says how to go on, while the marker `stuck` is there."""
     folder.mkdir(parents=True, exist_ok=True)
     running = folder / "attempt.json"
     if running.exists():
         start = read_json(running)
-        _close(folder, start, step, _last_seen(folder, start), "killed")
+        _close(folder, start, step, _last_heartbeat(folder, start), "killed")
         _mark_if_stuck(folder)
     marker = folder / "stuck"
     if marker.exists():
-        raise Stuck(marker.read_text())
+        raise StuckError(marker.read_text())
     start = {
         "started": round(time.time(), 3),
         "from_step": step,
@@ -75,31 +76,37 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 
 def cost(folder: Path) -> dict[str, Any]:
-    """Of the attempts that have ended at the latest training: {attempts, seconds, gpu_seconds, jobs}, sums and the
-    SLURM jobs they ran in."""
+    """Sums over the ended attempts at the latest training: {attempts, seconds, gpu_seconds, jobs}, their SLURM jobs."""
     attempts: list[dict[str, Any]] = []
     for attempt in ended(folder):
         if attempts and attempts[-1]["reason"] == "finished" and attempt["from_step"] == 0:
-            attempts = []  # it was asked for again, after it had finished
+            attempts = []  # the training started anew after it had finished
         attempts.append(attempt)
     seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
     gpu_seconds = sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in attempts)
-    jobs = list(dict.fromkeys(found for attempt in attempts if (found := attempt.get("slurm_job_id"))))
+    jobs = list(dict.fromkeys(job for attempt in attempts if (job := attempt.get("slurm_job_id"))))
     sums = {"seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1)}
     return {"attempts": len(attempts), **sums, "jobs": jobs}
 
 
 def log_tail(folder: Path) -> list[str]:
     """The last lines of the log that all attempts share."""
-    path = folder / "train.log"
-    return path.read_text(errors="replace").splitlines()[-TAIL_LINES:] if path.exists() else []
+    return last_lines(folder / "train.log", TAIL_LINES)
+
+
+def last_lines(log: Path, count: int = 20) -> list[str]:
+    """The last lines of a log; none where it cannot be read."""
+    try:
+        return log.read_text(errors="replace").splitlines()[-count:]
+    except OSError:
+        return []
 
 
 def _gpu_seconds(attempt: dict[str, Any], until: float) -> float:
     return (until - attempt["started"]) * attempt["gpus"]
 
 
-def _last_seen(folder: Path, start: dict[str, Any]) -> float:
+def _last_heartbeat(folder: Path, start: dict[str, Any]) -> float:
     """When an attempt that could not close itself was last alive: its last heartbeat."""
     try:
         return max(start["started"], read_json(folder / "progress.json")["updated"])
@@ -128,25 +135,23 @@ def _mark_if_stuck(folder: Path) -> None:
 
 
 def _unproductive(folder: Path) -> list[dict[str, Any]]:
-    """The last attempts in a row that ran under SLURM, did not finish and saved no further step. Elsewhere somebody
-    starts each attempt by hand, and sees it fail."""
-    found: list[dict[str, Any]] = []
+    """The last attempts in a row that ran under SLURM, did not finish and saved no further step. Without SLURM, a
+    person starts each attempt and sees it fail."""
+    attempts: list[dict[str, Any]] = []
     for line in reversed(_lines(folder)):
         if line.get("slurm_job_id") is None or line["to_step"] > line["from_step"] or line["reason"] == "finished":
             break
-        found.insert(0, line)
-    return found
+        attempts.insert(0, line)
+    return attempts
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
     path = folder / "attempts.jsonl"
-    found = []
+    lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError:  # cut short by a crash
-            continue
-    return found
+        with suppress(json.JSONDecodeError):  # cut short by a crash
+            lines.append(json.loads(line))
+    return lines
 
 
 def _append(folder: Path, line: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Is this machine, or the cluster of a profile, fit for a run? Every finding says what was found and what to do.
+"""Is this machine, or the cluster of a profile, fit for a run? Every finding says what to do.
 
-Nothing is left behind but the probe job's folder, which is removed when the job has answered.
+Nothing stays behind: the probe job's folder is removed when the job has answered.
 """
 
 from pathlib import Path
@@ -8,41 +8,54 @@ from typing import Any
 
 import yaml
 
-from lct.cluster.machine import Finding, clock, disk, folders, local_torch, packages_installed
-from lct.cluster.partitions import accounting, check_names, commands, known_account, partitions
+from lct.cluster.checks import Finding, check_clock, check_disk, check_folders, check_packages, check_torch
+from lct.cluster.partitions import check_account, check_accounting, check_commands, check_names, check_partitions
 from lct.cluster.probe import probe
 from lct.cluster.resources import Cluster
 from lct.plan.plan import Plan
+
+FIX_FIRST = "fix the lines above first"
 
 
 def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> list[Finding]:
     """All checks: of this machine, and, with a SLURM profile, of its cluster. patience: seconds for the probe job."""
     settings = {} if profile is None else read_profile(profile)
-    found = [packages_installed(root), *folders(root), disk(plan, root), clock(root)]
+    findings = [check_packages(root), *check_folders(root), check_disk(plan, root), check_clock(root)]
     if settings.get("executor") != "slurm":
-        return [*found, local_torch(plan)]
-    cluster = Cluster.of(settings.get("default-resources") or {})
-    account = str((settings.get("default-resources") or {}).get("slurm_account", ""))
-    names = check_names(cluster, account)
-    reachable = commands(settings)
-    found += [*names, *reachable]
-    if any(finding.level == "fail" for finding in (*names, *reachable)):
-        return [*found, Finding("warn", "the cluster", "not asked further", "mend the lines above first")]
-    found += [*partitions(plan, cluster), known_account(account), accounting(settings)]
-    if any(finding.level == "fail" for finding in found):
-        return [*found, Finding("warn", "probe job", "not submitted", "mend the lines above first")]
-    return found + probe(root, cluster, account, patience)
+        return [*findings, check_torch(plan)]
+    defaults = settings.get("default-resources") or {}
+    cluster, account = Cluster.of(defaults), str(defaults.get("slurm_account", ""))
+    reachable = [*check_names(cluster, account), *check_commands()]
+    findings += reachable
+    if any(finding.level == "fail" for finding in reachable):
+        return [*findings, Finding("warn", "the cluster", "not examined further", FIX_FIRST)]
+    findings += [*check_partitions(plan, cluster), check_account(account), check_accounting(settings)]
+    if any(finding.level == "fail" for finding in findings):
+        return [*findings, Finding("warn", "probe job", "not submitted", FIX_FIRST)]
+    return findings + probe(root, cluster, account, patience)
+
+
+def summary(findings: list[Finding]) -> tuple[dict[str, Any], list[str]]:
+    """Value and lines of `lct doctor`."""
+    failed = sum(finding.level == "fail" for finding in findings)
+    lines = [finding.line() for finding in findings]
+    lines.append(f"{len(findings)} checks, {failed} failed" + ("; fix them before starting" if failed else ""))
+    checks = [
+        {"level": finding.level, "what": finding.subject, "found": finding.observation, "remedy": finding.remedy}
+        for finding in findings
+    ]
+    return {"ok": not failed, "checks": checks}, lines
 
 
 def read_profile(folder: Path) -> dict[str, Any]:
     """config.yaml of a profile. Raises ValueError."""
     path = folder / "config.yaml"
     try:
-        found = yaml.safe_load(path.read_text())
+        profile = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         raise ValueError(f"{path}: expected a profile, found nothing; try --profile profiles/slurm") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: expected YAML, found damage ({error}); fix it") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected keys and values, found {type(found).__name__}; fix it")
-    return found
+    if not isinstance(profile, dict):
+        raise ValueError(f"{path}: expected keys and values, found {type(profile).__name__}; fix it")
+    return profile

@@ -21,6 +21,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lct.cluster import slurm
+
 log = logging.getLogger(__name__)
 
 INTERRUPTED = 75  # exit code: ended on request, with its state saved
@@ -30,8 +32,8 @@ RANKED = ("train",)  # jobs with one process per device; any other job is one pr
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What a job runs on, from the resources of its rule."""
+class Allocation:
+    """The nodes, GPUs and cores that a job may use, from the resources of its rule."""
 
     nodes: int = 1
     gpus: int = 0  # on each node; 0: none asked for, one process takes the GPU it finds, or the CPU
@@ -49,36 +51,38 @@ class Shape:
 
 def job_id(environment: Mapping[str, str]) -> str | None:
     """The SLURM job this process runs in, checked to be a number; None outside SLURM."""
-    found = environment.get("SLURM_JOB_ID")
-    if found is not None and not re.fullmatch(r"[0-9]{1,18}", found):
-        raise ValueError(f"SLURM_JOB_ID: expected a number, found {found!r}; unset it outside SLURM")
-    return found
+    job = environment.get("SLURM_JOB_ID")
+    if job is not None and not re.fullmatch(r"[0-9]{1,18}", job):
+        raise ValueError(f"SLURM_JOB_ID: expected a number, found {job!r}; unset it outside SLURM")
+    return job
 
 
-def step_command(shape: Shape, environment: Mapping[str, str], words: list[str]) -> list[str] | None:
-    """The srun command that runs `words` as a step, one task per node; None where a step is neither needed nor to be
-    had: outside SLURM, or inside the step already."""
+def step_command(allocation: Allocation, environment: Mapping[str, str], words: list[str]) -> list[str] | None:
+    """The srun command that runs `words` as a step, one task per node; None outside SLURM, inside the step, and, with a
+    warning, without srun."""
     if job_id(environment) is None or "LCT_STEP" in environment:
         return None
     if shutil.which("srun", path=environment.get("PATH")) is None:
-        if shape.nodes > 1:
-            raise ValueError(f"srun: expected it on the PATH for {shape.nodes} nodes, found none; load SLURM's tools")
+        if allocation.nodes > 1:
+            raise ValueError(
+                f"srun: expected it on the PATH for {allocation.nodes} nodes, found none; load SLURM's tools"
+            )
         log.warning("srun is not on the PATH: signals may not reach this job, which then loses up to one saved state")
         return None
-    geometry = [f"--nodes={shape.nodes}", f"--ntasks={shape.nodes}", "--ntasks-per-node=1"]
-    return ["srun", "--overlap", *geometry, f"--cpus-per-task={shape.cpus}", "--kill-on-bad-exit=0", *words]
+    geometry = [f"--nodes={allocation.nodes}", f"--ntasks={allocation.nodes}", "--ntasks-per-node=1"]
+    return ["srun", "--overlap", *geometry, f"--cpus-per-task={allocation.cpus}", "--kill-on-bad-exit=0", *words]
 
 
-def rank_environments(shape: Shape, job: str, environment: Mapping[str, str]) -> list[dict[str, str]]:
-    """The environment of each process of this node. A single process is told nothing, it needs no others."""
-    count = shape.processes_per_node(job)
-    if shape.nodes * count == 1:
+def rank_environments(allocation: Allocation, job: str, environment: Mapping[str, str]) -> list[dict[str, str]]:
+    """The environment variables of each process of this node; none for a job of a single process."""
+    count = allocation.processes_per_node(job)
+    if allocation.nodes * count == 1:
         return [{}]
     node, address, port = 0, "127.0.0.1", None
-    if shape.nodes > 1:
+    if allocation.nodes > 1:
         node, address = int(environment["SLURM_NODEID"]), first_host(environment)
         port = 10000 + int(job_id(environment) or 0) % 20000
-    common = {"WORLD_SIZE": str(shape.nodes * count), "LOCAL_WORLD_SIZE": str(count)}
+    common = {"WORLD_SIZE": str(allocation.nodes * count), "LOCAL_WORLD_SIZE": str(count)}
     common |= {"MASTER_ADDR": address, "MASTER_PORT": str(port or _free_port())}
     return [common | {"RANK": str(node * count + local), "LOCAL_RANK": str(local)} for local in range(count)]
 
@@ -88,10 +92,10 @@ def first_host(environment: Mapping[str, str]) -> str:
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST")
     if not nodes:
         raise ValueError("SLURM_STEP_NODELIST: expected the nodes of this step, found nothing; start it through srun")
-    done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=False)
-    if done.returncode != 0 or not done.stdout.split():
-        raise ValueError(f"scontrol show hostnames: expected the nodes of {nodes}, found: {done.stderr.strip()}")
-    return done.stdout.split()[0]
+    try:
+        return slurm.query(["scontrol", "show", "hostnames", nodes]).split()[0]
+    except (slurm.UnansweredError, IndexError) as error:
+        raise ValueError(f"scontrol show hostnames: expected the nodes of {nodes}, found: {error}") from error
 
 
 def run(command: list[str], environments: list[dict[str, str]]) -> int:
@@ -147,13 +151,15 @@ def requeue(environment: Mapping[str, str]) -> bool:
     job, scontrol = job_id(environment), shutil.which("scontrol", path=environment.get("PATH"))
     if job is None or scontrol is None:
         return False
-    done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        log.warning("scontrol requeue %s: refused (%s); the workflow's retries go on", job, done.stderr.strip())
-    return done.returncode == 0
+    try:
+        slurm.query([scontrol, "requeue", job], timeout=120)
+    except slurm.UnansweredError as error:
+        log.warning("scontrol requeue %s: refused (%s); the workflow's retries go on", job, error)
+        return False
+    return True
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

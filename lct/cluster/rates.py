@@ -1,8 +1,8 @@
-"""How fast a device does the work of the graph's jobs: measured, or estimated, and always with where that comes from.
+"""How fast a device does the work of the graph's jobs: measured, or estimated, and always with its source.
 
 Measured: by benchmarks/speed.py on this machine (work/bench/speed.json), or on a machine of config/devices/. Estimated:
-from a GPU's data sheet, or from a measurement of another size, scaled by operations or pixels. What is neither is not
-measured, and no figure is made up for it.
+from a GPU's data sheet, or from a measurement of another size, scaled by FLOPs or pixels. Work of any other kind has no
+speed and is named as not measured; only the resources that rules ask for then rest on ASSUMED.
 """
 
 import math
@@ -10,22 +10,66 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lct.cluster.resources import Cluster, cards, decoding
 from lct.config.devices import Device, Measured
 from lct.config.folder import ConfigFolder
 from lct.config.schema import build
 from lct.files.atomic import read_json
 
 BENCH = Path("work/bench/speed.json")
-NEAR = 2.0  # a measurement of a network so many times larger or smaller is called one of this network
-SHARE_OF_PEAK = "a quarter of the data sheet's TF32 rate"
+NEAR = 2.0  # a measurement of a network so many times larger or smaller counts as a measurement of this network
+SHARE_OF_PEAK = 0.25  # of a GPU's TF32 rate that a U-Net reaches: estimated
+AUTOENCODER_FLOPS = 1.2e12  # of encoding or decoding one image of 256 x 256 pixels by sd-vae-ft-ema: estimated
+
+# GPU type in `Gres`, in lower case -> memory [GB] and TF32 (or else float32) rate [TFLOPS] of the data sheet.
+# Where a type exists with different memories, the smaller one.
+_CARDS = {
+    "v100": (16, 15.7),
+    "a40": (48, 74.8),
+    "a100": (40, 156.0),
+    "l40s": (48, 183.0),
+    "h100": (80, 494.0),
+    "h200": (141, 494.0),
+}
+_UNKNOWN_CARD = (40, 100.0)
+
+# (kind of work, network) -> units a second of a CPU core or of any GPU, and the side of the images [pixels] where the
+# rate scales with their area. Chosen low, so that a wrong guess costs queueing time and not a lost job.
+ASSUMED: dict[tuple[str, str | None], tuple[float, int | None]] = {
+    ("start", None): (0.1, None),
+    ("prepare", None): (100, 256),  # unpacking, resizing and packing, by the job's threads together
+    ("train", None): (10e9, None),  # FLOPs, in networks as small as the mini scale's
+    ("evaluate", None): (10e9, None),
+    ("decode", "pretrained"): (10e9 / AUTOENCODER_FLOPS, 256),
+    ("encode", "pretrained"): (10e9 / AUTOENCODER_FLOPS, 256),
+    ("score", "pretrained"): (100, 256),
+    ("decode", "trained"): (500, 16),  # these five: a quarter of what config/devices/xeon.yaml says, or less
+    ("encode", "trained"): (1000, 16),
+    ("score", "trained"): (500, 16),
+    ("autoencoder", None): (150, 16),
+    ("extractor", None): (400, 16),
+}
 
 Basis = Literal["measured", "estimate"]
 
 
 @dataclass(frozen=True)
+class Work:
+    """Some units of one kind of work."""
+
+    kind: str  # of lct.config.devices.Measured.work, or prepare: the reading and packing of images
+    units: float  # jobs, FLOPs, images or samples
+    macs: int | None = None  # MACs of the network's pass over one sample: train, evaluate
+    side: int | None = None  # of the square images, pixels: all other kinds but start
+    network: str | None = None  # kind of the autoencoder or extractor; speeds of different kinds are not comparable
+
+    @property
+    def name(self) -> str:
+        return self.kind if self.network is None else f"{self.kind} ({self.network})"
+
+
+@dataclass(frozen=True)
 class Speed:
-    """How fast some work goes, and how that is known."""
+    """Units of some work a second, and where the number comes from."""
 
     per_second: float
     basis: Basis
@@ -34,80 +78,90 @@ class Speed:
 
 @dataclass(frozen=True)
 class Machine:
-    """A device and what is known of it."""
+    """A device, and what is measured or printed about it."""
 
     name: str
     gpu: bool
     rates: tuple[Measured, ...] = ()
-    source: str = ""
-    operations: float | None = None  # a second, of a network, by the data sheet
+    source: str = ""  # of the rates
+    flops: float | None = None  # a second, that a network reaches by the data sheet
+    memory: float = math.inf  # bytes of a GPU
 
-    def speed(
-        self, work: str, *, macs: int | None = None, side: int | None = None, kind: str | None = None
-    ) -> Speed | None:
-        """Units of `work` a second; None where neither a measurement nor a data sheet tells.
+    def speed(self, work: Work) -> Speed | None:
+        """None where neither a measurement nor a data sheet tells."""
+        rates = [rate for rate in self.rates if rate.work == work.kind and work.network in (None, rate.kind)]
+        if not rates:
+            return self._by_data_sheet(work)
+        if work.macs is not None:
+            nearest = min(rates, key=lambda rate: abs(math.log(work.macs / rate.macs)))
+            factor, exact = 1.0, 1 / NEAR <= work.macs / nearest.macs <= NEAR
+            scaling = f"a network of {nearest.macs / work.macs:.3g} times the operations"
+        elif work.side is not None:
+            nearest = min(rates, key=lambda rate: abs(math.log(work.side / rate.side)))
+            factor, exact = (nearest.side / work.side) ** 2, nearest.side == work.side
+            scaling = f"at {nearest.side} pixels, scaled by their number"
+        else:
+            nearest, factor, exact, scaling = rates[0], 1.0, True, ""
+        source = f"{self.source}: {nearest.what}" + ("" if exact else f", {scaling}")
+        return Speed(nearest.per_second * factor, "measured" if exact else "estimate", source)
 
-        macs: MACs of the network's pass over one sample. side: of square images, pixels. kind: of the
-        autoencoder or extractor, which have nothing in common across kinds."""
-        known = [rate for rate in self.rates if rate.work == work and kind in (None, rate.kind)]
-        if known and macs is not None:
-            nearest = min(known, key=lambda rate: abs(math.log(macs / rate.macs)))
-            ratio = macs / nearest.macs
-            near = 1 / NEAR <= ratio <= NEAR
-            scaled = "" if near else f", a network of {1 / ratio:.3g} times the operations"
-            return Speed(nearest.per_second, "measured" if near else "estimate", f"{self._measured(nearest)}{scaled}")
-        if known and side is not None:
-            nearest = min(known, key=lambda rate: abs(math.log(side / rate.side)))
-            pixels = (nearest.side / side) ** 2
-            scaled = "" if pixels == 1 else f", at {nearest.side} pixels, scaled by their number"
-            basis: Basis = "measured" if pixels == 1 else "estimate"
-            return Speed(nearest.per_second * pixels, basis, f"{self._measured(nearest)}{scaled}")
-        if known:
-            return Speed(known[0].per_second, "measured", self._measured(known[0]))
-        if self.operations is None:
+    def _by_data_sheet(self, work: Work) -> Speed | None:
+        if self.flops is None:
             return None
-        if work in ("train", "evaluate"):
-            return Speed(self.operations, "estimate", f"{SHARE_OF_PEAK} of {self.name}; not measured")
-        if work in ("decode", "encode") and kind == "pretrained" and side is not None:
-            per_second = self.operations / decoding(side**2)
-            source = f"{decoding(256**2):.2g} operations for 256 x 256 pixels, {SHARE_OF_PEAK} of {self.name}"
-            return Speed(per_second, "estimate", f"{source}; not measured")
+        source = f"{SHARE_OF_PEAK:.0%} of the data sheet's TF32 rate of {self.name}; not measured"
+        if work.kind in ("train", "evaluate"):
+            return Speed(self.flops, "estimate", source)
+        if work.kind in ("decode", "encode") and work.network == "pretrained" and work.side is not None:
+            per_image = AUTOENCODER_FLOPS * (work.side / 256) ** 2
+            return Speed(
+                self.flops / per_image, "estimate", f"{AUTOENCODER_FLOPS:.2g} FLOPs for 256 x 256 pixels, {source}"
+            )
         return None
 
-    def _measured(self, rate: Measured) -> str:
-        return f"{self.source}: {rate.what}"
+    def assumed(self, work: Work) -> float:
+        """Units a second that resource requests count on where `speed` has no answer."""
+        per_second, side = ASSUMED[work.kind, work.network]
+        return per_second if side is None or work.side is None else per_second * (side / work.side) ** 2
+
+
+CORE = Machine("a CPU core", gpu=False)  # of an unknown cluster: all its speeds are assumed
+
+
+def card(kind: str | None) -> Machine:
+    """A GPU by its type, from its data sheet; 40 GB and 100 TFLOPS for an unknown type."""
+    memory, tflops = _CARDS.get((kind or "").lower(), _UNKNOWN_CARD)
+    return Machine(kind or "a GPU", gpu=True, flops=tflops * 1e12 * SHARE_OF_PEAK, memory=memory * 1e9)
 
 
 def machine(root: Path, name: str | None) -> Machine:
     """The device `name`: a file of config/devices/, or a GPU by its type (a100, h100, ...); this machine by default."""
     config = ConfigFolder(root)
     if name is None:
-        return here(root)
+        return this_machine(root)
     if name in config.names("devices"):
         layer = config.layer("devices", name, "device", "--device")
-        found = build(Device, layer.values, layer.source)
-        return Machine(found.title, found.gpu, found.rates, layer.source)
-    if name.lower() in cards():
-        _, operations = Cluster(gpu_partition="any", gpu_type=name).card
-        return Machine(name, True, operations=operations)
+        device = build(Device, layer.values, layer.source)
+        return Machine(device.title, device.gpu, device.rates, layer.source)
+    if name.lower() in _CARDS:
+        return card(name)
     raise ValueError(
-        f"--device: expected one of {sorted(config.names('devices'))} (config/devices/), or a GPU of "
-        f"{sorted(cards())}, found {name!r}; leave it out for this machine"
+        f"--device: expected one of {sorted(config.names('devices'))} (config/devices/), or a GPU of {sorted(_CARDS)}, "
+        f"found {name!r}; leave it out for this machine"
     )
 
 
-def here(root: Path) -> Machine:
+def this_machine(root: Path) -> Machine:
     """This machine as `make bench` has measured it; without that, the first device of config/devices/ stands in."""
     path = root / BENCH
     if path.exists():
-        found = read_json(path)
-        about = found["machine"]
+        bench = read_json(path, "measure again: make bench")
+        about = bench["machine"]
         gpu = about["gpu"] != "none"
         title = about["gpu"] if gpu else f"{about['model']}, {about['threads']} thread"
-        rates = tuple(build(Measured, rate, f"{BENCH}: rates") for rate in found["rates"])
+        rates = tuple(build(Measured, rate, f"{BENCH} (make bench writes it): rates") for rate in bench["rates"])
         return Machine(title, gpu, rates, str(BENCH))
     config = ConfigFolder(root)
     if not (names := config.names("devices")):
         raise ValueError(f"{BENCH}: expected measurements of this machine, found none; run make bench")
-    known = machine(root, names[0])
-    return Machine(f"{known.name} (this machine is not measured: make bench)", known.gpu, known.rates, known.source)
+    device = machine(root, names[0])
+    return Machine(f"{device.name} (this machine is not measured: make bench)", device.gpu, device.rates, device.source)

@@ -1,4 +1,4 @@
-"""What a run finds when it starts again: jobs that an earlier, dead Snakemake left in SLURM, and outputs they made."""
+"""When a run starts again: jobs that an earlier, dead Snakemake left in SLURM, and the outputs of such jobs."""
 
 import json
 import os
@@ -22,32 +22,33 @@ def wait_for_earlier_jobs(
 ) -> bool:
     """Wait until no job of an earlier run of this project is queued or running; whether there was one.
 
-    Submitting them again would only make copies that wait for the first. When SLURM's queue cannot be seen: a run
-    `on_cluster` tries a minute long, then raises slurm.Unanswered; another run goes on, it may have no SLURM at all.
+    Submitting them again would only make copies that wait for the first. When SLURM does not answer, a run `on_cluster`
+    tries for a minute, then raises slurm.UnansweredError; another run goes on, as it may have no SLURM at all.
     """
-    if not slurm.there_is("squeue"):
+    if not slurm.has_command("squeue"):
         return False
-    said: list[str] = []
-    waited = failures = 0
+    latest: list[str] | None = None  # jobs of the last answer
+    failures = 0
     while True:
         try:
-            jobs = [job.id for job in slurm.queued(root)]
-        except slurm.Unanswered:
+            jobs = [job.id for job in slurm.queued_jobs(root)]
+        except slurm.UnansweredError:
             failures += 1
-            if not on_cluster and not waited:
+            if not on_cluster and latest is None:
                 return False
             if failures * every_seconds > 60:
                 raise
-            jobs = said or ["unknown"]
-        if not jobs:
-            return bool(waited)
-        if jobs != said and jobs != ["unknown"]:
-            said = jobs
-            say(
-                f"Waiting for {len(jobs)} jobs that an earlier run left in SLURM ({' '.join(jobs[:8])}"
-                f"{' ...' if len(jobs) > 8 else ''}); `scancel {' '.join(jobs[:8])}` ends them"
-            )
-        waited += jobs != ["unknown"]
+        else:
+            if not jobs:
+                return latest is not None
+            if jobs != latest:
+                latest = jobs
+                shown = " ".join(jobs[:8])
+                more = " ..." if len(jobs) > 8 else ""
+                say(
+                    f"Waiting for {len(jobs)} jobs that an earlier run left in SLURM ({shown}{more}); "
+                    f"`scancel {shown}` ends them"
+                )
         sleep(every_seconds)
 
 
@@ -59,12 +60,12 @@ def start_again() -> None:
 
 
 def unrecorded(dag: Any) -> list[Any]:
-    """Finished jobs of a Snakemake DAG that Snakemake has no record of: a job that outlived its Snakemake made them.
+    """Finished jobs of a Snakemake DAG without a record of Snakemake: they outlived the Snakemake that started them.
 
-    Without a record a change of their settings would go unseen, so each must name today's settings in its own record.
-    Raises ValueError for one that does not.
+    Snakemake would not notice a change of their settings, so the job's own record must hold today's settings. Raises
+    ValueError otherwise.
     """
-    found = []
+    jobs = []
     for job in dag.jobs:
         settings = job.params.get("settings")
         if job.is_local or settings is None or dag.needrun(job) or not dag.reason(job).no_metadata:
@@ -72,8 +73,8 @@ def unrecorded(dag: Any) -> list[Any]:
         records = [settings_path(output) for output in job.output if settings_path(output).exists()]
         for record in records:
             _check_settings(record, json.loads(settings))
-        found += [job] if records else []
-    return found
+        jobs += [job] if records else []
+    return jobs
 
 
 def _check_settings(record: Path, settings: dict[str, Any]) -> None:

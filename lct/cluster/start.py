@@ -1,4 +1,4 @@
-"""Checks when a run of the graph starts: the settings it cannot do without, and that it is alone."""
+"""When a run of the graph starts: checks of its settings and folders, its lock, and what the terminal shows."""
 
 import logging
 import os
@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from lct.cluster.attempts import last_lines
 from lct.files.lock import acquire
 
 _ADVICE = "start with profiles/default (a bare `snakemake` does, and `--profile profiles/default` beside another one)"
 
 
 def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: bool, rerun_incomplete: bool) -> None:
-    """Raise ValueError when Snakemake was started without the keys of profiles/default that results rest on."""
+    """Raise ValueError when Snakemake was started without the keys of profiles/default that results depend on."""
     wrong = []
     if triggers != {"mtime", "params", "input"}:
         wrong.append(f"rerun-triggers: [mtime, params, input] (found {sorted(triggers)})")
@@ -30,19 +31,19 @@ def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: 
 
 
 def use_this_python() -> None:
-    """Let `python` in a job's shell be the Python that runs the graph, also where its environment is not activated."""
+    """Make `python` in a job's shell the Python that runs the graph, also where its environment is not activated."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
-def ignore_warnings_of_time() -> None:
-    """Do not die of SIGUSR1, SLURM's warning that a job's time is nearly up: it is for the training, but reaches the
-    Snakemake inside the job as well, which would take the training down with it."""
+def ignore_time_warnings() -> None:
+    """Ignore SIGUSR1, SLURM's warning that a job's time is nearly up: it is for the training, but reaches the Snakemake
+    inside the job as well, whose end would be the training's."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def see_cancelled_jobs() -> None:
-    """Let the SLURM executor see jobs that were cancelled: sacct calls them `CANCELLED by UID`, which version 2.8.0 of
-    the plugin does not know and waits on for ever. Here it gets the first word."""
+def recognise_cancelled_jobs() -> None:
+    """Let the SLURM executor recognise cancelled jobs: sacct calls them `CANCELLED by UID`, which version 2.8.0 of the
+    plugin does not know and waits on for ever. Here it gets the first word."""
     plugin = sys.modules.get("snakemake_executor_plugin_slurm")
     if plugin is None or hasattr(plugin.query_job_status, "whole_answer"):
         return
@@ -59,8 +60,8 @@ def see_cancelled_jobs() -> None:
 def plain_defaults(resources: Mapping[str, Any] | None) -> dict[str, Any]:
     """The default resources of Snakemake's command line and profiles as plain values; expressions as their text."""
     given = {} if resources is None else dict(resources.items())
-    found = {name: one.raw if one.is_evaluable() else one.value for name, one in given.items()}
-    return {name: value.strip("'\"") if isinstance(value, str) else value for name, value in found.items()}
+    values = {name: item.raw if item.is_evaluable() else item.value for name, item in given.items()}
+    return {name: value.strip("'\"") if isinstance(value, str) else value for name, value in values.items()}
 
 
 def check_writable(root: Path) -> None:
@@ -74,45 +75,38 @@ def check_writable(root: Path) -> None:
 
 
 def quieter(on_cluster: bool = False) -> None:
-    """Drop the scheduler's running commentary, so that the terminal shows one line per finished job: its own, or, where
-    that is written on a node of a cluster, Snakemake's; and one line on why a job failed there."""
+    """Hide Snakemake's log of scheduling. The terminal shows one line for each finished job: its own, or Snakemake's
+    where the job ran on a node of a cluster; and one line that says why a job failed there."""
     noise = ("Select jobs", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")
     events = () if on_cluster else ("JOB_FINISHED", "PROGRESS")
 
-    def wanted(record: logging.LogRecord) -> bool:
+    def is_shown(record: logging.LogRecord) -> bool:
         event = getattr(getattr(record, "event", None), "name", None)
         if event in ("JOB_ERROR", "GROUP_ERROR") and (line := failure(vars(record))):
             print(line, file=sys.stderr, flush=True)
         return event not in events and not record.getMessage().startswith(noise)
 
-    logging.getLogger("snakemake.logging").addFilter(wanted)
+    logging.getLogger("snakemake.logging").addFilter(is_shown)
 
 
 def failure(error: Mapping[str, Any]) -> str | None:
-    """One line on a job that failed on a cluster, from Snakemake's record of the error; None for a local job, which has
-    said so itself."""
+    """One line on a job that failed on a cluster, from Snakemake's record of the error; None for a local job, which
+    prints its own line."""
     if error.get("rule_msg"):
-        name, said, logs = error["rule_name"], str(error["rule_msg"]), error["log"]
+        name, reason, logs = error["rule_name"], str(error["rule_msg"]), error["log"]
     elif error.get("aux_logs"):
         rules = [job["rule_name"] for job in error["job_error_info"]]
-        name, said = " and ".join(rules), "the job failed"
+        name, reason = " and ".join(rules), "the job failed"
         logs = [*error["aux_logs"], *(log for job in error["job_error_info"] for log in job["log"])]
     else:
         return None
     logs = [str(log) for log in logs if log]
-    lines = [line for log in logs for line in _tail(log) if "error: " in line]
+    lines = [line for log in logs for line in last_lines(Path(log)) if "error: " in line]
     own = [line for line in lines if re.search("(^|ERROR )error: ", line)]  # srun and slurmstepd add theirs
-    if found := own or lines:
-        said = found[-1][found[-1].index("error: ") :]
+    if errors := own or lines:
+        reason = errors[-1][errors[-1].index("error: ") :]
     place = f" (logs: {', '.join(logs)})" if logs else ""
-    return f"failed on the cluster: {name}: {' '.join(said.split())[:400]}{place}"
-
-
-def _tail(log: str) -> list[str]:
-    try:
-        return Path(log).read_text(errors="replace").splitlines()[-20:]
-    except OSError:
-        return []
+    return f"failed on the cluster: {name}: {' '.join(reason.split())[:400]}{place}"
 
 
 def take_lock(root: Path) -> IO[Any]:

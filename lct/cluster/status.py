@@ -1,16 +1,18 @@
 """How far a run is: every training with its evaluation, from results, heartbeats, logs and SLURM's queue.
 
-Locks are not seen from another host; what counts there is the heartbeat, `updated` in work/.../progress.json.
+Locks are not visible from another host; there, the heartbeat counts: `updated` in work/.../progress.json.
 """
 
 import platform
 import re
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lct.cluster import slurm
+from lct.cluster.attempts import last_lines
 from lct.files.atomic import read_json_or_empty
 from lct.files.formatting import format_duration
 from lct.files.lock import is_held
@@ -18,8 +20,10 @@ from lct.files.records import run_path
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 
-FRESH_SECONDS = 120.0  # a heartbeat that is younger says that its training runs
-STATES = ("done", "evaluating", "running", "hung?", "queued", "interrupted", "stuck", "failed", "waiting")
+FRESH_SECONDS = 120.0  # a younger heartbeat means that its training runs
+RUN_STATES = ("done", "evaluating", "running", "hung?", "queued", "interrupted", "stuck", "failed", "waiting")
+_NUMBERS = ("step", "total", "attempt", "loss", "steps_per_second", "eta_seconds", "updated", "gpu_seconds")
+_SHOWN = ("step", "total", "attempt", "loss", "steps_per_second", "eta_seconds")  # of a heartbeat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +32,8 @@ class RunStatus:
 
     run: str
     seed: int
-    state: str  # one of STATES
-    cells: list[str]  # cells whose value it gives
+    state: str  # one of RUN_STATES
+    cells: list[str]  # table.subtable.row of the cells that show it
     step: int | None = None  # steps done
     total: int | None = None
     steps_per_second: float | None = None
@@ -43,15 +47,33 @@ class RunStatus:
     log: str | None = None
 
     def line(self) -> str:
-        facts = [f"step {self.step} of {self.total}" if self.step is not None else None]
-        facts += [None if self.steps_per_second is None else f"{self.steps_per_second:.3g} steps/s"]
-        facts += [None if self.eta_seconds is None else f"{format_duration(self.eta_seconds)} left"]
-        facts += [None if self.loss is None else f"loss {self.loss:.4g}"]
-        facts += [f"{self.gpu_hours:.2f} GPU h" if self.gpu_hours else None]
-        facts += [f"attempt {self.attempt}" if (self.attempt or 1) > 1 else None]
-        facts += [None if self.silent_seconds is None else f"silent for {format_duration(self.silent_seconds)}"]
-        facts += [self.where, self.note, None if self.log is None else f"log {self.log}"]
+        facts = [
+            None if self.step is None else f"step {self.step} of {self.total}",
+            None if self.steps_per_second is None else f"{self.steps_per_second:.3g} steps/s",
+            None if self.eta_seconds is None else f"{format_duration(self.eta_seconds)} left",
+            None if self.loss is None else f"loss {self.loss:.4g}",
+            f"{self.gpu_hours:.2f} GPU h" if self.gpu_hours else None,
+            f"attempt {self.attempt}" if (self.attempt or 1) > 1 else None,
+            None if self.silent_seconds is None else f"silent for {format_duration(self.silent_seconds)}",
+            self.where,
+            self.note,
+            None if self.log is None else f"log {self.log}",
+        ]
         return f"  {self.state:<11}  {self.run} s{self.seed}: {', '.join(fact for fact in facts if fact) or '-'}"
+
+
+def overview(plan: Plan, root: Path, hung_after: float) -> tuple[dict[str, Any], list[str]]:
+    """Value and lines of `lct status`: what is computed, and every training. hung_after: as for `statuses`."""
+    planned = stage_files.report_metrics(plan, "tables")
+    computed = sum((root / path).exists() for path in planned)
+    runs, queue_error = statuses(plan, root, hung_after)
+    counts = Counter(status.state for status in runs)
+    summary = ", ".join(f"{counts[state]} {state}" for state in RUN_STATES if counts[state])
+    lines = [f"{plan.scale_name}: {computed} of {len(planned)} metrics files computed; trainings: {summary}"]
+    lines += [status.line() for status in sorted(runs, key=lambda s: (RUN_STATES.index(s.state), s.run, s.seed))]
+    lines += [f"SLURM does not answer ({queue_error}); what is queued looks like waiting"] if queue_error else []
+    value = {"scale": plan.scale_name, "planned": len(planned), "computed": computed}
+    return value | {"trainings": [asdict(status) for status in runs], "queue_unseen": queue_error}, lines
 
 
 def statuses(plan: Plan, root: Path, hung_after: float, now: float | None = None) -> tuple[list[RunStatus], str | None]:
@@ -61,87 +83,83 @@ def statuses(plan: Plan, root: Path, hung_after: float, now: float | None = None
     """
     now = time.time() if now is None else now
     jobs: list[slurm.QueuedJob] = []
-    unseen = None
-    if slurm.there_is("squeue"):
+    queue_error = None
+    if slurm.has_command("squeue"):
         try:
-            jobs = slurm.queued(root)
-        except slurm.Unanswered as error:
-            unseen = str(error)
+            jobs = slurm.queued_jobs(root)
+        except slurm.UnansweredError as error:
+            queue_error = str(error)
     runs = {(s.run, s.seed) for cell in plan.cells_of("tables") for s in cell.sets}
-    return [_status(plan, root, run, seed, jobs, hung_after, now) for run, seed in sorted(runs)], unseen
+    return [_status(plan, root, run, seed, jobs, hung_after, now) for run, seed in sorted(runs)], queue_error
 
 
-def _status(plan: Plan, root: Path, run: str, seed: int, jobs: list[slurm.QueuedJob], hung_after: float, now: float):
-    cells = [cell for cell in plan.cells_of("tables") if cell.run == run]
-    train = [job for job in jobs if job.comment == f"rule_train_{_rule(run)}_wildcards_{seed}"]
-    evaluate = [job for job in jobs if _evaluates(job.comment, run, seed)]
-    beat = _heartbeat(root / plan.paths.work(run, seed), now)
-    log = plan.paths.log("train", run, f"s{seed}.log")
-    names = sorted({f"{cell.table}.{cell.subtable}.{cell.row}" for cell in cells})
-    facts: dict[str, Any] = {"run": run, "seed": seed, "cells": names}
-    curves = root / plan.paths.train(run, seed) / "curves.json"
-    trained = all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.sampled_weights(run))
-    if trained:
-        facts["gpu_hours"] = _gpu_hours(read_json_or_empty(run_path(curves)).get("cost"))
+def _status(
+    plan: Plan, root: Path, run: str, seed: int, queue: list[slurm.QueuedJob], hung_after: float, now: float
+) -> RunStatus:
+    names = {f"{cell.table}.{cell.subtable}.{cell.row}" for cell in plan.cells_of("tables") if cell.run == run}
+    facts: dict[str, Any] = {"run": run, "seed": seed, "cells": sorted(names)}
+    if all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.sampled_weights(run)):
+        record = read_json_or_empty(run_path(root / plan.paths.train(run, seed) / "curves.json"))
+        facts["gpu_hours"] = _gpu_hours(record.get("cost"))
         if all((root / path).exists() for path in stage_files.metrics(plan, run, seed)):
             return RunStatus(state="done", **facts)
-        where = _where(None, evaluate)
-        state = "evaluating" if any(j.state == "RUNNING" for j in evaluate) else "queued" if evaluate else "waiting"
-        return RunStatus(state=state, where=where, note="trained", **facts)
-    facts |= {name: beat.get(name) for name in ("step", "total", "steps_per_second", "eta_seconds", "loss", "attempt")}
+        jobs = [job for job in queue if _evaluates(job.comment, run, seed)]
+        state = "evaluating" if any(j.state == "RUNNING" for j in jobs) else "queued" if jobs else "waiting"
+        return RunStatus(state=state, where=_where(None, jobs), note="trained", **facts)
+    jobs = [job for job in queue if job.comment == f"rule_train_{_rule(run)}_wildcards_{seed}"]
+    beat = _heartbeat(root / plan.paths.work(run, seed), now)
+    log = plan.paths.log("train", run, f"s{seed}.log")
+    facts |= {name: beat.get(name) for name in _SHOWN}
     facts |= {"gpu_hours": _gpu_hours(beat), "log": log if (root / log).exists() else None}
-    state, note = _state(root, log, beat, train, hung_after)
-    silent = beat.get("silent") if state in ("hung?", "interrupted") else None
+    state, note = _state(root / log, beat, jobs, hung_after)
     if state not in ("running", "hung?"):
         facts["eta_seconds"] = facts["steps_per_second"] = None
-    return RunStatus(state=state, note=note, silent_seconds=silent, where=_where(beat, train), **facts)
+    silent = beat.get("silent") if state in ("hung?", "interrupted") else None
+    return RunStatus(state=state, note=note, silent_seconds=silent, where=_where(beat, jobs), **facts)
 
 
-def _state(root: Path, log: str, beat: dict[str, Any], jobs: list[slurm.QueuedJob], hung_after: float):
+def _state(log: Path, beat: dict[str, Any], jobs: list[slurm.QueuedJob], hung_after: float) -> tuple[str, str | None]:
     """(state, note) of a training that has not finished."""
     if beat.get("stuck"):
         return "stuck", beat["stuck"]
-    runs = any(job.state == "RUNNING" for job in jobs)
     silent = beat.get("silent")
-    if beat.get("locked") or runs or (silent is not None and silent < FRESH_SECONDS and not beat.get("unlocked_here")):
-        return ("hung?", None) if silent is not None and silent > hung_after else ("running", None)
+    fresh = silent is not None and silent < FRESH_SECONDS and not beat.get("unlocked_here")
+    if beat.get("locked") or fresh or any(job.state == "RUNNING" for job in jobs):
+        return ("hung?" if silent is not None and silent > hung_after else "running"), None
     if jobs:
         return "queued", jobs[0].reason.strip("()")
-    failure = _failure(root / log)
+    failure = _failure(log)
     if failure is not None:
         return "failed", failure
-    return ("interrupted", None) if beat else ("waiting", None)
+    return ("interrupted" if beat else "waiting"), None
 
 
 def _heartbeat(work: Path, now: float) -> dict[str, Any]:
     """The newest progress.json under a run's work folder, whatever keys it has, with: silent, seconds since it was
     written; locked; unlocked_here, written on this host by a process that is gone; stuck, the text of the marker."""
-    found: dict[str, Any] = {}
+    newest: dict[str, Any] = {}
     for path in work.glob("*/progress.json"):
         values = {
-            name: value for name, value in read_json_or_empty(path).items() if not isinstance(value, bool | dict | list)
+            name: value
+            for name, value in read_json_or_empty(path).items()
+            if isinstance(value, int | float if name in _NUMBERS else str) and not isinstance(value, bool)
         }
-        for name in ("step", "total", "attempt", "loss", "steps_per_second", "eta_seconds", "updated", "gpu_seconds"):
-            if not isinstance(values.get(name), int | float):
-                values.pop(name, None)
         updated = values.get("updated", path.stat().st_mtime if path.exists() else 0.0)
-        if found and updated <= found["at"]:
+        if newest and updated <= newest["at"]:
             continue
-        lock, marker = path.parent.with_name(f"{path.parent.name}.lock"), path.parent / "stuck"
-        locked = is_held(lock)
-        found = values | {"at": updated, "silent": max(0.0, now - updated), "locked": locked}
-        found["unlocked_here"] = not locked and values.get("host") in (None, platform.node())
+        locked = is_held(path.parent.with_name(f"{path.parent.name}.lock"))
+        newest = values | {"at": updated, "silent": max(0.0, now - updated), "locked": locked}
+        newest["unlocked_here"] = not locked and values.get("host") in (None, platform.node())
+        marker = path.parent / "stuck"
         if marker.exists():
-            found["stuck"] = " ".join(marker.read_text(errors="replace").split())[:400]
-    return found
+            newest["stuck"] = " ".join(marker.read_text(errors="replace").split())[:400]
+    return newest
 
 
 def _evaluates(comment: str, run: str, seed: int) -> bool:
     """Whether a job samples or scores a run: alone, or both as a group, whose comment lacks the seed."""
-    names = [f"{stage}_{_rule(run)}" for stage in ("sample", "score")]
-    return (
-        comment in [f"rule_{name}_wildcards_{seed}" for name in names] or comment == f"rule_evaluate_{'_'.join(names)}"
-    )
+    rules = [f"{stage}_{_rule(run)}" for stage in ("sample", "score")]
+    return comment in (*(f"rule_{rule}_wildcards_{seed}" for rule in rules), f"rule_evaluate_{'_'.join(rules)}")
 
 
 def _rule(run: str) -> str:
@@ -150,8 +168,8 @@ def _rule(run: str) -> str:
 
 def _where(beat: dict[str, Any] | None, jobs: list[slurm.QueuedJob]) -> str | None:
     host = (beat or {}).get("host")
-    job = jobs[0].id if jobs else None
-    return " ".join(part for part in (f"on {host}" if host else "", f"job {job}" if job else "") if part) or None
+    parts = ([f"on {host}"] if host else []) + ([f"job {jobs[0].id}"] if jobs else [])
+    return " ".join(parts) or None
 
 
 def _gpu_hours(values: Any) -> float | None:
@@ -161,9 +179,5 @@ def _gpu_hours(values: Any) -> float | None:
 
 def _failure(log: Path) -> str | None:
     """The one-line error at the end of a job's log."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()[-20:]
-    except OSError:
-        return None
-    errors = [match.group(1) for line in lines if (match := re.search(r"ERROR (error: .*)", line))]
+    errors = re.findall(r"ERROR (error: .*)", "\n".join(last_lines(log)))
     return errors[-1][:300] if errors else None

@@ -21,26 +21,26 @@ import sys
 import time
 
 from lct.cluster.gpus import lease
-from lct.cluster.launch import Shape, job_id, rank_environments, run, step_command
+from lct.cluster.launch import Allocation, job_id, rank_environments, run, step_command
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
-    made.add_argument(
+def argument_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
+    parser.add_argument(
         "--gpus", type=int, default=0, help="GPUs asked for on all nodes together (default: 0, take what is there)"
     )
-    made.add_argument("--cpus", type=int, default=1, help="CPU cores of each node (default: 1)")
-    made.add_argument("--minutes", type=float, default=0.0, help="wall time of the SLURM job (default: 0, no limit)")
-    made.add_argument("--processes", type=int, default=0, help="processes of each node (default: one per GPU)")
-    made.add_argument("job", help="module of lct.jobs, such as train")
-    made.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
-    return made
+    parser.add_argument("--cpus", type=int, default=1, help="CPU cores of each node (default: 1)")
+    parser.add_argument("--minutes", type=float, default=0.0, help="wall time of the SLURM job (default: 0, no limit)")
+    parser.add_argument("--processes", type=int, default=0, help="processes of each node (default: one per GPU)")
+    parser.add_argument("job", help="module of lct.jobs, such as train")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    return parser
 
 
 def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
-    arguments = parser().parse_args(words)
+    arguments = argument_parser().parse_args(words)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return _launch(arguments, words)
@@ -57,27 +57,26 @@ def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
         raise ValueError(
             f"--gpus {arguments.gpus}: expected as many on each of {arguments.nodes} nodes; ask for a multiple"
         )
-    shape = Shape(
-        arguments.nodes,
-        arguments.gpus // max(1, arguments.nodes),
-        arguments.processes,
-        arguments.cpus,
-        arguments.minutes,
+    allocation = Allocation(
+        nodes=arguments.nodes,
+        gpus=arguments.gpus // max(1, arguments.nodes),
+        processes=arguments.processes,
+        cpus=arguments.cpus,
+        minutes=arguments.minutes,
     )
-    if job_id(os.environ) is not None and shape.minutes and "LCT_DEADLINE" not in os.environ:
-        os.environ["LCT_DEADLINE"] = str(time.time() + 60 * shape.minutes)
-    os.environ["LCT_GPUS"] = str(shape.gpus)
-    step = step_command(shape, os.environ, [sys.executable, "-m", "lct.jobs.launch", *words])
+    if job_id(os.environ) is not None and allocation.minutes and "LCT_DEADLINE" not in os.environ:
+        os.environ["LCT_DEADLINE"] = str(time.time() + 60 * allocation.minutes)
+    os.environ["LCT_GPUS"] = str(allocation.gpus)
+    step = step_command(allocation, os.environ, [sys.executable, "-m", "lct.jobs.launch", *words])
     if step is not None:
         os.environ["LCT_STEP"] = "1"
         return run(step, [{}])
-    if shape.nodes > 1 and "SLURM_NODEID" not in os.environ:
-        raise ValueError(f"--nodes {shape.nodes}: expected a SLURM job, found none; several nodes need SLURM")
-    if shape.gpus and job_id(os.environ) is None and os.environ.get("LCT_DEVICE") != "cpu":
-        lease(shape.gpus)  # no scheduler keeps two jobs off one GPU
-    return run(
-        [sys.executable, "-m", f"lct.jobs.{job}", *arguments.arguments], rank_environments(shape, job, os.environ)
-    )
+    if allocation.nodes > 1 and "SLURM_NODEID" not in os.environ:
+        raise ValueError(f"--nodes {allocation.nodes}: expected a SLURM job, found none; several nodes need SLURM")
+    if allocation.gpus and job_id(os.environ) is None and os.environ.get("LCT_DEVICE") != "cpu":
+        lease(allocation.gpus)  # no scheduler keeps two jobs off one GPU
+    command = [sys.executable, "-m", f"lct.jobs.{job}", *arguments.arguments]
+    return run(command, rank_environments(allocation, job, os.environ))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""probe: what a compute node sees, for `lct doctor`; writes it as JSON beside the token it was given."""
+"""probe: write packages, files and GPUs of a compute node as JSON, for `lct doctor`."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from lct.cluster.machine import packages, torch_facts
+from lct.cluster.checks import packages, torch_facts
 from lct.files.atomic import write_json
 
 
@@ -16,19 +16,19 @@ def main() -> int:
     parser.add_argument("--token", type=Path, required=True, help="file written by the submitting host")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     arguments = parser.parse_args()
-    seen = arguments.token.read_text().strip() if arguments.token.exists() else None
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    token = arguments.token.read_text().strip() if arguments.token.exists() else None
+    gpus = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     write_json(
         arguments.out,
         {
-            "token": seen,
+            "token": token,
             "host": platform.node(),
             "python": platform.python_version(),
             "executable": sys.executable,
             "packages": packages(),
-            "given_gpus": len([name for name in given.split(",") if name.strip()]),
+            "given_gpus": len(gpus),
             "torch": torch_facts(),
-            "time": time.time(),  # last: the answer is written now
+            "time": time.time(),  # last, as the file is written now
         },
     )
     return 0

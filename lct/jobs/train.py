@@ -17,7 +17,7 @@ from typing import IO, Any, get_args
 
 import torch
 
-from lct.cluster.attempts import Attempt, Stuck, begin, cost, ended, log_tail
+from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, log_tail
 from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data import resident
@@ -38,7 +38,7 @@ from lct.training.world import Lost, World, ranks
 log = logging.getLogger("lct.train")
 
 AHEAD = {"auto": None, "ahead": True, "in-step": False}
-AGREED = (job.Interrupted, FloatingPointError, Stuck)  # every rank ends with these at once, and rank 0 says why
+AGREED = (job.Interrupted, FloatingPointError, StuckError)  # every rank ends with these at once, and rank 0 says why
 
 
 def main() -> int:
@@ -163,7 +163,7 @@ def _follow(arguments, settings: Training, latents, device: torch.device, world:
     """What every rank but the first does: train, and write nothing."""
     stuck = world.share(None)
     if stuck is not None:
-        raise Stuck(stuck)
+        raise StuckError(stuck)
     trainer = Trainer(settings, latents, arguments.seed, device, world, AHEAD[arguments.draws])
     progress = train(trainer, None, dict.fromkeys(settings.kept_steps(len(latents))), lambda _: None, stop, math.inf)
     if progress.step < trainer.total_steps:
@@ -235,7 +235,7 @@ def _begin(folder: Path, state: State, device: torch.device, world: World) -> At
     logging.getLogger().addHandler(handler)
     try:
         attempt = begin(work, state.saved_step(), world.size, device.type, gpus)
-    except Stuck as error:
+    except StuckError as error:
         for line in tail:
             log.error("earlier: %s", line)
         world.share(str(error))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import read_json
+from lct.files.costs import job_costs
 from lct.files.records import run_path, settings_path
 from lct.lineage.registry import Entry
 
@@ -165,21 +166,12 @@ def _sources(settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def cost(records: list[Record]) -> dict[str, Any]:
-    """Wall and CPU seconds of the jobs behind some files, their starts, and GPU seconds where any are known. Files of
-    one process are counted together: its CPU seconds run on from record to record, so the largest stands for it. A job
-    of several attempts records their sums itself; CPU seconds are those of its last attempt."""
-    processes: dict[str, dict[str, Any]] = {}
-    for record in records:
-        run = record.run
-        if run:
-            key = repr((run.get("host"), run.get("command"), (run.get("slurm") or {}).get("SLURM_JOB_ID")))
-            one = processes.setdefault(key, {"wall": {}, "cpu": 0.0, "own": {}})
-            one["wall"][run.get("started")] = float(run.get("seconds") or 0)
-            one["cpu"] = max(one["cpu"], float(run.get("cpu_seconds") or 0))
-            one["own"] = run.get("cost") or one["own"]
-    wall = sum(float(one["own"].get("seconds", sum(one["wall"].values()))) for one in processes.values())
-    starts = sum(int(one["own"].get("attempts", 1)) for one in processes.values())
-    gpu = sum(float(one["own"].get("gpu_seconds", 0)) for one in processes.values())
-    cpu = sum(one["cpu"] for one in processes.values())
-    found = {"jobs": len(processes), "starts": starts, "seconds": round(wall, 3), "cpu_seconds": round(cpu, 3)}
-    return found | {"gpu_seconds": round(gpu, 1)}
+    """Wall, CPU and GPU seconds of the jobs behind some files, and their starts."""
+    jobs = job_costs(record.run for record in records if record.run)
+    return {
+        "jobs": len(jobs),
+        "starts": sum(job.attempts for job in jobs),
+        "seconds": round(sum(job.seconds for job in jobs), 3),
+        "cpu_seconds": round(sum(job.cpu_seconds for job in jobs), 3),
+        "gpu_seconds": round(sum(job.gpu_seconds for job in jobs), 1),
+    }

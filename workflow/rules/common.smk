@@ -5,15 +5,16 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from lct.cluster.resources import Cluster, asked, decoding_threads, demand, groups_pay
+from lct.cluster.cost_model import reading_threads
+from lct.cluster.resources import Cluster, Requests
 from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
 from lct.cluster.start import (
     check_settings,
     check_writable,
-    ignore_warnings_of_time,
+    ignore_time_warnings,
     plain_defaults,
     quieter,
-    see_cancelled_jobs,
+    recognise_cancelled_jobs,
     take_lock,
     use_this_python,
 )
@@ -42,8 +43,8 @@ ON_CLUSTER = "slurm_partition" in DEFAULTS
 
 use_this_python()
 quieter(ON_CLUSTER)
-ignore_warnings_of_time()
-see_cancelled_jobs()
+ignore_time_warnings()
+recognise_cancelled_jobs()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
@@ -52,7 +53,7 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
-CLUSTER = Cluster.of(DEFAULTS)
+REQUESTS = Requests(PLAN, Cluster.of(DEFAULTS))
 for _name, _value in PLAN.main.downloads.environment().items():
     os.environ.setdefault(_name, _value)  # not a param: another mirror reruns nothing
 LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signals reach them
@@ -76,11 +77,8 @@ def resource_class(kind, stage=None, owner=None):
     """Resources of a class of jobs (local, cpu, gpu_small, gpu_train); with a stage, sized for its run or dataset, or for
     the dataset that the wildcard {dataset} names."""
     if stage is None or owner is not None:
-        return asked(kind, demand(stage, PLAN, owner, CLUSTER), CLUSTER)
-    sized = {
-        name: asked(kind, demand(stage, PLAN, name, CLUSTER), CLUSTER)
-        for name in PLAN.datasets
-    }
+        return REQUESTS.of(kind, stage, owner)
+    sized = {name: REQUESTS.of(kind, stage, name) for name in PLAN.datasets}
 
     def of_dataset(key):
         def value(wildcards, attempt):
@@ -94,7 +92,7 @@ def resource_class(kind, stage=None, owner=None):
 
 def evaluation_group(run):
     """The group that makes sampling and scoring of a run one job on a cluster, where both are short."""
-    return "evaluate" if groups_pay(PLAN, run, CLUSTER) else None
+    return "evaluate" if REQUESTS.sampled_and_scored_together(run) else None
 
 
 def settings_param(settings):
@@ -173,7 +171,7 @@ def start_alone():
 
 
 def image_threads(wildcards):
-    return decoding_threads(PLAN, wildcards.dataset)
+    return reading_threads(PLAN, wildcards.dataset)
 
 
 def heldout_images(wildcards):

@@ -15,11 +15,11 @@ import yaml
 
 from lct.cli.main import main
 from lct.cluster import doctor, partitions, restart, slurm
+from lct.cluster.checks import check_clock, check_disk, check_folders, check_packages, check_skew
 from lct.cluster.costs import costs
-from lct.cluster.machine import clock, disk, folders, packages_installed, skew
 from lct.cluster.partitions import minutes_of
 from lct.cluster.resources import Cluster
-from lct.cluster.start import failure, quieter, see_cancelled_jobs
+from lct.cluster.start import failure, quieter, recognise_cancelled_jobs
 from lct.cluster.status import statuses
 from lct.files.atomic import write_json
 from lct.files.lock import hold
@@ -78,7 +78,7 @@ def test_the_queue_holds_only_this_projects_jobs_and_odd_lines_are_passed_over(r
         "",
     ]
     tools(squeue=says(mine, *others))
-    assert [(job.id, job.state, job.comment) for job in slurm.queued(root)] == [
+    assert [(job.id, job.state, job.comment) for job in slurm.queued_jobs(root)] == [
         ("7", "RUNNING", "rule_train_digits_lct_wildcards_0")
     ]
 
@@ -89,7 +89,7 @@ def test_every_start_of_a_job_counts_in_its_gpu_hours(tools):
         "7|COMPLETED|1800|cpu=2,gres/gpu=2|rule_a",
     ]
     tools(sacct=says(*rows, "7.batch|COMPLETED|9||", "junk", "8|CANCELLED by 0|60|cpu=1|x|y"))
-    found = slurm.attempts(["7", "8", "not a job; true"])
+    found = slurm.job_starts(["7", "8", "not a job; true"])
     assert [(a.job, a.state, a.gpus) for a in found] == [
         ("7", "PREEMPTED", 2),
         ("7", "COMPLETED", 2),
@@ -103,16 +103,16 @@ def test_every_start_of_a_job_counts_in_its_gpu_hours(tools):
 )
 def test_a_command_that_fails_is_reported_with_its_words(tools, body, said):
     tools(squeue=body)
-    with pytest.raises(slurm.Unanswered, match=said):
-        slurm.ask(["squeue"])
+    with pytest.raises(slurm.UnansweredError, match=said):
+        slurm.query(["squeue"])
 
 
 def test_a_missing_or_silent_command_is_reported(tools):
-    with pytest.raises(slurm.Unanswered, match="not found"):
-        slurm.ask(["squeue"])
+    with pytest.raises(slurm.UnansweredError, match="not found"):
+        slurm.query(["squeue"])
     tools(squeue="sleep 60")
-    with pytest.raises(slurm.Unanswered, match="no answer"):
-        slurm.ask(["squeue"], timeout=0.2)
+    with pytest.raises(slurm.UnansweredError, match="no answer"):
+        slurm.query(["squeue"], timeout=0.2)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "$(x)", "-A", "a;b", "x" * 65, "a\n"])
@@ -141,7 +141,7 @@ def test_without_earlier_jobs_nothing_is_waited_for(root, tools):
 
 def test_a_queue_that_stays_unseen_stops_the_run(root, tools):
     tools(squeue="echo down >&2; exit 1")
-    with pytest.raises(slurm.Unanswered, match="down"):
+    with pytest.raises(slurm.UnansweredError, match="down"):
         restart.wait_for_earlier_jobs(root, lambda line: None, True, every_seconds=40, sleep=lambda seconds: None)
     assert not restart.wait_for_earlier_jobs(root, lambda line: None, False), "a machine whose SLURM does not run"
 
@@ -193,15 +193,15 @@ def test_finished_jobs_are_said_once(monkeypatch, on_cluster, shown, capsys):
 
 
 def test_a_cancelled_job_is_seen_by_the_executor(monkeypatch):
-    """sacct: `CANCELLED by 0`. Once the plugin knows this, `see_cancelled_jobs` can go."""
+    """sacct: `CANCELLED by 0`. Once the plugin knows this, `recognise_cancelled_jobs` can go."""
     import snakemake_executor_plugin_slurm as plugin
 
     async def answer(command, logger):
         return ({"7": "CANCELLED by 0", "8": "RUNNING"} if command == "sacct" else None), 0.1
 
     monkeypatch.setattr(plugin, "query_job_status", answer)
-    see_cancelled_jobs()
-    see_cancelled_jobs()
+    recognise_cancelled_jobs()
+    recognise_cancelled_jobs()
     assert asyncio.run(plugin.query_job_status("sacct", None)) == ({"7": "CANCELLED", "8": "RUNNING"}, 0.1)
     assert asyncio.run(plugin.query_job_status("none", None)) == (None, 0.1)
 
@@ -402,7 +402,7 @@ def examined(root: Path, profile: dict = PROFILE, patience: float = 60.0) -> dic
     (folder / "config.yaml").write_text(yaml.safe_dump(profile))
     found = doctor.examine(Plan(root, {"scale": "smoke"}), root, folder, patience)
     assert all(finding.remedy for finding in found if finding.level != "ok"), "every finding says what to do"
-    return {finding.what: f"{finding.level} {finding.line()}" for finding in found}
+    return {finding.subject: f"{finding.level} {finding.line()}" for finding in found}
 
 
 def changed(**resources) -> dict:
@@ -497,12 +497,15 @@ def test_the_doctor_of_a_machine_and_its_exit_code(root, tools, monkeypatch, cap
 
 def test_checks_of_the_machine(root, monkeypatch):
     plan = Plan(root, {"scale": "smoke"})
-    assert disk(plan, root).level == "ok" and clock(root).level == "ok" and packages_installed(root).level == "ok"
-    monkeypatch.setattr("lct.cluster.machine.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
-    assert disk(plan, root).level == "fail"
-    assert [skew("clock", seconds).level for seconds in (0.5, -5.0, 100.0)] == ["ok", "warn", "fail"]
-    monkeypatch.setattr("lct.cluster.machine.take", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available")))
-    assert {finding.level for finding in folders(root)} == {"fail"}
+    assert check_disk(plan, root).level == "ok" and check_clock(root).level == "ok"
+    assert check_packages(root).level == "ok"
+    monkeypatch.setattr("lct.cluster.checks.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    assert check_disk(plan, root).level == "fail"
+    assert [check_skew("clock", seconds).level for seconds in (0.5, -5.0, 100.0)] == ["ok", "warn", "fail"]
+    monkeypatch.setattr(
+        "lct.cluster.checks.acquire", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available"))
+    )
+    assert {finding.level for finding in check_folders(root)} == {"fail"}
 
 
 def test_times_and_gpus_as_slurm_writes_them():
@@ -517,9 +520,9 @@ def test_times_and_gpus_as_slurm_writes_them():
 def test_the_snakemake_inside_a_job_survives_the_warning_of_time(tmp_path):
     """SIGUSR1 reaches the Snakemake in a job: reading the Snakefile makes it deaf."""
     program = (
-        "import os, signal; from lct.cluster.start import ignore_warnings_of_time; ignore_warnings_of_time(); "
+        "import os, signal; from lct.cluster.start import ignore_time_warnings; ignore_time_warnings(); "
         "os.kill(os.getpid(), signal.SIGUSR1); print('alive')"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "alive\n"
-    assert "ignore_warnings_of_time()" in (ROOT / "workflow/rules/common.smk").read_text()
+    assert "ignore_time_warnings()" in (ROOT / "workflow/rules/common.smk").read_text()

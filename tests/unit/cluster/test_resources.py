@@ -14,9 +14,9 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-from lct.cluster.effort import state_bytes
-from lct.cluster.gpus import lease, visible
-from lct.cluster.resources import Cluster, asked, demand, groups_pay
+from lct.cluster.cost_model import PlannedJob, state_bytes
+from lct.cluster.gpus import lease, visible_gpus
+from lct.cluster.resources import Cluster, Requests
 from lct.cluster.start import plain_defaults
 from lct.networks.layout import macs_and_activations
 from lct.networks.settings import Network
@@ -36,9 +36,9 @@ def paper() -> Plan:
     return Plan(ROOT, {"scale": "paper"})
 
 
-def wanted(plan: Plan, kind: str, stage: str, owner: str, cluster: Cluster = A100, attempt: int = 1) -> dict:
-    found = asked(kind, demand(stage, plan, owner, cluster), cluster)
-    return {key: value(None, attempt) if callable(value) else value for key, value in found.items()}
+def requested(plan: Plan, kind: str, stage: str, owner: str, cluster: Cluster = A100, attempt: int = 1) -> dict:
+    request = Requests(plan, cluster).of(kind, stage, owner)
+    return {key: value(None, attempt) if callable(value) else value for key, value in request.items()}
 
 
 @pytest.mark.parametrize(("settings", "side"), [(SMALL, 8), ({}, 32), ({"block_norm": "non-scaling-layer"}, 32)])
@@ -76,56 +76,65 @@ def test_a_state_is_as_large_as_what_a_trainer_saves(rate):
 
 
 def test_a_larger_batch_and_network_need_more(paper):
-    small = wanted(paper, "gpu_train", "train", "celebahq-ilct")
-    norm = wanted(paper, "gpu_train", "train", "celebahq-lct")
+    small = requested(paper, "gpu_train", "train", "celebahq-ilct")
+    norm = requested(paper, "gpu_train", "train", "celebahq-lct")
     large_plan = Plan(ROOT, {"scale": "paper"})
     script = next(run for run in paper.runs.values() if run.id.startswith("church") and run.training.batch >= 1536)
-    large = wanted(large_plan, "gpu_train", "train", script.id)
+    large = requested(large_plan, "gpu_train", "train", script.id)
     assert small["mem_mb"] < norm["mem_mb"] < large["mem_mb"] and small["gpu"] == norm["gpu"] == 1 < large["gpu"]
-    assert wanted(paper, "gpu_train", "train", "celebahq-lct", Cluster(gpu_partition="g", gpu_type="v100"))["gpu"] > 1
+    assert (
+        requested(paper, "gpu_train", "train", "celebahq-lct", Cluster(gpu_partition="g", gpu_type="v100"))["gpu"] > 1
+    )
 
 
 def test_no_job_asks_for_more_time_than_the_partitions_allow(paper):
     short = Cluster(partition="cpu", gpu_partition="gpu", gpu_type="a100", longest=240)
     for run in paper.runs:
         for kind, stage in (("gpu_train", "train"), ("gpu_small", "sample"), ("gpu_small", "score")):
-            assert wanted(paper, kind, stage, run)["runtime"] <= 1440
-            assert wanted(paper, kind, stage, run, short)["runtime"] <= 240
-    assert demand("train", paper, "celebahq-lct", A100).seconds > 10 * 3600, "a training of a day or so is not minutes"
+            assert requested(paper, kind, stage, run)["runtime"] <= 1440
+            assert requested(paper, kind, stage, run, short)["runtime"] <= 240
+    assert Requests(paper, A100).seconds(PlannedJob("train", "celebahq-lct")) > 10 * 3600, (
+        "a training of a day or so is not minutes"
+    )
 
 
 @pytest.mark.parametrize("scale", ["smoke", "mini"])
 def test_small_scales_ask_for_little(scale):
     plan = Plan(ROOT, {"scale": scale})
     for run in plan.runs:
-        found = wanted(plan, "gpu_train", "train", run)
-        assert found["mem_mb"] < 5000 and found["runtime"] == 60 and found["gpu"] == 1 and groups_pay(plan, run, A100)
+        found = requested(plan, "gpu_train", "train", run)
+        assert (
+            found["mem_mb"] < 5000
+            and found["runtime"] == 60
+            and found["gpu"] == 1
+            and Requests(plan, A100).sampled_and_scored_together(run)
+        )
 
 
 def test_a_figure_asks_for_one_gpu_and_reading_files_for_threads(paper):
-    assert wanted(paper, "gpu_train", "figure", "figure1")["gpu"] == 1
-    assert demand("figure", paper, "figure1", A100).seconds > 600
-    assert wanted(paper, "cpu", "images", "celebahq")["cpus_per_task"] == 9
-    assert wanted(Plan(ROOT, {"scale": "mini"}), "cpu", "images", "digits")["cpus_per_task"] == 2
+    assert requested(paper, "gpu_train", "figure", "figure1")["gpu"] == 1
+    assert Requests(paper, A100).seconds(PlannedJob("figure", "figure1")) > 600
+    assert requested(paper, "cpu", "images", "celebahq")["cpus_per_task"] == 9
+    assert requested(Plan(ROOT, {"scale": "mini"}), "cpu", "images", "digits")["cpus_per_task"] == 2
 
 
 def test_sampling_that_takes_hours_is_no_group(paper):
-    assert not groups_pay(paper, "celebahq-ldm", A100)
+    assert not Requests(paper, A100).sampled_and_scored_together("celebahq-ldm")
 
 
 def test_memory_grows_with_the_attempt_and_never_below_what_the_executor_needs():
     plan = Plan(ROOT, {"scale": "smoke"})
-    amounts = [wanted(plan, "cpu", "images", "digits", attempt=n)["mem_mb"] for n in (1, 2, 3)]
+    amounts = [requested(plan, "cpu", "images", "digits", attempt=n)["mem_mb"] for n in (1, 2, 3)]
     assert amounts == sorted(set(amounts)) and amounts[0] >= 400
-    assert wanted(plan, "local", None, None)["mem_mb"] >= 400
+    assert requested(plan, "local", None, None)["mem_mb"] >= 400
 
 
 def test_a_cluster_without_gpus_and_a_machine_without_a_profile_are_asked_for_none():
     plan = Plan(ROOT, {"scale": "smoke"})
     for cluster in (NONE, Cluster()):
-        found = wanted(plan, "gpu_train", "train", "digits-lct", cluster)
+        found = requested(plan, "gpu_train", "train", "digits-lct", cluster)
         assert found["gpu"] == 0 and not {"gpu_model", "slurm_partition"} & found.keys()
-    with_type = wanted(plan, "gpu_small", "sample", "digits-lct")
+    with_type = requested(plan, "gpu_small", "sample", "digits-lct")
     assert (with_type["gpu"], with_type["gpu_model"], with_type["slurm_partition"]) == (1, "a100", "gpu")
     assert with_type["nodes"] == 1
 
@@ -288,9 +297,9 @@ def test_too_few_gpus_stop_with_one_line(tmp_path):
 
 def test_gpus_are_those_of_the_environment_or_of_the_driver(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-1f,-1")
-    assert visible() == ["3", "GPU-1f"]
+    assert visible_gpus() == ["3", "GPU-1f"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nprintf '0\\n1\\nNo devices\\n'\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert visible() == ["0", "1"]
+    assert visible_gpus() == ["0", "1"]

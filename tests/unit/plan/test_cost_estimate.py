@@ -1,7 +1,9 @@
 """`lct plan`: work counted from settings, rates with their sources, shared jobs, wall time, planned against actual."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,11 +12,14 @@ from contest.rates import network_rates, rate
 from contest.training import Size
 
 from lct.cli.main import main
-from lct.cluster.estimate import Estimate
-from lct.cluster.rates import BENCH, Machine, here, machine
+from lct.cluster.checks import check_disk
+from lct.cluster.cost_model import CostModel, PlannedJob
+from lct.cluster.rates import BENCH, Machine, Work, card, machine, this_machine
+from lct.cluster.resources import Cluster, Requests
 from lct.config.devices import Device, Measured
 from lct.config.schema import build
 from lct.files.atomic import write_json
+from lct.files.formatting import format_size
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 from tests.helpers.fake_recorded import Project
@@ -35,7 +40,7 @@ CPU = Machine("a core", gpu=False, rates=WORKS, source="x.json")
 
 @pytest.fixture(scope="module")
 def mini():
-    return Estimate(Plan(ROOT, {"scale": "mini"}), CPU)
+    return CostModel(Plan(ROOT, {"scale": "mini"}), CPU)
 
 
 def lct(capsys, root: Path, *words: str, code: int = 0) -> str:
@@ -72,8 +77,8 @@ def test_sampling_counts_evaluations_and_decoding(mini):
 
 def test_cells_share_jobs_so_they_do_not_add_up(mini):
     cells = mini.plan.cells_of("tables")
-    alone = [mini.cost(mini.needed([cell])) for cell in cells]
-    together = mini.cost(mini.needed(cells))
+    alone = [mini.total(mini.needed([cell])) for cell in cells]
+    together = mini.total(mini.needed(cells))
     assert max(one.seconds for one in alone) < together.seconds < sum(one.seconds for one in alone)
     assert max(one.disk for one in alone) < together.disk < sum(one.disk for one in alone)
     one, two = (
@@ -85,10 +90,10 @@ def test_cells_share_jobs_so_they_do_not_add_up(mini):
 
 def test_wall_time_is_that_of_the_work_or_of_its_longest_chain(mini):
     jobs = mini.needed(mini.plan.cells_of("tables"))
-    total = mini.cost(jobs).seconds
+    total = mini.total(jobs).seconds
     assert mini.wall(jobs, 1) == pytest.approx(total)
     longest = max(
-        mini.cost(mini.preparation("digits")).seconds + mini.cost(mini.chain("digits-lct", seed)).seconds
+        mini.total(mini.preparation("digits")).seconds + mini.total(mini.chain("digits-lct", seed)).seconds
         for seed in (0, 1)
     )
     assert mini.wall(jobs, 100) >= longest
@@ -99,26 +104,63 @@ def test_wall_time_is_that_of_the_work_or_of_its_longest_chain(mini):
 
 
 def test_a_rate_of_another_size_is_an_estimate_and_says_so():
-    exact = CPU.speed("train", macs=4_700_160)
+    exact = CPU.speed(Work("train", 1, macs=4_700_160))
     assert (exact.basis, exact.per_second) == ("measured", 1e10)
-    far = CPU.speed("train", macs=40_000_000_000)
+    far = CPU.speed(Work("train", 1, macs=40_000_000_000))
     assert far.basis == "estimate" and far.per_second == 4e10 and "0.225 times the operations" in far.source
-    pixels = CPU.speed("decode", side=32, kind="trained")
+    pixels = CPU.speed(Work("decode", 1, side=32, network="trained"))
     assert pixels.basis == "estimate" and pixels.per_second == 250 and "at 16 pixels" in pixels.source
-    assert CPU.speed("decode", side=256, kind="pretrained") is None, "another network altogether"
-    assert CPU.speed("start").basis == "measured"
+    assert CPU.speed(Work("decode", 1, side=256, network="pretrained")) is None, "another network altogether"
+    assert CPU.speed(Work("start", 1)).basis == "measured"
 
 
 def test_what_nobody_measured_is_left_out_and_named():
-    paper = Estimate(Plan(ROOT, {"scale": "paper"}), machine(ROOT, "h100"))
-    cost = paper.cost(paper.chain("celebahq-lct", 0))
+    paper = CostModel(Plan(ROOT, {"scale": "paper"}), machine(ROOT, "h100"))
+    cost = paper.total(paper.chain("celebahq-lct", 0))
     assert cost.unknown == {"start", "score (pretrained)"} and cost.estimated == cost.seconds > 3600
     assert "data sheet" in cost.sources["train"] and "not measured" in cost.sources["decode (pretrained)"]
     faster, slower = (
-        Estimate(paper.plan, machine(ROOT, name)).cost(paper.chain("celebahq-lct", 0)).seconds
+        CostModel(paper.plan, machine(ROOT, name)).total(paper.chain("celebahq-lct", 0)).seconds
         for name in ("h100", "a100")
     )
     assert faster < slower
+
+
+def test_a_rule_asks_for_the_seconds_that_the_plan_counts():
+    plan = Plan(ROOT, {"scale": "paper"})
+    model, requests = (
+        CostModel(plan, machine(ROOT, "a100")),
+        Requests(plan, Cluster(gpu_partition="g", gpu_type="a100")),
+    )
+    for run in ("celebahq-lct", "celebahq-ldm"):
+        train, sample = PlannedJob("train", run, 0), PlannedJob("sample", run, 0)
+        gpus = requests.of("gpu_train", "train", run)["gpu"]
+        assert requests.seconds(train) == pytest.approx((model.of(train).seconds + model.of(train).assumed) / gpus)
+        cost = model.of(sample)
+        assert requests.seconds(sample) == pytest.approx(cost.seconds + cost.assumed)
+        assert cost.unknown == {"start"} and cost.assumed < 60, "what has no speed is assumed, and little"
+        minutes = requests.of("gpu_small", "sample", run)["runtime"]
+        assert minutes == min(1440, max(30, -(-2 * requests.seconds(sample) // 60)))
+
+
+def test_images_of_a_folder_of_unknown_size_are_estimated():
+    plan = Plan(ROOT, {"scale": "paper"})
+    counted = CostModel(plan, card("a100")).of(("encode", "celebahq", None))
+    plan.datasets["celebahq"] = replace(plan.datasets["celebahq"], train=None)
+    estimated = CostModel(plan, card("a100")).of(("encode", "celebahq", None))
+    assert estimated.disk > counted.disk and "100000 images" in estimated.sources["images of celebahq"]
+    assert estimated.estimated == estimated.seconds and "images of celebahq" not in counted.sources
+
+
+@pytest.mark.parametrize("scale", ["mini", "paper"])
+def test_doctor_and_plan_agree_on_the_disk(scale, tmp_path, monkeypatch):
+    plan = Plan(ROOT, {"scale": scale})
+    model = CostModel(plan, machine(ROOT, "h100"))
+    needed = model.total(model.needed(plan.cells_of("tables"))).disk
+    for free, level in ((needed + 1, "ok"), (needed - 1, "fail")):
+        monkeypatch.setattr("lct.cluster.checks.shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        finding = check_disk(plan, tmp_path)
+        assert finding.level == level and f"{format_size(needed)} for the {scale} scale" in finding.observation
 
 
 def test_the_verb_prints_cells_tables_and_total_with_their_sources(capsys):
@@ -150,7 +192,8 @@ def test_after_a_run_planned_and_actual_stand_side_by_side(tmp_path, capsys):
     value = json.loads(lct(capsys, project.root, "--scale", "smoke", "--json"))
     run = value["actual"]["digits-lct"]
     assert run["jobs"] == run["of"] == 3
-    assert run["stages"]["train"]["actual_seconds"] == 60 and run["stages"]["score"]["actual_seconds"] == 0.2
+    assert run["stages"]["train"]["actual_seconds"] == 60
+    assert run["stages"]["score"]["actual_seconds"] == 0.4, "two metrics files of two commands"
     plan = Plan(project.root, {"scale": "smoke"})
     macs, training = plan.macs_and_activations_of("digits-lct")[0], plan.runs["digits-lct"].training
     operations = training.steps * training.batch * 4 * 2 * macs
@@ -169,7 +212,7 @@ def write_bench(root: Path, **changes) -> None:
 def test_this_machines_own_measurements_come_first(tmp_path):
     (tmp_path / "config" / "devices").mkdir(parents=True)
     with pytest.raises(ValueError, match="work/bench/speed.json: expected measurements of this machine, found none"):
-        here(tmp_path)
+        this_machine(tmp_path)
     one = {
         "title": "Another",
         "gpu": False,
@@ -177,11 +220,11 @@ def test_this_machines_own_measurements_come_first(tmp_path):
         "rates": [{"work": "start", "per_second": 1, "unit": "jobs", "what": "x"}],
     }
     (tmp_path / "config" / "devices" / "another.yaml").write_text(yaml.safe_dump(one))
-    assert here(tmp_path).name == "Another (this machine is not measured: make bench)"
+    assert this_machine(tmp_path).name == "Another (this machine is not measured: make bench)"
     write_bench(tmp_path)
-    assert here(tmp_path).name == "Some CPU, 1 thread" and not here(tmp_path).gpu
+    assert this_machine(tmp_path).name == "Some CPU, 1 thread" and not this_machine(tmp_path).gpu
     write_bench(tmp_path, gpu="H100")
-    assert here(tmp_path).name == "H100" and here(tmp_path).gpu
+    assert this_machine(tmp_path).name == "H100" and this_machine(tmp_path).gpu
     assert machine(tmp_path, "another").source == "config/devices/another.yaml"
 
 
@@ -224,4 +267,4 @@ def test_the_benchmark_writes_rates_that_the_plan_reads():
     size = Size.of("smoke", "digits-lct", 64)
     for found in network_rates(size, torch.device("cpu"), 1):
         read = build(Measured, found, "x")
-        assert read.macs == Estimate(Plan(ROOT, {"scale": "smoke"}), CPU).plan.macs_and_activations_of("digits-lct")[0]
+        assert read.macs == CostModel(Plan(ROOT, {"scale": "smoke"}), CPU).plan.macs_and_activations_of("digits-lct")[0]

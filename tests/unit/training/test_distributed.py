@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lct.cluster.attempts import UNPRODUCTIVE, Stuck, begin, cost, ended
-from lct.cluster.launch import Shape, first_host, job_id, rank_environments, requeue, step_command
+from lct.cluster.attempts import UNPRODUCTIVE, StuckError, begin, cost, ended
+from lct.cluster.launch import Allocation, first_host, job_id, rank_environments, requeue, step_command
 from lct.files.hashing import sha256_file
 from lct.jobs.train import Heart
 from lct.losses.settings import Objective, Transport
@@ -92,7 +92,7 @@ def _rank(case: Case, rank: int, size: int, port: int, results) -> None:
 
 def together(case: Case, size: int) -> list[Outcome]:
     """The outcome of every rank."""
-    port = rank_environments(Shape(processes=2), "train", {})[0]["MASTER_PORT"]
+    port = rank_environments(Allocation(processes=2), "train", {})[0]["MASTER_PORT"]
     results = CONTEXT.Queue()
     processes = [CONTEXT.Process(target=_rank, args=(case, r, size, int(port), results)) for r in range(size)]
     for process in processes:
@@ -289,7 +289,7 @@ def program(folder: Path, name: str, body: str) -> dict[str, str]:
 
 def test_inside_a_slurm_job_a_job_becomes_a_step_and_outside_it_does_not(tmp_path):
     tools = program(tmp_path, "srun", "exit 0")
-    inside, shape = tools | {"SLURM_JOB_ID": "71"}, Shape(nodes=2, gpus=4, cpus=8)
+    inside, shape = tools | {"SLURM_JOB_ID": "71"}, Allocation(nodes=2, gpus=4, cpus=8)
     assert step_command(shape, inside, ["x"]) == [
         *("srun", "--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=8"),
         *("--kill-on-bad-exit=0", "x"),
@@ -299,20 +299,20 @@ def test_inside_a_slurm_job_a_job_becomes_a_step_and_outside_it_does_not(tmp_pat
     with pytest.raises(ValueError, match="SLURM_JOB_ID: expected a number, found '7; rm'"):
         step_command(shape, inside | {"SLURM_JOB_ID": "7; rm"}, ["x"])
     without = {"PATH": str(tmp_path / "empty"), "SLURM_JOB_ID": "71"}
-    assert step_command(Shape(), without, ["x"]) is None
+    assert step_command(Allocation(), without, ["x"]) is None
     with pytest.raises(ValueError, match="srun: expected it on the PATH for 2 nodes"):
         step_command(shape, without, ["x"])
 
 
 def test_every_process_learns_its_place(tmp_path, monkeypatch):
-    assert rank_environments(Shape(), "train", {}) == rank_environments(Shape(gpus=4), "sample", {}) == [{}]
-    one = rank_environments(Shape(gpus=4), "train", {})
+    assert rank_environments(Allocation(), "train", {}) == rank_environments(Allocation(gpus=4), "sample", {}) == [{}]
+    one = rank_environments(Allocation(gpus=4), "train", {})
     assert [(e["RANK"], e["LOCAL_RANK"], e["WORLD_SIZE"]) for e in one] == [(str(r), str(r), "4") for r in range(4)]
     assert {e["MASTER_ADDR"] for e in one} == {"127.0.0.1"} and len({e["MASTER_PORT"] for e in one}) == 1
     tools = program(tmp_path, "scontrol", 'test "$1 $2 $3" = "show hostnames n[3-4]" && printf "n3\\nn4\\n"')
     monkeypatch.setenv("PATH", tools["PATH"])
     inside = {"SLURM_JOB_ID": "71", "SLURM_NODEID": "1", "SLURM_STEP_NODELIST": "n[3-4]"}
-    two = rank_environments(Shape(nodes=2, gpus=2), "train", inside)
+    two = rank_environments(Allocation(nodes=2, gpus=2), "train", inside)
     assert [(e["RANK"], e["LOCAL_RANK"], e["WORLD_SIZE"]) for e in two] == [("2", "0", "4"), ("3", "1", "4")]
     assert {(e["MASTER_ADDR"], e["MASTER_PORT"]) for e in two} == {("n3", "10071")}
     with pytest.raises(ValueError, match="SLURM_STEP_NODELIST: expected the nodes"):
@@ -418,10 +418,10 @@ def test_two_attempts_without_progress_under_slurm_are_enough(tmp_path, monkeypa
     begin(tmp_path, 40, 1, "cpu", 1).end(40, "failed: out of memory")
     begin(tmp_path, 40, 1, "cpu", 1)  # killed: it does not say how it ended
     with pytest.raises(
-        Stuck, match=r"2 attempts in a row that saved no step after 40 \(failed: out of memory; killed\)"
+        StuckError, match=r"2 attempts in a row that saved no step after 40 \(failed: out of memory; killed\)"
     ):
         begin(tmp_path, 40, 1, "cpu", 1)
-    with pytest.raises(Stuck, match="then remove this marker and run the same command again"):
+    with pytest.raises(StuckError, match="then remove this marker and run the same command again"):
         begin(tmp_path, 40, 1, "cpu", 1)
     assert UNPRODUCTIVE == 2 and len(ended(tmp_path)) == 3
     (tmp_path / "stuck").unlink()

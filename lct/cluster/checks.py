@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lct.cluster.cost_model import CostModel
+from lct.cluster.rates import CORE
+from lct.files.formatting import format_size
 from lct.files.lock import acquire
 from lct.plan.plan import Plan
 
@@ -29,15 +32,16 @@ print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "ava
 
 @dataclass(frozen=True)
 class Finding:
-    """One check."""
+    """The result of one check."""
 
     level: Literal["ok", "warn", "fail"]
-    what: str  # what was checked
-    found: str
+    subject: str  # what was checked
+    observation: str
     remedy: str = ""  # what to do, unless ok
 
     def line(self) -> str:
-        return f"{self.level:<4}  {self.what}: {self.found}" + (f"; {self.remedy}" if self.remedy else "")
+        advice = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.level:<4}  {self.subject}: {self.observation}{advice}"
 
 
 def packages() -> dict[str, str]:
@@ -49,56 +53,49 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def packages_installed(root: Path) -> Finding:
-    lock = root / "requirements.lock"
-    wanted = dict(
-        re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)(?= ?\\?$)", lock.read_text(), re.MULTILINE)
+def check_packages(root: Path) -> Finding:
+    """The installed packages against requirements.lock."""
+    lock = (root / "requirements.lock").read_text()
+    pins = dict(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)(?= ?\\?$)", lock, re.MULTILINE))
+    versions = packages()
+    different = sorted(
+        f"{name} {versions.get(_normal(name), 'missing')} instead of {version}"
+        for name, version in pins.items()
+        if versions.get(_normal(name)) != version
     )
-    have = packages()
-    other = sorted(
-        f"{name} {have.get(_normal(name), 'missing')} instead of {version}"
-        for name, version in wanted.items()
-        if have.get(_normal(name)) != version
-    )
-    if not other:
-        return Finding("ok", "packages", f"the {len(wanted)} of requirements.lock, Python {sys.version.split()[0]}")
-    found = f"{len(other)} differ from requirements.lock: {', '.join(other[:3])}"
-    return Finding("warn", "packages", found, "`make tables` installs the locked ones into .venv; start from there")
+    if not different:
+        return Finding("ok", "packages", f"the {len(pins)} of requirements.lock, Python {sys.version.split()[0]}")
+    words = f"{len(different)} differ from requirements.lock: {', '.join(different[:3])}"
+    return Finding("warn", "packages", words, "`make tables` installs the locked ones into .venv; start from there")
 
 
-def folders(root: Path) -> list[Finding]:
+def check_folders(root: Path) -> list[Finding]:
     """Each folder that a run writes to: can it be written, and does it know locks?"""
-    found = []
+    findings = []
     for name in FOLDERS:
         folder = root / name
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        trial = there / f".lct-doctor-{uuid.uuid4().hex}"
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        trial = existing / f".lct-doctor-{uuid.uuid4().hex}"
         try:
             trial.write_text("written by lct doctor\n")
             acquire(trial, "doctor").close()
         except OSError as error:
             words = f"cannot be written or locked ({os.strerror(error.errno or 0)})"
-            found.append(Finding("fail", str(folder), words, "fix its permissions, its mount or the quota"))
+            findings.append(Finding("fail", str(folder), words, "fix its permissions, its mount or the quota"))
         finally:
             trial.unlink(missing_ok=True)
-    return found or [Finding("ok", "folders", f"{', '.join(FOLDERS)} can be written and locked")]
+    return findings or [Finding("ok", "folders", f"{', '.join(FOLDERS)} can be written and locked")]
 
 
-def disk(plan: Plan, root: Path) -> Finding:
-    """Free space against what the scale's images, latents and weights take: estimated, 1.5 bytes a pixel."""
-    images = sum(d.resolution**2 * (d.count or 0) * 1.5 for d in plan.datasets.values())
-    latents = sum(4 * 8**-2 * 4 * d.resolution**2 * (d.count or 0) for d in plan.datasets.values())
-    samples = weights = 0.0
-    for run in plan.runs_of("tables"):
-        pixels, seeds = plan.datasets[plan.runs[run].dataset].resolution ** 2, len(plan.seeds_of(run))
-        samples += 1.5 * pixels * plan.scale.sampling.count * len(plan.sample_sets(run)) * seeds
-        weights += 4 * plan.parameters_of(run)[0] * (len(plan.kept_weights(run)) + 10) * seeds
-    needed, free = (images + latents + samples + weights) / 1e9, shutil.disk_usage(root).free / 1e9
-    words = f"{free:.0f} GB free, about {max(needed, 1):.0f} GB for the {plan.scale_name} scale (estimated)"
+def check_disk(plan: Plan, root: Path) -> Finding:
+    """Free space against what the scale's tables take by the cost model, as `lct plan` shows it."""
+    model = CostModel(plan, CORE)
+    needed, free = model.total(model.needed(plan.cells_of("tables"))).disk, shutil.disk_usage(root).free
+    words = f"{format_size(free)} free, {format_size(needed)} for the {plan.scale_name} scale (estimated)"
     return Finding("ok", "disk", words) if free > needed else Finding("fail", "disk", words, "free space or move there")
 
 
-def clock(root: Path) -> Finding:
+def check_clock(root: Path) -> Finding:
     """This host's clock against that of the file system."""
     trial = root / f".lct-doctor-{uuid.uuid4().hex}"
     try:
@@ -107,18 +104,19 @@ def clock(root: Path) -> Finding:
         written = trial.stat().st_mtime
     finally:
         trial.unlink(missing_ok=True)
-    return skew("clock of the file system", written - before)
+    return check_skew("clock of the file system", written - before)
 
 
-def skew(what: str, seconds: float) -> Finding:
+def check_skew(subject: str, seconds: float) -> Finding:
+    """The difference between two clocks."""
     if abs(seconds) < SKEW_WARN:
-        return Finding("ok", what, f"{abs(seconds):.1f} s apart")
+        return Finding("ok", subject, f"{abs(seconds):.1f} s apart")
     level: Literal["warn", "fail"] = "warn" if abs(seconds) < SKEW_FAIL else "fail"
-    return Finding(level, what, f"{seconds:+.1f} s apart", "Snakemake compares times of files; have the clocks set")
+    return Finding(level, subject, f"{seconds:+.1f} s apart", "Snakemake compares times of files; have the clocks set")
 
 
 def torch_facts() -> dict[str, Any]:
-    """What torch is and sees, asked in a process of its own."""
+    """What torch is and which GPUs it sees, from a process of its own."""
     done = subprocess.run([sys.executable, "-c", _TORCH], capture_output=True, text=True, check=False)
     try:
         return json.loads(done.stdout.splitlines()[-1])
@@ -126,14 +124,14 @@ def torch_facts() -> dict[str, Any]:
         return {"error": " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"}
 
 
-def local_torch(plan: Plan) -> Finding:
+def check_torch(plan: Plan) -> Finding:
+    """torch and its GPUs on this machine."""
     facts = torch_facts()
-    listed = bool(shutil.which("nvidia-smi"))
     if "error" in facts:
         return Finding("fail", "torch", facts["error"], "install the locked packages: make tables")
     if facts["available"]:
         return Finding("ok", "torch", f"{facts['version']}, CUDA {facts['cuda']}, {', '.join(facts['names'])}")
-    if listed and os.environ.get("LCT_DEVICE") != "cpu":
+    if shutil.which("nvidia-smi") and os.environ.get("LCT_DEVICE") != "cpu":
         remedy = f"torch is built for CUDA {facts['cuda']}; update the driver (nvidia-smi shows its CUDA version)"
         return Finding("fail", "torch", f"{facts['version']} sees no GPU, though nvidia-smi is there", remedy)
     if plan.scale.comparable:

@@ -1,0 +1,135 @@
+"""What a scale will cost, by table and cell; and what finished jobs were planned to take against what they took."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lct.cluster.cost_model import Cost, CostModel
+from lct.cluster.costs import recorded_jobs
+from lct.cluster.rates import Machine
+from lct.files.formatting import format_size
+from lct.plan.plan import Cell, Plan
+
+LEFT_OUT = "not counted: downloads, preparing images, figures, the report; a cell's cost is that of every job it needs"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of the forecast."""
+
+    name: str
+    cost: Cost
+    wall: float  # seconds
+    price: float | None  # of an hour of one device
+
+    def value(self) -> dict[str, Any]:
+        hours = self.cost.seconds / 3600
+        value = {
+            "hours": hours,
+            "share_estimated": self.cost.estimated / self.cost.seconds if self.cost.seconds else 0.0,
+            "wall_hours": self.wall / 3600,
+            "disk_bytes": round(self.cost.disk),
+            "not_measured": sorted(self.cost.unknown),
+        }
+        return value | ({} if self.price is None else {"price": hours * self.price})
+
+    def line(self, width: int) -> str:
+        mark, more = "~" if self.cost.estimated else " ", "+?" if self.cost.unknown else "  "
+        columns = [f"{self.name:<{width}}"]
+        columns += [f"{mark}{_hours(seconds)}{more}" for seconds in (self.cost.seconds, self.wall)]
+        columns += [f"{format_size(self.cost.disk):>9}"]
+        columns += [] if self.price is None else [f"{self.cost.seconds / 3600 * self.price:>10.2f}"]
+        return "  ".join(columns)
+
+
+def forecast(
+    plan: Plan,
+    root: Path,
+    device: Machine,
+    which: str = "tables",
+    devices: int = 1,
+    price: float | None = None,
+    max_hours: float | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Value and lines of `lct plan`: `which` tables on so many devices, at a price per device and hour."""
+    model = CostModel(plan, device)
+
+    def item(name: str, cells: list[Cell]) -> Item:
+        jobs = model.needed(cells)
+        return Item(name, model.total(jobs), model.wall(jobs, devices), price)
+
+    every_cell = plan.cells_of(which)
+    tables, cells = {}, {}
+    for name in plan.tables_of(which):
+        of_table = [cell for cell in every_cell if cell.table == name]
+        tables[name] = item(name, of_table)
+        cells[name] = [item(f"  {c.table}.{c.subtable}.{c.row}", [c]) for c in of_table]
+    total = item(f"all of {plan.scale_name}", every_cell)
+    width = max(len(i.name) for i in [total, *tables.values(), *sum(cells.values(), [])])
+    lines = [f"{plan.scale_name} on {devices} x {device.name}"]
+    lines.append(f"{'':<{width}}  {'GPU h' if device.gpu else 'core h':>9}    {'wall':>9}    {'disk':>9}")
+    lines[-1] += "" if price is None else f"  {'price':>10}"
+    for name, table in tables.items():
+        lines += [table.line(width), *(cell.line(width) for cell in cells[name])]
+    lines += [total.line(width), "", "rates:"]
+    lines += [f"  {work}: {source}" for work, source in sorted(total.cost.sources.items())]
+    lines += [f"  {work}: not measured, left out of the hours (+?)" for work in sorted(total.cost.unknown)]
+    lines.append(f"~ holds estimates; {LEFT_OUT}")
+    actual = compare(model, root, which)
+    value = {
+        "scale": plan.scale_name,
+        "device": device.name,
+        "devices": devices,
+        "total": total.value(),
+        "tables": {name: table.value() for name, table in tables.items()},
+        "cells": {cell.name.strip(): cell.value() for of_table in cells.values() for cell in of_table},
+        "rates": total.cost.sources,
+        "not_measured": sorted(total.cost.unknown),
+        "actual": actual,
+    }
+    lines += _comparison(actual)
+    hours = total.cost.seconds / 3600
+    if max_hours is not None and hours > max_hours:
+        value["warning"] = f"{hours:.4g} hours planned, {max_hours:g} wanted at most"
+        lines.append(f"warning: {value['warning']}; fewer tables, seeds or epochs in config/scales/ cost less")
+    return value, lines
+
+
+def compare(model: CostModel, root: Path, which: str) -> dict[str, dict[str, Any]]:
+    """Run -> planned and actual seconds of its finished jobs, together and by stage, and the number of jobs."""
+    plan, runs = model.plan, {}
+    for run in plan.runs_of(which):
+        stages: dict[str, dict[str, float]] = {}
+        recorded = recorded_jobs(plan, root, run)
+        for job, costs in recorded.items():
+            stage = stages.setdefault(job.stage, {"planned_seconds": 0.0, "actual_seconds": 0.0})
+            stage["planned_seconds"] += model.seconds_without_start(job)
+            stage["actual_seconds"] += sum(cost.seconds for cost in costs)
+        if recorded:
+            of = sum(len(model.chain(run, seed)) for seed in plan.seeds_of(run))
+            runs[run] = {"jobs": len(recorded), "of": of, **_summed(stages), "stages": stages}
+    return runs
+
+
+def _summed(parts: dict[str, dict[str, Any]]) -> dict[str, float]:
+    return {key: sum(part[key] for part in parts.values()) for key in ("planned_seconds", "actual_seconds")}
+
+
+def _comparison(runs: dict[str, dict[str, Any]]) -> list[str]:
+    if not runs:
+        return []
+    lines = ["", "planned against actual, finished jobs of each run, without the start of Python:"]
+    for name, sums in [*runs.items(), ("all", _summed(runs))]:
+        planned, actual = sums["planned_seconds"], sums["actual_seconds"]
+        ratio = f"x {actual / planned:.2f}" if planned else ""
+        jobs = f", {sums['jobs']} of {sums['of']} jobs" if "jobs" in sums else ""
+        lines.append(f"  {name:<{max(map(len, runs))}}  {_hours(planned)}  {_hours(actual)}  {ratio}{jobs}")
+    return lines
+
+
+def _hours(seconds: float) -> str:
+    """A time in the unit that it is read in, 9 wide."""
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (200 * 3600, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:>5.3g} {unit:<3}"
+    return f"{seconds / 86400:>5.4g} d  "
