@@ -6,6 +6,7 @@ Two networks of one size are trained by lct.training.loop, one on pixels reduced
 import logging
 import math
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,60 +41,80 @@ def main() -> int:
     parser = figure.parser(__doc__)
     parser.add_argument("--images", type=Path, required=True, help="manifest of the training images")
     parser.add_argument("--work", type=Path, required=True, help="folder for resume states")
-    arguments = parser.parse_args()
-    return job.run(lambda: figure1(arguments))
+    return job.run(figure1, parser.parse_args())
 
 
-def figure1(arguments) -> str:
-    settings = arguments.settings
+def figure1(
+    settings: dict[str, Any],
+    device: str,
+    images: Path,
+    latents: Path,
+    statistics: Path,
+    work: Path,
+    out: Path,
+    pictures: list[Path],
+) -> str:
+    """Write the numbers of the box plots to `out` (JSON) and draw them in `pictures`; arguments are the job's options.
+
+    Raises InterruptedJobError, with the state of the training saved, when a signal asks the job to end."""
     training = build(Training, settings["training"], "--settings: training")
-    device = job.device(arguments.device, training.threads, tf32=training.matmul == "tf32")
-    inputs = {name: getattr(arguments, name) for name in ("images", "latents", "statistics")}
-    record = JobRecord("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=device.type)
+    torch_device = job.device(device, training.threads, tf32=training.matmul == "tf32")
+    inputs = {"images": images, "latents": latents, "statistics": statistics}
+    record = JobRecord("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=torch_device.type)
     identity = record.deterministic()
-    work = arguments.work / sha256_json([identity["settings"], identity["inputs"], device.type])[:16]
-    outputs = [arguments.out, *arguments.pictures]
-    # A copy that a killed scheduler left behind may still be at work: wait for it, then take what it has published.
-    with hold(arguments.work / "lock", "figure of this dataset", wait_seconds=math.inf):
-        if not all(_published(path, identity) for path in outputs):
-            _publish(arguments, training, device, work, identity)
-            record.write(outputs)
-        shutil.rmtree(work, ignore_errors=True)
-    shares = {box["id"]: box["beyond_outer"] for box in read_json(arguments.out)["boxes"]}
+    states = work / sha256_json([identity["settings"], identity["inputs"], torch_device.type])[:16]
+    # A copy that a killed scheduler left behind may still be at work: wait for it, then use what it has published.
+    with hold(work / "lock", "figure of this dataset", wait_seconds=math.inf):
+        if not all(_is_published(path, identity) for path in (out, *pictures)):
+            files = (images, latents, statistics)
+            numbers = _numbers(settings, training, *files, torch_device, lambda name: State(states / name, identity))
+            figure.publish(out, pictures, numbers, partial(box_plots, numbers))
+            record.write([out, *pictures])
+        shutil.rmtree(states, ignore_errors=True)
+    shares = {box["id"]: box["beyond_outer"] for box in read_json(out)["boxes"]}
     return (
-        f"figure1 {arguments.out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
+        f"figure1 {out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
         f"latents; of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
     )
 
 
-def _published(output: Path, identity: dict[str, Any]) -> bool:
+def _is_published(output: Path, identity: dict[str, Any]) -> bool:
     """Whether another copy of this very job has written an output."""
-    known = settings_path(output)
-    return known.exists() and read_json(known) == identity and mismatch(output) is None
+    path = settings_path(output)
+    return path.exists() and read_json(path) == identity and mismatch(output) is None
 
 
-def _publish(arguments, training: Training, device: torch.device, work: Path, identity: dict[str, Any]) -> None:
-    """Numbers and pictures; the states of both trainings are kept in `work`."""
-    cost, seed, stop = arguments.settings["figure"], arguments.settings["seed"], Stop()
-    statistics = LatentStatistics.from_tensors(read_tensors(arguments.statistics))
-    normalised = (statistics.normalise(part) for part in read_rows(arguments.latents, "latents", PART))
-    check_normalised(normalised, statistics, str(arguments.latents))
-    chosen = spaced(shape_of(arguments.latents, "latents")[0], cost["images"])
-    z = pick_rows(arguments.latents, "latents", chosen)
-    x = statistics.normalise(z)
-    values, pixels = _pixels(arguments.images, chosen.tolist(), cost["values"], z.shape[-1])
-    y = _normalised(pixels, statistics.sigma_data)
+def _numbers(
+    settings: dict[str, Any],
+    training: Training,
+    images: Path,
+    latents: Path,
+    statistics: Path,
+    device: torch.device,
+    open_state: Callable[[str], State],
+) -> dict[str, Any]:
+    """All boxes of the figure. open_state: gives the resume state of the training on "pixels" or "latents"."""
+    sizes, stop = settings["figure"], Stop()
+    stored = LatentStatistics.from_tensors(read_tensors(statistics))
+    normalised = (stored.normalise(part) for part in read_rows(latents, "latents", PART))
+    check_normalised(normalised, stored, str(latents))
+    rows = spaced(shape_of(latents, "latents")[0], sizes["images"])
+    z = pick_rows(latents, "latents", rows)
+    x = stored.normalise(z)
+    values, pixels = _pixels(images, rows.tolist(), sizes["values"], z.shape[-1])
+    y = _normalised(pixels, stored.sigma_data)
     boxes = [
         _box("pixels", "values", "pixels,\nas they are", values),
-        _box("reduced", "values", "pixels,\nreduced", _pooled(y, cost["values"])),
-        _box("z", "values", "latents z,\ndrawn", _pooled(z, cost["values"])),
-        _box("x", "values", "latents x,\nnormalised", _pooled(x, cost["values"])),
+        _box("reduced", "values", "pixels,\nreduced", _pooled(y, sizes["values"])),
+        _box("z", "values", "latents z,\ndrawn", _pooled(z, sizes["values"])),
+        _box("x", "values", "latents x,\nnormalised", _pooled(x, sizes["values"])),
     ]
     for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x,\nnormalised", x)):
-        found = _differences(training, data, seed, device, State(work / name, identity), cost["pairs"], stop)
-        boxes.append(_box(f"td-{name}", "temporal differences", label, _pooled(found, cost["values"])))
+        trainer = Trainer(training, data, settings["seed"], device)
+        differences = _temporal_differences(trainer, open_state(name), sizes["pairs"], stop)
+        boxes.append(_box(f"td-{name}", "temporal differences", label, _pooled(differences, sizes["values"])))
     intervals = training.curriculum.s1
-    numbers = {
+    return {
         "format": 1,
         "intervals": intervals,
         "points": intervals + 1,
@@ -103,7 +124,6 @@ def _publish(arguments, training: Training, device: torch.device, work: Path, id
         "shapes": {"latents": list(z.shape[1:]), "pixels": list(pixels.shape[1:])},
         "boxes": boxes,
     }
-    figure.publish(arguments, numbers, partial(box_plots, numbers))
 
 
 def _box(name: str, panel: str, label: str, values: np.ndarray) -> dict:
@@ -116,20 +136,20 @@ def _pooled(data: torch.Tensor, limit: int) -> np.ndarray:
     return flat[:, spaced(flat.shape[1], limit)]
 
 
-def _pixels(manifest: Path, chosen: list[int], limit: int, side: int) -> tuple[np.ndarray, torch.Tensor]:
-    """Of the chosen images in [-1, 1]: at most `limit` values of each, and all of them (n, 3, h, w), where sides larger
-    than `side` are reduced to it by averaging areas."""
+def _pixels(manifest: Path, rows: list[int], limit: int, side: int) -> tuple[np.ndarray, torch.Tensor]:
+    """Pixels in [-1, 1] of the images `rows`: at most `limit` values of each; and all pixels (n, 3, h, w), averaged
+    over areas where an image is larger than `side`."""
     values, reduced = [], []
     with imageset.open_checked(manifest, deep=True) as images:
-        count = ProgressLogger("figure1-pixels", len(chosen))
-        for start in range(0, len(chosen), BATCH):
-            read = np.stack([images[i] for i in chosen[start : start + BATCH]])
-            batch = torch.from_numpy(read).permute(0, 3, 1, 2).float() / 127.5 - 1
+        progress_logger = ProgressLogger("figure1-pixels", len(rows))
+        for start in range(0, len(rows), BATCH):
+            pixels = np.stack([images[i] for i in rows[start : start + BATCH]])
+            batch = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
             values.append(_pooled(batch, limit))
             if batch.shape[-1] > side:
                 batch = torch.nn.functional.interpolate(batch, size=(side, side), mode="area")
             reduced.append(batch)
-            count(start + len(read))
+            progress_logger(start + len(pixels))
     return np.concatenate(values), torch.cat(reduced)
 
 
@@ -142,21 +162,18 @@ def _normalised(pixels: torch.Tensor, sigma_data: float) -> torch.Tensor:
     return LatentStatistics(moments.mean, std.where(std > 0, 1.0), sigma_data).normalise(pixels)
 
 
-def _differences(
-    training: Training, data: torch.Tensor, seed: int, device: torch.device, state: State, pairs: int, stop: Stop
-) -> torch.Tensor:
-    """Temporal differences (n, C, H, W) after a training on `data`, of draws that follow those of the training.
+def _temporal_differences(trainer: Trainer, state: State, pairs: int, stop: Stop) -> torch.Tensor:
+    """Temporal differences (n, C, H, W) after a training; their draws follow those of the training.
 
-    Raises Interrupted, its state saved, when it is asked to stop."""
-    trainer = Trainer(training, data, seed, device)
-    count = ProgressLogger(f"figure1-{state.folder.name}", trainer.total_steps)
-    progress = train(trainer, state, {}, lambda now: count(now.step), stop, save_seconds=300.0)
+    Raises InterruptedJobError, with the state saved, when `stop` turns true."""
+    progress_logger = ProgressLogger(f"figure1-{state.folder.name}", trainer.total_steps)
+    progress = train(trainer, state, {}, lambda now: progress_logger(now.step), stop, save_seconds=300.0)
     if progress.step < trainer.total_steps:
         stop.leave()
-        raise job.Interrupted(f"state saved at step {progress.step} of {trainer.total_steps} ({stop.reason})")
-    # Killed during the second training, the job does not repeat the first.
+        raise job.InterruptedJobError(f"state saved at step {progress.step} of {trainer.total_steps} ({stop.reason})")
+    # A job that is killed during the second training does not repeat the first.
     state.save(progress, trainer.tensors(), wait=True)
-    steps = range(progress.step, progress.step + -(-pairs // training.batch))
+    steps = range(progress.step, progress.step + -(-pairs // trainer.settings.batch))
     return torch.cat([trainer.temporal_difference(step).cpu() for step in steps])
 
 

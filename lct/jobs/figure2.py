@@ -2,6 +2,8 @@
 
 import math
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,18 +16,19 @@ from lct.schedules import NoiseGrid, RobustScale
 
 SHOWN = ("pseudo-huber", "cauchy", "geman-mcclure")
 SPAN, POINTS = 10.0, 201  # residuals from 0 to SPAN c
-UNIT = 3.0  # residual, in c, at which every loss is drawn as one
+UNIT = 3.0  # residual, in c, at which every drawn loss has the value 1
 
 
 def main() -> int:
-    arguments = figure.parser(__doc__).parse_args()
-    return job.run(lambda: figure2(arguments))
+    return job.run(figure2, figure.parser(__doc__).parse_args())
 
 
-def figure2(arguments) -> str:
-    inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
-    record = JobRecord("figure", arguments.settings, inputs=inputs)
-    dimension = math.prod(shape_of(arguments.latents, "latents")[1:])
+def figure2(
+    settings: dict[str, Any], device: str, latents: Path, statistics: Path, out: Path, pictures: list[Path]
+) -> str:
+    """Write the curves of the losses `SHOWN` to `out` (JSON) and `pictures`; arguments are the job's options."""
+    record = JobRecord("figure", settings, inputs={"latents": latents, "statistics": statistics})
+    dimension = math.prod(shape_of(latents, "latents")[1:])
     c = RobustScale().c(1, 1, dimension, NoiseGrid())
     residual = torch.linspace(0, SPAN, POINTS, dtype=torch.float64)
     numbers = {
@@ -35,12 +38,15 @@ def figure2(arguments) -> str:
         "residual": residual.tolist(),
         "curves": [curve(name, c, residual) for name in SHOWN],
     }
-    record.write(figure.publish(arguments, numbers, partial(plotting.picture, paper_figures.losses(numbers))))
-    return f"figure2 {arguments.out.stem}: {len(SHOWN)} losses at c = {c:.3g}"
+    figure.publish(out, pictures, numbers, partial(plotting.picture, paper_figures.losses(numbers)))
+    record.write([out, *pictures])
+    return f"figure2 {out.stem}: {len(SHOWN)} losses at c = {c:.3g}"
 
 
 def curve(name: str, c: float, residual: torch.Tensor) -> dict:
-    """A loss rho(e^2, c) and its derivative by the residual e = `residual` c, by autograd; each in units of its own."""
+    """A loss rho(e^2, c) and its derivative by e = `residual` c, by autograd.
+
+    The loss is divided by its value at e = 3 c, the derivative by its largest value."""
 
     def at(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         e = (values * c).requires_grad_(True)

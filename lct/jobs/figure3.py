@@ -1,11 +1,13 @@
-"""figure3: what coupling does to pairs of latents and noise, measured: distances, and how well a noisy sample is known.
+"""figure3: how coupling changes pairs of latents and noise: their distances, and the variance of x near a noisy sample.
 
-For each group size the same latents and noises are paired anew (0: as they are drawn) and noised at one level. The
-variance of x near a noisy sample is that of pairs of nearest neighbours x_t, half the mean squared difference of their
-x: an estimate of E Var(x | x_t) that is a little too large for few pairs, alike for every coupling.
+For each group size the same latents and noises are paired again (0: as they are drawn) and noised at one level. The
+variance of x near a noisy sample comes from pairs of nearest neighbours x_t: half the mean squared difference of their
+x. It estimates E Var(x | x_t); with few pairs it is a little too large, equally for every coupling.
 """
 
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,67 +28,81 @@ BINS = 48
 
 
 def main() -> int:
-    arguments = figure.parser(__doc__).parse_args()
-    return job.run(lambda: figure3(arguments))
+    return job.run(figure3, figure.parser(__doc__).parse_args())
 
 
-def figure3(arguments) -> str:
-    settings = arguments.settings
+def figure3(
+    settings: dict[str, Any], device: str, latents: Path, statistics: Path, out: Path, pictures: list[Path]
+) -> str:
+    """Write distances and variances of each coupling to `out` (JSON) and `pictures`; arguments are the job's options.
+
+    It always runs on the CPU, because the exact couplings are solved there.
+    """
     job.device("cpu", threads=1)
-    inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
+    inputs = {"latents": latents, "statistics": statistics}
     record = JobRecord("figure", settings, inputs=inputs, seeds={"pairs": settings["seed"]})
-    statistics = LatentStatistics.from_tensors(read_tensors(arguments.statistics))
-    chosen = spaced(shape_of(arguments.latents, "latents")[0], settings["images"])
-    x = statistics.normalise(pick_rows(arguments.latents, "latents", chosen))
-    if len(x) == shape_of(arguments.latents, "latents")[0]:
-        check_normalised(x, statistics, str(arguments.latents))
+    x = _normalised_latents(latents, LatentStatistics.from_tensors(read_tensors(statistics)), settings["images"])
     draws = generator(settings["seed"], "figure3")
     rows = torch.randint(len(x), (settings["pairs"],), generator=draws)
-    latents, noise = x[rows], torch.randn((settings["pairs"], *x.shape[1:]), generator=draws)
-    found, histograms = [], {}
-    mean = None
+    clean, noise = x[rows], torch.randn((settings["pairs"], *x.shape[1:]), generator=draws)
+    couplings: list[dict[str, float]] = []
+    distances: dict[str, np.ndarray] = {}
     for group in (0, *settings["groups"]):
         count = len(rows) if group == 0 else len(rows) // group * group  # full groups only
-        order = pair(latents, noise, Transport(kind="exact", group=group)) if group else torch.arange(len(rows))
-        measured, distances = measure(latents[:count], noise[order][:count], rows[:count])
-        mean = mean or float(distances.mean())
-        histograms[str(group)] = distances / mean
-        found.append({"group": group, "pairs": count, **measured})
-    edges = np.linspace(min(map(np.min, histograms.values())), max(map(np.max, histograms.values())), BINS + 1)
-    shares = {name: (np.histogram(values, edges)[0] / len(values)).tolist() for name, values in histograms.items()}
+        order = pair(clean, noise, Transport(kind="exact", group=group)) if group else torch.arange(len(rows))
+        values, distances[str(group)] = measure(clean[:count], noise[order][:count], rows[:count])
+        couplings.append({"group": group, "pairs": count, **values})
+    mean = float(distances["0"].mean())
+    relative = {group: values / mean for group, values in distances.items()}
+    edges = np.linspace(min(map(np.min, relative.values())), max(map(np.max, relative.values())), BINS + 1)
+    shares = {group: (np.histogram(values, edges)[0] / len(values)).tolist() for group, values in relative.items()}
     numbers = {
         "format": 1,
         "images": len(x),
         "pairs": len(rows),
         "sigma": SIGMA,
-        "couplings": found,
+        "couplings": couplings,
         "histograms": {"edges": edges.tolist(), "shares": shares},
     }
-    record.write(figure.publish(arguments, numbers, partial(plotting.picture, paper_figures.couplings(numbers))))
-    last = found[-1]
+    figure.publish(out, pictures, numbers, partial(plotting.picture, paper_figures.couplings(numbers)))
+    record.write([out, *pictures])
+    independent, largest = couplings[0], couplings[-1]
     return (
-        f"figure3 {arguments.out.stem}: in groups of {last['group']}, squared distance x "
-        f"{last['distance'] / found[0]['distance']:.3f}, variance near a noisy sample x "
-        f"{last['variance'] / found[0]['variance']:.3f}"
+        f"figure3 {out.stem}: in groups of {largest['group']}, squared distance x "
+        f"{largest['distance'] / independent['distance']:.3f}, variance near a noisy sample x "
+        f"{largest['variance'] / independent['variance']:.3f}"
     )
 
 
+def _normalised_latents(path: Path, statistics: LatentStatistics, limit: int) -> torch.Tensor:
+    """(n, C, H, W): at most `limit` latents, evenly spaced over the file; checked when they are all of them."""
+    total = shape_of(path, "latents")[0]
+    x = statistics.normalise(pick_rows(path, "latents", spaced(total, limit)))
+    if len(x) == total:
+        check_normalised(x, statistics, str(path))
+    return x
+
+
 def measure(x: torch.Tensor, noise: torch.Tensor, image: torch.Tensor) -> tuple[dict[str, float], np.ndarray]:
-    """Of pairs (P, C, H, W), x being the latents of `image` (P,): mean and SD of the squared distance per element, mean
-    cosine, and the variance of x near a noisy sample per element; and the distance of each pair."""
+    """LatentStatistics of P pairs, and the distance of each pair.
+
+    x, noise: (P, C, H, W). image: (P,) index of the image that x belongs to.
+    returns:  mean and SD of the squared distance per element, mean cosine, variance of x near a noisy sample per
+              element; and the distances (P,).
+    """
     a, b = x.flatten(1).double(), noise.flatten(1).double()
     squared = (a - b).square().mean(1)
     noisy = perturb(x, noise, torch.full((len(x),), SIGMA)).flatten(1).double()
-    apart = torch.cdist(noisy, noisy, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
-    same = image[:, None] == image[None, :]  # the same image drawn twice says nothing about its neighbours
-    nearest = apart.masked_fill(same, torch.inf).argmin(1)
-    measured = {
+    distance = torch.cdist(noisy, noisy, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
+    same = image[:, None] == image[None, :]  # another draw of the same image is no neighbour
+    nearest = distance.masked_fill(same, torch.inf).argmin(1)
+    values = {
         "distance": float(squared.mean()),
         "spread": float(squared.std()),
         "cosine": float(torch.cosine_similarity(a, b, dim=1).mean()),
         "variance": float((a - a[nearest]).square().mean() / 2),
     }
-    return measured, (a - b).norm(dim=1).numpy()
+    return values, (a - b).norm(dim=1).numpy()
 
 
 if __name__ == "__main__":

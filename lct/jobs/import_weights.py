@@ -1,6 +1,7 @@
-"""take: existing weights in the place of a training, checked against their hash and the run's network."""
+"""import_weights: use existing weights instead of a training, after a check of their hash and the run's network."""
 
 from pathlib import Path
+from typing import Any
 
 from lct.config.model import GivenWeights
 from lct.config.schema import build
@@ -17,25 +18,23 @@ def main() -> int:
     parser = job.parser(__doc__)
     parser.add_argument("--weights", type=Path, required=True, help="safetensors file with the network's tensors")
     parser.add_argument("--out", type=Path, required=True, help="weights to write")
-    arguments = parser.parse_args()
-    return job.run(lambda: take(arguments))
+    return job.run(import_weights, parser.parse_args())
 
 
-def take(arguments) -> str:
-    given = build(GivenWeights, arguments.settings["weights"], "--settings: weights")
-    network = build(Network, arguments.settings["network"], "--settings: network")
-    record = JobRecord("take", arguments.settings, inputs={"weights": arguments.weights})
-    found = sha256_file(arguments.weights)
-    if found != given.sha256:
-        raise ValueError(
-            f"{arguments.weights}: expected sha256 {given.sha256}, found {found}; correct the file or the run"
-        )
-    tensors = read_tensors(arguments.weights)
-    shape = arguments.settings["latent_shape"]
-    load(UNet(network, shape[0], shape[1]), tensors, str(arguments.weights))  # all of them, of the right shape, finite
-    write_tensors(arguments.out, tensors, {"latent_shape": shape})
-    record.write([arguments.out])
-    return f"take {arguments.out.parent.parent.name}: {arguments.weights}, sha256 {found[:12]}"
+def import_weights(settings: dict[str, Any], device: str, weights: Path, out: Path) -> str:
+    """Copy `weights` to `out`. Raises ValueError when the hash, or the tensors' names, shapes or values, do not fit."""
+    declared = build(GivenWeights, settings["weights"], "--settings: weights")
+    network = build(Network, settings["network"], "--settings: network")
+    record = JobRecord("take", settings, inputs={"weights": weights})
+    sha256 = sha256_file(weights)
+    if sha256 != declared.sha256:
+        raise ValueError(f"{weights}: expected sha256 {declared.sha256}, found {sha256}; correct the file or the run")
+    tensors = read_tensors(weights)
+    channels, height, _ = settings["latent_shape"]
+    load(UNet(network, channels, height), tensors, str(weights))  # refuses weights that do not fit
+    write_tensors(out, tensors, {"latent_shape": settings["latent_shape"]})
+    record.write([out])
+    return f"take {out.parent.parent.name}: {weights}, sha256 {sha256[:12]}"
 
 
 if __name__ == "__main__":

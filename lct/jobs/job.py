@@ -1,5 +1,8 @@
 """What every job of the graph shares: arguments, logging, one-line errors, exit codes, progress.
 
+A job module has two parts: a function whose parameters are the job's inputs, typed and named as its options, and a
+`main` that builds the parser and calls `run(function, parser.parse_args())`.
+
 Standard error is the log (`2> {log}` in the rules); standard output is the terminal: one line per finished job.
 Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 interrupted with its state saved;
 130 interrupted without one.
@@ -23,23 +26,24 @@ log = logging.getLogger("lct")
 T = TypeVar("T")
 
 
-class Interrupted(Exception):
-    """A signal asked the job to end; its state is saved."""
+class InterruptedJobError(Exception):
+    """A signal or the wall time ended the job; its state is saved."""
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that every job has."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--settings", type=settings_json, required=True, help="the stage's resolved settings, as JSON")
-    made.add_argument(
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the two options that every job has, `--settings` and `--device`."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--settings", type=settings_json, required=True, help="the stage's resolved settings, as JSON")
+    options.add_argument(
         "--device",
         default=os.environ.get("LCT_DEVICE", "auto"),
         help="torch device; auto takes a GPU when there is one (default: LCT_DEVICE in the environment, or auto)",
     )
-    return made
+    return options
 
 
 def settings_json(text: str) -> dict[str, Any]:
+    """The value of `--settings`: a JSON object with the key `recipe`."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
@@ -51,22 +55,29 @@ def settings_json(text: str) -> dict[str, Any]:
     return values
 
 
-def run(body: Callable[[], str | None], silent: tuple[type[BaseException], ...] = ()) -> int:
-    """Run a job's body; it returns the line for the terminal, if any. Known failures end in one line, not in a
-    traceback; `silent` ones in none, as another process of the job says the same."""
+def run(
+    job: Callable[..., str | None],
+    arguments: argparse.Namespace | None = None,
+    silent: tuple[type[BaseException], ...] = (),
+) -> int:
+    """Call `job` with the parsed arguments by name, print the line that it returns, and return the exit code.
+
+    Expected failures end in one line, not in a traceback. Those in `silent` print nothing, because another process of
+    the same job prints the line.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     started = time.monotonic()
     try:
-        line = body()
+        line = job(**vars(arguments or argparse.Namespace()))
     except silent as error:
         log.info("ends with the other processes: %s", error)
-        return INTERRUPTED if isinstance(error, Interrupted) else FAILED
+        return INTERRUPTED if isinstance(error, InterruptedJobError) else FAILED
     except (ValueError, OSError, ArithmeticError, LockHeldError) as error:
         log.debug("where it happened", exc_info=True)
         return _fail(f"error: {' '.join(str(error).split())}", FAILED)
     except MemoryError:
         return _fail("error: expected enough memory, found none left; lower the batch or free memory", FAILED)
-    except Interrupted as error:
+    except InterruptedJobError as error:
         return _fail(f"interrupted: {error}; run the same command again to go on", INTERRUPTED)
     except KeyboardInterrupt:
         return _fail("interrupted: nothing was left half-made; run the same command again", 130)
@@ -92,7 +103,7 @@ def device(name: str, threads: int, tf32: bool = False) -> Any:
     torch.backends.cudnn.allow_tf32 = tf32
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() or asked_gpus() else "cpu"
+        name = "cuda" if torch.cuda.is_available() or requested_gpus() else "cpu"
     check_gpus(name, torch.cuda.device_count())
     try:
         chosen = torch.device(name)
@@ -107,30 +118,32 @@ def device(name: str, threads: int, tf32: bool = False) -> Any:
     return chosen
 
 
-def asked_gpus() -> int:
-    """GPUs that the job's rule asked for on this node; 0 when it asked for none. `lct.jobs.launch` tells."""
+def requested_gpus() -> int:
+    """GPUs that the job's rule requested on this node; 0 when it requested none. `lct.jobs.launch` sets LCT_GPUS."""
     return int(os.environ.get("LCT_GPUS", "0"))
 
 
-def check_gpus(name: str, seen: int) -> None:
-    """Refuse to start on fewer GPUs than were asked for. With `--device cpu` something else stands in for the cards:
-    then SLURM's word is what counts."""
-    asked, visible = asked_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    if not asked or (name == "cpu" and "SLURM_JOB_ID" not in os.environ):
+def check_gpus(name: str, usable: int) -> None:
+    """Refuse to start when torch sees fewer GPUs (`usable`) than the rule requested.
+
+    With `--device cpu` the CPU stands in for the GPUs; then CUDA_VISIBLE_DEVICES, which SLURM sets, is counted.
+    """
+    requested, visible = requested_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not requested or (name == "cpu" and "SLURM_JOB_ID" not in os.environ):
         return
-    seen = len([one for one in (visible or "").split(",") if one]) if name == "cpu" else seen
-    if seen < asked:
+    usable = len([card for card in (visible or "").split(",") if card]) if name == "cpu" else usable
+    if usable < requested:
         raise ValueError(
-            f"GPUs: expected the {asked} asked for on {platform.node()}, found {seen} (CUDA_VISIBLE_DEVICES={visible})"
-            "; check the driver (nvidia-smi), the partition and the GPU request of the profile"
+            f"GPUs: expected the {requested} asked for on {platform.node()}, found {usable} (CUDA_VISIBLE_DEVICES="
+            f"{visible}); check the driver (nvidia-smi), the partition and the GPU request of the profile"
         )
-    if seen > asked:
-        log.warning("%d GPUs are visible, %d were asked for: other jobs may use the same ones", seen, asked)
+    if usable > requested:
+        log.warning("%d GPUs are visible, %d were asked for: other jobs may use the same ones", usable, requested)
 
 
 def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 5.0) -> Iterator[T]:
-    """Pass `items` through, logging how many are done and the time that remains."""
-    count = ProgressLogger(what, total, every_seconds=every_seconds)
+    """Pass `items` through and log how many of `total` are done and the time that remains."""
+    progress_logger = ProgressLogger(what, total, every_seconds=every_seconds)
     for done, item in enumerate(items, start=1):
         yield item
-        count(done)
+        progress_logger(done)

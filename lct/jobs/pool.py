@@ -27,7 +27,7 @@ def devices(device: torch.device, workers: int | None) -> list[str]:
     if workers is not None and workers < 1:
         raise ValueError(f"--workers: expected 1 or more, found {workers}; leave it out for one per GPU")
     several = device.type == "cuda" and device.index is None
-    gpus = (job.asked_gpus() or torch.cuda.device_count()) if several else 1
+    gpus = (job.requested_gpus() or torch.cuda.device_count()) if several else 1
     names = [f"cuda:{number}" for number in range(gpus)] if gpus > 1 else [str(device)]
     return [names[number % gpus] for number in range(workers or gpus)]
 

@@ -45,50 +45,55 @@ def main() -> int:
     parser.add_argument("--autoencoder", type=Path, required=True, help="diffusers folder of the autoencoder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write: {weights}/{sampler}/d{draw}.zip")
     parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
-    arguments = parser.parse_args()
-    return job.run(lambda: sample(arguments))
+    return job.run(sample, parser.parse_args())
 
 
 @dataclass(frozen=True)
-class Source:
-    """What images are made from; picklable, so that another process can read it too."""
+class SamplingInputs:
+    """Settings and files that images are sampled from; picklable, so that another process can read them too."""
 
     settings: dict[str, Any]
     train: Path
     statistics: Path
     autoencoder: Path
 
+    @property
+    def sampling(self) -> Sampling:
+        return build(Sampling, self.settings["sampling"], "--settings: sampling")
 
-Item = tuple[str, str, int, int]  # weights, sampler, draw, first index: one batch
+    def open_device(self, name: str) -> torch.device:
+        return job.device(name, self.sampling.threads, tf32=self.sampling.matmul == "tf32")
 
 
-class Studio:
-    """Makes batches on one device; keeps the network it used last."""
+Batch = tuple[str, str, int, int]  # weights, sampler, draw, index of the first image
 
-    def __init__(self, source: Source, device: torch.device):
-        settings = source.settings
-        self.source, self.device = source, device
-        self.sampling = build(Sampling, settings["sampling"], "--settings: sampling")
+
+class SamplingWorker:
+    """Samples batches on one device; keeps the network that it used last."""
+
+    def __init__(self, inputs: SamplingInputs, device: torch.device):
+        settings = inputs.settings
+        self.inputs, self.device, self.sampling = inputs, device, inputs.sampling
         self.noise_grid = build(NoiseGrid, settings["grid"], "--settings: grid")
-        self.statistics = LatentStatistics.from_tensors(read_tensors(source.statistics))
-        self.autoencoder = vae.load(source.autoencoder, device)
+        self.statistics = LatentStatistics.from_tensors(read_tensors(inputs.statistics))
+        self.autoencoder = vae.load(inputs.autoencoder, device)
         self.model = functools.lru_cache(maxsize=1)(self._model)
 
-    def __call__(self, item: Item) -> list[np.ndarray]:
-        weights, name, draw, start = item
-        given = self.source.settings["samplers"][name]
-        sampler = build(SAMPLERS[given["kind"]], given, f"--settings: samplers.{name}")
+    def __call__(self, batch: Batch) -> list[np.ndarray]:
+        weights, name, draw, start = batch
+        sampler_settings = self.inputs.settings["samplers"][name]
+        sampler = build(SAMPLERS[sampler_settings["kind"]], sampler_settings, f"--settings: samplers.{name}")
         f, shape = self.model(weights)
         values = (self.sampling, self.noise_grid, draw, shape, self.device)
         return list(generate(f, self.decode, sampler, *values, batches=(start,)))
 
     def decode(self, x: torch.Tensor) -> np.ndarray:
-        latents, batch = self.statistics.denormalise(x), self.source.settings["encoding"]["batch"]
+        latents, batch = self.statistics.denormalise(x), self.inputs.settings["encoding"]["batch"]
         return np.stack(list(vae.decode(self.autoencoder, latents, batch, self.sampling.rounding)))
 
     def _model(self, weights: str) -> tuple[Denoiser, tuple[int, int, int]]:
         """The consistency function of stored weights, and the shape (C, H, W) of its latents."""
-        path, settings = self.source.train / f"{weights}.safetensors", self.source.settings
+        path, settings = self.inputs.train / f"{weights}.safetensors", self.inputs.settings
         network = build(Network, settings["network"], "--settings: network")
         scaling = build(Scaling, settings["scaling"], "--settings: scaling")
         channels, height, width = read_metadata(path)["latent_shape"]
@@ -96,35 +101,41 @@ class Studio:
         return partial(consistency, model, scaling=scaling), (channels, height, width)
 
 
-def open_studio(source: Source, name: str) -> Studio:
-    sampling = build(Sampling, source.settings["sampling"], "--settings: sampling")
-    return Studio(source, job.device(name, sampling.threads, tf32=sampling.matmul == "tf32"))
+def open_worker(inputs: SamplingInputs, device_name: str) -> SamplingWorker:
+    return SamplingWorker(inputs, inputs.open_device(device_name))
 
 
-def sample(arguments) -> str:
-    settings = arguments.settings
-    sampling = build(Sampling, settings["sampling"], "--settings: sampling")
-    device = job.device(arguments.device, sampling.threads, tf32=sampling.matmul == "tf32")
-    source = Source(settings, arguments.train, arguments.statistics, arguments.autoencoder)
+def sample(
+    settings: dict[str, Any],
+    device: str,
+    train: Path,
+    statistics: Path,
+    autoencoder: Path,
+    out: Path,
+    workers: int | None = None,
+) -> str:
+    """Write the image sets of all samplers and draws below `out`; arguments are the job's options."""
+    inputs = SamplingInputs(settings, train, statistics, autoencoder)
+    sampling, torch_device = inputs.sampling, inputs.open_device(device)
     sets = [(weights, name, draw) for weights, name in settings["wanted"] for draw in sampling.draws]
-    items = [(*one, start) for one in sets for start in starts(sampling)]
-    with pool.Pool(open_studio, source, pool.devices(device, arguments.workers)[: len(items)]) as studios:
-        batches = studios.map(items)
+    batches = [(*image_set, start) for image_set in sets for start in starts(sampling)]
+    with pool.Pool(open_worker, inputs, pool.devices(torch_device, workers)[: len(batches)]) as sampling_workers:
+        sampled = sampling_workers.map(batches)
         for weights, name, draw in sets:
-            inputs = {"weights": arguments.train / f"{weights}.safetensors", "statistics": arguments.statistics}
-            inputs |= {file: arguments.autoencoder / file for file in AUTOENCODER_FILES}
-            record = JobRecord("sample", settings, inputs=inputs, seeds={"draw": draw}, device=device.type)
-            out = arguments.out / weights / name / f"d{draw}.zip"
-            images = encoded(islice(batches, len(starts(sampling))))
-            _write(job.progress(images, sampling.count, f"{weights}/{name}/d{draw}"), out, sampling.grid_images)
-            record.write([out])
-    run, seed = arguments.out.parts[-2:]
+            files = {"weights": train / f"{weights}.safetensors", "statistics": statistics}
+            files |= {file: autoencoder / file for file in AUTOENCODER_FILES}
+            record = JobRecord("sample", settings, inputs=files, seeds={"draw": draw}, device=torch_device.type)
+            path = out / weights / name / f"d{draw}.zip"
+            pictures = encoded(islice(sampled, len(starts(sampling))))
+            _write(job.progress(pictures, sampling.count, f"{weights}/{name}/d{draw}"), path, sampling.grid_images)
+            record.write([path])
+    run, seed = out.parts[-2:]
     names = ", ".join(name for _, name in settings["wanted"])
     return f"sample {run} {seed}: {sampling.count} images each by {names}"
 
 
 def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[imageset.EncodedImage]:
-    """The images of `batches`, ready to be written: while a thread encodes those of one batch, the next one is made."""
+    """The images of `batches`, encoded in order: a thread encodes one batch while the next one is sampled."""
     return chain.from_iterable(in_order((partial(_encode, batch) for batch in batches), 1, AHEAD))
 
 
@@ -133,10 +144,10 @@ def _encode(batch: list[np.ndarray]) -> list[imageset.EncodedImage]:
 
 
 def _write(images: Iterable[imageset.EncodedImage], out: Path, shown: int) -> None:
-    """An image set, its manifest and its preview."""
+    """Write an image set, its manifest and a preview of its first `shown` images."""
     with atomic(out) as temporary:
-        described = imageset.write_imageset(temporary, images, name=out.name)
-    write_json(manifest(str(out)), described)
+        description = imageset.write_imageset(temporary, images, name=out.name)
+    write_json(manifest(str(out)), description)
     with imageset.ImageSet(out) as written, atomic(grid(str(out))) as temporary:
         shown = min(shown, len(written))
         imageset.write_grid(temporary, written.array(0, shown), columns=min(8, shown), scale=2)

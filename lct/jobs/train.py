@@ -38,7 +38,11 @@ from lct.training.world import Lost, World, ranks
 log = logging.getLogger("lct.train")
 
 AHEAD = {"auto": None, "ahead": True, "in-step": False}
-AGREED = (job.Interrupted, FloatingPointError, StuckError)  # every rank ends with these at once, and rank 0 says why
+AGREED = (
+    job.InterruptedJobError,
+    FloatingPointError,
+    StuckError,
+)  # every rank ends with these at once, and rank 0 says why
 
 
 def main() -> int:
@@ -67,7 +71,7 @@ def main() -> int:
         silent = (Lost, *AGREED)
     else:  # on one node, the lost process or its starter says why; another node may have gone without a word
         silent = (Lost,) if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") else ()
-    return job.run(lambda: run(arguments), silent)
+    return job.run(lambda: run(arguments), silent=silent)
 
 
 def run(arguments) -> str | None:
@@ -155,7 +159,9 @@ def _lock(path: Path, world: World, stop: Stop) -> IO[str] | None:
         if taken:
             return handle
         if asked:
-            raise job.Interrupted(f"{stop.reason or 'asked to stop'} while another copy trains; nothing was started")
+            raise job.InterruptedJobError(
+                f"{stop.reason or 'asked to stop'} while another copy trains; nothing was started"
+            )
         time.sleep(0.5)
 
 
@@ -167,7 +173,7 @@ def _follow(arguments, settings: Training, latents, device: torch.device, world:
     trainer = Trainer(settings, latents, arguments.seed, device, world, AHEAD[arguments.draws])
     progress = train(trainer, None, dict.fromkeys(settings.kept_steps(len(latents))), lambda _: None, stop, math.inf)
     if progress.step < trainer.total_steps:
-        raise job.Interrupted(f"at step {progress.step}")
+        raise job.InterruptedJobError(f"at step {progress.step}")
 
 
 def _lead(
@@ -211,7 +217,7 @@ def _lead(
         attempt.end(progress.step, reason)
         log.info("state saved at step %d of %d (%s)", progress.step, trainer.total_steps, reason)
         stop.leave()
-        raise job.Interrupted(f"state saved at step {progress.step} of {trainer.total_steps} ({reason})")
+        raise job.InterruptedJobError(f"state saved at step {progress.step} of {trainer.total_steps} ({reason})")
     attempt.end(progress.step, "finished")
     record.cost = cost(work)
     outputs = [arguments.out / name for kept in names.values() for name in kept.values()]
@@ -228,7 +234,9 @@ def _begin(folder: Path, state: State, device: torch.device, world: World) -> At
     """Start this attempt in the training's log and book; all ranks end here when the training is stuck."""
     work = state.folder
     work.mkdir(parents=True, exist_ok=True)
-    gpus = job.asked_gpus() * int(os.environ.get("SLURM_NNODES", "1")) or (world.size if device.type == "cuda" else 0)
+    gpus = job.requested_gpus() * int(os.environ.get("SLURM_NNODES", "1")) or (
+        world.size if device.type == "cuda" else 0
+    )
     tail = log_tail(work)
     handler = logging.FileHandler(work / "train.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

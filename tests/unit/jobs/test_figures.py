@@ -24,7 +24,7 @@ from lct.files.records import mismatch
 from lct.files.tensors import write_tensors
 from lct.jobs import figure1 as figure_job
 from lct.jobs import figure2, figure3
-from lct.jobs.job import Interrupted
+from lct.jobs.job import InterruptedJobError
 from lct.networks.settings import Network
 from lct.plan import files as stage_files
 from lct.plan.paths import PICTURES, manifest
@@ -165,7 +165,7 @@ def job(given: Path, out: Path, **changes) -> SimpleNamespace:
 @pytest.fixture(scope="module")
 def made(given, tmp_path_factory):
     arguments = job(given, tmp_path_factory.mktemp("made"))
-    line = figure_job.figure1(arguments)
+    line = figure_job.figure1(**vars(arguments))
     return arguments, json.loads(arguments.out.read_text()), line
 
 
@@ -213,10 +213,10 @@ def test_equal_settings_give_equal_bytes_and_a_killed_job_goes_on(given, made, t
 
     monkeypatch.setattr(figure_job, "Trainer", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        figure_job.figure1(arguments)
+        figure_job.figure1(**vars(arguments))
     assert not arguments.out.exists() and len(list(tmp_path.rglob("pixels/state-*.safetensors"))) == 1
     monkeypatch.undo()
-    figure_job.figure1(arguments)
+    figure_job.figure1(**vars(arguments))
     for first, second in zip((reference.out, *reference.pictures), (arguments.out, *arguments.pictures), strict=True):
         assert first.read_bytes() == second.read_bytes(), second.name
 
@@ -236,27 +236,27 @@ def test_a_figure_that_is_asked_to_stop_goes_on_to_the_same_bytes(given, made, t
 
     asked = Asked()
     monkeypatch.setattr(figure_job, "Stop", lambda: asked)
-    with pytest.raises(Interrupted, match=r"state saved at step 4 of \d+ \(SIGUSR1\)"):
-        figure_job.figure1(arguments)
+    with pytest.raises(InterruptedJobError, match=r"state saved at step 4 of \d+ \(SIGUSR1\)"):
+        figure_job.figure1(**vars(arguments))
     assert asked.left == 1 and not arguments.out.exists()
-    figure_job.figure1(arguments)
+    figure_job.figure1(**vars(arguments))
     assert arguments.out.read_bytes() == reference.out.read_bytes()
 
 
 def test_a_copy_of_a_figure_waits_and_takes_what_is_published(given, tmp_path, monkeypatch):
     arguments = job(given, tmp_path)
-    line = figure_job.figure1(arguments)
+    line = figure_job.figure1(**vars(arguments))
     written = arguments.out.stat().st_mtime_ns
     monkeypatch.setattr(figure_job, "Trainer", None)  # it trains no step
     held = acquire(arguments.work / "lock", "first copy")
     threading.Timer(1.0, held.close).start()
-    assert figure_job.figure1(arguments) == line and held.closed
+    assert figure_job.figure1(**vars(arguments)) == line and held.closed
     assert arguments.out.stat().st_mtime_ns == written
 
 
 def test_fewer_images_and_values_are_spread_over_the_data(given, tmp_path):
     arguments = job(given, tmp_path, images=10, values=16, pairs=1)
-    figure_job.figure1(arguments)
+    figure_job.figure1(**vars(arguments))
     counts = {box["id"]: box["count"] for box in json.loads(arguments.out.read_text())["boxes"]}
     assert counts == {"pixels": 160, "reduced": 160, "z": 160, "x": 160, "td-pixels": 128, "td-latents": 128}
 
@@ -267,7 +267,7 @@ def test_statistics_of_other_latents_are_refused(given, tmp_path):
     arguments = job(given, tmp_path)
     arguments.statistics = tmp_path / "statistics.safetensors"
     with pytest.raises(ValueError, match="standard deviation 0.5 within 2 %"):
-        figure_job.figure1(arguments)
+        figure_job.figure1(**vars(arguments))
 
 
 # --- the plan and the report --------------------------------------------------------------------------------------
@@ -350,12 +350,16 @@ def latents(tmp_path):
     write_tensors(tmp_path / "latents.safetensors", {"latents": z})
     write_tensors(tmp_path / "statistics.safetensors", statistics(z, Encoding()).tensors())
     paths = {"latents": tmp_path / "latents.safetensors", "statistics": tmp_path / "statistics.safetensors"}
-    return paths | {"out": tmp_path / "f.json", "pictures": [tmp_path / f"f.{kind}" for kind in PICTURES]}
+    return paths | {
+        "device": "cpu",
+        "out": tmp_path / "f.json",
+        "pictures": [tmp_path / f"f.{kind}" for kind in PICTURES],
+    }
 
 
 def test_figure_2_draws_the_functions_of_training_and_their_derivatives(latents):
     """Against closed forms, and differences of the values for the slopes."""
-    figure2.figure2(SimpleNamespace(settings={"recipe": 1, "kind": "losses"}, **latents))
+    figure2.figure2(settings={"recipe": 1, "kind": "losses"}, **latents)
     numbers = json.loads(latents["out"].read_text())
     c = 0.00054 * math.sqrt(64)
     assert numbers["c"] == pytest.approx(c) and numbers["dimension"] == 64
@@ -376,7 +380,7 @@ def test_figure_2_draws_the_functions_of_training_and_their_derivatives(latents)
 
 def test_figure_3_measures_what_coupling_does(latents):
     settings = {"recipe": 1, "kind": "couplings", "seed": 0, "groups": [4, 32], "images": 300, "pairs": 256}
-    figure3.figure3(SimpleNamespace(settings=settings, **latents))
+    figure3.figure3(settings=settings, **latents)
     first = latents["out"].read_bytes()
     numbers = json.loads(first)
     independent, small, large = numbers["couplings"]
@@ -386,7 +390,7 @@ def test_figure_3_measures_what_coupling_does(latents):
     assert large["distance"] < small["distance"] < independent["distance"]
     assert large["variance"] < independent["variance"]
     assert all(sum(shares) == pytest.approx(1) for shares in numbers["histograms"]["shares"].values())
-    figure3.figure3(SimpleNamespace(settings=settings, **latents))
+    figure3.figure3(settings=settings, **latents)
     assert latents["out"].read_bytes() == first
     assert all(path.stat().st_size > 1000 and mismatch(path) is None for path in latents["pictures"])
 
