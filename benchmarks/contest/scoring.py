@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
-from contest import authors
+from contest import authors, fidelity
 from contest.rates import SIDE
 from contest.turns import Row, Turns
 from lct.data import imageset
@@ -29,12 +29,17 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
         images = (coarse + draws.normal(0, 12, coarse.shape)).clip(0, 255).astype(np.uint8)
         imageset.write_imageset(folder / f"{name}.zip", images)
         sets[name] = imageset.ImageSet(folder / f"{name}.zip")
-    name, view = network.register(settings, weights, sha256), FeatureSpec(extractor=settings.id, jpeg_quality=None)
-    model = {view: network.load(settings, weights, sha256, device)}
+    spec = FeatureSpec(extractor=settings.id, jpeg_quality=None)
+    model = {spec: network.load(settings, weights, sha256, device)}
+    name = fidelity.register(model[spec])
     batch, turns, found = 250, Turns(), {}
 
+    def extract(networks: dict, images: imageset.ImageSet) -> dict:
+        spans = (range(start, min(start + batch, count)) for start in range(0, count, batch))
+        return features.concatenate(features.extract(networks, images, span, batch) for span in spans)
+
     def of(images: imageset.ImageSet) -> torch.Tensor:
-        return features.whole(features.walk(model, images, batch))[view].features
+        return extract(model, images)[spec].features
 
     def reference() -> tuple[distances.FeatureStatistics, torch.Tensor, torch.Tensor]:
         real = of(sets["real"]).double().to(device)
@@ -75,7 +80,7 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
         turns.row("scoring", f"{count} images: torch-fidelity twice / ours", "ours", "baseline", count, note=note),
         turns.row("scoring", "  torch-fidelity twice / ours with its reference", "both", "baseline", count),
     ]
-    lower = features.whole(features.walk({replace(view, products="bfloat16"): model[view]}, sets["generated"], batch))
+    lower = extract({replace(spec, products="bfloat16"): model[spec]}, sets["generated"])
     moved = distances.frechet(distances.statistics(next(iter(lower.values())).features), known[0])
     rows.append(Row("scoring", "  features by bfloat16 products", note=f"FD {moved:.6g} instead of {mine['fd']:.6g}"))
     rows += [row for dimension in (64, 512, 2048) for row in frechet_rows(dimension, repeats)]

@@ -28,7 +28,7 @@ def main() -> int:
         "--source", type=Path, nargs="*", default=[], help="pretrained: download.json, or the files of a local folder"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    return job.run(lambda: autoencoder(**vars(parser.parse_args())))
+    return job.run(autoencoder, parser.parse_args())
 
 
 def autoencoder(settings: dict[str, Any], device: str, images: Path, source: list[Path], out: Path) -> str:

@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder for finished shards, until all are published")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
-    return job.run(lambda: encode(**vars(parser.parse_args())))
+    return job.run(encode, parser.parse_args())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--heldout", type=Path, nargs="?", help="manifest of the held-out images, if there are any")
     parser.add_argument("--out", type=Path, required=True, help="weights to write")
     parser.add_argument("--summary", type=Path, required=True, help="JSON with the accuracy to write")
-    return job.run(lambda: extractor(**vars(parser.parse_args())))
+    return job.run(extractor, parser.parse_args())
 
 
 def extractor(

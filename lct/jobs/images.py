@@ -29,16 +29,23 @@ def main() -> int:
         "--download", type=Path, nargs="?", help="download.json of a dataset whose source is a download; else nothing"
     )
     parser.add_argument("--workers", type=int, default=1, help="threads; the result does not depend on it (default: 1)")
-    a = parser.parse_args()
-    return job.run(lambda: images(a.settings, a.train, a.heldout, a.download, a.workers))
+    return job.run(images, parser.parse_args())
 
 
-def images(settings: dict[str, Any], train: Path, heldout: Path, download: Path | None = None, workers: int = 1) -> str:
-    """Write the image sets `train` and `heldout`, their manifests and a preview; returns the line for the terminal.
+def images(
+    settings: dict[str, Any],
+    train: Path,
+    heldout: Path,
+    download: Path | None = None,
+    workers: int = 1,
+    device: str = "cpu",
+) -> str:
+    """Write the image sets `train` and `heldout`, their manifests and a preview; arguments are the job's options.
 
     settings: {"dataset": ...}, the dataset without what later stages read.
     download: download.json of a dataset whose source is a download.
     workers:  threads; the result does not depend on it.
+    device:   of no effect: images are prepared on the CPU.
     Raises ValueError where an image cannot be used; then neither set appears."""
     dataset = build(DataSettings, {"title": "-", **settings["dataset"]}, "--settings")
     inputs = {"download": download} if download else {}

@@ -5,18 +5,19 @@ A generator that copies shows its copies here: beside each distance stands the r
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from lct.data import imageset
+from lct.data.imageset import ImageSet
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
-from lct.jobs.scoring import Reference, Scorer
-from lct.metrics.features import whole
+from lct.jobs.scoring import Scorer, read_reference
 
-SIDE = 48  # about as many pixels is an image of the picture wide at least
+SIDE = 48  # an image of the picture is at least about as many pixels wide
 
 
 def main() -> int:
@@ -27,67 +28,81 @@ def main() -> int:
     parser.add_argument("--extractor", type=Path, required=True, help="weights of the network")
     parser.add_argument("--numbers", type=Path, nargs="+", required=True, help="JSON to write, one per image set")
     parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="PNG to write, one per image set")
-    arguments = parser.parse_args()
-    return job.run(lambda: neighbours(arguments))
+    return job.run(neighbours, parser.parse_args())
 
 
-def neighbours(arguments) -> str:
-    device = job.device(arguments.device, threads=1)
-    with Scorer(arguments.settings, [arguments.extractor], device) as scorer:
-        return _neighbours(arguments, scorer)
+def neighbours(
+    settings: dict[str, Any],
+    device: str,
+    samples: list[Path],
+    train: Path,
+    reference: Path,
+    extractor: Path,
+    numbers: list[Path],
+    pictures: list[Path],
+) -> str:
+    """Write numbers and a picture for every image set; arguments are the job's options.
 
-
-def _neighbours(arguments, scorer: Scorer) -> str:
-    settings = arguments.settings
-    protocol, reference = scorer.protocols[0], Reference.read(arguments.reference)
-    view = scorer.view(protocol, "recall", protocol.jpeg_quality)
-    count = next(side.count for side in reference.sides if side.name == "train")  # the first images of the reference
-    real, radii = reference.recall[:count], reference.radii[:count]
-    inputs = {f"extractor-{view.extractor}": arguments.extractor, f"reference-{protocol.id}": arguments.reference}
-    ratios = []
-    with imageset.open_checked(arguments.train, deep=True) as train:
-        for samples, numbers, picture in zip(arguments.samples, arguments.numbers, arguments.pictures, strict=True):
-            used = inputs | {"samples": samples, "train": arguments.train}
-            record = JobRecord("neighbours", settings, inputs=used, device=scorer.device.type)
-            with imageset.open_checked(samples, deep=True) as images:
-                shown = min(settings["shown"], len(images))
-                pixels = images.array(0, shown)
-            made = whole(scorer.walk([view], samples, shown, f"neighbours {samples}"))[view].features
-            found = nearest(scorer.comparable(protocol, made), scorer.comparable(protocol, real), settings["nearest"])
-            near = [[train[int(i)] for i in row] for row in found[1]]
+    settings: {"protocols", "extractors", "own_extractor", "shown", "nearest"}: the first protocol with its network of
+    precision and recall, how many generated images are shown, and how many training images for each."""
+    stored, ratios = read_reference(reference), []
+    with Scorer(settings, [extractor], device) as scorer, imageset.open_checked(train, deep=True) as originals:
+        protocol = scorer.protocols[0]
+        spec = protocol.spec("recall")
+        count = next(images.count for images in stored.images if images.name == "train")  # the reference's first images
+        real = scorer.comparable(protocol, stored.recall[:count])
+        inputs = scorer.inputs | {f"reference-{protocol.id}": reference, "train": train}
+        for manifest, out, picture in zip(samples, numbers, pictures, strict=True):
+            files = inputs | {"samples": manifest}
+            record = JobRecord("neighbours", settings, inputs=files, device=scorer.device.type)
+            with imageset.open_checked(manifest) as images:
+                pixels = images.array(0, settings["shown"])
+            features = scorer.features(manifest, [spec], len(pixels))[spec].features
+            distances, indices = nearest(scorer.comparable(protocol, features), real, settings["nearest"])
             entries = [
-                {
-                    "image": i,
-                    "neighbours": [
-                        {
-                            "image": int(index),
-                            "distance": float(distance),
-                            "radius": float(radii[index]),
-                            "same pixels": bool(np.array_equal(pixels[i], other)),
-                        }
-                        for distance, index, other in zip(found[0][i], found[1][i], near[i], strict=True)
-                    ],
-                }
-                for i in range(shown)
+                _entry(i, pixels[i], originals, *pair, stored.radii)
+                for i, pair in enumerate(zip(distances.tolist(), indices.tolist(), strict=True))
             ]
-            described = {"extractor": view.extractor, "k": protocol.k, "reference": len(real)}
-            write_json(numbers, {"format": 1, **described, "images": entries})
-            rows = [list(pixels), *(list(row) for row in zip(*near, strict=True))]
-            scale = max(1, round(SIDE / pixels.shape[2]))
-            with atomic(picture) as temporary:
-                imageset.write_grid(temporary, [one for row in rows for one in row], columns=shown, scale=scale)
-            record.write([numbers, picture])
-            ratios += [one["neighbours"][0]["distance"] / one["neighbours"][0]["radius"] for one in entries]
-    run, seed = arguments.samples[0].parts[-5:-3]
+            facts = {"format": 1, "extractor": spec.extractor, "k": protocol.k, "reference": len(real)}
+            write_json(out, facts | {"images": entries})
+            _write_picture(picture, pixels, originals, indices)
+            record.write([out, picture])
+            closest = [entry["neighbours"][0] for entry in entries]
+            ratios += [neighbour["distance"] / neighbour["radius"] for neighbour in closest]
+    run, seed = samples[0].parts[-5:-3]
     return f"neighbours {run} {seed}: nearest at {min(ratios):.2f} to {max(ratios):.2f} radii of training images"
 
 
-def nearest(made: torch.Tensor, real: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, count) distances and indices of the rows of `real` (N, D) nearest to each row of `made` (n, D), nearest
+def nearest(generated: torch.Tensor, real: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n, count) distances and indices of the rows of `real` (N, D) nearest to each row of `generated` (n, D), nearest
     first; float64, so that equal features are at distance zero."""
-    distances = torch.cdist(made.double().cpu(), real.double().cpu(), compute_mode="donot_use_mm_for_euclid_dist")
-    found = distances.topk(min(count, len(real)), dim=1, largest=False, sorted=True)
-    return found.values, found.indices
+    distances = torch.cdist(generated.double().cpu(), real.double().cpu(), compute_mode="donot_use_mm_for_euclid_dist")
+    closest = distances.topk(min(count, len(real)), dim=1, largest=False, sorted=True)
+    return closest.values, closest.indices
+
+
+def _entry(
+    i: int, pixels: np.ndarray, originals: ImageSet, distances: list[float], indices: list[int], radii: torch.Tensor
+) -> dict[str, Any]:
+    """The neighbours of generated image i, nearest first."""
+    neighbours = [
+        {
+            "image": index,
+            "distance": distance,
+            "radius": float(radii[index]),
+            "same pixels": bool(np.array_equal(pixels, originals[index])),
+        }
+        for distance, index in zip(distances, indices, strict=True)
+    ]
+    return {"image": i, "neighbours": neighbours}
+
+
+def _write_picture(path: Path, pixels: np.ndarray, originals: ImageSet, indices: torch.Tensor) -> None:
+    """Generated images in the first row, their nearest training images in the second, and so on."""
+    rows = [pixels, *([originals[index] for index in row] for row in indices.T.tolist())]
+    scale = max(1, round(SIDE / pixels.shape[2]))
+    with atomic(path) as file:
+        imageset.write_grid(file, [image for row in rows for image in row], columns=len(pixels), scale=scale)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the two scoring jobs share: networks with their weights, features of an image set, values of a metrics file."""
+"""What the scoring jobs share: protocols, networks with their weights, features of image sets by several processes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,211 +11,134 @@ import torch
 
 from lct.config.schema import build
 from lct.data import imageset
-from lct.download import record
+from lct.download import record as downloads
 from lct.files.hashing import sha256_file
 from lct.files.progress import ProgressLogger
 from lct.files.tensors import read_metadata, read_tensors
 from lct.jobs import job, pool
-from lct.metrics import distances, features, network, protocol
-from lct.metrics.distances import FeatureStatistics
+from lct.metrics import features, network
+from lct.metrics.evaluation import Reference, comparable, evaluate
 from lct.metrics.features import Features
-from lct.metrics.protocol import ExtractorIdentity, ReferenceImages
-from lct.metrics.settings import (
-    KINDS,
-    Extractor,
-    FeatureSpec,
-    PretrainedExtractor,
-    Protocol,
-    feature_specs,
-    resolve,
-)
-
-Values = dict[str, float | None]
+from lct.metrics.protocol import ExtractorIdentity
+from lct.metrics.settings import KINDS, Extractor, FeatureSpec, PretrainedExtractor, Protocol, feature_specs
 
 
-def extractors_of(settings: dict[str, Any]) -> list[Extractor]:
-    """The extractors in a job's settings."""
-    listed = settings["extractors"]
-    return [build(KINDS[values["kind"]], values, f"--settings: extractors.{values['id']}") for values in listed]
-
-
-def weights_of(extractor: Extractor, path: Path) -> tuple[Path, str]:
-    """(file, sha256) of an extractor's weights. path: the file made in the graph, or a download's record."""
-    if not isinstance(extractor, PretrainedExtractor):
-        return path, sha256_file(path)
-    found = record.read(path)
-    file = found.file(extractor.file, deep=False)  # hashed when it is loaded
-    return file, next(entry["sha256"] for entry in found.files if entry["path"] == extractor.file)
+def read_reference(path: Path) -> Reference:
+    """A stored reference."""
+    return Reference.from_tensors(read_tensors(path), read_metadata(path))
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What a protocol compares with, as its reference file holds it."""
+class StoredExtractor:
+    """An extractor and the file of its weights; picklable."""
 
-    real: FeatureStatistics  # of the real images, in the distance's network
-    reconstructed: FeatureStatistics  # of the training images' reconstructions
-    recall: torch.Tensor  # (N, D) features of real images, in the network of precision and recall
-    radii: torch.Tensor  # (N,) radii of their balls
-    sides: tuple[ReferenceImages, ...]  # which real images
-    resolution: int  # pixels
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        pairs = {"real": self.real, "reconstructed": self.reconstructed}
-        moments = {
-            f"{name}.{key}": torch.from_numpy(getattr(one, key))
-            for name, one in pairs.items()
-            for key in ("mu", "sigma")
-        }
-        return moments | {"recall.features": self.recall, "recall.radii": self.radii}
-
-    def metadata(self) -> dict[str, Any]:
-        return {
-            "counts": {"real": self.real.count, "reconstructed": self.reconstructed.count},
-            "sides": [vars(side) for side in self.sides],
-            "resolution": self.resolution,
-        }
+    identity: ExtractorIdentity
+    weights: Path
 
     @classmethod
-    def read(cls, path: Path) -> "Reference":
-        tensors, metadata = read_tensors(path), read_metadata(path)
-        real, reconstructed = (
-            FeatureStatistics(tensors[f"{name}.mu"].numpy(), tensors[f"{name}.sigma"].numpy(), metadata["counts"][name])
-            for name in ("real", "reconstructed")
-        )
-        sides = tuple(ReferenceImages(**side) for side in metadata["sides"])
-        features, radii = tensors["recall.features"], tensors["recall.radii"]
-        return cls(real, reconstructed, features, radii, sides, metadata["resolution"])
+    def find(cls, settings: Extractor, path: Path) -> "StoredExtractor":
+        """path: the weights made in the graph, or the record of their download."""
+        if not isinstance(settings, PretrainedExtractor):
+            return cls(ExtractorIdentity(settings, sha256_file(path)), path)
+        download = downloads.read(path)
+        weights = download.file(settings.file, deep=False)  # hashed when it is loaded
+        sha256 = next(entry["sha256"] for entry in download.files if entry["path"] == settings.file)
+        return cls(ExtractorIdentity(settings, sha256), weights)
+
+    def load(self, device: torch.device) -> network.FeatureNetwork:
+        return network.load(self.identity.settings, self.weights, self.identity.weights_sha256, device)
 
 
 @dataclass(frozen=True)
-class Item:
-    """One batch of one image set, through some networks; picklable."""
+class FeatureBatch:
+    """Images of one set, and what is taken of them; picklable."""
 
     manifest: Path
-    start: int  # first image
-    limit: int  # images of the set that count
-    views: tuple[FeatureSpec, ...]
+    span: range
+    specs: tuple[FeatureSpec, ...]
 
 
 class FeatureWorker:
-    """Makes features on one device; keeps its networks and the image set it read last."""
+    """Computes features on one device; keeps its networks and the image set that it read last."""
 
-    def __init__(self, used: dict[str, tuple[ExtractorIdentity, Path]], batch: int, device: torch.device):
+    def __init__(self, extractors: Sequence[StoredExtractor], batch: int, device: torch.device):
         self.batch = batch
-        self.networks = {
-            name: network.load(one.settings, file, one.weights_sha256, device) for name, (one, file) in used.items()
-        }
+        self.networks = {extractor.identity.settings.id: extractor.load(device) for extractor in extractors}
         self.opened = lru_cache(maxsize=1)(imageset.open_checked)
 
-    def __call__(self, item: Item) -> list[tuple[np.ndarray, np.ndarray | None]]:
-        """(features, confidence) of each view: as arrays, since a tensor from another process holds a file open."""
-        networks = {view: self.networks[view.extractor] for view in item.views}
-        found = next(features.walk(networks, self.opened(item.manifest), self.batch, item.limit, starts=(item.start,)))
-        return [(f.features.numpy(), None if f.confidence is None else f.confidence.numpy()) for f in found.values()]
+    def __call__(self, batch: FeatureBatch) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """(features, confidence) of each spec: as arrays, since a tensor from another process holds a file open."""
+        networks = {spec: self.networks[spec.extractor] for spec in batch.specs}
+        extracted = features.extract(networks, self.opened(batch.manifest), batch.span, self.batch)
+        return [
+            (f.features.numpy(), None if f.confidence is None else f.confidence.numpy()) for f in extracted.values()
+        ]
 
 
-def open_worker(source: tuple[dict[str, tuple[ExtractorIdentity, Path]], int], name: str) -> FeatureWorker:
-    return FeatureWorker(*source, job.device(name, threads=1))
+def open_worker(inputs: tuple[Sequence[StoredExtractor], int], device: str) -> FeatureWorker:
+    return FeatureWorker(*inputs, job.device(device, threads=1))
 
 
 class Scorer:
     """Protocols and the networks they need, ready to measure image sets against references.
 
-    workers: processes that make features; None: one per GPU of the job."""
+    settings: {"protocols", "extractors", "own_extractor"}.
+    weights:  a file of each extractor, in the settings' order: made in the graph, or a download's record.
+    workers:  processes that compute features; None: one per GPU of the job."""
 
-    def __init__(
-        self, settings: dict[str, Any], weights: Sequence[Path], device: torch.device, workers: int | None = None
-    ):
+    def __init__(self, settings: dict[str, Any], weights: Sequence[Path], device: str, workers: int | None = None):
+        self.device = job.device(device, threads=1)
         self.protocols = [
-            build(Protocol, values, f"--settings: protocols.{values['id']}") for values in settings["protocols"]
+            build(Protocol, values, f"--settings: protocols.{values['id']}").resolved(settings["own_extractor"])
+            for values in settings["protocols"]
         ]
-        self.own = settings["own_extractor"]
-        self.device = device
+        extractors = [
+            build(KINDS[values["kind"]], values, f"--settings: extractors.{values['id']}")
+            for values in settings["extractors"]
+        ]
+        stored = [StoredExtractor.find(*pair) for pair in zip(extractors, weights, strict=True)]
+        self.extractors = {extractor.identity.settings.id: extractor.identity for extractor in stored}
+        self.inputs = dict(zip((f"extractor-{name}" for name in self.extractors), weights, strict=True))
         self.batch = self.protocols[0].batch  # one for all, as the scale's settings demand
-        self.used: dict[str, ExtractorIdentity] = {}
-        files: dict[str, Path] = {}
-        for extractor, path in zip(extractors_of(settings), weights, strict=True):
-            files[extractor.id], sha256 = weights_of(extractor, path)
-            self.used[extractor.id] = ExtractorIdentity(extractor, sha256)
-        read = {name: (used, files[name]) for name, used in self.used.items()}
-        self._readers = pool.Pool(open_worker, (read, self.batch), pool.devices(device, workers))
+        self._workers = pool.Pool(open_worker, (stored, self.batch), pool.devices(self.device, workers))
 
     def __enter__(self) -> "Scorer":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._readers.__exit__(*error)
-
-    def view(self, protocol: Protocol, role: str, quality: int | None) -> FeatureSpec:
-        name = resolve(getattr(protocol, role), self.own)
-        return FeatureSpec(extractor=name, jpeg_quality=quality, products=protocol.products)
-
-    def comparable(self, protocol: Protocol, features: torch.Tensor) -> torch.Tensor:
-        """Features where, and in the precision in which, their distances are taken."""
-        return features.to(self.device, getattr(torch, protocol.dtype))
-
-    def features(self, manifest: Path, limit: int | None = None) -> dict[FeatureSpec, Features]:
-        """Features of the first `limit` images in every view that a protocol has of generated images."""
-        with imageset.open_checked(manifest, deep=True) as images:
-            total = len(images) if limit is None else limit
-            if len(images) < total:
-                raise ValueError(f"{manifest}: expected {total} images, as the protocol says, found {len(images)}")
-        return features.whole(
-            self.walk(feature_specs(self.protocols, self.own), manifest, total, f"features {manifest}")
-        )
+        self._workers.__exit__(*error)
 
     def walk(
-        self, wanted: Sequence[FeatureSpec], manifest: Path, count: int, what: str
+        self, specs: Sequence[FeatureSpec], manifest: Path, count: int, what: str
     ) -> Iterator[dict[FeatureSpec, Features]]:
-        """Batch after batch of the first `count` images, whose hash has been checked, through the networks of some
-        views; the first one loads the networks."""
-        told = ProgressLogger(what, count)
-        items = [Item(manifest, start, count, tuple(wanted)) for start in range(0, count, self.batch)]
-        for item, found in zip(items, self._readers.map(items), strict=True):
-            tensors = [[None if one is None else torch.from_numpy(one) for one in pair] for pair in found]
-            yield {view: Features(*pair) for view, pair in zip(wanted, tensors, strict=True)}
-            told(min(item.start + self.batch, count))
+        """Features of the first `count` images, batch after batch. The hash of the set has been checked; the first
+        batch loads the networks. what: name of the work in the log."""
+        log_progress = ProgressLogger(what, count)
+        spans = [range(start, min(start + self.batch, count)) for start in range(0, count, self.batch)]
+        results = self._workers.map(FeatureBatch(manifest, span, tuple(specs)) for span in spans)
+        for span, arrays in zip(spans, results, strict=True):
+            tensors = [Features(*(None if a is None else torch.from_numpy(a) for a in pair)) for pair in arrays]
+            yield dict(zip(specs, tensors, strict=True))
+            log_progress(span.stop)
 
-    def metrics(self, protocol_: Protocol, found: dict[FeatureSpec, Features], reference: Reference) -> dict[str, Any]:
-        """Content of a metrics file: values with the protocol they were measured by."""
-        seen = found[self.view(protocol_, "distance", protocol_.jpeg_quality)]
-        count = min(protocol_.num_images, len(seen.features))
-        described = protocol.describe(
-            protocol_,
-            distance=self.used[resolve(protocol_.distance, self.own)],
-            recall=self.used[resolve(protocol_.recall, self.own)],
-            reference=reference.sides,
-            resolution=reference.resolution,
-            generated=count,
-            reconstructed=reference.reconstructed.count,
-        )
-        return {
-            "format": 1,
-            "values": self._values(protocol_, found, count, reference),
-            "num_images": count,
-            "protocol": described,
-            "protocol_hash": protocol.digest(described),
-        }
+    def features(
+        self, manifest: Path, specs: Sequence[FeatureSpec] | None = None, count: int | None = None
+    ) -> dict[FeatureSpec, Features]:
+        """Features of the first `count` images of a set, whose hash is checked; by default of all, and all features
+        that a protocol compares of generated images."""
+        with imageset.open_checked(manifest, deep=True) as images:
+            count = len(images) if count is None else count
+            if len(images) < count:
+                raise ValueError(f"{manifest}: expected {count} images, as the protocol says, found {len(images)}")
+        specs = feature_specs(self.protocols) if specs is None else specs
+        return features.concatenate(self.walk(specs, manifest, count, f"features {manifest}"))
 
-    def _values(
-        self, protocol_: Protocol, found: dict[FeatureSpec, Features], count: int, reference: Reference
-    ) -> Values:
-        """Distances to the real images (fd) and to reconstructions of training images (fdr), and the rest."""
-        seen = found[self.view(protocol_, "distance", protocol_.jpeg_quality)]
-        generated = distances.statistics(seen.features[:count])
-        judged = found[self.view(protocol_, "recall", protocol_.jpeg_quality)].features
-        judged = judged[: min(count, protocol_.recall_generated)]
-        prc = distances.precision_recall(
-            generated=self.comparable(protocol_, judged),
-            real=self.comparable(protocol_, reference.recall),
-            k=protocol_.k,
-            real_radii=reference.radii.to(self.device),
-        )
-        return {
-            "fd": distances.frechet(generated, reference.real),
-            "fd_cleanfid": distances.frechet_cleanfid(generated, reference.real) if protocol_.second_opinion else None,
-            "fdr": distances.frechet(generated, reference.reconstructed),
-            "precision": prc.precision,
-            "recall": prc.recall,
-            "confidence": None if seen.confidence is None else seen.confidence[:count].mean().item(),
-        }
+    def evaluate(
+        self, protocol: Protocol, extracted: dict[FeatureSpec, Features], reference: Reference
+    ) -> dict[str, Any]:
+        """Content of a metrics file."""
+        return evaluate(protocol, self.extractors, extracted, reference, self.device)
+
+    def comparable(self, protocol: Protocol, values: torch.Tensor) -> torch.Tensor:
+        """Features on the device where, and in the precision in which, distances are taken."""
+        return comparable(protocol, values, self.device)

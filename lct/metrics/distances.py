@@ -28,6 +28,14 @@ class FeatureStatistics:
     sigma: np.ndarray  # (D, D)
     count: int  # N
 
+    def tensors(self, prefix: str = "") -> dict[str, Tensor]:
+        """The tensors to store; the count is no tensor, and stored beside them."""
+        return {f"{prefix}mu": torch.from_numpy(self.mu), f"{prefix}sigma": torch.from_numpy(self.sigma)}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], count: int, prefix: str = "") -> "FeatureStatistics":
+        return cls(tensors[f"{prefix}mu"].numpy(), tensors[f"{prefix}sigma"].numpy(), count)
+
     @cached_property
     def root(self) -> np.ndarray:
         """(D, rank) A with A A^T = sigma: eigenvectors times roots of eigenvalues, those that are zero up to rounding
@@ -38,8 +46,10 @@ class FeatureStatistics:
 
 
 class FeatureMoments:
-    """Mean and covariance of features that come in pieces, in memory for BLOCK of them. However they are cut, blocks
-    are the same, so the result is; up to BLOCK vectors it is bit for bit numpy's, beyond it differs in rounding."""
+    """Mean and covariance of features that come in pieces, with at most BLOCK of them in memory.
+
+    Blocks are the same however the features are cut, so the result is the same too. Up to BLOCK vectors it is numpy's
+    bit for bit; beyond that it differs in rounding."""
 
     def __init__(self):
         self._pending: list[np.ndarray] = []
@@ -68,7 +78,7 @@ class FeatureMoments:
         self._count, self._mean, self._scatter = self._count + len(block), mean, scatter
 
     def statistics(self) -> FeatureStatistics:
-        """Of all that was added; ValueError for fewer than two."""
+        """Of all features added. Raises ValueError for fewer than two."""
         if self._waiting:
             self._fold(np.concatenate(self._pending))
             self._pending, self._waiting = [], 0
@@ -91,7 +101,7 @@ def _float64(features: Tensor) -> np.ndarray:
 
 
 def frechet(first: FeatureStatistics, second: FeatureStatistics) -> float:
-    """||mu1 - mu2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). Rounding can make it a hair negative.
+    """||mu1 - mu2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) [feature^2]. Rounding can make it slightly negative.
 
     With S1 = A A^T and S2 = B B^T, S1 S2 has the eigenvalues of (A^T B) (A^T B)^T, so that the trace of its root is the
     sum of the singular values of A^T B."""
@@ -104,7 +114,7 @@ def frechet(first: FeatureStatistics, second: FeatureStatistics) -> float:
 def frechet_cleanfid(first: FeatureStatistics, second: FeatureStatistics) -> float | None:
     """The same quantity by clean-fid's matrix square root; None where that root is not real, as happens for sets of
     fewer images than features."""
-    from cleanfid.fid import frechet_distance  # slow to import, and a second opinion only
+    from cleanfid.fid import frechet_distance  # slow to import, and not always needed
 
     try:
         # clean-fid calls scipy's sqrtm in its older form, and prints where a covariance is singular.
@@ -130,7 +140,7 @@ def precision_recall(
 
     generated, real: (N, D) features, on the device and in the precision that computes distances; the authors' float16
                      is coarse, and gives other numbers.
-    real_radii:      `radii(real, k)`, where they are known already.
+    real_radii:      `radii(real, k)`, where the caller has them.
 
     The numbers are torch-fidelity's (tested). It is not called because it measures the real images anew for every set
     of generated ones, and sorts on the CPU: minutes per set at the paper's counts.
@@ -158,29 +168,27 @@ def _between(a: Tensor, b: Tensor) -> Tensor:
 def radii(features: Tensor, k: int) -> Tensor:
     """(N,) distance from each point to its k-th nearest other one, for (N, D) features."""
     _check(features, k, "radii")
-    found = []
+    distances = []
     for points in features.split(BLOCK):
         nearest = points.new_empty(len(points), 0)
         for others in features.split(BLOCK):
             near = _between(points, others).topk(min(k + 1, len(others)), largest=False).values
             nearest = torch.cat([nearest, near], 1)
             nearest = nearest.topk(min(k + 1, nearest.shape[1]), largest=False).values
-        found.append(nearest.amax(1))  # the nearest of all is the point itself
-    return torch.cat(found)
+        distances.append(nearest.amax(1))  # the nearest of all is the point itself
+    return torch.cat(distances)
 
 
 def covered(points: Tensor, centres: Tensor, radius: Tensor) -> float:
     """Share of points inside at least one of the balls."""
-    found = []
-    for some in points.split(BLOCK):
-        inside = [
-            (_between(some, block) <= reach).any(1)
-            for block, reach in zip(centres.split(BLOCK), radius.split(BLOCK), strict=True)
-        ]
-        found.append(torch.stack(inside).any(0))
-    return torch.cat(found).float().mean().item()
+    balls = list(zip(centres.split(BLOCK), radius.split(BLOCK), strict=True))
+    inside = [
+        torch.stack([(_between(part, block) <= reach).any(1) for block, reach in balls]).any(0)
+        for part in points.split(BLOCK)
+    ]
+    return torch.cat(inside).float().mean().item()
 
 
 def confidence(logits: Tensor) -> Tensor:
-    """(N,) float64: the largest class probability of each image, in [1 / K, 1]: how sure the classifier is."""
+    """(N,) float64: the largest class probability of each image, in [1 / K, 1], for (N, K) class scores."""
     return logits.double().softmax(1).amax(1)

@@ -33,10 +33,10 @@ def load(settings: PretrainedExtractor, path: Path | str, sha256: str) -> nn.Mod
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise ValueError(f"{path}: expected weights of extractor {settings.id}, found nothing; fetch them") from error
-    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
         raise ValueError(
-            f"{path}: expected sha256 {sha256}, found {found}; these are other weights than extractor {settings.id}'s, "
-            "nothing of them was loaded: remove the file and fetch it again"
+            f"{path}: expected sha256 {sha256}, found {digest}; these are not the weights of extractor "
+            f"{settings.id}, nothing of them was loaded: remove the file and fetch it again"
         )
     return ARCHITECTURES[settings.architecture](settings, content, str(path)).eval().requires_grad_(False)
 

@@ -13,21 +13,14 @@ from typing import Any
 
 from lct.metrics.settings import Extractor, FeatureSpec, Protocol
 
-PACKAGES = (
-    "torch-fidelity",
-    "clean-fid",
-    "scipy",
-    "numpy",
-    "torch",
-    "torchvision",
-    "pillow",
-)  # that can change a number
+# Packages that can change a number.
+PACKAGES = ("torch-fidelity", "clean-fid", "scipy", "numpy", "torch", "torchvision", "pillow")
 RECIPE = 2  # raised when the meaning of this package's numbers changes
 
 
 @dataclass(frozen=True)
 class ExtractorIdentity:
-    """An extractor with the weights it runs on."""
+    """An extractor and the hash of its weights."""
 
     settings: Extractor
     weights_sha256: str
@@ -58,7 +51,7 @@ def describe(
     generated:     how many images were measured.
     reconstructed: how many reconstructions the distance to these is about.
     """
-    count = sum(side.count for side in reference)
+    count = sum(images.count for images in reference)
     description = {
         "format": 2,
         "recipe": RECIPE,
@@ -79,7 +72,7 @@ def describe(
             "side": protocol.reference,
             "count": count,
             "format": image_format(protocol.reference_jpeg_quality),
-            "sets": [dataclasses.asdict(side) for side in reference],
+            "sets": [dataclasses.asdict(images) for images in reference],
             "reconstructions": reconstructed,
         },
     }
@@ -90,14 +83,14 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def extractor(used: ExtractorIdentity, products: str = "float32") -> dict[str, Any]:
+def extractor(identity: ExtractorIdentity, products: str = "float32") -> dict[str, Any]:
     """All that decides the features of given pixels."""
-    settings = used.settings
+    settings = identity.settings
     return {
         "extractor": settings.id,
         "task": settings.learned,
         "settings": dataclasses.asdict(settings),
-        "weights_sha256": used.weights_sha256,
+        "weights_sha256": identity.weights_sha256,
         "layer": settings.layer,
         "dimension": settings.features,
         "dtype": f"{products} network, {settings.dtype} features",
@@ -108,13 +101,13 @@ def image_format(jpeg_quality: int | None) -> str:
     return "PNG" if jpeg_quality is None else f"JPEG {jpeg_quality}"
 
 
-def view(used: ExtractorIdentity, seen: FeatureSpec, batch: int, device: str) -> dict[str, Any]:
+def feature_description(identity: ExtractorIdentity, spec: FeatureSpec, batch: int, device: str) -> dict[str, Any]:
     """All that decides the features of an image set besides its pixels, down to the last bit."""
     return {
         "recipe": RECIPE,
         "implementation": versions(),
-        "extractor": extractor(used, seen.products),
-        "format": image_format(seen.jpeg_quality),
+        "extractor": extractor(identity, spec.products),
+        "format": image_format(spec.jpeg_quality),
         "batch": batch,
         "device": device,
     }
@@ -124,8 +117,3 @@ def digest(description: dict[str, Any]) -> str:
     """SHA-256 of the description as JSON with sorted keys, hexadecimal."""
     text = json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def short(description: dict[str, Any]) -> str:
-    """The twelve characters shown under tables."""
-    return digest(description)[:12]

@@ -1,8 +1,8 @@
 """Settings of the metrics: feature extractors and protocols. Torch-free."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 OWN = "dataset"  # in a protocol: the extractor that each dataset names itself
@@ -126,10 +126,20 @@ class Protocol:
             quality = getattr(self, name)
             _require(quality is None or 1 <= quality <= 95, f"protocol.{name}", "1 to 95 or null", quality)
 
+    def resolved(self, own: str) -> "Protocol":
+        """This protocol with the id of every extractor. own: id of the dataset's extractor."""
+        distance, recall = (own if name == OWN else name for name in (self.distance, self.recall))
+        return replace(self, distance=distance, recall=recall)
+
+    def spec(self, role: Literal["distance", "recall"], of_reference: bool = False) -> "FeatureSpec":
+        """Which features a resolved protocol compares, of generated or of reference images."""
+        quality = self.reference_jpeg_quality if of_reference else self.jpeg_quality
+        return FeatureSpec(extractor=getattr(self, role), jpeg_quality=quality, products=self.products)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
-    """Images as one network sees them: the features of an image set depend on nothing else in a protocol."""
+    """Which features are taken of an image set: the network, and what happens to the images before and in it."""
 
     extractor: str  # its id
     jpeg_quality: int | None  # of the JPEG that images pass through before; None: as they are
@@ -142,16 +152,6 @@ class FeatureSpec:
         return f"{self.extractor}{quality}{'' if self.products == 'float32' else f'-{self.products}'}"
 
 
-def resolve(name: str, own: str) -> str:
-    """The id of the extractor that a protocol names; own: the dataset's."""
-    return own if name == OWN else name
-
-
-def feature_specs(protocols: Sequence[Protocol], own: str) -> list[FeatureSpec]:
-    """What scoring extracts from generated images, each once, in order of first use. own: the dataset's extractor."""
-    found: dict[FeatureSpec, None] = {}
-    for protocol in protocols:
-        for role in (protocol.distance, protocol.recall):
-            name = resolve(role, own)
-            found[FeatureSpec(extractor=name, jpeg_quality=protocol.jpeg_quality, products=protocol.products)] = None
-    return list(found)
+def feature_specs(protocols: Iterable[Protocol]) -> list[FeatureSpec]:
+    """What scoring extracts from generated images, each once, in order of first use."""
+    return list(dict.fromkeys(protocol.spec(role) for protocol in protocols for role in ("distance", "recall")))

@@ -77,7 +77,8 @@ def features(plan: Plan, run: str, seed: int | str) -> list[str]:
     """Feature files of each image set, per feature spec; none where the scale keeps none."""
     if not plan.scale.keep_features:
         return []
-    specs = feature_specs(plan.scale.protocols, plan.datasets[plan.runs[run].dataset].extractor.id)
+    own = plan.datasets[plan.runs[run].dataset].extractor.id
+    specs = feature_specs(protocol.resolved(own) for protocol in plan.scale.protocols)
     sets = plan.sample_sets(run)
     return [plan.paths.features(run, seed, *sample_set, spec.name) for sample_set in sets for spec in specs]
 

@@ -13,20 +13,17 @@ import pytest
 import torch
 import torch_fidelity
 import torchvision
+from contest.fidelity import register
 from torch.nn import functional as F
 from torch_fidelity import feature_extractor_inceptionv3 as inceptionv3
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
 from lct.data.imageset import ImageSet, write_imageset
 from lct.files.hashing import sha256_file
-from lct.metrics import distances, features, network, pretrained
+from lct.metrics import distances, network, pretrained
 from lct.metrics.settings import FeatureSpec, PretrainedExtractor
+from tests.helpers.features import extract_all
 from tests.helpers.networks import Script
-
-
-def extract(networks, images, batch, limit=None):
-    """Features of a whole image set."""
-    return features.whole(features.walk(networks, images, batch, limit))
 
 
 def settings(architecture, resize, size, **more):
@@ -177,7 +174,7 @@ def test_a_registered_network_gives_torch_fidelity_our_numbers(files, tmp_path, 
     theirs = torch_fidelity.calculate_metrics(
         input1=Images(torch.from_numpy(sets[1].array()).permute(0, 3, 1, 2)),
         input2=Images(torch.from_numpy(sets[0].array()).permute(0, 3, 1, 2)),
-        feature_extractor=network.register(SCRIPT, files["script"], sha256_file(files["script"]), dtype),
+        feature_extractor=register(load(SCRIPT, files["script"]), dtype),
         fid=True,
         prc=True,
         batch_size=20,
@@ -187,7 +184,7 @@ def test_a_registered_network_gives_torch_fidelity_our_numbers(files, tmp_path, 
         verbose=False,
     )
     model = {view: load(SCRIPT, files["script"])}
-    real, generated = (extract(model, one, batch=20)[view] for one in sets)
+    real, generated = (extract_all(model, one, batch=20)[view] for one in sets)
     assert real.confidence is None
     real, generated = real.features, generated.features
     stats = [distances.statistics(one) for one in (generated, real)]
