@@ -19,8 +19,7 @@ from lct.plan import settings as stage_settings
 from lct.plan.paths import grid
 from lct.plan.plan import Cell, Plan
 from lct.report import files as report_files
-from lct.report.check import read
-from lct.report.verdicts import judge
+from lct.report.tables import read
 
 Result = tuple[int, Any, str]
 TABLES = {"latex": "tables.tex", "numbers": "numbers.tex", "csv": "tables.csv", "markdown": "report.md"}
@@ -137,17 +136,18 @@ def _which(arguments: argparse.Namespace) -> str:
     return "all" if arguments.all else "tables"
 
 
-def _tables_json(arguments: argparse.Namespace, plan: Plan) -> tuple[str, dict[str, Any]]:
+def _tables_json(arguments: argparse.Namespace, plan: Plan) -> str:
+    """The path of tables.json, whose content is checked."""
     path = plan.paths.tables(_which(arguments))
     if not (arguments.root / path).exists():
         raise ValueError(f"{path}: expected a finished report, found none; snakemake --config scale={plan.scale_name}")
-    return path, read(arguments.root / path)
+    read(arguments.root / path)
+    return path
 
 
 def _json(arguments: argparse.Namespace, plan: Plan) -> Result:
-    """tables.json with today's verdicts."""
-    _, tables = _tables_json(arguments, plan)
-    value = tables | {"verdicts": judge(tables)}
+    """tables.json as it is."""
+    value = read_json(arguments.root / _tables_json(arguments, plan))
     return _given(arguments, value, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False))
 
 
@@ -172,7 +172,7 @@ def _bundle(arguments: argparse.Namespace, plan: Plan) -> Result:
     from lct.export import bundle
 
     which = _which(arguments)
-    path, _ = _tables_json(arguments, plan)
+    path = _tables_json(arguments, plan)
     rows = stage_files.report_metrics(plan, which)
     names = [*rows, *stage_files.report_inputs(plan, which), path]
     report = [*report_files.REPORT_FILES, *stage_files.row_pages(plan, which), *stage_files.report_figures(plan)]

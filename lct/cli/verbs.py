@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,6 @@ from lct.config.folder import ConfigFolder, Layer
 from lct.config.model import Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
 from lct.config.schema import plain
-from lct.files.hashing import canonical_json
 from lct.files.nested import flatten
 from lct.lineage.record import unrecorded
 from lct.losses.settings import ROBUST
@@ -121,17 +122,16 @@ def _status(arguments: argparse.Namespace) -> Result:
 
 
 def report(arguments: argparse.Namespace) -> Result:
-    """Collect and render without the graph; cells that do not exist yet appear as not run."""
-    from lct.jobs.report import write
-    from lct.report.check import read
-    from lct.report.collect import collect
-
+    """Collect and render without the graph, by the graph's own job; cells that do not exist yet appear as not run."""
     plan = Plan(arguments.root, overrides(arguments))
     which = "all" if arguments.all else "tables"
     index = plan.paths.report("index.html", which)
-    if arguments.tables is not None:
-        collected = read(arguments.tables)
-    else:
-        collected = json.loads(canonical_json(collect(plan, arguments.root, which)))  # as tables.json holds it
-    write(collected, arguments.root, arguments.root / plan.paths.report("", which), plan)
+    command = [sys.executable, "-m", "lct.jobs.report", "--scale", plan.scale_name]
+    command += ["--dataset", plan.main.dataset] if plan.main.dataset else []
+    command += ["--preview", "--tables", arguments.tables.absolute()] if arguments.tables else ["--collect", which]
+    command += ["--out", plan.paths.report("", which)]
+    done = subprocess.run(command, cwd=arguments.root, stdout=-1, stderr=-1, text=True, check=False)
+    if done.returncode != 0:
+        lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
+        raise ValueError(lines[-1].removeprefix("error: ") if lines else "the report ended without a message")
     return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {index}"

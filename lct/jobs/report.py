@@ -1,47 +1,58 @@
-"""report: every page, table and drawn figure from tables.json, and the page that traces every number of it."""
+"""report: every page, table and drawn figure from tables.json, and the page that traces every number of it.
+
+Without --tables, as `lct report` starts it, the tables are collected from whatever exists, and nothing is recorded.
+"""
 
 import argparse
 import gc
 import os
 from pathlib import Path
-from typing import Any
 
 from lct.cluster.costs import costs
 from lct.files.atomic import write_bytes, write_text
 from lct.files.records import JobRecord
 from lct.jobs import job
-from lct.jobs.tables import rows_of
 from lct.lineage.cells import report_audits
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
 from lct.report import audit
-from lct.report.check import read
+from lct.report.collect import collect
 from lct.report.evidence import FOLDER
 from lct.report.files import EVIDENCE
 from lct.report.render import pictures, render
+from lct.report.tables import Tables, dumps, loads, read
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tables", type=Path, required=True, help="tables.json to render")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--tables", type=Path, help="tables.json to render")
+    source.add_argument("--collect", choices=("tables", "all"), help="tables to collect first, as a preview")
+    parser.add_argument("--scale", help="scale to collect")
     parser.add_argument("--dataset", help="the tables are those of a dataset of its own")
+    parser.add_argument("--preview", action="store_true", help="write no records")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
     return job.run(lambda: report(arguments))
 
 
-def report(arguments) -> str:
-    inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in EVIDENCE}
-    record = JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
-    tables = read(arguments.tables)
-    plan = Plan(Path.cwd(), {"scale": tables["scale"], "dataset": arguments.dataset})
-    index = write(tables, Path.cwd(), arguments.out, plan, record)
-    return f"report {index}: open it in a browser"
+def report(arguments: argparse.Namespace) -> str:
+    root = Path.cwd()
+    if arguments.collect:
+        plan = Plan(root, {"scale": arguments.scale, "dataset": arguments.dataset})
+        tables, record = loads(dumps(collect(plan, root, arguments.collect))), None  # as tables.json holds it
+    else:
+        inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in EVIDENCE}
+        preview = arguments.preview
+        record = None if preview else JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
+        tables = read(arguments.tables)
+        plan = Plan(root, {"scale": arguments.scale or tables.scale, "dataset": arguments.dataset})
+    return f"report {write(tables, root, arguments.out, plan, record)}: open it in a browser"
 
 
-def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: JobRecord | None = None) -> Path:
+def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord | None = None) -> Path:
     """Everything of a report into the folder `out`, with records if `record` is given; returns its first page."""
-    spent = costs(plan, root, [run for run in tables["runs"] if run in plan.runs])
+    spent = costs(plan, root, [run for run in tables.runs if run in plan.runs])
     drawn = pictures(tables, root)
     gc.freeze()  # modules and tables stay; the cycles in every drawing make the collector walk them again
     contents = render(tables, root, os.path.relpath(root, out), spent, facts=root, drawn=drawn)
@@ -55,9 +66,9 @@ def write(tables: dict[str, Any], root: Path, out: Path, plan: Plan, record: Job
     return out / "index.html"
 
 
-def audit_page(plan: Plan, root: Path, tables: dict[str, Any]) -> str:
+def audit_page(plan: Plan, root: Path, tables: Tables) -> str:
     """The page that traces every number of a report, rendered from the audits of its cells."""
-    ids = [cell["id"] for row in rows_of(tables) for cell in row["cells"].values()]
+    ids = [cell.id for _, _, row in tables.rows for cell in row.cells.values()]
     return audit.page(report_audits(plan, root, ids), report="index.html")
 
 

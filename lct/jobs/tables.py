@@ -10,6 +10,7 @@ from lct.jobs import job
 from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from lct.report.collect import collect
+from lct.report.tables import dump
 
 
 def main() -> int:
@@ -29,27 +30,13 @@ def tables(arguments) -> str:
     if sha256_json(planned) != arguments.settings_sha256:
         raise ValueError("config/: expected what this run was planned with, found changes; run the same command again")
     collected = collect(plan, Path.cwd(), arguments.which)
-    paths = {v["metrics"] for row in rows_of(collected) for cell in row["cells"].values() for v in cell["values"]}
+    rows = [row for _, _, row in collected.rows]
+    paths = {value.metrics for row in rows for cell in row.cells.values() for value in cell.values}
     record = JobRecord("tables", planned, inputs={path: Path(path) for path in sorted(paths)})
-    write_json(arguments.out, collected)
+    write_json(arguments.out, dump(collected))
     record.write([arguments.out])
-    return f"tables {arguments.scale}: {summary(collected)}"
-
-
-def rows_of(collected: dict) -> list[dict]:
-    """Every row of every table, floors included."""
-    return [
-        row
-        for table in collected["tables"]
-        for subtable in table["subtables"]
-        for row in subtable["rows"] + subtable["floors"]
-    ]
-
-
-def summary(collected: dict) -> str:
-    """How many rows are complete, in words."""
-    ours = [row["status"] for row in rows_of(collected) if row["status"] != "quoted"]
-    return f"{ours.count('complete')} of {len(ours)} rows computed"
+    ours = [row.status for row in rows if row.status != "quoted"]
+    return f"tables {arguments.scale}: {ours.count('complete')} of {len(ours)} rows computed"
 
 
 if __name__ == "__main__":

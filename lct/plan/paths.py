@@ -5,8 +5,8 @@ A setting that changes a file is in its path."""
 from dataclasses import dataclass
 
 IMAGE_SPLITS = ("train", "heldout")
-FLOORS = ("heldout", "reconstruction")  # rows without a generator: what real images, and the VAE alone, score
 METRICS = ("fd", "fdr", "precision", "recall")  # values that every metrics file has
+FLOORS = ("heldout", "reconstruction")  # rows without a generator: what real images, and the VAE alone, score
 AUTOENCODER_FILES = ("config.json", "diffusion_pytorch_model.safetensors")  # a diffusers folder
 LATENT_FILES = ("latents.safetensors", "statistics.safetensors", "summary.json")
 PICTURES = ("svg", "png", "pdf")  # kinds of a measured figure's picture

@@ -1,18 +1,19 @@
-"""Metrics files and published values -> the one dict that every page and table is rendered from.
+"""Metrics files and published values -> the content of tables.json, from which every page and table is rendered.
 
-Nothing is computed here but means and standard deviations over training seeds. A cell whose metrics files are missing
-is "not run"; a damaged one stops with its name.
+Only means and standard deviations over training seeds, and the verdicts, are computed here. A cell whose metrics files
+are missing is "not run"; a damaged file stops with its name.
 """
 
 import math
 import re
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lct.config.figures import MEASURED
-from lct.config.published import PublishedRow, TableSpec
+from lct.config.published import PublishedRow, PublishedSubtable, TableSpec
 from lct.config.resolve import published_table
 from lct.config.schema import plain
 from lct.files.atomic import read_json
@@ -21,9 +22,9 @@ from lct.plan import files as stage_files
 from lct.plan import listing
 from lct.plan.paths import FLOORS, METRICS, grid, page_name
 from lct.plan.plan import Cell, Plan
+from lct.report import tables as model
 from lct.report.verdicts import judge
 
-FORMAT = 1
 FLOOR_TITLES = {
     "heldout": ("Held-out images", "real images that no training saw"),
     "reconstruction": ("Held-out images through the VAE", "encoded and decoded, no generator in between"),
@@ -33,159 +34,160 @@ FLOOR_TITLES = {
         "encoded and decoded, no generator in between; nothing is held out, so these are compared with themselves",
     ),
 }
-SIDES = {"train": "training images", "heldout": "held-out images"}  # of a reference, in words
+SIDES = {"train": "training images", "heldout": "held-out images"}  # of a reference
+STAGES = ("score", "sample", "train")  # whose logs tell why a row is missing, last one first
 Protocols = dict[str, dict[str, Any]]  # first digits of the hash -> description
 
 
-def collect(plan: Plan, root: Path, which: str = "tables") -> dict[str, Any]:
-    """The content of tables.json: deterministic, no time or place in it. Paths in `plan` start at `root`.
+@dataclass(frozen=True)
+class MetricsFile:
+    """One file of numbers that a row is made of."""
+
+    seed: int
+    draw: int
+    path: str
+    content: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        return self.content["protocol_hash"][:12]
+
+    def number(self, metric: str) -> float:
+        """The metric's value; NaN where it could not be computed."""
+        value = self.content["values"][metric]
+        return math.nan if value is None else value
+
+
+def collect(plan: Plan, root: Path, which: str = "tables") -> model.Tables:
+    """The content of tables.json: deterministic, without times or places. Paths in `plan` start at `root`.
 
     which: "tables", those that the scale lists, or "all", its further ones too."""
-    found = {
-        "format": FORMAT,
-        "scale": plan.scale_name,
-        "own": plan.main.dataset,
-        "comparable": plan.scale.comparable,
-        "banner": list(plan.scale.banner),
-        "watermark": plan.scale.watermark,
-        "metrics": _metrics(plan),
-        "tables": [_table(plan, root, name, plan.tables[name]) for name in plan.tables_of(which)],
-        "figures": [_figure(plan, root, name) for name in plan.figures],
-        "schedules": [{"run": name, "stages": plan.c_stages(name)} for name in plan.runs_of(which)],
-        "left_out": listing.left_out(plan, which),
-        "runs": {name: _run(plan, name) for name in plan.runs_of(which)},
-    }
-    return found | {"verdicts": judge(found)}
+    tables = model.Tables(
+        format=model.FORMAT,
+        scale=plan.scale_name,
+        own=plan.main.dataset,
+        comparable=plan.scale.comparable,
+        banner=tuple(plan.scale.banner),
+        watermark=plan.scale.watermark,
+        metrics=_metrics(plan),
+        tables=tuple(_table(plan, root, name, plan.tables[name]) for name in plan.tables_of(which)),
+        figures=tuple(_figure(plan, root, name) for name in plan.figures),
+        schedules=tuple(
+            model.Schedule(run=name, stages=tuple(model.Stage(**stage) for stage in plan.c_stages(name)))
+            for name in plan.runs_of(which)
+        ),
+        left_out=tuple(model.LeftOut(**table) for table in listing.left_out(plan, which)),
+        runs={name: _run(plan, name) for name in plan.runs_of(which)},
+    )
+    return replace(tables, verdicts=judge(tables))
 
 
-def _metrics(plan: Plan) -> list[dict[str, str]]:
+def _metrics(plan: Plan) -> tuple[model.Metric, ...]:
     first = plan.scale.protocols[0]
     extractors = {(e := plan.extractor(name, first.distance)).id: e for name in plan.datasets}
-    distance, k = f"{plan.scale.distance}({', '.join(sorted(extractors))})", first.k
+    names = ", ".join(sorted(extractors))
+    label = "FID" if plan.scale.distance == "FID" else f"{plan.scale.distance}({names})"
     if plan.scale.distance == "FID":  # the plan lets no other network than Inception have this name
-        distance, space = "FID", "the Inception network, by the protocol under each table."
+        space = "the Inception network, by the protocol under each table."
     elif all(extractor.kind == "trained" for extractor in extractors.values()):
         space = "a small network trained here on the same images. It is not FID."
     else:
-        space = f"{', '.join(sorted(extractors))}, by the protocol under each table. It is not FID."
-    return [
-        {
-            "id": "fd",
-            "label": distance,
-            "better": "lower",
-            "definition": f"Frechet distance between generated and training images in the features of {space}",
-        },
-        {
-            "id": "fdr",
-            "label": f"{distance} to reconstructions",
-            "better": "lower",
-            "definition": "The same distance to the training images after the autoencoder: its blur does not count.",
-        },
-        {
-            "id": "precision",
-            "label": "Precision",
-            "better": "higher",
-            "definition": f"Share of generated images within the neighbourhoods (k = {k}) of training images.",
-        },
-        {
-            "id": "recall",
-            "label": "Recall",
-            "better": "higher",
-            "definition": f"Share of training images within the neighbourhoods (k = {k}) of generated images.",
-        },
-    ]
+        space = f"{names}, by the protocol under each table. It is not FID."
+    neighbourhoods = f"within the neighbourhoods (k = {first.k}) of"
+    texts = {
+        "fd": (label, "lower", f"Frechet distance between generated and training images in the features of {space}"),
+        "fdr": (
+            f"{label} to reconstructions",
+            "lower",
+            "The same distance to the training images after the autoencoder: this removes the effect of its blur.",
+        ),
+        "precision": ("Precision", "higher", f"Share of generated images {neighbourhoods} training images."),
+        "recall": ("Recall", "higher", f"Share of training images {neighbourhoods} generated images."),
+    }
+    return tuple(
+        model.Metric(id=metric, label=label, better=better, definition=definition)
+        for metric, (label, better, definition) in texts.items()
+    )
 
 
-def _table(plan: Plan, root: Path, name: str, spec: TableSpec) -> dict[str, Any]:
+def _table(plan: Plan, root: Path, name: str, spec: TableSpec) -> model.Table:
     published = plan.published[spec.published]
-    return {
-        "id": name,
-        "title": spec.title,
-        "caption": spec.caption,
-        "published": spec.published,
-        "place": published.place,
-        "protocol": published.protocol,
-        "generated": published.generated,
-        "note": plan.scale.short.note if plan.scale.short and name in plan.scale.more_tables else None,
-        "subtables": [_subtable(plan, root, name, spec, printed) for printed in published.subtables],
-        "remarks": plain(published.remarks),
-        "cross_checks": plain(published.cross_checks),
-    }
+    return model.Table(
+        id=name,
+        title=spec.title,
+        caption=spec.caption,
+        published=spec.published,
+        place=published.place,
+        protocol=published.protocol,
+        generated=published.generated,
+        note=plan.scale.short.note if plan.scale.short and name in plan.scale.more_tables else None,
+        subtables=tuple(_subtable(plan, root, name, spec, subtable) for subtable in published.subtables),
+        remarks=published.remarks,
+        cross_checks=published.cross_checks,
+    )
 
 
-def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, printed: Any) -> dict[str, Any]:
-    name = plan.scale.subtables.get(printed.id)
-    cells = {cell.row: cell for cell in plan.cells if (cell.table, cell.subtable) == (table, printed.id)}
-    protocols: Protocols = {}
-    rows = [_row(plan, root, row, cells.get(row.id), spec, protocols) for row in printed.rows]
-    floors, latents = [], None
-    if name is not None:
-        floors = [_floor(plan, root, table, printed.id, name, floor, protocols) for floor in FLOORS]
-        latents = grid(stage_files.latents(plan, name, "reconstructions.zip"))
+def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, published: PublishedSubtable) -> model.Subtable:
+    name = plan.scale.subtables.get(published.id)
     dataset = plan.datasets[name] if name else None
-    return {
-        "id": printed.id,
-        "paper_dataset": printed.dataset,
-        "dataset": name,
-        "dataset_title": dataset.title if dataset else None,
-        "resolution": dataset.resolution if dataset else None,
-        "dataset_note": dataset.note if dataset else None,
-        "protocols": [
-            {"hash": key, "line": protocol_line(value), "behind": value["id"] != plan.protocol.id, "settings": value}
+    cells = {cell.row: cell for cell in plan.cells if (cell.table, cell.subtable) == (table, published.id)}
+    protocols: Protocols = {}
+    latents = stage_files.latents(plan, name, "reconstructions.grid.png") if name else None
+    return model.Subtable(
+        id=published.id,
+        paper_dataset=published.dataset,
+        dataset=name,
+        dataset_title=dataset.title if dataset else None,
+        resolution=dataset.resolution if dataset else None,
+        dataset_note=dataset.note if dataset else None,
+        rows=tuple(_row(plan, root, row, cells.get(row.id), spec, protocols) for row in published.rows),
+        floors=tuple(_floor(plan, root, (table, published.id), name, floor, protocols) for floor in FLOORS if name),
+        protocols=tuple(
+            model.Protocol(
+                hash=key, line=protocol_line(value), secondary=value["id"] != plan.protocol.id, settings=value
+            )
             for key, value in sorted(protocols.items(), key=lambda item: _rank(plan, item))
-        ],
-        "rows": rows,
-        "floors": floors,
-        "reconstructions": {"grid": latents} if latents and (root / latents).exists() else None,
-        "readings": _readings(plan, cells),
-        "curves": _curves(plan, root, cells) if name else [],
-        "outside": _outside(plan, root, name) if name else {},
-    }
+        ),
+        reconstructions=model.Grid(grid=latents) if latents and (root / latents).exists() else None,
+        readings=_readings(plan, cells),
+        curves=_curves(plan, root, cells) if name else (),
+        outside=_outside(plan, root, name) if name else {},
+    )
 
 
 def _row(
-    plan: Plan, root: Path, row: PublishedRow, cell: Cell | None, spec: TableSpec, protocols: Protocols
-) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "id": row.id,
-        "group": row.group,
-        "model": row.model,
-        "citation": row.citation,
-        "dagger": row.dagger,
-        "quoted": row.quoted,
-        "published": plain(row),
-        "run": None,
-        "sampler": None,
-        "nfe": None,
-        "steps": None,
-        "batch": None,
-        "status": "quoted" if row.quoted else "not run",
-        "why": None,
-        "page": None,
-        "weights": None,
-        "weights_files": [],
-        "cells": {},
-        "extra": {},
-        "samples": [],
-        "neighbours": [],
-    }
-    if row.quoted:
-        return made
+    plan: Plan, root: Path, published: PublishedRow, cell: Cell | None, spec: TableSpec, protocols: Protocols
+) -> model.Row:
+    row = model.Row(
+        id=published.id,
+        group=published.group,
+        model=published.model,
+        citation=published.citation,
+        dagger=published.dagger,
+        quoted=published.quoted,
+        published=published,
+        status="quoted" if published.quoted else "not run",
+    )
+    if published.quoted:
+        return row
     if cell is None:
-        in_table = row.id in spec.rows
-        made["why"] = f"not part of the {plan.scale_name} scale" if in_table else "no run answers this row yet"
-        return made
-    run = plan.runs[cell.run]
-    made |= {
-        "run": cell.run,
-        "sampler": cell.sampler,
-        "nfe": run.samplers[cell.sampler].nfe,
-        "steps": _steps(cell.weights),
-        "batch": None if run.weights else run.training.batch,
-        "page": page_name(cell.table, cell.subtable, cell.row),
-        "weights": cell.weights,
-        "weights_files": [plan.paths.weights(s.run, s.seed, s.weights) for s in cell.sets],
-    }
+        in_table = published.id in spec.rows
+        why = f"not part of the {plan.scale_name} scale" if in_table else "no run answers this row yet"
+        return replace(row, why=why)
+    run, shown = plan.runs[cell.run], [s for s in cell.sets if s.draw == min(plan.scale.sampling.draws)]
+    row = replace(
+        row,
+        run=cell.run,
+        sampler=cell.sampler,
+        nfe=run.samplers[cell.sampler].nfe,
+        steps=_steps(cell.weights),
+        batch=None if run.weights else run.training.batch,
+        page=page_name(cell.table, cell.subtable, cell.row),
+        weights=cell.weights,
+        weights_files=tuple(plan.paths.weights(s.run, s.seed, s.weights) for s in cell.sets),
+        samples=_grids(plan, root, shown),
+        neighbours=_neighbours(plan, root, shown),
+    )
     files = {
         protocol.id: [
             (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, protocol.id))
@@ -193,163 +195,151 @@ def _row(
         ]
         for protocol in plan.scale.protocols
     }
-    _fill(made, root, files, cell.id, protocols, missing="not computed yet; run snakemake")
-    if made["status"] in ("not run", "partial"):
-        made |= _stopped(plan, root, cell, made)
-    shown = min(plan.scale.sampling.draws)
-    for s in (s for s in cell.sets if s.draw == shown):
-        where = (s.run, s.seed, s.weights, s.sampler, s.draw)
-        numbers, picture = (plan.paths.neighbours(*where, kind) for kind in ("json", "png"))
+    row = _filled(row, root, files, cell.id, protocols, missing="not computed yet; run snakemake")
+    return _stopped(plan, root, cell, row) if row.status in ("not run", "partial") else row
+
+
+def _grids(plan: Plan, root: Path, sets: list[Any]) -> tuple[model.Grid, ...]:
+    paths = [(s.seed, grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw))) for s in sets]
+    return tuple(model.Grid(seed=seed, grid=path) for seed, path in paths if (root / path).exists())
+
+
+def _neighbours(plan: Plan, root: Path, sets: list[Any]) -> tuple[model.Nearest, ...]:
+    entries = []
+    for s in sets:
+        numbers, picture = (
+            plan.paths.neighbours(s.run, s.seed, s.weights, s.sampler, s.draw, kind) for kind in ("json", "png")
+        )
         if (root / numbers).exists() and (root / picture).exists():
-            made["neighbours"].append({"seed": s.seed, "numbers": read_json(root / numbers), "picture": picture})
-    images = [
-        (s.seed, grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw)))
-        for s in cell.sets
-        if s.draw == min(plan.scale.sampling.draws)
-    ]
-    made["samples"] = [{"seed": seed, "grid": path} for seed, path in images if (root / path).exists()]
-    return made
+            entries.append(model.Nearest(seed=s.seed, numbers=read_json(root / numbers), picture=picture))
+    return tuple(entries)
 
 
-def _stopped(plan: Plan, root: Path, cell: Cell, row: dict[str, Any]) -> dict[str, Any]:
-    """Status and reason of a row with metrics files missing, where a job has left a trace: its last words, or how far
-    a training has come. Nothing where there is none; a finished graph never gets here."""
+def _stopped(plan: Plan, root: Path, cell: Cell, row: model.Row) -> model.Row:
+    """The row with the reason why metrics files are missing, where a job has left a trace: its error, or how far a
+    training has come. A finished graph never gets here."""
     for s in cell.sets:
         if (root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id)).exists():
             continue
-        for stage in ("score", "sample", "train"):
-            said = _last_words(root / plan.paths.log(stage, s.run, f"s{s.seed}.log"))
-            if said is not None:
-                return {"status": "failed", "why": f"{stage} of seed {s.seed}: {said}"}
+        for stage in STAGES:
+            error = _logged_error(root / plan.paths.log(stage, s.run, f"s{s.seed}.log"))
+            if error is not None:
+                return replace(row, status="failed", why=f"{stage} of seed {s.seed}: {error}")
         for path in sorted((root / plan.paths.work(s.run, s.seed)).glob("*/progress.json")):
             progress = read_json(path)
             why = f"training of seed {s.seed} has done {progress.get('step')} of {progress.get('total')} steps"
-            return {"status": "partial" if row["cells"] else "half-finished", "why": why}
-    return {}
+            return replace(row, status="partial" if row.cells else "half-finished", why=why)
+    return row
 
 
-def _last_words(log: Path) -> str | None:
-    """What a failed job said at the end of its log; None of one that did not fail, or left none."""
+def _logged_error(log: Path) -> str | None:
+    """The error in the last line of a job's log; None of a job that did not fail, or left no log."""
     if not log.exists():
         return None
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    before, found, said = (lines[-1] if lines else "").partition(" ERROR ")
-    return " ".join(said.split()) if found else None
+    _, failed, error = (lines[-1] if lines else "").partition(" ERROR ")
+    return " ".join(error.split()) if failed else None
 
 
 def _steps(weights: str) -> int | None:
-    """Training steps behind a (step, EMA) name; None for weights that were given."""
-    found = re.match(r"step(\d+)-", weights)
-    return int(found.group(1)) if found else None
+    """Training steps of a (step, EMA) name; None for weights that were given."""
+    match = re.match(r"step(\d+)-", weights)
+    return int(match.group(1)) if match else None
 
 
-def _readings(plan: Plan, cells: dict[str, Cell]) -> list[dict[str, Any]]:
-    """Which reading of the sources each run is that says so, with the rows it answers."""
+def _readings(plan: Plan, cells: dict[str, Cell]) -> tuple[model.Reading, ...]:
+    """Which reading of the sources each run with a note is, and the rows that it answers."""
     rows: dict[str, list[str]] = {}
     for row, cell in cells.items():
-        rows.setdefault(cell.run, []).append(row)
-    return [
-        {"run": run, "rows": found, "note": plan.runs[run].note} for run, found in rows.items() if plan.runs[run].note
-    ]
+        if plan.runs[cell.run].note:
+            rows.setdefault(cell.run, []).append(row)
+    return tuple(model.Reading(run=run, rows=tuple(of), note=plan.runs[run].note or "") for run, of in rows.items())
 
 
-def _floor(
-    plan: Plan, root: Path, table: str, subtable: str, dataset: str, floor: str, protocols: Protocols
-) -> dict[str, Any]:
-    page = page_name(table, subtable, f"floor-{floor}")
+def _floor(plan: Plan, root: Path, at: tuple[str, str], dataset: str, floor: str, protocols: Protocols) -> model.Row:
     title, explanation = FLOOR_TITLES[floor if plan.datasets[dataset].heldout else f"{floor}-train"]
-    made: dict[str, Any] = {
-        "id": f"floor-{floor}",
-        "group": "Floors",
-        "model": title,
-        "explanation": explanation,
-        "citation": None,
-        "dagger": False,
-        "quoted": False,
-        "published": None,
-        "run": None,
-        "sampler": None,
-        "nfe": None,
-        "steps": None,
-        "batch": None,
-        "status": "not run",
-        "why": None,
-        "page": None if plan.floor_missing(dataset, floor, plan.scale.protocols[0]) else page,
-        "cells": {},
-        "extra": {},
-        "samples": [],
-    }
+    missing = {protocol.id: plan.floor_missing(dataset, floor, protocol) for protocol in plan.scale.protocols}
+    why = missing[plan.protocol.id]
+    row = model.Row(
+        id=f"floor-{floor}",
+        group="Floors",
+        model=title,
+        explanation=explanation,
+        status="not run",
+        page=None if why else page_name(*at, f"floor-{floor}"),
+    )
     files = {
-        protocol.id: [(0, 0, plan.paths.floor_metrics(dataset, floor, protocol.id))]
-        for protocol in plan.scale.protocols
-        if plan.floor_missing(dataset, floor, protocol) is None
+        protocol: [(0, 0, plan.paths.floor_metrics(dataset, floor, protocol))]
+        for protocol, reason in missing.items()
+        if reason is None
     }
-    why = plan.floor_missing(dataset, floor, plan.scale.protocols[0])
-
-    def cell_id(metric: str) -> str:
-        return f"{table}.{subtable}.floor-{floor}.{metric}"
-
-    _fill(made, root, files, cell_id, protocols, missing=why or "not computed yet; run snakemake")
-    return made
+    names = ".".join((*at, f"floor-{floor}"))
+    absent = why or "not computed yet; run snakemake"
+    return _filled(row, root, files, lambda metric: f"{names}.{metric}", protocols, missing=absent)
 
 
-def _fill(
-    row: dict[str, Any],
+def _filled(
+    row: model.Row,
     root: Path,
-    files: dict[str, list[tuple[int, int, str]]],
+    paths: dict[str, list[tuple[int, int, str]]],
     cell_id: Callable[[str], str],
     protocols: Protocols,
     missing: str,
-) -> None:
-    """Put the values of the metrics files that exist into a row, and its status. files: by protocol, (seed, draw, path)
-    each; the first protocol's go into the cells, those of the others behind the row."""
-    (first, asked), *others = files.items() or [("", [])]
-    found = _existing(root, asked)
-    if not found:
-        row["why"] = missing
-        return
-    row["status"] = "complete" if len(found) == len(asked) else "partial"
-    if row["status"] == "partial":
-        row["why"] = f"{len(found)} of {len(asked)} metrics files exist"
-    hashes = {content["protocol_hash"][:12]: content["protocol"] for *_, content in found}
-    protocols |= hashes
-    for metric in METRICS:
-        values = [
-            {
-                "seed": seed,
-                "draw": draw,
-                "value": _json_number(content["values"][metric]),
-                "metrics": path,
-                "sha256": sha256_file(root / path),
-            }
-            for seed, draw, path, content in found
+) -> model.Row:
+    """The row with the values of the metrics files that exist, and its status.
+
+    paths: by protocol, (seed, draw, path) each; the first protocol's values become cells, the others' further numbers.
+    protocols: those of the files are added to it."""
+    files = {
+        protocol: [
+            MetricsFile(seed, draw, path, _metrics_file(root / path))
+            for seed, draw, path in of
+            if (root / path).exists()
         ]
-        numbers = [float(value["value"]) for value in values]
-        row["cells"][metric] = {
-            "id": cell_id(metric),
-            "values": values,
-            "n": len(numbers),
-            "mean": _json_number(math.fsum(numbers) / len(numbers)),
-            "sd": _json_number(statistics.stdev(numbers)) if len(numbers) > 2 else None,
-            "axis": "training seed" if len({draw for _, draw, *_ in found}) == 1 else "training seed and draw",
-            "protocol": " ".join(sorted(hashes)),
-        }
-    row["extra"]["images"] = sorted({content["num_images"] for *_, content in found})
-    for extra in ("confidence", "fd_cleanfid"):
-        row["extra"][extra] = [content["values"].get(extra) for *_, content in found]
-    for protocol, asked in others:
-        further = _existing(root, asked)
-        hashes = {content["protocol_hash"][:12]: content["protocol"] for *_, content in further}
-        protocols |= hashes
-        for metric in METRICS if further else ():
-            values = [_json_number(content["values"][metric]) for *_, content in further]
-            row["extra"][f"{metric} by protocol {protocol}"] = values
+        for protocol, of in paths.items()
+    }
+    for file in (file for of in files.values() for file in of):
+        protocols[file.hash] = file.content["protocol"]
+    (first, present), *others = files.items() or [("", [])]
+    if not present:
+        return replace(row, why=missing)
+    extra: dict[str, Any] = {"images": sorted({file.content["num_images"] for file in present})}
+    extra |= {key: [f.content["values"].get(key) for f in present] for key in ("confidence", "fd_cleanfid")}
+    for protocol, further in others:
         if further:
-            row["extra"][f"hash of protocol {protocol}"] = " ".join(sorted(hashes))
+            values = {
+                f"{metric} by protocol {protocol}": [model.plain_number(f.number(metric)) for f in further]
+                for metric in METRICS
+            }
+            extra |= values | {f"hash of protocol {protocol}": " ".join(sorted({file.hash for file in further}))}
+    expected = len(paths[first])
+    why = f"{len(present)} of {expected} metrics files exist"
+    cells = {metric: _cell(root, cell_id(metric), metric, present) for metric in METRICS}
+    if len(present) < expected:
+        return replace(row, status="partial", why=why, cells=cells, extra=extra)
+    return replace(row, status="complete", cells=cells, extra=extra)
 
 
-def _existing(root: Path, files: list[tuple[int, int, str]]) -> list[tuple[int, int, str, dict[str, Any]]]:
-    return [(seed, draw, path, _metrics_file(root / path)) for seed, draw, path in files if (root / path).exists()]
+def _cell(root: Path, cell_id: str, metric: str, files: list[MetricsFile]) -> model.Cell:
+    numbers = [float(file.number(metric)) for file in files]
+    return model.Cell(
+        id=cell_id,
+        values=tuple(
+            model.Value(
+                seed=file.seed,
+                draw=file.draw,
+                value=file.number(metric),
+                metrics=file.path,
+                sha256=sha256_file(root / file.path),
+            )
+            for file in files
+        ),
+        n=len(numbers),
+        mean=math.fsum(numbers) / len(numbers),
+        sd=statistics.stdev(numbers) if len(numbers) > 2 else None,
+        axis="training seed" if len({file.draw for file in files}) == 1 else "training seed and draw",
+        protocol=" ".join(sorted({file.hash for file in files})),
+    )
 
 
 def _rank(plan: Plan, item: tuple[str, dict[str, Any]]) -> tuple[int, int, str]:
@@ -384,87 +374,78 @@ def _metrics_file(path: Path) -> dict[str, Any]:
     return content
 
 
-def _json_number(value: float | None) -> float | str:
-    """Numbers as they are; NaN and infinity, which JSON lacks, as words."""
-    if value is None:
-        return "NaN"
-    return (
-        value
-        if math.isfinite(float(value))
-        else {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(float(value))]
+def _curves(plan: Plan, root: Path, cells: dict[str, Cell]) -> tuple[model.CurvesFile, ...]:
+    trainings = sorted({(s.run, s.seed) for cell in cells.values() for s in cell.sets})
+    paths = [(run, seed, f"{plan.paths.train(run, seed)}/curves.json") for run, seed in trainings]
+    return tuple(model.CurvesFile(run=run, seed=seed, path=path) for run, seed, path in paths if (root / path).exists())
+
+
+def _figure(plan: Plan, root: Path, name: str) -> model.Figure:
+    """A figure with the numbers of every dataset; those of a dataset whose numbers are missing are null."""
+    figure, _ = plan.figures[name]
+    datasets = [
+        model.FigureDataset(
+            subtable=letter,
+            dataset=dataset,
+            dataset_title=plan.datasets[dataset].title,
+            path=(path := plan.paths.figure(name, dataset, "json")),
+            numbers=read_json(root / path) if (root / path).exists() else None,
+        )
+        for letter, dataset in (plan.scale.subtables.items() if figure.kind in MEASURED else ())
+    ]
+    return model.Figure(
+        id=name,
+        kind=figure.kind,
+        title=figure.title,
+        caption=figure.caption,
+        datasets=tuple(datasets),
+        rows=tuple(figure.rows) if figure.kind == "samples" else (),
+        logged=_logged(plan) if figure.kind == "schedules" else (),
     )
 
 
-def _curves(plan: Plan, root: Path, cells: dict[str, Cell]) -> list[dict[str, Any]]:
-    wanted = sorted({(s.run, s.seed) for cell in cells.values() for s in cell.sets})
-    paths = [(run, seed, f"{plan.paths.train(run, seed)}/curves.json") for run, seed in wanted]
-    return [{"run": run, "seed": seed, "path": path} for run, seed, path in paths if (root / path).exists()]
-
-
-def _figure(plan: Plan, root: Path, name: str) -> dict[str, Any]:
-    """A figure with the numbers of every dataset; those of a dataset whose numbers are missing are null."""
-    figure, _ = plan.figures[name]
-    found = []
-    for letter, dataset in plan.scale.subtables.items() if figure.kind in MEASURED else ():
-        path = plan.paths.figure(name, dataset, "json")
-        found.append(
-            {
-                "subtable": letter,
-                "dataset": dataset,
-                "dataset_title": plan.datasets[dataset].title,
-                "path": path,
-                "numbers": read_json(root / path) if (root / path).exists() else None,
-            }
-        )
-    shared = {"id": name, "kind": figure.kind, "title": figure.title, "caption": figure.caption, "datasets": found}
-    if figure.kind == "schedules":
-        return shared | {"logged": _logged(plan)}
-    return shared | ({"rows": list(figure.rows)} if figure.kind == "samples" else {})
-
-
-def _logged(plan: Plan) -> list[dict[str, Any]]:
+def _logged(plan: Plan) -> tuple[model.LoggedFid, ...]:
     """The authors' FID by epoch and c, from the rows that config/published/ has of them."""
-    found = []
-    for row in published_table(plan.config, "ablation-d", "figure 4").rows_of("a").values():
-        label, by_epoch, epoch = row.model.partition(", epoch ")
-        if by_epoch:
-            found.append({"label": label, "epoch": int(epoch), "fid": row.fid})
-    return found
+    rows = published_table(plan.config, "ablation-d", "figure 4").rows_of("a").values()
+    names = [(row, *row.model.partition(", epoch ")) for row in rows]
+    return tuple(
+        model.LoggedFid(label=label, epoch=int(epoch), fid=row.fid) for row, label, by_epoch, epoch in names if by_epoch
+    )
 
 
-def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, Any]:
+def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, float]:
     """What else is measured about a dataset's autoencoder and extractor."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     latents = root / stage_files.latents(plan, dataset, "summary.json")
     if latents.exists():
         summary = read_json(latents)
-        for side, words in (("heldout", "held-out"), ("train", "training")):
+        for side, label in (("heldout", "held-out"), ("train", "training")):
             if summary[f"psnr_{side}"] is not None:  # a dataset may hold no images out
-                found[f"VAE PSNR, {words} [dB]"] = summary[f"psnr_{side}"]
-        found |= {
+                values[f"VAE PSNR, {label} [dB]"] = summary[f"psnr_{side}"]
+        values |= {
             "latents: excess kurtosis": summary["tails"]["excess_kurtosis"],
             "latents: share beyond 3 IQR": summary["tails"]["outlier_share"],
         }
     extractor = stage_files.own_extractor(plan, dataset)
     if extractor is not None and (path := root / extractor.replace(".safetensors", ".summary.json")).exists():
         summary = read_json(path)
-        found[f"extractor accuracy, {summary['images']} ({summary['task']})"] = summary["accuracy"]
-    return {key: float(f"{value:.4g}") for key, value in found.items()}
+        values[f"extractor accuracy, {summary['images']} ({summary['task']})"] = summary["accuracy"]
+    return {key: float(f"{value:.4g}") for key, value in values.items()}
 
 
-def _run(plan: Plan, name: str) -> dict[str, Any]:
+def _run(plan: Plan, name: str) -> model.Run:
     run = plan.runs[name]
-    return {
-        "method": run.method,
-        "dataset": run.dataset,
-        "settings": plain(run.training),
-        "sources": run.sources,
-        "note": run.note,
-        "parameters": plan.parameters_of(name)[0],
-        "given": run.weights.path if run.weights else None,
-        "weights": [
+    return model.Run(
+        method=run.method,
+        dataset=run.dataset,
+        settings=plain(run.training),
+        sources=run.sources,
+        note=run.note,
+        parameters=plan.parameters_of(name)[0],
+        given=run.weights.path if run.weights else None,
+        weights=tuple(
             plan.paths.weights(name, seed, weights)
             for seed in plan.seeds_of(name)
             for weights in plan.kept_weights(name)
-        ],
-    }
+        ),
+    )

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
 from lct.config import yaml
-from lct.config.evidence import Conflict, Evidence, Fact
+from lct.config.evidence import Certainty, Conflict, Evidence, Fact
 from lct.config.schema import build
 from lct.report.text import NOT_GIVEN, anchor, number
-from lct.report.view import Report, Row
+from lct.report.view import Report, RowView
 
 FOLDER = Path("config/evidence")
 SETTINGS = ("dataset", "loss", "ot", "c_schedule", "norm", "diff_threshold")  # columns that tell trainings apart
+ON_REQUEST = ("readings",)  # tables that only `snakemake all_tables` makes
 WIDTH, HEIGHT = 120, 26  # of a small curve, in pixels
 
 
@@ -58,46 +60,41 @@ class EvidencePage:
 def read(root: Path) -> tuple[Evidence, list[dict[str, str]]]:
     """Facts and log lines; ValueError with one line if a file is damaged."""
     where = root / FOLDER / "facts.yaml"
-    known = build(Evidence, yaml.load(where), str(where))
+    evidence = build(Evidence, yaml.load(where), str(where))
     log = root / FOLDER / "authors_runs.csv"
     with open(log, encoding="utf-8", newline="") as handle:
         lines = list(csv.DictReader(handle))
     if not lines or not {"experiment", "epoch", "ema", "sampling", "fid", "era", *SETTINGS} <= lines[0].keys():
         raise ValueError(f"{log}: expected the columns of the authors' log, found others; git checkout -- {log}")
-    return known, lines
+    return evidence, lines
 
 
-def page(known: Evidence, lines: list[dict[str, str]], shown: Report, commands: dict[str, str]) -> EvidencePage:
-    """commands: TABLE -> the command that makes it."""
+def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> EvidencePage:
+    """What the page shows. lines: of the authors' log."""
     rows = {row.place: row for table in shown.tables for subtable in table.subtables for row in subtable.rows}
 
     def settling(places: Sequence[str]) -> tuple[Settles, ...]:
-        return tuple(_settles(place, rows.get(place), commands) for place in places)
+        return tuple(_settles(place, rows.get(place)) for place in places)
 
-    topics = [(topic, tuple((f, settling(f.settled_by)) for f in facts)) for topic, facts in _by_topic(known.facts)]
-    counts = {word: 0 for word in ("print", "script", "log", "computed", "measured", "inferred", "not known")}
-    for fact in known.facts:
-        counts[fact.certainty] += 1
+    topics = groupby(evidence.facts, key=lambda fact: fact.topic)
     return EvidencePage(
-        topics=tuple(topics),
-        conflicts=tuple((one, settling(one.settled_by)) for one in known.conflicts),
-        counts=counts,
-        unknown=tuple(fact for fact in known.facts if fact.certainty == "not known"),
+        topics=tuple((topic, tuple((f, settling(f.settled_by)) for f in facts)) for topic, facts in topics),
+        conflicts=tuple((conflict, settling(conflict.settled_by)) for conflict in evidence.conflicts),
+        counts={kind: sum(fact.certainty == kind for fact in evidence.facts) for kind in get_args(Certainty)},
+        unknown=tuple(fact for fact in evidence.facts if fact.certainty == "not known"),
         runs=tuple(logged_runs(lines)),
         lines=tuple(lines),
     )
 
 
-def _by_topic(facts: Sequence[Fact]) -> list[tuple[str, list[Fact]]]:
-    return [(topic, list(of)) for topic, of in groupby(facts, key=lambda fact: fact.topic)]
-
-
-def _settles(place: str, row: Row | None, commands: dict[str, str]) -> Settles:
-    command = commands.get(place.partition(".")[0], "")
+def _settles(place: str, row: RowView | None) -> Settles:
+    target = "all_tables " if place.partition(".")[0] in ON_REQUEST else ""
+    command = f"snakemake {target}--config scale=paper"
     if row is None:
         return Settles(place, place, "not in this report", "", command)
-    href = row.page or (f"index.html#{row.anchor}" if row.anchor else f"index.html#{anchor(place.rpartition('.')[0])}")
-    return Settles(place, f"{row.model} ({place})", row.status_word, href, command)
+    at = row.anchor or anchor(place.rpartition(".")[0])
+    status = "measured" if row.data.status == "complete" else row.data.status
+    return Settles(place, f"{row.model_name} ({place})", status, row.data.page or f"index.html#{at}", command)
 
 
 def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
@@ -109,10 +106,10 @@ def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
             assigned = "" if line["experiment"] else line["inference_strength"] or "weak"
             key = (name, assigned, *(line[column] for column in SETTINGS), line["ema"], line["sampling"])
             groups.setdefault(key, []).append(line)
-    found = []
+    runs = []
     for (name, assigned, *settings, ema, sampling), of in groups.items():
         points = sorted({(float(e), float(line["fid"])) for line in of if (e := line["epoch"]).isdigit()})
-        told = ", ".join(
+        text = ", ".join(
             f"{key.replace('_', ' ')} {value}" for key, value in zip(SETTINGS, settings, strict=True) if value
         )
         last = number(points[-1][1]) if points else NOT_GIVEN
@@ -121,9 +118,9 @@ def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
             f"FID {number(points[0][1])} at epoch {points[0][0]:.0f}, {last} at {points[-1][0]:.0f}" if points else ""
         )
         path = _path(points) if len({epoch for epoch, _ in points}) >= 3 else ""
-        found.append(LoggedRun(name, assigned, told, ema, sampling, len(of), last, span, path, spoken))
+        runs.append(LoggedRun(name, assigned, text, ema, sampling, len(of), last, span, path, spoken))
     return sorted(
-        found,
+        runs,
         key=lambda run: (run.last == NOT_GIVEN, float(run.last) if run.last != NOT_GIVEN else 0, run.name, run.ema),
     )
 
@@ -138,10 +135,3 @@ def _path(points: list[tuple[float, float]]) -> str:
         for (epoch, _), y in zip(points, logs, strict=True)
     ]
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
-
-
-def commands(known: Evidence) -> dict[str, str]:
-    """TABLE -> the command that computes its rows at paper scale."""
-    names = {place.partition(".")[0] for one in (*known.facts, *known.conflicts) for place in one.settled_by}
-    late = {"readings"}  # only `snakemake all_tables` makes it
-    return {name: f"snakemake {'all_tables ' if name in late else ''}--config scale=paper" for name in sorted(names)}

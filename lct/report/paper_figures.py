@@ -7,13 +7,16 @@ bytes for the same numbers. Nothing is computed here.
 import io
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
-from lct.report.plotting import STYLES, embed, panels, picture, round_ticks
+from lct.report.plotting import STYLES, box_figure, embed, panels, picture, round_ticks
+from lct.report.tables import Figure as FigureData
+from lct.report.tables import Stage, Tables
 from lct.report.text import count, number
 
 Draw = Callable[[], Figure]
@@ -27,9 +30,9 @@ def embedded(draw: Draw, name: str, title: str) -> str:
 
 def _panels(columns: int, height: float = 3.6, legend: int = 0) -> tuple[Figure, list[Any]]:
     figure, ((*axes,),) = panels(1, columns, height, legend)
-    for one in axes:
-        one.grid(color="#e4e7eb", linewidth=0.8)
-        one.set_axisbelow(True)
+    for panel in axes:
+        panel.grid(color="#e4e7eb", linewidth=0.8)
+        panel.set_axisbelow(True)
     return figure, axes
 
 
@@ -50,16 +53,12 @@ def losses(numbers: dict[str, Any]) -> Draw:
 
     def draw() -> Figure:
         figure, (left, right) = _panels(2, legend=1)
-        for i, one in enumerate(numbers["curves"]):
+        for i, curve in enumerate(numbers["curves"]):
             colour, dashes = STYLES[i % len(STYLES)]
-            style = {
-                "color": colour,
-                "linestyle": dashes,
-                "linewidth": 1.7,
-                "label": _NAMES.get(one["name"], one["name"]),
-            }
-            left.plot(numbers["residual"], one["value"], **style)
-            right.plot(numbers["residual"], one["slope"], **style)
+            label = _NAMES.get(curve["name"], curve["name"])
+            style = {"color": colour, "linestyle": dashes, "linewidth": 1.7, "label": label}
+            left.plot(numbers["residual"], curve["value"], **style)
+            right.plot(numbers["residual"], curve["slope"], **style)
         _head(left, "Loss, as a share of its value at 3 c", "residual in units of c")
         _head(right, "Derivative, as a share of its largest", "residual in units of c")
         return _finish(figure, [left], len(numbers["curves"]))
@@ -73,9 +72,8 @@ def couplings(numbers: dict[str, Any]) -> Draw:
     def draw() -> Figure:
         figure, (left, right) = _panels(2)
         edges = numbers["histograms"]["edges"]
-        for i, (group, shares) in enumerate(
-            sorted(numbers["histograms"]["shares"].items(), key=lambda one: int(one[0]))
-        ):
+        histograms = sorted(numbers["histograms"]["shares"].items(), key=lambda item: int(item[0]))
+        for i, (group, shares) in enumerate(histograms):
             colour, dashes = STYLES[i % len(STYLES)]
             label = "independent pairs" if group == "0" else f"coupled in groups of {group}"
             left.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.7, label=label)
@@ -84,11 +82,11 @@ def couplings(numbers: dict[str, Any]) -> Draw:
             "Distances of latents and noise, share of pairs",
             "distance of a pair, in the mean of independent ones",
         )
-        sizes = [one["group"] for one in numbers["couplings"]]
+        sizes = [coupling["group"] for coupling in numbers["couplings"]]
         places = range(len(sizes))
         base = numbers["couplings"][0]
         for (key, label), (colour, dashes) in zip(_MEASURES.items(), STYLES, strict=False):
-            values = [one[key] / base[key] if base[key] else math.nan for one in numbers["couplings"]]
+            values = [c[key] / base[key] if base[key] else math.nan for c in numbers["couplings"]]
             right.plot(places, values, color=colour, linestyle=dashes, marker="o", markersize=4, label=label)
         right.xaxis.set_major_locator(FixedLocator(list(places)))
         right.set_xticklabels(["none" if size == 0 else str(size) for size in sizes])
@@ -100,33 +98,29 @@ def couplings(numbers: dict[str, Any]) -> Draw:
     return draw
 
 
-_MEASURES = {
-    "distance": "mean squared distance",
-    "variance": "variance of x near a noisy sample",
-}
+_MEASURES = {"distance": "mean squared distance", "variance": "variance of x near a noisy sample"}
 
 
-def schedules(figure_: dict[str, Any], tables: dict[str, Any]) -> Draw:
+def schedules(data: FigureData, tables: Tables) -> Draw:
     """c by intervals of each run that has a law of its own; the authors' FID by epoch; ours by step where measured."""
-    laws: dict[tuple[Any, ...], tuple[str, list[dict[str, Any]]]] = {}
-    for one in tables.get("schedules", ()):
-        if one["stages"]:
-            key = tuple((stage["intervals"], stage["c"]) for stage in one["stages"])
-            laws.setdefault(key, (one["run"], one["stages"]))
+    laws: dict[tuple[Any, ...], tuple[str, tuple[Stage, ...]]] = {}
+    for schedule in tables.schedules:
+        if schedule.stages:
+            key = tuple((stage.intervals, stage.c) for stage in schedule.stages)
+            laws.setdefault(key, (schedule.run, schedule.stages))
     logged: dict[str, list[tuple[int, float]]] = {}
-    for entry in figure_.get("logged", ()):
-        if entry["fid"] is not None:
-            logged.setdefault(entry["label"], []).append((entry["epoch"], entry["fid"]))
-
-    ours = measured_by_step(tables)
+    for entry in data.logged:
+        if entry.fid is not None:
+            logged.setdefault(entry.label, []).append((entry.epoch, entry.fid))
+    ours, labels = measured_by_step(tables), {metric.id: metric.label for metric in tables.metrics}
 
     def draw() -> Figure:
         figure, (left, middle, *more) = _panels(4 if ours else 2, 4.0)
         for i, (run, stages) in enumerate(list(laws.values())[: 2 * len(STYLES)]):
-            _line(left, i, run, [(stage["intervals"], stage["c"]) for stage in stages])
-        _logarithmic(left, "x", sorted({stage["intervals"] for _, stages in laws.values() for stage in stages}))
+            _line(left, i, run, [(stage.intervals, stage.c) for stage in stages])
+        _logarithmic(left, "x", sorted({stage.intervals for _, stages in laws.values() for stage in stages}))
         round_ticks(left, left.get_lines())
-        _head(left, f"c of the {tables['scale']} scale's runs", "intervals s")
+        _head(left, f"c of the {tables.scale} scale's runs", "intervals s")
         for i, (label, points) in enumerate(logged.items()):
             _line(middle, i, label, sorted(points))
         if logged:
@@ -141,30 +135,26 @@ def schedules(figure_: dict[str, Any], tables: dict[str, Any]) -> Draw:
                 axes.legend(frameon=False, fontsize=7, handlelength=3.5)
         return figure
 
-    labels = {metric["id"]: metric["label"] for metric in tables["metrics"]}
     return draw
 
 
 def _line(axes: Any, place: int, label: str, points: list[tuple[float, float]]) -> None:
     """One series in the style of its place; values that are no numbers are left out."""
     colour, dashes = STYLES[place % len(STYLES)]
-    known = [(x, y) for x, y in points if math.isfinite(y)]
-    if known:
+    finite = [(x, y) for x, y in points if math.isfinite(y)]
+    if finite:
         style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": "o", "markersize": 3}
-        axes.plot(*zip(*known, strict=True), label=_plain(label), **style)
+        axes.plot(*zip(*finite, strict=True), label=_plain(label), **style)
 
 
-def measured_by_step(tables: dict[str, Any]) -> dict[str, list[tuple[int, dict[str, float]]]]:
+def measured_by_step(tables: Tables) -> dict[str, list[tuple[int, dict[str, float]]]]:
     """Run -> (step, metric -> mean) of every run that rows measure at two steps or more by one sampler and EMA."""
-    found: dict[tuple[str, str, str], dict[int, dict[str, float]]] = {}
-    for table in tables["tables"]:
-        for subtable in table["subtables"]:
-            for row in subtable["rows"]:
-                values = {m: float(cell["mean"]) for m, cell in row["cells"].items() if cell["mean"] is not None}
-                if row.get("run") and row.get("steps") and values:
-                    key = (row["run"], row["sampler"], (row.get("weights") or "").partition("-ema")[2])
-                    found.setdefault(key, {})[row["steps"]] = values
-    return {run: sorted(points.items()) for (run, *_), points in found.items() if len(points) >= 2}
+    measured: dict[tuple[str, str, str], dict[int, dict[str, float]]] = {}
+    for _, _, row in tables.rows:
+        values = {metric: cell.mean for metric, cell in row.cells.items() if cell.mean is not None}
+        if row.run and row.sampler and row.steps and values:
+            measured.setdefault((row.run, row.sampler, row.ema), {})[row.steps] = values
+    return {run: sorted(points.items()) for (run, *_), points in measured.items() if len(points) >= 2}
 
 
 def _plain(name: str) -> str:
@@ -184,11 +174,11 @@ def by_step(points: list[tuple[int, dict[str, float]]], labels: dict[str, str]) 
 
     def draw() -> Figure:
         figure, axes = _panels(len(labels), 3.0)
-        for one, (metric, label), (colour, dashes) in zip(axes, labels.items(), STYLES, strict=False):
-            known = [(step, values[metric]) for step, values in points if math.isfinite(values.get(metric, math.nan))]
-            if known:
-                one.plot(*zip(*known, strict=True), color=colour, linestyle=dashes, marker="o", markersize=4)
-            _head(one, _plain(label), "training step")
+        for panel, (metric, label), (colour, dashes) in zip(axes, labels.items(), STYLES, strict=False):
+            finite = [(step, values[metric]) for step, values in points if math.isfinite(values.get(metric, math.nan))]
+            if finite:
+                panel.plot(*zip(*finite, strict=True), color=colour, linestyle=dashes, marker="o", markersize=4)
+            _head(panel, _plain(label), "training step")
         return figure
 
     return draw
@@ -214,34 +204,55 @@ def grids(pictures: list[tuple[str, bytes]]) -> Draw:
     return draw
 
 
-def _losses_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
+Summary = tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]  # what was measured; columns and rows of a table
+
+
+def _box_summary(numbers: dict[str, Any]) -> Summary:
     rows = tuple(
-        (_NAMES.get(one["name"], one["name"]), number(one["c"]), _peak(one["peak"]), number(one["tail"]))
-        for one in numbers["curves"]
+        (
+            f"{box['panel']}: {' '.join(box['label'].split())}",
+            count(box["count"]),
+            f"{number(100 * box['beyond_inner'])} %",
+            f"{number(100 * box['beyond_outer'])} %",
+            number(box["excess_kurtosis"]),
+            number(box["max_abs"]),
+        )
+        for box in numbers["boxes"]
+    )
+    columns = (
+        "Values",
+        "pooled",
+        "beyond inner fences",
+        "beyond outer fences",
+        "excess kurtosis",
+        "largest, in SD",
+    )
+    about = f"{count(numbers.get('images'))} images; each network trained for {count(numbers['steps'])} steps"
+    return about, columns, rows
+
+
+def _loss_summary(numbers: dict[str, Any]) -> Summary:
+    rows = tuple(
+        (_NAMES.get(curve["name"], curve["name"]), number(curve["c"]), _peak(curve["peak"]), number(curve["tail"]))
+        for curve in numbers["curves"]
     )
     columns = ("Loss", "c", "residual of the largest derivative, in c", "derivative at 10 c, share of the largest")
-    return (
-        f"c = {number(numbers['c'])}, the constant of a latent space of {numbers['dimension']} elements",
-        columns,
-        rows,
-    )
+    about = f"c = {number(numbers['c'])}, the constant of a latent space of {numbers['dimension']} elements"
+    return about, columns, rows
 
 
 def _peak(residual: float | None) -> str:
-    """Where a derivative is largest; a convex loss's only grows."""
+    """Where a derivative is largest; that of a convex loss only grows."""
     return "none: it only grows" if residual is None else number(residual)
 
 
-def _couplings_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _coupling_summary(numbers: dict[str, Any]) -> Summary:
     rows = tuple(
         (
-            "independent" if one["group"] == 0 else f"groups of {one['group']}",
-            number(one["distance"]),
-            number(one["spread"]),
-            number(one["cosine"]),
-            number(one["variance"]),
+            "independent" if coupling["group"] == 0 else f"groups of {coupling['group']}",
+            *(number(coupling[key]) for key in ("distance", "spread", "cosine", "variance")),
         )
-        for one in numbers["couplings"]
+        for coupling in numbers["couplings"]
     )
     columns = (
         "Pairs",
@@ -250,10 +261,16 @@ def _couplings_told(numbers: dict[str, Any]) -> tuple[str, tuple[str, ...], tupl
         "mean cosine of latent and noise",
         "variance of x near a noisy sample, per element",
     )
-    said = f"{count(numbers['pairs'])} pairs each, of {count(numbers['images'])} training images"
-    said = f"{said}; noise level {number(numbers['sigma'])} in the last column"
-    return said, columns, rows
+    about = (
+        f"{count(numbers['pairs'])} pairs each, of {count(numbers['images'])} training images; noise level "
+        f"{number(numbers['sigma'])} in the last column"
+    )
+    return about, columns, rows
 
 
-DRAWERS = {"losses": losses, "couplings": couplings}
-TOLD = {"losses": _losses_told, "couplings": _couplings_told}
+DRAWERS: dict[str, Callable[[dict[str, Any]], Draw]] = {
+    "box-plots": lambda numbers: partial(box_figure, numbers["boxes"]),
+    "losses": losses,
+    "couplings": couplings,
+}
+SUMMARIES = {"box-plots": _box_summary, "losses": _loss_summary, "couplings": _coupling_summary}

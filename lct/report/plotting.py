@@ -216,12 +216,7 @@ def box_plots(numbers: dict[str, Any], kind: str) -> bytes:
     numbers: `boxes`, each with panel, label, quartiles, whiskers, inner_fences, outer_fences and the outliers `drawn`,
     in standard deviations.
     """
-    return picture(lambda: _box_figure(numbers["boxes"]), kind)
-
-
-def embedded_box_plots(numbers: dict[str, Any], name: str, title: str) -> str:
-    """The same as an <svg> element; `name` and `title` as in `training_curves`."""
-    return embed(box_plots(numbers, "svg").decode(), name, title)
+    return picture(lambda: box_figure(numbers["boxes"]), kind)
 
 
 _LINEAR = 4.0  # standard deviations up to which the axis is linear; logarithmic beyond
@@ -232,7 +227,8 @@ _DOTS = (  # label, colour of the edge, of the inside
 )
 
 
-def _box_figure(boxes: list[dict[str, Any]]) -> Figure:
+def box_figure(boxes: list[dict[str, Any]]) -> Figure:
+    """The figure of `box_plots`."""
     groups = {name: [box for box in boxes if box["panel"] == name] for name in dict.fromkeys(b["panel"] for b in boxes)}
     ratios = [len(shown) for shown in groups.values()]
     figure, ((*drawn,),) = panels(1, len(groups), 4.8, legend=2, gap=0.3, sharey=True, width_ratios=ratios)

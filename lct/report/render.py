@@ -1,10 +1,9 @@
-"""tables.json -> pages, Markdown, LaTeX, CSV, drawn figures. The same dict and files give the same bytes."""
+"""tables.json -> pages, Markdown, LaTeX, CSV, drawn figures. The same content and files give the same bytes."""
 
 import base64
 import functools
 import hashlib
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,18 +14,19 @@ from markupsafe import Markup
 
 from lct.plan.paths import DRAWN
 from lct.report import evidence, text
-from lct.report.check import check
+from lct.report import tables as model
 from lct.report.images import inside
-from lct.report.pages import Page, Pages
-from lct.report.verdicts import PAIRS, judge
-from lct.report.view import Report, report
+from lct.report.pages import Pages
+from lct.report.tables import PAIRS, Tables, Verdict, place
+from lct.report.verdicts import LABELS, NOT_RUN
+from lct.report.view import Report, first_grids, report
 
 TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
 UP = "../.."  # from reports/{scale}/ to the project's root, for links in Markdown
 
 
 def render(
-    tables: dict[str, Any],
+    tables: Tables,
     root: Path,
     up: str = UP,
     costs: dict[str, str] | None = None,
@@ -35,59 +35,52 @@ def render(
 ) -> dict[str, str]:
     """File name -> content of the whole report, its drawn figures apart.
 
-    tables: the dict in tables.json; ValueError with one line if it is not one.
-    root:   the folder that the paths in `tables` start from. Files missing there are shown as "not available".
-    up:     from the report's folder to that folder.
-    costs:  run -> what it has cost, in words; differs by machine, so not part of `tables`.
-    facts:  the folder with config/evidence/; the project itself by default.
-    drawn:  what `pictures` made of the same tables, if it is at hand.
+    root:  the folder that the paths in `tables` start from. Files missing there are shown as "not available".
+    up:    from the report's folder to that folder.
+    costs: run -> what it has cost; differs by machine, so not part of `tables`.
+    facts: the folder with config/evidence/; the project itself by default.
+    drawn: the result of `pictures` for the same tables, if it is at hand.
     """
-    check(tables)
     drawn = pictures(tables, root) if drawn is None else drawn
-    shown = report(tables | {"costs": costs or {}}, root, drawn)
-    pages = {name: cell_page(page, shown) for name, page in Pages(shown, root, up).all().items()}
+    shown = report(tables, root, drawn, costs or {})
+    content = evidence.read(facts or TEMPLATES.parents[1])
+    script = _script()
+    pages = _pages()
+    cell = pages.get_template("cell.html.jinja")
     return {
-        "index.html": html(shown),
-        "evidence.html": evidence_page(shown, facts or TEMPLATES.parents[1]),
+        "index.html": pages.get_template("index.html.jinja").render(report=shown, **script),
+        "evidence.html": pages.get_template("evidence.html.jinja").render(
+            page=evidence.page(*content, shown), report=shown, **script
+        ),
         "report.md": markdown(shown, up),
-        "tables.tex": latex(shown),
+        "tables.tex": _latex().get_template("tables.tex.jinja").render(report=shown),
         "numbers.tex": numbers(tables),
         "tables.csv": csv(tables),
-        **pages,
+        **{name: cell.render(page=page, report=shown) for name, page in Pages(shown, root, up).all().items()},
     }
 
 
-def pictures(tables: dict[str, Any], root: Path) -> dict[str, bytes]:
+def pictures(tables: Tables, root: Path) -> dict[str, bytes]:
     """File name -> content of the figures that are drawn from tables.json and sample grids."""
     from lct.report import paper_figures, plotting  # matplotlib takes half a second to import
 
-    made = {}
-    for figure in tables.get("figures", ()):
-        if figure.get("kind") == "schedules":
+    contents = {}
+    for figure in tables.figures:
+        if figure.kind == "schedules":
             draw = paper_figures.schedules(figure, tables)
-        elif figure.get("kind") == "samples":
-            draw = paper_figures.grids(_grids(tables, figure["rows"], root))
+        elif figure.kind == "samples":
+            paths = [(row, inside(root, path)[0]) for row, _, path in first_grids(figure, tables)]
+            grids = [
+                (f"{row.model}, {row.nfe} NFE, {tables.scale} scale", path.read_bytes()) for row, path in paths if path
+            ]
+            draw = paper_figures.grids(grids)
         else:
             continue
-        made |= {f"figures/{figure['id']}.{kind}": plotting.picture(draw, kind) for kind in DRAWN}
-    return made
+        contents |= {f"figures/{figure.id}.{kind}": plotting.picture(draw, kind) for kind in DRAWN}
+    return contents
 
 
-def _grids(tables: dict[str, Any], places: list[str], root: Path) -> list[tuple[str, bytes]]:
-    """(title, PNG) of each row's first grid that is there."""
-    found = []
-    for table in tables["tables"]:
-        for subtable in table["subtables"]:
-            for row in subtable["rows"]:
-                if f"{table['id']}.{subtable['id']}.{row['id']}" in places:
-                    for sample in row.get("samples", ())[:1]:
-                        path, _ = inside(root, sample.get("grid"))
-                        title = f"{row['model']}, {row.get('nfe')} NFE, {tables['scale']} scale"
-                        found += [] if path is None else [(title, path.read_bytes())]
-    return found
-
-
-def _scripted() -> dict[str, Any]:
+def _script() -> dict[str, Any]:
     """The script of sortable tables, and the hash by which a page's policy lets it run, and nothing else."""
     script = (TEMPLATES / "_tables.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -97,60 +90,40 @@ def _scripted() -> dict[str, Any]:
 @functools.cache  # templates are compiled once, not for every page
 def _pages() -> jinja2.Environment:
     environment = templates(autoescape=True)
-    environment.filters["svg"] = Markup  # made by lct.report.plotting, the only markup from outside the templates
+    environment.filters["svg"] = Markup  # drawn by lct.report.plotting, the only markup from outside the templates
     return environment
 
 
-def html(shown: Report) -> str:
-    return _pages().get_template("index.html.jinja").render(report=shown, **_scripted())
-
-
-def cell_page(page: Page, shown: Report) -> str:
-    return _pages().get_template("cell.html.jinja").render(page=page, report=shown)
-
-
-def evidence_page(shown: Report, root: Path) -> str:
-    found, lines = evidence.read(root)
-    page = evidence.page(found, lines, shown, evidence.commands(found))
-    return _pages().get_template("evidence.html.jinja").render(page=page, report=shown, **_scripted())
-
-
 def markdown(shown: Report, up: str = UP) -> str:
+    """report.md; links start with `up`."""
     environment = templates(finalize=text.finalizer(text.markdown))
-    environment.filters |= {"raw": text.Raw, "code": text.markdown_code, "target": partial(_target, up=up)}
+    environment.filters |= {"raw": text.Raw, "code": text.markdown_code}
+    environment.filters["target"] = lambda path: text.Raw(f"{up}/{quote(str(path))}")
     return environment.get_template("report.md.jinja").render(report=shown)
 
 
-def latex(shown: Report) -> str:
-    return _latex().get_template("tables.tex.jinja").render(report=shown)
-
-
-def numbers(tables: dict[str, Any]) -> str:
+def numbers(tables: Tables) -> str:
     """LaTeX macros: every number that a table shows, published ones, differences and verdicts included, by name."""
-    found: list[tuple[str, str]] = []
-    judged = judge(tables)
-    for table in tables["tables"]:
-        for subtable in table["subtables"]:
-            for row in [*subtable["rows"], *subtable.get("floors", ())]:
-                place = f"{table['id']}.{subtable['id']}.{row['id']}"
-                for metric in PAIRS:
-                    if (row.get("published") or {}).get(metric) is not None:
-                        found.append((f"{place}.{metric}.published", text.printed(row["published"][metric])))
-                for cell in row["cells"].values():
-                    if cell["values"]:
-                        one = cell["mean"] if cell["n"] > 1 else cell["values"][0]["value"]
-                        found += [(cell["id"], text.number(one)), (f"{cell['id']}.n", str(cell["n"]))]
-                        found += [(f"{cell['id']}.sd", text.number(cell["sd"]))] if cell["n"] > 2 else []
-                        found.append((f"{cell['id']}.protocol", cell["protocol"]))
-                for metric, verdict in judged["rows"].get(place, {}).items():
-                    found.append((f"{place}.{metric}.verdict", verdict["kind"]))
-                    if verdict["difference"] is not None:
-                        found.append((f"{place}.{metric}.difference", text.signed(verdict["difference"])))
-    found += [(f"score.{key.replace(' ', '-')}", str(value)) for key, value in judged["score"].items()]
-    named = [(text.anchor(name), value) for name, value in found]
-    return _latex().get_template("numbers.tex.jinja").render(report=tables, numbers=named)
+    macros: list[tuple[str, str]] = []
+    for table, subtable, row in tables.rows:
+        at = place(table, subtable, row)
+        published = {metric: getattr(row.published, metric, None) for metric in PAIRS}
+        macros += [(f"{at}.{m}.published", text.printed(value)) for m, value in published.items() if value is not None]
+        for cell in row.cells.values():
+            if cell.values:
+                macros += [(cell.id, text.number(cell.shown)), (f"{cell.id}.n", str(cell.n))]
+                macros += [(f"{cell.id}.sd", text.number(cell.sd))] if cell.n > 2 and cell.sd is not None else []
+                macros.append((f"{cell.id}.protocol", cell.protocol))
+        for metric, verdict in tables.verdicts.rows.get(at, {}).items():
+            macros.append((f"{at}.{metric}.verdict", verdict.kind))
+            if verdict.difference is not None:
+                macros.append((f"{at}.{metric}.difference", text.signed(verdict.difference)))
+    macros += [(f"score.{key.replace(' ', '-')}", str(value)) for key, value in tables.verdicts.score.items()]
+    named = [(text.anchor(name), value) for name, value in macros]
+    return _latex().get_template("numbers.tex.jinja").render(scale=tables.scale, numbers=named)
 
 
+@functools.cache
 def _latex() -> jinja2.Environment:
     environment = templates(
         finalize=text.finalizer(text.latex),
@@ -161,37 +134,9 @@ def _latex() -> jinja2.Environment:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    environment.filters |= {"raw": text.Raw, "comment": _latex_comment}
+    environment.filters["raw"] = text.Raw
+    environment.filters["comment"] = lambda value: text.Raw(" ".join(str(value).split()))  # it must not leave its line
     return environment
-
-
-def csv(tables: dict[str, Any]) -> str:
-    """One line per published value and one per cell of ours: they never share a line, so nothing can subtract them."""
-    lines, judged = [], judge(tables)["rows"]
-    for table in tables["tables"]:
-        for subtable in table["subtables"]:
-            place = {
-                "scale": tables["scale"],
-                "watermark": tables.get("watermark"),
-                "table": table["id"],
-                "subtable": subtable["id"],
-            }
-            for kind in ("rows", "floors"):
-                for row in subtable.get(kind, ()):
-                    start = place | {"row": row["id"], "group": row["group"], "model": row["model"]}
-                    start |= {
-                        "citation": row.get("citation"),
-                        "dagger": bool(row.get("dagger")),
-                        "status": row["status"],
-                    }
-                    lines += _published_lines(start, subtable, row)
-                    if row["status"] != "quoted":
-                        verdicts = judged.get(f"{table['id']}.{subtable['id']}.{row['id']}", {})
-                        lines += [
-                            _cell_line(start, subtable, row, metric) | _verdict_columns(verdicts, metric["id"])
-                            for metric in tables["metrics"]
-                        ]
-    return pandas.DataFrame(lines, columns=CSV_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 CSV_COLUMNS = [
@@ -202,82 +147,118 @@ CSV_COLUMNS = [
 ]
 
 
-def _verdict_columns(verdicts: dict[str, dict[str, Any]], metric: str) -> dict[str, Any]:
-    """Of the line of the metric that stands beside a published one."""
-    found = next((verdicts[theirs] for theirs, ours in PAIRS.items() if ours == metric and theirs in verdicts), None)
-    if found is None:
+def csv(tables: Tables) -> str:
+    """One line per published value and one per cell of ours: they never share a line, so nothing can subtract them."""
+    lines = []
+    for table, subtable, row in tables.rows:
+        start = {"scale": tables.scale, "watermark": tables.watermark, "table": table.id, "subtable": subtable.id}
+        start |= {"row": row.id} | {
+            key: getattr(row, key) for key in ("group", "model", "citation", "dagger", "status")
+        }
+        lines += [start | line for line in _published_lines(subtable, row)]
+        if row.status != "quoted":
+            verdicts = tables.verdicts.rows.get(place(table, subtable, row), {})
+            for metric in tables.metrics:
+                verdict = next((verdicts[theirs] for theirs in verdicts if PAIRS[theirs] == metric.id), None)
+                lines.append(start | _cell_line(subtable, row, metric) | _verdict_columns(verdict))
+    return pandas.DataFrame(lines, columns=CSV_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
+
+
+def _verdict_columns(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
         return {}
-    numbers = {key: _plain(found[key]) for key in ("difference", "band", "sigma")}
-    return {"verdict": found["kind"], "reason": found["why"], "degrees_of_freedom": found["df"], **numbers}
+    values = {key: _digits(getattr(verdict, key)) for key in ("difference", "band", "sigma")}
+    return {"verdict": verdict.kind, "reason": verdict.why, "degrees_of_freedom": verdict.df, **values}
 
 
-def _published_lines(start: dict[str, Any], subtable: dict[str, Any], row: dict[str, Any]) -> list[dict[str, Any]]:
-    published = row.get("published") or {}
-    log = (published.get("origin") or {}).get("kind") == "authors' log"
-    source = "published, quoted there" if row["status"] == "quoted" else "authors' log" if log else "published"
-    shared = {"source": source, "dataset": subtable["paper_dataset"], "nfe": published.get("nfe")}
-    shared |= {"epochs": published.get("epochs"), "batch": published.get("batch_size")}
+def _published_lines(subtable: model.Subtable, row: model.Row) -> list[dict[str, Any]]:
+    published = row.published
+    if published is None:
+        return []
+    log = published.origin.kind == "authors' log"
+    source = "published, quoted there" if row.status == "quoted" else "authors' log" if log else "published"
+    shared = {"source": source, "dataset": subtable.paper_dataset, "nfe": published.nfe}
+    shared |= {"epochs": published.epochs, "batch": published.batch_size}
     return [
-        start | shared | {"metric": label, "better": better, "value": _plain(published.get(key))}
-        for key, label, better in (("fid", "FID", "lower"), ("recall", "Recall", "higher"))
-        if published.get(key) is not None
+        shared | {"metric": label, "better": better, "value": _digits(value)}
+        for value, label, better in ((published.fid, "FID", "lower"), (published.recall, "Recall", "higher"))
+        if value is not None
     ]
 
 
-def _cell_line(
-    start: dict[str, Any], subtable: dict[str, Any], row: dict[str, Any], metric: dict[str, Any]
-) -> dict[str, Any]:
-    cell = row["cells"].get(metric["id"]) or {"values": [], "n": 0}
-    values = cell["values"]
-    line = start | {
-        "source": "this project",
-        "why": row.get("why"),
-        "dataset": subtable["dataset"],
-        "metric": metric["label"],
-        "better": metric["better"],
-        "nfe": row.get("nfe"),
-        "batch": row.get("batch"),
-        "steps": row.get("steps"),
-        "run": row.get("run"),
-        "sampler": row.get("sampler"),
-        "n": cell["n"],
-    }
-    if not values:
-        return line
+def _cell_line(subtable: model.Subtable, row: model.Row, metric: model.Metric) -> dict[str, Any]:
+    cell = row.cells.get(metric.id)
+    line = {key: getattr(row, key) for key in ("why", "nfe", "batch", "steps", "run", "sampler")}
+    line |= {"source": "this project", "dataset": subtable.dataset, "metric": metric.label, "better": metric.better}
+    if cell is None or not cell.values:
+        return line | {"n": 0}
     return line | {
-        "value": _plain(cell["mean"] if cell["n"] > 1 else values[0]["value"]),
-        "sd": _plain(cell["sd"]) if cell["n"] > 2 else None,  # two values have no spread worth the name
-        "axis": cell["axis"],
-        "values": ";".join(_plain(value["value"]) for value in values),
-        "seeds": ";".join(str(value["seed"]) for value in values),
-        "draws": ";".join(str(value.get("draw", 0)) for value in values),
-        "protocol": cell["protocol"],
-        "cell": cell["id"],
-        "metrics_files": ";".join(dict.fromkeys(value["metrics"] for value in values)),
-        "sha256": ";".join(dict.fromkeys(value["sha256"] for value in values)),
+        "n": cell.n,
+        "value": _digits(cell.shown),
+        "sd": _digits(cell.sd) if cell.n > 2 else None,  # two values have no spread worth the name
+        "axis": cell.axis,
+        "values": ";".join(_digits(value.value) for value in cell.values),
+        "seeds": ";".join(str(value.seed) for value in cell.values),
+        "draws": ";".join(str(value.draw) for value in cell.values),
+        "protocol": cell.protocol,
+        "cell": cell.id,
+        "metrics_files": ";".join(dict.fromkeys(value.metrics for value in cell.values)),
+        "sha256": ";".join(dict.fromkeys(value.sha256 for value in cell.values)),
     }
 
 
-def _plain(value: Any) -> str | None:
+def _digits(value: float | None) -> str | None:
     """All digits, in the spelling that spreadsheets and pandas read back."""
-    if value is None:
-        return None
-    x = text.as_float(value)
-    return repr(x) if math.isfinite(x) else {"nan": "NaN", "inf": "inf", "-inf": "-inf"}[repr(x)]
+    return None if value is None else "NaN" if math.isnan(value) else repr(float(value))
 
 
-def _target(path: str, up: str) -> text.Raw:
-    """A path under the project's root as the target of a link in report.md."""
-    return text.Raw(f"{up}/{quote(str(path))}")
+def _outcome(verdict: Verdict) -> str:
+    """Difference and band of a verdict, or why there are none."""
+    if verdict.difference is None:
+        return verdict.why
+    difference = text.signed(verdict.difference)
+    if verdict.band is None:
+        return f"{difference}; {verdict.why}"
+    band = f"{difference}, band {text.PLUS_MINUS}{text.number(verdict.band)}"
+    return f"{band}; {verdict.why}" if verdict.why else band
 
 
-def _latex_comment(value: Any) -> text.Raw:
-    """Text behind a %: it must not leave its line."""
-    return text.Raw(" ".join(str(value).split()))
+def _sentence(verdict: Verdict, metric: str) -> str:
+    """All of a verdict."""
+    start = f"{LABELS[metric]} {text.printed(verdict.published)} published"
+    if verdict.kind == NOT_RUN:
+        return f"{start}; not run here" + (f": {verdict.why}" if verdict.why else "")
+    outcome = _outcome(verdict)
+    return f"{start}, {verdict.kind}: {outcome}" if outcome else f"{start}, {verdict.kind}"
+
+
+def _outcomes(verdicts: dict[str, Verdict]) -> str:
+    """Each verdict of a row with its numbers, for formats without colour."""
+    return "; ".join(
+        f"{LABELS[metric]} {verdict.kind}" + (f" ({_outcome(verdict)})" if verdict.difference is not None else "")
+        for metric, verdict in verdicts.items()
+    )
+
+
+_FILTERS = {
+    "number": text.number,
+    "count": text.count,
+    "exact": text.exact,
+    "printed": text.printed,
+    "signed": text.signed,
+    "flatten": text.flatten,
+    "metric_label": LABELS.__getitem__,
+    "status": lambda status: "measured" if status == "complete" else status,
+    "css": lambda kind: "within" if kind.startswith("within") else kind.replace(" ", "-"),
+    "outcome": _outcome,
+    "outcomes": _outcomes,
+    "sentence": _sentence,
+}
 
 
 def templates(autoescape: bool = False, **settings: Any) -> jinja2.Environment:
-    return jinja2.Environment(
+    """Jinja with the templates of reports/templates/ and the filters that write values as text."""
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
@@ -286,3 +267,5 @@ def templates(autoescape: bool = False, **settings: Any) -> jinja2.Environment:
         keep_trailing_newline=True,
         **settings,
     )
+    environment.filters |= _FILTERS
+    return environment

@@ -13,14 +13,9 @@ NOT_GIVEN = "\N{EM DASH}"  # a dash in print
 MINUS, PLUS_MINUS, INFINITY = "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}", "\N{INFINITY}"
 
 
-def as_float(value: Any) -> float:
-    """A metric value of tables.json; non-finite ones may be spelled as words."""
-    return float(value)
-
-
 def number(value: Any, digits: int = 2) -> str:
     """A measured number: two decimals, or two significant digits where those would show nothing of it."""
-    x = as_float(value)
+    x = float(value)
     if math.isnan(x):
         return "NaN"
     if math.isinf(x):
@@ -64,6 +59,12 @@ def printed(value: float | None) -> str:
     return NOT_GIVEN if value is None else f"{value:.2f}"
 
 
+def ordinal(k: int) -> str:
+    """A whole number as a place in an order: 1st, 2nd, 11th."""
+    tens = k % 100 // 10 == 1
+    return f"{k}{'th' if tens else {1: 'st', 2: 'nd', 3: 'rd'}.get(k % 10, 'th')}"
+
+
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """Nested settings as (dotted key, plain value), in their own order."""
     if isinstance(value, dict) and value:
@@ -79,7 +80,7 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 def anchor(name: str) -> str:
     """A name as an HTML id and URL fragment: what is not plain is spelled by its code point."""
-    return re.sub(r"[^A-Za-z0-9.-]", lambda found: f"_{ord(found.group()):x}_", name)
+    return re.sub(r"[^A-Za-z0-9.-]", lambda match: f"_{ord(match.group()):x}_", name)
 
 
 class Raw(str):
@@ -93,7 +94,7 @@ _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 def markdown(value: Any) -> str:
     """Any text inside a line or table cell of GitHub Markdown."""
     text = re.sub(r"\s+", " ", str(value))
-    escaped = _MARKDOWN.sub(lambda found: _ENTITIES.get(found.group(), "\\" + found.group()), text)
+    escaped = _MARKDOWN.sub(lambda match: _ENTITIES.get(match.group(), "\\" + match.group()), text)
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", escaped)  # "1. " would start a list
 
 

@@ -17,12 +17,12 @@ from lct.files.atomic import write_json
 from lct.plan import files as stage_files
 from lct.plan.paths import page_name
 from lct.plan.plan import Plan
-from lct.report import check
 from lct.report.collect import collect
 from lct.report.files import REPORT_FILES
 from lct.report.render import pictures, render
+from lct.report.tables import dumps, loads
 from tests.helpers.browser import Browser
-from tests.helpers.fake_tables import NASTY, ROOT, fake_tables, poisoned, row, rows_of, write_files
+from tests.helpers.fake_tables import NASTY, ROOT, fake_tables, loaded, poisoned, rendered, row, rows_of, write_files
 from tests.helpers.pages import Page, broken_links
 
 NEAR = "results/mini/neighbours/{}.png"
@@ -60,11 +60,11 @@ def many(tables, copies):
 def write_report(tables, root, **options):
     """The report as `lct report` lays it out, with an audit page that has the anchors which the others name."""
     out = root / "reports/mini"
-    made = render(tables, root, **options)
-    for name, content in made.items():
+    contents = rendered(tables, root, **options)
+    for name, content in contents.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text(content, encoding="utf-8")
-    anchors = {fragment for text in made.values() for fragment in re.findall(r'audit\.html#([^"]+)"', text)}
+    anchors = {fragment for text in contents.values() for fragment in re.findall(r'audit\.html#([^"]+)"', text)}
     targets = "".join(f'<p id="{unquote(anchor)}">x</p>' for anchor in sorted(anchors))
     (out / "audit.html").write_text(f'<!DOCTYPE html><title>audit</title><link rel="icon" href="data:,">{targets}')
     return out
@@ -120,10 +120,10 @@ def test_metrics_stand_against_the_step_where_a_run_is_measured_at_several(root)
     for name, step in (("lct-1", 5000), ("lct-2", 2500)):
         one = row(tables, "a", name)
         one |= {"sampler": "one", "weights": f"step{step}-ema0.995", "steps": step}
-    page = render(tables, root)["cells/table1.a.lct-1.html"]
+    page = rendered(tables, root)["cells/table1.a.lct-1.html"]
     assert "Measured at step 2500, step 5000." in Page(page).text and page.count("<svg") == 1
     one["weights"] = "step2500-ema0.9"  # another EMA is another curve
-    assert "Measured at step 5000 only" in Page(render(tables, root)["cells/table1.a.lct-1.html"]).text
+    assert "Measured at step 5000 only" in Page(rendered(tables, root)["cells/table1.a.lct-1.html"]).text
 
 
 def test_drawn_figures_are_vector_files_with_the_same_bytes(root):
@@ -141,9 +141,8 @@ def test_drawn_figures_are_vector_files_with_the_same_bytes(root):
         shared | {"id": "figure5", "kind": "samples", "rows": ["table1.a.lct-1"]},
         shared | {"id": "figure8", "kind": "samples", "rows": ["table1.a.gone"]},
     ]
-    check.check(tables)
-    made = pictures(tables, root)
-    assert made == pictures(tables, root)
+    made = pictures(loaded(tables), root)
+    assert made == pictures(loaded(tables), root)
     assert set(made) == {f"figures/figure{i}.{kind}" for i in (4, 5, 8) for kind in ("svg", "pdf")}
     assert made["figures/figure4.pdf"].startswith(b"%PDF") and b"<image" in made["figures/figure5.svg"]
     assert b"not run" in made["figures/figure8.svg"] and b"CreationDate" not in made["figures/figure4.pdf"]
@@ -152,8 +151,8 @@ def test_drawn_figures_are_vector_files_with_the_same_bytes(root):
     first |= {"sampler": "one", "weights": "step5000-ema0.9"}
     second |= {"sampler": "one", "weights": "step2500-ema0.9", "steps": 2500}
     assert b"Ours: FD(cnn64) by step" not in made["figures/figure4.svg"]
-    assert b"Ours: FD(cnn64) by step" in pictures(tables, root)["figures/figure4.svg"]
-    out = render(tables, root)
+    assert b"Ours: FD(cnn64) by step" in pictures(loaded(tables), root)["figures/figure4.svg"]
+    out = rendered(tables, root)
     assert out["index.html"].count('id="figure-figure') > 3 and "missing" in out["index.html"]
     assert "Samples: Ours (LCT), 1 NFE" in out["report.md"]
 
@@ -167,9 +166,8 @@ def project(tmp_path):
 
 def collected(project):
     tables = collect(Plan(project, {"scale": "smoke"}), project)
-    check.check(tables)
-    made = {one["id"]: one for subtable, one in rows_of(tables) if subtable["id"] == "a"}
-    return made, render(tables, project)
+    assert loads(dumps(tables)) == tables
+    return {row.id: row for _, subtable, row in tables.rows if subtable.id == "a"}, render(tables, project)
 
 
 def test_a_failed_job_and_a_half_finished_training_are_shown_as_such(project):
@@ -179,9 +177,9 @@ def test_a_failed_job_and_a_half_finished_training_are_shown_as_such(project):
     done = {"step": 15, "total": 40, "loss": 1.0, "eta_seconds": 3}
     write_json(project / "work/smoke/digits-ilct/s0/abc/progress.json", done)
     made, out = collected(project)
-    assert made["lct-1"]["status"] == "failed" and "step 7: expected a finite loss" in made["lct-1"]["why"]
-    assert made["ilct-1"]["status"] == "half-finished" and "15 of 40 steps" in made["ilct-1"]["why"]
-    assert made["ldm-8"]["status"] == "not run"
+    assert made["lct-1"].status == "failed" and "step 7: expected a finite loss" in made["lct-1"].why
+    assert made["ilct-1"].status == "half-finished" and "15 of 40 steps" in made["ilct-1"].why
+    assert made["ldm-8"].status == "not run"
     for name in ("index.html", "report.md"):
         plain = Page(out[name]).text if name == "index.html" else out[name]
         assert "expected a finite loss, found nan" in plain and "15 of 40 steps" in plain, name
@@ -194,7 +192,7 @@ def test_a_job_that_went_well_after_a_failure_is_no_failure(project):
     log.parent.mkdir(parents=True)
     log.write_text("10:01 ERROR error: no memory\n10:09 INFO train step=40\n")
     made, _ = collected(project)
-    assert made["lct-1"]["status"] == "not run"
+    assert made["lct-1"].status == "not run"
 
 
 def test_the_graph_declares_what_the_report_writes(project):
@@ -205,7 +203,7 @@ def test_the_graph_declares_what_the_report_writes(project):
     for scale in ("mini", "paper"):
         plan = Plan(project, {"scale": scale})
         for which in ("tables", "all"):
-            pages = [one["page"] for _, one in rows_of(collect(plan, project, which)) if one.get("page")]
+            pages = [row.page for _, _, row in collect(plan, project, which).rows if row.page]
             assert sorted(pages) == sorted(stage_files.row_pages(plan, which)) and len(pages) > 20, (scale, which)
 
 
@@ -213,7 +211,7 @@ def test_names_are_escaped_on_every_page(root):
     tables = with_pages(poisoned(fake_tables(curves=False)))
     for _, one in rows_of(tables):
         one["neighbours"] = []
-    out = render(tables, root)
+    out = rendered(tables, root)
     for name, content in out.items():
         if name.startswith("cells/"):
             page = Page(content)
@@ -229,7 +227,7 @@ def test_a_page_outside_the_report_is_refused(root, page):
     tables = with_pages(fake_tables(curves=False))
     row(tables, "a", "lct-1")["page"] = page
     with pytest.raises(ValueError, match="page"):
-        render(tables, root)
+        rendered(tables, root)
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------

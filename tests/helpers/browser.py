@@ -136,6 +136,7 @@ class Browser:
 
 
 def chromium(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    """One run of Chromium with these arguments, its profile in `folder`."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program, "expected chromium, found none; apt-get install chromium"
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]

@@ -215,11 +215,12 @@ class Project:
         from lct.jobs.report import audit_page
         from lct.report.collect import collect
         from lct.report.render import render
+        from lct.report.tables import dump
 
         plan = Plan(self.root, {"scale": self.scale})
         path = plan.paths.tables("tables")
-        collected = json.loads(json.dumps(collect(plan, self.root)))
-        write_json(self.root / path, collected)
+        collected = collect(plan, self.root)
+        write_json(self.root / path, dump(collected))
         revision = git(self.root, "rev-parse", "HEAD")
         settings = {"format": 1, "stage": "tables", "seeds": {}, "inputs": {}}
         settings["settings"] = planned.settings(plan)["tables", "tables"]

@@ -1,6 +1,7 @@
 """A tables dict of realistic shape and size, with the files it names: what the report's tests render."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import math
@@ -13,6 +14,9 @@ from PIL import Image
 from lct.config import yaml
 from lct.config.published import PublishedRow, PublishedTable
 from lct.config.schema import build, plain
+from lct.report.render import render
+from lct.report.tables import Tables, loads
+from lct.report.verdicts import judge
 from tests.helpers import ROOT
 
 METRICS = [
@@ -82,8 +86,7 @@ def cell(place: str, metric: str, values: list[float], file: str) -> dict[str, A
 
 def quoted_row(row: PublishedRow) -> dict[str, Any]:
     entry = {key: getattr(row, key) for key in ("id", "group", "model", "citation", "dagger", "quoted")}
-    printed = ("nfe", "fid", "recall", "epochs", "epochs_as_printed", "batch_size")
-    entry["published"] = {key: getattr(row, key) for key in printed}
+    entry["published"] = plain(row)
     entry |= dict.fromkeys(("run", "sampler", "nfe", "steps", "batch", "why"))
     return entry | {"status": "quoted", "cells": {}, "extra": {}, "samples": []}
 
@@ -162,8 +165,14 @@ def fake_tables(seeds: int = 2, curves: bool = True) -> dict[str, Any]:
     made = {"id": "table1", "title": "Table 1. Image generation on three datasets", "caption": CAPTION}
     made |= {"published": "table1", "subtables": subtables}
     made |= {"remarks": plain(table.remarks), "cross_checks": plain(table.cross_checks)}
-    head = {"format": 1, "scale": "mini", "banner": list(BANNER), "watermark": None}
+    head = {"format": 1, "scale": "mini", "comparable": False, "banner": list(BANNER), "watermark": None}
     return copy.deepcopy(head | {"metrics": METRICS, "tables": [made], "runs": runs})
+
+
+def loaded(tables: dict[str, Any]) -> Tables:
+    """The typed content of a dict as `fake_tables` returns it, its verdicts judged anew."""
+    content = loads(json.dumps(tables))
+    return dataclasses.replace(content, verdicts=judge(content))
 
 
 def fake_curves(run: str, rng: np.random.Generator) -> dict[str, list[Any]]:
@@ -252,3 +261,8 @@ def poisoned(tables):
     values = tables["runs"].pop("digits-lct")
     tables["runs"][NASTY] = values | {"settings": {NASTY: {NASTY: NASTY}}, "sources": {}, "weights": [NASTY]}
     return tables
+
+
+def rendered(tables: dict[str, Any], root: Path, **options: Any) -> dict[str, str]:
+    """The report of a dict as `fake_tables` returns it: file name -> content."""
+    return render(loaded(tables), root, **options)

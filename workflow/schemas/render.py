@@ -33,7 +33,7 @@ SCHEMAS = {
     "weights": Weights,
     "figure": Figure,
     "device": Device,
-    "known": Evidence,
+    "evidence": Evidence,
 }
 
 

@@ -429,14 +429,14 @@ def test_the_paper_is_measured_by_the_authors_protocol_first(paper):
 def test_floor_rows_without_held_out_images_say_so(project):
     plan = Plan(project, {"scale": "paper"})
     assert [Path(path).parent.name for path in stage_files.floors(plan, "ffhq")] == ["reconstruction"] * 2
-    floors = collect(plan, project)["tables"][0]["subtables"][2]["floors"]
-    assert floors[0]["why"] == "no held-out images" and floors[1]["model"] == "Training images through the VAE"
+    floors = collect(plan, project).tables[0].subtables[2].floors
+    assert floors[0].why == "no held-out images" and floors[1].model == "Training images through the VAE"
     edit(project / "config/datasets/ffhq.yaml", "train: 70000\nheldout: 0", "train: 67000\nheldout: 3000")
     edit(project / "config/scales/paper.yaml", "reference: train", "reference: all")
     plan = Plan(project, {"scale": "paper"})
-    floors = collect(plan, project)["tables"][0]["subtables"][2]["floors"]
-    assert floors[0]["why"] == "the held-out images are part of the reference"
-    assert floors[1]["model"] == "Held-out images through the VAE"
+    floors = collect(plan, project).tables[0].subtables[2].floors
+    assert floors[0].why == "the held-out images are part of the reference"
+    assert floors[1].model == "Held-out images through the VAE"
 
 
 def test_the_report_marks_what_is_not_print_and_names_what_is_left_out(tmp_path):
@@ -454,5 +454,5 @@ def test_the_report_marks_what_is_not_print_and_names_what_is_left_out(tmp_path)
     assert sources["table1"] == {"published", "published, quoted there", "this project"}
     assert sources["ablation-a"] == {"published", "authors' log", "this project"}
     assert sources["ablation-f"] == {"authors' log", "this project"}
-    runs = collect(Plan(ROOT, {"scale": "paper"}), tmp_path)["runs"]
-    assert runs["celebahq-lct"]["parameters"] == 165_468_676 and "logged 7.27" in runs["celebahq-lct"]["note"]
+    runs = collect(Plan(ROOT, {"scale": "paper"}), tmp_path).runs
+    assert runs["celebahq-lct"].parameters == 165_468_676 and "logged 7.27" in runs["celebahq-lct"].note

@@ -36,7 +36,7 @@ from lct.schedules import Curriculum
 from lct.training.settings import Training
 from lct.training.trainer import Trainer
 from tests.helpers import ROOT
-from tests.helpers.fake_tables import fake_tables
+from tests.helpers.fake_tables import fake_tables, loaded
 
 TINY = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
 TRAINING = Training(network=TINY, curriculum=Curriculum(kind="constant", s1=20), batch=8, steps=6, emas=(0.0,))
@@ -310,7 +310,7 @@ def test_a_scale_that_is_not_listed_does_not_make_the_figure(project):
     path.write_text("\n".join(line for line in path.read_text().splitlines() if "  smoke:" not in line))
     plan = Plan(project, {"scale": "smoke"})
     assert "figure1" not in plan.figures and not any("figure1" in path for path in stage_files.figure_numbers(plan))
-    assert [figure["id"] for figure in collect(plan, project)["figures"]][0] == "figure2"
+    assert collect(plan, project).figures[0].id == "figure2"
 
 
 def test_the_report_shows_each_dataset_or_says_that_it_was_not_run(made, tmp_path):
@@ -331,7 +331,7 @@ def test_the_report_shows_each_dataset_or_says_that_it_was_not_run(made, tmp_pat
 
 
 def test_a_report_without_figures_has_no_section_for_them(tmp_path):
-    assert "Figure 1" not in render(fake_tables(curves=False), tmp_path)["index.html"]
+    assert "Figure 1" not in render(loaded(fake_tables(curves=False)), tmp_path)["index.html"]
 
 
 @pytest.mark.parametrize("extreme", [2.0, 40.0, 3000.0])

@@ -11,7 +11,7 @@ from lct.config.schema import plain
 from lct.plan.plan import Plan
 from lct.report import evidence
 from lct.report.render import render
-from tests.helpers.fake_tables import ROOT, fake_tables
+from tests.helpers.fake_tables import ROOT, fake_tables, loaded
 from tests.helpers.pages import Page
 
 EVIDENCE, LINES = evidence.read(ROOT)
@@ -24,7 +24,7 @@ def paper():
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return render(fake_tables(curves=False), tmp_path_factory.mktemp("empty"))["evidence.html"]
+    return render(loaded(fake_tables(curves=False)), tmp_path_factory.mktemp("empty"))["evidence.html"]
 
 
 def setting(values, key):
@@ -131,7 +131,7 @@ def test_a_log_that_is_none_is_one_line(tmp_path, content):
 
 
 def test_names_in_the_log_are_escaped(tmp_path):
-    shown = fake_tables(curves=False)
+    shown = loaded(fake_tables(curves=False))
     folder = tmp_path / "config" / "evidence"
     folder.mkdir(parents=True)
     (folder / "facts.yaml").write_bytes((ROOT / "config/evidence/facts.yaml").read_bytes())

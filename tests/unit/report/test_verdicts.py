@@ -8,9 +8,8 @@ import random
 import pandas
 import pytest
 
-from lct.report.render import render
-from lct.report.verdicts import by_seed, judge, measured_noise
-from tests.helpers.fake_tables import fake_tables
+from lct.report.verdicts import measured_noise
+from tests.helpers.fake_tables import fake_tables, loaded, rendered
 
 HASH = "aaaaaaaaaaaa"
 
@@ -50,7 +49,7 @@ def set_values(tables, place, metric, values):
 
 
 def verdict(tables, place="table1.a.lct-1", metric="fid"):
-    return judge(tables)["rows"][place][metric]
+    return loaded(tables).verdicts.rows[place][metric]
 
 
 @pytest.mark.parametrize(
@@ -60,10 +59,10 @@ def verdict(tables, place="table1.a.lct-1", metric="fid"):
 def test_before_any_spread_is_measured_the_band_rests_on_the_two_logged_runs(ours, kind):
     tables = paper_tables()
     set_values(tables, "table1.a.lct-1", "fd", [ours])
-    found = verdict(tables)
-    assert found["kind"] == kind and found["df"] == 0 and found["sigma"] == 0.3 and found["n"] == 1
-    assert found["band"] == pytest.approx(2 * 0.3 * math.sqrt(2))  # 0.8485
-    assert found["difference"] == pytest.approx(ours - 7.27)
+    judged = verdict(tables)
+    assert judged.kind == kind and judged.df == 0 and judged.sigma == 0.3 and judged.n == 1
+    assert judged.band == pytest.approx(2 * 0.3 * math.sqrt(2))  # 0.8485
+    assert judged.difference == pytest.approx(ours - 7.27)
 
 
 def test_the_measured_spread_is_pooled_over_runs_with_its_degrees_of_freedom():
@@ -76,12 +75,12 @@ def test_the_measured_spread_is_pooled_over_runs_with_its_degrees_of_freedom():
     set_values(tables, "table1.a.lct-1", "fd", [7.0, 7.5, 8.0])  # variance 0.25
     set_values(tables, "table1.a.lct-2", "fd", [6.0, 7.0, 8.0])  # variance 1.0, of the same three trainings
     set_values(tables, "table1.a.ilct-1", "fd", [36.0, 38.0])  # variance 2.0
-    sigma, df = measured_noise(tables)["digits", "fid"]
+    sigma, df = measured_noise(loaded(tables))["digits", "fid"]
     assert df == 3 and sigma == pytest.approx(math.sqrt((2 * (0.25 + 1.0) / 2 + 1 * 2.0) / 3))
-    found = verdict(tables)
-    assert found["n"] == 3 and found["ours"] == 7.5 and found["df"] == 3
-    assert found["band"] == pytest.approx(2 * sigma * math.sqrt(1 + 1 / 3))
-    assert ("china", "fid") not in measured_noise(tables), "one seed gives no spread"
+    judged = verdict(tables)
+    assert judged.n == 3 and judged.ours == 7.5 and judged.df == 3
+    assert judged.band == pytest.approx(2 * sigma * math.sqrt(1 + 1 / 3))
+    assert ("china", "fid") not in measured_noise(loaded(tables)), "one seed gives no spread"
 
 
 def test_draws_of_one_training_are_no_further_trainings():
@@ -90,8 +89,11 @@ def test_draws_of_one_training_are_no_further_trainings():
     first = cell["values"][0]
     cell["values"] = [first | {"draw": draw, "value": 7.0 + draw} for draw in range(3)]
     cell["n"] = 3
-    assert by_seed(cell) == {0: 8.0} and measured_noise(tables) == {}
-    assert verdict(tables)["n"] == 1
+    assert (
+        next(row for _, _, row in loaded(tables).rows if row.id == "lct-1").cells["fd"].by_seed == {0: 8.0}
+        and measured_noise(loaded(tables)) == {}
+    )
+    assert verdict(tables).n == 1
 
 
 def test_the_band_covers_a_further_training_about_as_often_as_it_should():
@@ -106,9 +108,9 @@ def test_the_band_covers_a_further_training_about_as_often_as_it_should():
 
 
 def test_recall_has_no_band_until_its_spread_is_measured():
-    found = verdict(paper_tables(), metric="recall")
-    assert found["kind"] == "not comparable" and found["band"] is None and "not measured yet" in found["why"]
-    assert verdict(paper_tables(seeds=2), metric="recall")["kind"] in ("reproduced", "differs")
+    judged = verdict(paper_tables(), metric="recall")
+    assert judged.kind == "not comparable" and judged.band is None and "not measured yet" in judged.why
+    assert verdict(paper_tables(seeds=2), metric="recall").kind in ("reproduced", "differs")
 
 
 @pytest.mark.parametrize(
@@ -123,28 +125,31 @@ def test_recall_has_no_band_until_its_spread_is_measured():
 def test_values_of_another_protocol_are_marked_and_never_subtracted(settings, kind, why):
     tables = paper_tables(settings=settings)
     set_values(tables, "table1.a.lct-1", "fd", [7.3])
-    found = verdict(tables)
-    assert found["kind"] == kind and why in found["why"] and found["difference"] is None
+    judged = verdict(tables)
+    assert judged.kind == kind and why in judged.why and judged.difference is None
     set_values(tables, "table1.a.lct-1", "fd", [70.3])
-    assert verdict(tables)["kind"] == "not comparable" and verdict(tables)["difference"] is None
+    assert verdict(tables).kind == "not comparable" and verdict(tables).difference is None
 
 
 def test_mixed_protocols_nan_other_scales_and_missing_cells_are_not_judged(tmp_path):
     tables = paper_tables()
     row_of(tables, "table1.a.lct-1")["cells"]["fd"]["protocol"] = f"{HASH} bbbbbbbbbbbb"
-    assert verdict(tables)["kind"] == "not comparable"
+    assert verdict(tables).kind == "not comparable"
     for wrong in ("NaN", math.inf, "-Infinity"):
         tables = paper_tables()
         row_of(tables, "table1.a.lct-1")["cells"]["fd"]["values"][0]["value"] = wrong
-        found = verdict(tables)
-        assert found["kind"] == "not comparable" and "finite" in found["why"] and found["difference"] is None
+        judged = verdict(tables)
+        assert judged.kind == "not comparable" and "finite" in judged.why and judged.difference is None
     mini = fake_tables(curves=False)
-    kinds = {one["kind"] for row in judge(mini)["rows"].values() for one in row.values()}
-    assert kinds == {"not comparable"} and judge(mini)["score"]["reproduced"] == 0
+    verdicts = loaded(mini).verdicts
+    kinds = {judged.kind for row in verdicts.rows.values() for judged in row.values()}
+    assert kinds == {"not comparable"} and verdicts.score["reproduced"] == 0
     tables = paper_tables()
     row_of(tables, "table1.a.lct-1").update(status="failed", cells={}, why="train of seed 0: error: no memory")
-    assert verdict(tables)["kind"] == "not run" and "no memory" in verdict(tables)["why"]
-    assert not any("wavediff" in place for place in judge(tables)["rows"]), "quoted rows are not ours to reproduce"
+    assert verdict(tables).kind == "not run" and "no memory" in verdict(tables).why
+    assert not any("wavediff" in place for place in loaded(tables).verdicts.rows), (
+        "quoted rows are not ours to reproduce"
+    )
 
 
 def test_the_score_counts_published_numbers_of_retrained_rows():
@@ -152,7 +157,7 @@ def test_the_score_counts_published_numbers_of_retrained_rows():
     for name, value in (("lct-1", 7.0), ("lct-2", 9.0), ("ilct-1", 37.0)):
         set_values(tables, f"table1.a.{name}", "fd", [value])
     row_of(tables, "table1.b.lct-1").update(status="not run", cells={})
-    score = judge(tables)["score"]
+    score = loaded(tables).verdicts.score
     printed = [
         row["published"][key]
         for table in tables["tables"]
@@ -170,7 +175,7 @@ def test_every_format_says_the_verdict_with_its_numbers(tmp_path):
     set_values(tables, "table1.a.lct-1", "fd", [7.41])
     set_values(tables, "table1.a.lct-2", "fd", [9.0])
     before = copy.deepcopy(tables)
-    out = render(tables, tmp_path)
+    out = rendered(tables, tmp_path)
     assert tables == before
     for name in ("index.html", "report.md", "tables.tex"):
         assert "reproduced" in out[name] and "differs" in out[name] and "+0.14" in out[name], name
