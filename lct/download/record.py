@@ -40,8 +40,8 @@ class Download:
             self._refuse(path, f"sha256 {entry['sha256']}", digest)
         return path
 
-    def _refuse(self, path: Path, expected: str, found: object) -> NoReturn:
-        raise ValueError(f"{path}: expected {expected}, found {found}; fetch it again: snakemake --force {self.path}")
+    def _refuse(self, path: Path, expected: str, actual: object) -> NoReturn:
+        raise ValueError(f"{path}: expected {expected}, found {actual}; fetch it again: snakemake --force {self.path}")
 
 
 def read(path: Path | str) -> Download:
@@ -51,9 +51,7 @@ def read(path: Path | str) -> Download:
     try:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
-        files = tuple(
-            {key: entry[key] for key in ("path", "url", "bytes", "sha256", "verified")} for entry in content["files"]
-        )
+        files = tuple({key: entry[key] for key in _KEYS} for entry in content["files"])
         return Download(path, content["id"], content["alternative"], content["origin"], files)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(

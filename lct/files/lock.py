@@ -61,18 +61,18 @@ def is_held(path: Path | str) -> bool:
 @contextmanager
 def hold(path: Path | str, what: str, wait_seconds: float = 0.0) -> Iterator[None]:
     """Hold the lock on `path` inside a `with` block, waiting up to `wait_seconds` for another holder to end."""
-    started, said = time.monotonic(), -math.inf
+    started, last_message = time.monotonic(), -math.inf
     while True:
         try:
             handle = acquire(path, what)
             break
-        except LockHeldError as busy:
+        except LockHeldError as error:
             waited = time.monotonic() - started
             if waited >= wait_seconds:
                 raise
-            if waited - said >= 60:
-                said = waited
-                log.info("waiting: %s", busy)
+            if waited - last_message >= 60:
+                last_message = waited
+                log.info("waiting: %s", error)
             time.sleep(0.5)
     with handle:
         yield

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from lct.files.atomic import atomic_folder, require_space
 from lct.files.file_type import describe
@@ -60,13 +60,13 @@ class Member:
     key: int  # its place: index in a zip's listing, offset of the content in a tar
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
+    """What a listing says of a member, before it is checked."""
+
     name: str
-    size: int
+    size: int  # bytes, unpacked
     key: int
-    folder: bool
-    wrong: str | None  # why it is refused, whatever its name
+    type: str  # "file", "folder", or in words what is refused
 
 
 class Archive:
@@ -107,37 +107,27 @@ class Archive:
                 with handle:
                     yield member, _Guarded(handle, self.path, member)
             return
-        wanted = {member.key: member for member in self.members}
+        members = {member.key: member for member in self.members}
         with self._tar() as tar:
             for info in self._infos(tar):
-                if member := wanted.get(info.offset_data):
-                    if info.isreg():
-                        yield member, _Guarded(tar.extractfile(info), self.path, member)
+                if info.isreg() and (member := members.get(info.offset_data)):
+                    yield member, _Guarded(tar.extractfile(info), self.path, member)
 
     def _zip_entries(self) -> Iterator[_Entry]:
+        types = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "a symbolic link"}
         for index, info in enumerate(self._zip.infolist()):
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            wrong = None
-            if info.flag_bits & 1:
-                wrong = "an encrypted file"
-            elif stat.S_ISLNK(kind):
-                wrong = "a symbolic link"
-            elif kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                wrong = "a device"
+            type_ = types.get(stat.S_IFMT(info.external_attr >> 16), "a device")
+            type_ = "folder" if type_ == "file" and info.is_dir() else type_
+            type_ = "an encrypted file" if info.flag_bits & 1 else type_
             # orig_filename: zipfile itself cuts names at a zero byte
-            yield _Entry(info.orig_filename, info.file_size, index, info.is_dir(), wrong)
+            yield _Entry(info.orig_filename, info.file_size, index, type_)
 
     def _tar_entries(self) -> Iterator[_Entry]:
+        types = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link"}
         with self._tar() as tar:
             for info in self._infos(tar):
-                wrong = None
-                if info.issym() or info.islnk():
-                    wrong = "a symbolic link" if info.issym() else "a hard link"
-                elif info.issparse():
-                    wrong = "a sparse file"
-                elif not (info.isreg() or info.isdir()):
-                    wrong = "a device"
-                yield _Entry(info.name, info.size, info.offset_data, info.isdir(), wrong)
+                type_ = "file" if info.isreg() else types.get(info.type, "a device")
+                yield _Entry(info.name, info.size, info.offset_data, "a sparse file" if info.issparse() else type_)
             # tarfile takes damage or an end between two members for the end; the end mark is two blocks of zeros
             after = tar.fileobj.read(_BLOCK) if self.compression else os.pread(self._descriptor, _BLOCK, tar.offset)
             if any(after) or not (self.compression or after):
@@ -221,9 +211,9 @@ def extract(
                 with open(place, "xb") as handle:
                     shutil.copyfileobj(content, handle, 2**20)
                     os.fsync(handle.fileno())
-                if (found := place.stat().st_size) != member.size:
+                if (size := place.stat().st_size) != member.size:
                     raise ValueError(
-                        f"{path}: member {member.name!r}: expected {member.size} bytes, found {found}; the archive is "
+                        f"{path}: member {member.name!r}: expected {member.size} bytes, found {size}; the archive is "
                         "damaged: get it again"
                     )
                 if progress:
@@ -253,47 +243,37 @@ def _compression(path: Path) -> str | None:
 def _checked(path: Path, entries: Iterable[_Entry], limits: Limits, size: int) -> list[Member]:
     """The files among `entries`; ValueError at the first one that is refused."""
     members: list[Member] = []
-    files: set[str] = set()
-    folders: dict[str, str] = {}  # folded name -> name
+    places: dict[str, tuple[str, bool]] = {}  # folded name -> name, and whether it is a folder
     total = 0
-    advice = "the archive is not safe to unpack: get it from its publisher, or unpack what you trust yourself"
-
-    def refuse(name: str, found: str) -> ValueError:
-        return ValueError(f"{path}: member {name!r}: expected a plain file with its own name, found {found}; {advice}")
-
     for number, entry in enumerate(entries, start=1):
-        if entry.wrong:
-            raise refuse(entry.name, entry.wrong)
-        if wrong := _wrong_name(entry.name):
-            raise refuse(entry.name, wrong)
-        parts = [part for part in entry.name.split("/") if part not in ("", ".")]
+        if fault := _fault(entry):
+            raise _refused(path, entry.name, fault)
         total += entry.size
-        for what, found, most in (
+        for what, amount, most in (
             ("files and folders", number, limits.members),
             ("bytes unpacked", total, limits.total_bytes),
             ("times its own size unpacked", total // max(1, size), limits.ratio),
         ):
-            if found > most:
+            if amount > most:
                 raise ValueError(
-                    f"{path}: expected at most {most} {what}, found {found} or more; if you trust it, raise `limits`"
+                    f"{path}: expected at most {most} {what}, found {amount} or more; if you trust it, raise `limits`"
                 )
-        if not parts:  # the folder itself, which tars list as ./
-            continue
-        for depth in range(1, len(parts) + entry.folder):
-            folder = "/".join(parts[:depth])
-            folded = _folded(folder)
-            if folders.setdefault(folded, folder) != folder:
-                raise refuse(entry.name, f"the name of another member, {folders[folded]!r}, in other letters")
-            if folded in files:
-                raise refuse(entry.name, f"a folder with the name of a file, {folder!r}")
-        if not entry.folder:
-            name = "/".join(parts)
-            folded = _folded(name)
-            if folded in files or folded in folders:
-                raise refuse(entry.name, "a name that another member has")
-            files.add(folded)
-            members.append(Member(name, entry.size, entry.key))
+        parts = [part for part in entry.name.split("/") if part not in ("", ".")]  # none: ./, which tars list
+        for depth in range(1, len(parts) + 1):
+            place = ("/".join(parts[:depth]), depth < len(parts) or entry.type == "folder")
+            other = places.setdefault(_folded(place[0]), place)
+            if other is not place and (other != place or entry.type == "file" and depth == len(parts)):
+                raise _refused(path, entry.name, f"a name that another member has, {other[0]!r}")
+        if parts and entry.type == "file":
+            members.append(Member(place[0], entry.size, entry.key))
     return members
+
+
+def _refused(path: Path, name: str, fault: str) -> ValueError:
+    return ValueError(
+        f"{path}: member {name!r}: expected a plain file with its own name, found {fault}; the archive is not safe to "
+        "unpack: get it from its publisher, or unpack what you trust yourself"
+    )
 
 
 def _folded(name: str) -> str:
@@ -301,7 +281,11 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _wrong_name(name: str) -> str | None:
+def _fault(entry: _Entry) -> str | None:
+    """Why a member is refused whatever else is in the archive; None when it is not."""
+    name = entry.name
+    if entry.type not in ("file", "folder"):
+        return entry.type
     if name.startswith("/"):
         return "an absolute path"
     if "\\" in name:
