@@ -44,22 +44,6 @@ class Cost:
     unknown: set[str] = field(default_factory=set)  # work without any speed, left out of `seconds`
     sources: dict[str, str] = field(default_factory=dict)  # kind of work -> basis and source of its rate
 
-    def add(self, other: "Cost") -> None:
-        self.seconds += other.seconds
-        self.estimated += other.estimated
-        self.assumed += other.assumed
-        self.disk += other.disk
-        self.unknown |= other.unknown
-        self.sources |= other.sources
-
-
-def training_flops(plan: Plan, run: str) -> int:
-    """FLOPs of a training: a forward pass, a backward pass as two forward ones, and one more for the target of
-    consistency training."""
-    training, (macs, _) = plan.runs[run].training, plan.macs_and_activations_of(run)
-    passes = 3 if training.objective.kind == "denoising" else 4
-    return plan.steps_of(run) * training.batch * passes * 2 * macs
-
 
 def state_bytes(plan: Plan, run: str) -> int:
     """Bytes of a resume state in float32: all parameters, and for the trainable ones two moments, every average and,
@@ -96,8 +80,7 @@ class CostModel:
                 cost.seconds += seconds
                 cost.estimated += seconds * (speed.basis == "estimate")
                 cost.sources[work.name] = f"{speed.basis}: {speed.source}"
-            dataset = self.plan.runs[job.owner].dataset if job.stage in RUN_STAGES else job.owner
-            if job.stage != "figure" and self.plan.datasets[dataset].count is None:
+            if job.stage != "figure" and self.plan.datasets[dataset := self._dataset(job)].count is None:
                 count = f"{UNKNOWN_COUNT} images: their number is not in the settings"
                 cost.estimated, cost.sources[f"images of {dataset}"] = cost.seconds, f"estimate: {count}"
             self._costs[job] = cost
@@ -105,10 +88,15 @@ class CostModel:
 
     def total(self, jobs: Iterable[PlannedJob]) -> Cost:
         """Cost of different jobs together."""
-        total = Cost()
-        for job in sorted({PlannedJob(*job) for job in jobs}, key=str):
-            total.add(self.of(job))
-        return total
+        costs = [self.of(job) for job in sorted({PlannedJob(*job) for job in jobs}, key=str)]
+        return Cost(
+            seconds=sum(cost.seconds for cost in costs),
+            estimated=sum(cost.estimated for cost in costs),
+            assumed=sum(cost.assumed for cost in costs),
+            disk=sum(cost.disk for cost in costs),
+            unknown={work for cost in costs for work in cost.unknown},
+            sources={work: source for cost in costs for work, source in cost.sources.items()},
+        )
 
     def seconds_without_start(self, job: PlannedJob) -> float:
         """Seconds of a job from where its own record begins: without the start of Python and its libraries."""
@@ -138,17 +126,15 @@ class CostModel:
     def wall(self, jobs: Iterable[PlannedJob], devices: int) -> float:
         """Seconds until all jobs are done on `devices` like this one: each dataset's preparation before its runs, a
         run's jobs one after the other, the longest run first."""
-        wanted_jobs = {PlannedJob(*job) for job in jobs}
-        ready = {
-            dataset: self.total(wanted_jobs & set(self.preparation(dataset))).seconds
-            for dataset in {job.owner for job in wanted_jobs if job.seed is None}
-        }
+        pending = {PlannedJob(*job) for job in jobs}
+        datasets = {job.owner for job in pending if job.seed is None}
+        ready = {name: self.total(pending & set(self.preparation(name))).seconds for name in datasets}
         free_at = [0.0] * devices
         for dataset in sorted(ready, key=lambda name: -ready[name]):
             ready[dataset] += heapq.heappop(free_at)
             heapq.heappush(free_at, ready[dataset])
-        runs = {(job.owner, job.seed) for job in wanted_jobs if job.seed is not None}
-        lengths = {(run, seed): self.total(wanted_jobs & set(self.chain(run, seed))).seconds for run, seed in runs}
+        runs = {(job.owner, job.seed) for job in pending if job.seed is not None}
+        lengths = {(run, seed): self.total(pending & set(self.chain(run, seed))).seconds for run, seed in runs}
         for run, seed in sorted(runs, key=lambda key: (-lengths[key], key)):
             begin = max(heapq.heappop(free_at), ready.get(self.plan.runs[run].dataset, 0.0))
             heapq.heappush(free_at, begin + lengths[run, seed])
@@ -157,19 +143,13 @@ class CostModel:
     # --- what they do -------------------------------------------------------------------------------------------
     def _work(self, job: PlannedJob) -> Iterator[Work]:
         stage, owner, _ = job
-        plan = self.plan
+        plan, dataset_name = self.plan, self._dataset(job)
         if stage == "figure":  # two trainings of one size, one after the other
             figure, training = plan.figures[owner]
-            steps = training.total_steps(figure.scales[plan.scale_name].images)
-            macs = plan.macs_of_figure(owner)
+            steps, macs = training.total_steps(figure.scales[plan.scale_name].images), plan.macs_of_figure(owner)
             yield Work("train", 2 * steps * training.batch * 4 * 2 * macs, macs=macs)
-        elif stage in RUN_STAGES:
-            yield from self._run_work(stage, owner)
-        else:
-            yield from self._dataset_work(stage, owner)
-
-    def _dataset_work(self, stage: str, name: str) -> Iterator[Work]:
-        dataset, images = self.plan.datasets[name], self._images(name)
+            return
+        dataset, images = plan.datasets[dataset_name], self._images(dataset_name)
         side, network = dataset.resolution, dataset.autoencoder.kind
         if stage == "images":
             yield Work("prepare", images, side=side)
@@ -180,25 +160,24 @@ class CostModel:
             yield Work("decode", images, side=side, network=network)
         elif stage == "extractor":
             yield Work("extractor", dataset.extractor.steps * dataset.extractor.batch, side=side)
-        elif stage == "reference":  # both splits, and the reconstructions of both, through every network
-            yield from self._scored(name, 2 * images)
-
-    def _run_work(self, stage: str, name: str) -> Iterator[Work]:
-        plan, run = self.plan, self.plan.runs[name]
-        macs, _ = plan.macs_and_activations_of(name)
-        sets, count, dataset = plan.sample_sets(name), plan.scale.sampling.count, plan.datasets[run.dataset]
-        if stage == "train":
-            yield Work("train", training_flops(plan, name), macs=macs)
+        elif (
+            stage == "train"
+        ):  # a forward pass, a backward pass as two, one more for the target of consistency training
+            training, (macs, _) = plan.runs[owner].training, plan.macs_and_activations_of(owner)
+            passes = 3 if training.objective.kind == "denoising" else 4
+            yield Work("train", plan.steps_of(owner) * training.batch * passes * 2 * macs, macs=macs)
         elif stage == "sample":
-            evaluations = sum(run.samplers[sampler].nfe for _, sampler, _ in sets)
-            yield Work("evaluate", count * evaluations * 2 * macs, macs=macs)
-            yield Work("decode", count * len(sets), side=dataset.resolution, network=dataset.autoencoder.kind)
-        else:
-            yield from self._scored(run.dataset, count * len(sets))
+            macs, _ = plan.macs_and_activations_of(owner)
+            nfe = sum(plan.runs[owner].samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(owner))
+            yield Work("evaluate", plan.scale.sampling.count * nfe * 2 * macs, macs=macs)
+            yield Work("decode", self._samples(owner), side=side, network=network)
+        elif stage in ("reference", "score"):  # reference: both splits, and the reconstructions of both
+            count = 2 * images if stage == "reference" else self._samples(owner)
+            for extractor in plan.extractors_of(dataset_name):
+                yield Work("score", count, side=side, network=extractor.kind)
 
-    def _scored(self, dataset: str, images: int) -> Iterator[Work]:
-        for extractor in self.plan.extractors_of(dataset):
-            yield Work("score", images, side=self.plan.datasets[dataset].resolution, network=extractor.kind)
+    def _dataset(self, job: PlannedJob) -> str:
+        return self.plan.runs[job.owner].dataset if job.stage in RUN_STAGES else job.owner
 
     def _train_images(self, dataset: str) -> int:
         return self.plan.datasets[dataset].count or UNKNOWN_COUNT
@@ -207,22 +186,26 @@ class CostModel:
         """Images of both splits."""
         return self._train_images(dataset) + self.plan.datasets[dataset].heldout
 
+    def _samples(self, run: str) -> int:
+        """Images that are sampled from one seed of a run."""
+        return self.plan.scale.sampling.count * len(self.plan.sample_sets(run))
+
     # --- what they keep: on the disk, in main memory, on GPUs ---------------------------------------------------
     def _disk(self, job: PlannedJob) -> float:
         stage, owner, _ = job
-        plan, sampling = self.plan, self.plan.scale.sampling
-        if stage in ("images", "encode"):  # encode: latents, and the reconstructed images
-            latents = 4 * math.prod(plan.datasets[owner].latent_shape) if stage == "encode" else 0
-            return self._images(owner) * (latents + BYTES_PER_PIXEL * plan.datasets[owner].resolution ** 2)
+        plan = self.plan
         if stage == "train":
             weights = 4 * plan.parameters_of(owner)[0] * len(plan.kept_weights(owner))
             return weights + STATES_KEPT * state_bytes(plan, owner)
+        if stage == "score":
+            return 4 * self._samples(owner) * self._feature_width(self._dataset(job)) * plan.scale.keep_features
+        if stage not in ("images", "encode", "sample"):
+            return 0.0
+        dataset = plan.datasets[self._dataset(job)]
+        image = BYTES_PER_PIXEL * dataset.resolution**2
         if stage == "sample":
-            pixels = plan.datasets[plan.runs[owner].dataset].resolution ** 2
-            return len(plan.sample_sets(owner)) * sampling.count * BYTES_PER_PIXEL * pixels
-        if stage == "score" and plan.scale.keep_features:
-            return len(plan.sample_sets(owner)) * sampling.count * self._feature_width(plan.runs[owner].dataset) * 4
-        return 0.0
+            return self._samples(owner) * image
+        return self._images(owner) * (image + 4 * math.prod(dataset.latent_shape) * (stage == "encode"))
 
     def _feature_width(self, dataset: str) -> int:
         return sum(extractor.features for extractor in self.plan.extractors_of(dataset))
@@ -230,26 +213,23 @@ class CostModel:
     def memory(self, job: PlannedJob) -> float:
         """Bytes of main memory that a job needs beyond Python and torch."""
         stage, owner, _ = job
-        plan, sampling = self.plan, self.plan.scale.sampling
+        plan, dataset = self.plan, self._dataset(job)
         if stage == "images":
             return 64 * reading_threads(plan, owner) * plan.datasets[owner].resolution ** 2 * 3
-        if stage == "reference":  # features are float32 on disk, and float64 while distances are taken
-            return 2 * self._train_images(owner) * self._feature_width(owner) * 12
+        if stage in ("reference", "score"):  # features are float32 on disk, and float64 while distances are taken
+            others = self._train_images(dataset) if stage == "reference" else plan.scale.sampling.count
+            return (self._train_images(dataset) + others) * self._feature_width(dataset) * 12
         if stage == "train":  # all latents, raw and normalised, per process; a state is copied here when it is saved
-            return 2 * self._latent_bytes(owner) * self.gpus(owner) + state_bytes(plan, owner)
+            return 2 * self._latent_bytes(dataset) * self.gpus(owner) + state_bytes(plan, owner)
         if stage == "sample":  # weights, and one batch of images
-            pixels = plan.datasets[plan.runs[owner].dataset].resolution ** 2
-            return 8 * plan.parameters_of(owner)[0] + sampling.batch * pixels * 3 * 16
-        if stage == "score":  # one set of samples at a time, beside the real images
-            dataset = plan.runs[owner].dataset
-            return (sampling.count + self._train_images(dataset)) * self._feature_width(dataset) * 12
+            pixels = plan.scale.sampling.batch * plan.datasets[dataset].resolution ** 2
+            return 8 * plan.parameters_of(owner)[0] + pixels * 3 * 16
         if stage == "figure":
             images = plan.figures[owner][0].scales[plan.scale_name].images
-            return images * 4 * 4 * max(math.prod(plan.datasets[dataset].latent_shape) for dataset in plan.datasets)
+            return images * 4 * 4 * max(math.prod(dataset.latent_shape) for dataset in plan.datasets.values())
         return 0.0
 
-    def _latent_bytes(self, run: str) -> int:
-        dataset = self.plan.runs[run].dataset
+    def _latent_bytes(self, dataset: str) -> int:
         return self._train_images(dataset) * math.prod(self.plan.datasets[dataset].latent_shape) * 4
 
     def gpus(self, run: str) -> int:
@@ -257,7 +237,7 @@ class CostModel:
         the activations of a batch."""
         plan, training = self.plan, self.plan.runs[run].training
         gradients = 4 * plan.parameters_of(run)[1]
-        fixed = _CARD_OVERHEAD + self._latent_bytes(run) + state_bytes(plan, run) + gradients
+        fixed = _CARD_OVERHEAD + self._latent_bytes(plan.runs[run].dataset) + state_bytes(plan, run) + gradients
         bytes_each = 4 * (0.5 if training.mixed_precision == "bfloat16" else 1.0)
         activations = training.batch * plan.macs_and_activations_of(run)[1] * bytes_each * _WORKSPACE
         free = max(self.machine.memory - fixed, 1.0)

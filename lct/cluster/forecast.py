@@ -14,7 +14,7 @@ LEFT_OUT = "not counted: downloads, preparing images, figures, the report; a cel
 
 
 @dataclass(frozen=True)
-class Item:
+class ForecastRow:
     """One line of the forecast."""
 
     name: str
@@ -43,34 +43,29 @@ class Item:
 
 
 def forecast(
-    plan: Plan,
-    root: Path,
-    device: Machine,
-    which: str = "tables",
-    devices: int = 1,
-    price: float | None = None,
-    max_hours: float | None = None,
+    plan: Plan, root: Path, device: Machine, which: str, devices: int, price: float | None, max_hours: float | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Value and lines of `lct plan`: `which` tables on so many devices, at a price per device and hour."""
     model = CostModel(plan, device)
 
-    def item(name: str, cells: list[Cell]) -> Item:
+    def item(name: str, cells: list[Cell]) -> ForecastRow:
         jobs = model.needed(cells)
-        return Item(name, model.total(jobs), model.wall(jobs, devices), price)
+        return ForecastRow(name, model.total(jobs), model.wall(jobs, devices), price)
 
     every_cell = plan.cells_of(which)
-    tables, cells = {}, {}
-    for name in plan.tables_of(which):
-        of_table = [cell for cell in every_cell if cell.table == name]
-        tables[name] = item(name, of_table)
-        cells[name] = [item(f"  {c.table}.{c.subtable}.{c.row}", [c]) for c in of_table]
+    by_table = {name: [cell for cell in every_cell if cell.table == name] for name in plan.tables_of(which)}
+    tables = {name: item(name, cells) for name, cells in by_table.items()}
+    rows = {
+        name: [item(f"  {c.table}.{c.subtable}.{c.row}", [c]) for c in table_cells]
+        for name, table_cells in by_table.items()
+    }
     total = item(f"all of {plan.scale_name}", every_cell)
-    width = max(len(i.name) for i in [total, *tables.values(), *sum(cells.values(), [])])
+    width = max(len(i.name) for i in [total, *tables.values(), *sum(rows.values(), [])])
     lines = [f"{plan.scale_name} on {devices} x {device.name}"]
     lines.append(f"{'':<{width}}  {'GPU h' if device.gpu else 'core h':>9}    {'wall':>9}    {'disk':>9}")
     lines[-1] += "" if price is None else f"  {'price':>10}"
     for name, table in tables.items():
-        lines += [table.line(width), *(cell.line(width) for cell in cells[name])]
+        lines += [table.line(width), *(row.line(width) for row in rows[name])]
     lines += [total.line(width), "", "rates:"]
     lines += [f"  {work}: {source}" for work, source in sorted(total.cost.sources.items())]
     lines += [f"  {work}: not measured, left out of the hours (+?)" for work in sorted(total.cost.unknown)]
@@ -82,7 +77,7 @@ def forecast(
         "devices": devices,
         "total": total.value(),
         "tables": {name: table.value() for name, table in tables.items()},
-        "cells": {cell.name.strip(): cell.value() for of_table in cells.values() for cell in of_table},
+        "cells": {row.name.strip(): row.value() for row in sum(rows.values(), [])},
         "rates": total.cost.sources,
         "not_measured": sorted(total.cost.unknown),
         "actual": actual,

@@ -1,4 +1,4 @@
-"""Shared by the tests on a real SLURM: projects, controllers, trainings in the middle, and what SLURM says of them."""
+"""Shared by the tests on a real SLURM: projects, controllers, trainings in the middle, and SLURM's answers about them."""
 
 import hashlib
 import json
@@ -48,10 +48,10 @@ def untrained(done: Path, folder: Path) -> Path:
 
 def environment(folder: Path, first_in_path: Path | None = None) -> dict[str, str]:
     """For controllers, and so for their jobs: the copied code, one thread, no GPU behind the card that SLURM gives."""
-    found = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "LCT_DEVICE": "cpu"}
+    variables = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "LCT_DEVICE": "cpu"}
     if first_in_path is not None:
-        found["PATH"] = f"{first_in_path}{os.pathsep}{found['PATH']}"
-    return found
+        variables["PATH"] = f"{first_in_path}{os.pathsep}{variables['PATH']}"
+    return variables
 
 
 @contextmanager
@@ -102,11 +102,11 @@ class Controller:
 
 
 def until(what: str, condition: Callable[[], object], controller: Controller | None = None, every: float = 0.2):
-    """Wait for a condition; what it found. Fails when the controller ends first."""
+    """Wait until a condition holds, and return its value. Fails when the controller ends first."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         if controller is not None and controller.process.poll() is not None:
             raise AssertionError(f"the run ended before {what}:\n{controller.text()[-3000:]}")
         time.sleep(every)
@@ -120,18 +120,18 @@ def frozen(folder: Path, controller: Controller) -> tuple[int, list[int]]:
     def step() -> int:
         for path in folder.glob("work/smoke/digits-lct/s0/*/progress.json"):
             try:
-                found = json.loads(path.read_text())["step"]
+                number = json.loads(path.read_text())["step"]
             except (ValueError, KeyError, FileNotFoundError):
                 continue
-            if trainers(folder) and 0 < found < STEPS:
-                return found
+            if trainers(folder) and 0 < number < STEPS:
+                return number
         return 0
 
-    found = until("the middle of the training", step, controller)
+    frozen_at = until("the middle of the training", step, controller)
     stopped = trainers(folder)
     for process in stopped:
         os.kill(process, signal.SIGSTOP)
-    return found, stopped
+    return frozen_at, stopped
 
 
 def thaw(processes: list[int]) -> None:
@@ -142,22 +142,22 @@ def thaw(processes: list[int]) -> None:
 
 
 def saved(folder: Path) -> list[str]:
-    """What the training's own book says of its attempts: why each ended, and at which step."""
-    (book,) = folder.glob("work/smoke/digits-lct/s0/*/attempts.jsonl")
-    return [f"{attempt['reason']} at {attempt['to_step']}" for attempt in ended(book.parent)]
+    """The attempts that the training has recorded: why each ended, and at which step."""
+    (attempts,) = folder.glob("work/smoke/digits-lct/s0/*/attempts.jsonl")
+    return [f"{attempt['reason']} at {attempt['to_step']}" for attempt in ended(attempts.parent)]
 
 
 def trainers(folder: Path) -> list[int]:
     """Processes that train in a project."""
-    found = []
+    processes = []
     for entry in Path("/proc").iterdir():
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
             if b"lct.jobs.train" in words and (entry / "cwd").resolve() == folder.resolve():
-                found.append(int(entry.name))
+                processes.append(int(entry.name))
         except (OSError, ValueError):
             continue
-    return found
+    return processes
 
 
 def signalled(process: int, number: int) -> bool:
@@ -194,7 +194,9 @@ def jobs(folder: Path, states: str = "all") -> list[tuple[str, str]]:
 
 def job(folder: Path, controller: Controller, state: str) -> str:
     """The id of the project's job once it is in a state."""
-    return until(f"a job in state {state}", lambda: [one for one, s in jobs(folder) if s == state], controller)[-1]
+    return until(
+        f"a job in state {state}", lambda: [name for name, current in jobs(folder) if current == state], controller
+    )[-1]
 
 
 def accounted(folder: Path) -> list[list[str]]:

@@ -74,8 +74,8 @@ def trained_equally(folder: Path, undisturbed: Path) -> bool:
     ) == sums(undisturbed, f"{TRAIN}/curves.json")
 
 
-def told(folder: Path) -> str:
-    """The attempts by the training's own book, and the starts by SLURM's."""
+def attempts_and_starts(folder: Path) -> str:
+    """The attempts by the training's own record, and the starts by SLURM's accounting."""
     return f"{'; '.join(saved(folder))} ({', '.join(row[1].split()[0] for row in accounted(folder))})"
 
 
@@ -91,12 +91,12 @@ def killed(folder: Path, undisturbed: Path) -> Outcome:
     controller = Controller(folder, TARGET, *on(REST))
     step, stopped = frozen(folder, controller)
     running = job(folder, controller, "RUNNING")
-    (seen,) = (entry for entry in lct(folder, "status")["trainings"] if entry["run"] == "digits-lct")
-    assert seen["state"] == "running" and seen["total"] == STEPS and f"job {running}" in seen["where"]
+    (training,) = (entry for entry in lct(folder, "status")["trainings"] if entry["run"] == "digits-lct")
+    assert training["state"] == "running" and training["total"] == STEPS and f"job {running}" in training["where"]
     slurm("scancel", running)
     thaw(stopped)
     assert controller.finish() == 0, controller.text()[-3000:]
-    happened = f"scancel at step {step}; the profile's retry went on: {told(folder)}"
+    happened = f"scancel at step {step}; the profile's retry went on: {attempts_and_starts(folder)}"
     assert saved(folder)[0].startswith("SIGTERM at ") and saved(folder)[0] != "SIGTERM at 0"
     return Outcome("job killed", happened, 1, trained_equally(folder, undisturbed), folder, controller.text())
 
@@ -117,7 +117,7 @@ def preempted(folder: Path, undisturbed: Path) -> Outcome:
     until("the requeue", lambda: (victim, "RUNNING") not in jobs(folder), controller)
     assert controller.finish() == 0, controller.text()[-3000:]
     attempts = [row for row in accounted(folder) if row[0] == victim]
-    happened = f"preempted at step {step}, {len(attempts)} starts of one job: {told(folder)}"
+    happened = f"preempted at step {step}, {len(attempts)} starts of one job: {attempts_and_starts(folder)}"
     gpu_hours = sum(float(row[2]) for row in attempts) / 3600
     spent = costs(Plan(folder, {"scale": "smoke"}), folder, ["digits-lct"])["digits-lct"]
     assert len(attempts) >= 2 and spent.startswith(f"{gpu_hours:.3g} GPU h") and "SLURM's accounting" in spent
@@ -135,7 +135,7 @@ def node_lost(folder: Path, undisturbed: Path) -> Outcome:
     thaw(stopped)
     resume("node4")
     assert controller.finish() == 0, controller.text()[-3000:]
-    happened = f"node drained: the job waited; node down at step {step}: requeued; {told(folder)}"
+    happened = f"node drained: the job waited; node down at step {step}: requeued; {attempts_and_starts(folder)}"
     return Outcome(
         "node drained and down", happened, 2, trained_equally(folder, undisturbed), folder, controller.text()
     )
@@ -153,7 +153,7 @@ def out_of_time(folder: Path, undisturbed: Path) -> Outcome:
     )
     thaw(stopped)
     assert controller.finish() == 0, controller.text()[-3000:]
-    happened = f"limit near at step {step}: {told(folder)}"
+    happened = f"limit near at step {step}: {attempts_and_starts(folder)}"
     return Outcome("time limit", happened, 1, trained_equally(folder, undisturbed), folder, controller.text())
 
 
@@ -210,11 +210,11 @@ def late_files(folder: Path, undisturbed: Path) -> Outcome:
     shutil.copytree(folder / "results", lagging, symlinks=True)
 
     def follow() -> None:
-        seen: dict[Path, float] = {}
+        first_seen: dict[Path, float] = {}
         while not ended.wait(0.5):
             for path in (p for p in (folder / "results").rglob("*") if p.is_file() and p.suffix != ".partial"):
                 late = lagging / path.relative_to(folder / "results")
-                if not late.exists() and time.monotonic() - seen.setdefault(path, time.monotonic()) > 8:
+                if not late.exists() and time.monotonic() - first_seen.setdefault(path, time.monotonic()) > 8:
                     late.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path, f"{late}.partial")
                     os.replace(f"{late}.partial", late)
@@ -254,7 +254,7 @@ def state_full(folder: Path, undisturbed: Path) -> Outcome:
         (folder / "work/filler").unlink()
         again = Controller(folder, TARGET, *on(REST))
         assert again.finish() == 0, again.text()[-3000:]
-        ended = told(folder)
+        ended = attempts_and_starts(folder)
     finally:
         subprocess.run(["umount", "--lazy", folder / "work"], check=True)
     happened = f"full at step {step}: one line named the state; after space was freed the same command went on; {ended}"
@@ -267,8 +267,8 @@ def two_tasks(folder: Path, undisturbed: Path) -> Outcome:
     local = Controller(alone, TARGET, "--set-resources", f"{RULE}:gpu=2", slurm=False)
     several = ("gpu=2", "nodes=2", "tasks=2", "mpi=srun", "tasks_per_gpu=0")  # as docs/cluster.md says
     controller = Controller(folder, TARGET, *on(REST), *(f"{RULE}:{value}" for value in several))
-    for one in (local, controller):
-        assert one.finish() == 0, one.text()[-3000:]
+    for run in (local, controller):
+        assert run.finish() == 0, run.text()[-3000:]
     (row,) = accounted(folder)
     assert "gres/gpu=2" in row[3] and "node=2" in row[3] and saved(folder) == [f"finished at {STEPS}"]
     assert "attempt 1 on 2 x cpu" in (folder / "logs/smoke/train/digits-lct/s0.log").read_text()
