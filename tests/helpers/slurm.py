@@ -1,4 +1,4 @@
-"""Shared by the tests on a real SLURM: projects, controllers, trainings in the middle, and SLURM's answers about them."""
+"""Shared by the tests on a real SLURM: projects, controllers, trainings in the middle, and the answers of SLURM."""
 
 import hashlib
 import json
