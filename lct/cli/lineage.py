@@ -7,7 +7,7 @@ from typing import Any
 from lct.cli.options import overrides, plan_arguments
 from lct.files.lock import LockHeldError
 from lct.lineage import guard, record, registry, restore
-from lct.lineage.graph import ask
+from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan
 
 Result = tuple[int, Any, str]
@@ -40,22 +40,22 @@ def record_verb(arguments: argparse.Namespace) -> Result:
     scale = plan.scale_name
     config = {**arguments.config, **overrides(arguments), "scale": scale}
     try:
-        found = record.record(arguments.root, config, scale, arguments.in_run, wait_seconds=60)
+        report = record.record(arguments.root, config, scale, arguments.in_run, wait_seconds=60)
     except LockHeldError as error:
         raise ValueError(str(error)) from error
-    lines = [f"{scale}: {len(found.recorded)} artifacts recorded, {found.kept} were already"]
-    if found.recorded or found.dropped:
+    lines = [f"{scale}: {len(report.recorded)} jobs recorded, {report.kept} were already"]
+    if report.recorded or report.dropped:
         lines[0] += f"; in lineage/{scale}.jsonl and dvc.lock"
-    lines += _list("no longer declared, so no longer recorded (git has it)", found.dropped)
-    lines += [f"{found.dirty} of them were made from changed sources: their records say so"] if found.dirty else []
-    causes_first = sorted(found.left_out.items(), key=lambda item: (item[1].startswith(_FOLLOWS), *item))
+    lines += _list("no longer declared, so no longer recorded (git has it)", report.dropped)
+    lines += [f"{report.dirty} of them were made from changed sources: their records say so"] if report.dirty else []
+    causes_first = sorted(report.left_out.items(), key=lambda item: (item[1].startswith(_FOLLOWS), *item))
     lines += _list("left out", [f"{path}: {why}" for path, why in causes_first])
     if arguments.commit:
         record.commit(arguments.root, scale)
-    elif found.recorded or found.dropped:
-        words = record.git_command(scale)
-        lines.append(f"to keep it: git add {' '.join(words[-3:])} && git commit -m {words[3]!r}; to share it: dvc push")
-    return int(bool(found.left_out)), record.as_json(found), "\n".join(lines)
+    elif report.recorded or report.dropped:
+        paths = " ".join(record.state_paths(arguments.root))
+        lines.append(f"to keep it: git add {paths} && git commit -m 'Record {scale}'; to share it: dvc push")
+    return int(bool(report.left_out)), record.as_json(report), "\n".join(lines)
 
 
 def restore_verb(arguments: argparse.Namespace) -> Result:
@@ -74,28 +74,31 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
     except LockHeldError as error:
         raise ValueError(str(error)) from error
     lines = [] if reports else ["nothing is recorded here: lineage/ is empty"]
-    for one in reports:
-        lines.append(f"{one.scale}: {one.restored} files are as recorded ({one.linked} linked now)")
-        lines += _list("not recorded by this revision, taken away (the cache keeps it)", one.removed)
-        lines += _list("recorded, but not on this machine; `dvc pull` or `lct restore --pull` fetches it", one.absent)
-        lines += _list("not what is recorded, and nowhere else: left alone; move it away, then restore", one.differing)
-    wrong = any(one.absent or one.differing for one in reports)
-    return int(wrong), [vars(one) for one in reports], "\n".join(lines)
+    for report in reports:
+        lines.append(f"{report.scale}: {report.restored} files are as recorded ({report.linked} linked now)")
+        lines += _list("not recorded by this revision, taken away (the cache keeps it)", report.removed)
+        lines += _list(
+            "recorded, but not on this machine; `dvc pull` or `lct restore --pull` fetches it", report.absent
+        )
+        lines += _list(
+            "not what is recorded, and nowhere else: left alone; move it away, then restore", report.differing
+        )
+    wrong = any(report.absent or report.differing for report in reports)
+    return int(wrong), [vars(report) for report in reports], "\n".join(lines)
 
 
 def why_verb(arguments: argparse.Namespace) -> Result:
     """Why a cell would run again; exit code 0 either way."""
     plan = _plan(arguments)
     (cell,) = guard.find_cells(plan, [arguments.cell])
-    found = guard.why(
-        arguments.root, plan, ask(arguments.root, {"scale": plan.scale_name, "dataset": plan.main.dataset}), cell
-    )
+    jobs = plan_jobs(arguments.root, {"scale": plan.scale_name, "dataset": plan.main.dataset})
+    causes = guard.why(arguments.root, plan, jobs, cell)
     lines = [f"{guard.name(cell)} would not run again: everything it was made from is up to date"]
-    if found:
+    if causes:
         lines = [f"{guard.name(cell)} would run again:"]
-        for job, causes in found.items():
-            lines += [f"  {job}", *(f"    {cause}" for cause in causes)]
-    return 0, found, "\n".join(lines)
+        for job, why in causes.items():
+            lines += [f"  {job}", *(f"    {cause}" for cause in why)]
+    return 0, causes, "\n".join(lines)
 
 
 def _plan(arguments: argparse.Namespace, config: dict[str, Any] | None = None) -> Plan:

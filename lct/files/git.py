@@ -7,7 +7,7 @@ from typing import Any
 from lct.files.hashing import sha256_text
 
 _PROJECT = Path(__file__).resolve().parents[2]
-_RECORDED = ("config/recorded.yaml", "dvc.lock", "lineage")  # written by `lct record`: no source
+_RECORDED = ("dvc.yaml", "dvc.lock", "lineage", "config/recorded.yaml")  # written by `lct record`: no source
 
 
 def run_git(root: Path, *arguments: str, text: bool = True) -> subprocess.CompletedProcess:

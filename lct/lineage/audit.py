@@ -343,7 +343,7 @@ class Auditor:
                 checks.append(
                     Check("dvc", "broken", f"dvc.lock: stage {one.stage}, {one.role}: {one.path}: {what}; {mend}")
                 )
-        for name, values in stage[0].params.items():
+        for name, values in self.lock.params(stage[0].stage).items():
             maker = self.archive.get(name.removesuffix(".settings.json"))
             if maker is not None and (changed := differing(maker.settings or {}, values)):
                 keys = ", ".join(key for key, *_ in changed[:6])

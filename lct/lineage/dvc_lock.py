@@ -1,4 +1,4 @@
-"""What DVC says it stores, read from its own plain files (dvc.lock, .dvc/config): no dvc needed."""
+"""What DVC has written, read from its own plain files (dvc.lock, .dvc/config): no dvc needed."""
 
 import configparser
 import re
@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
-CONFLICT_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+from lct.lineage.registry import conflict_line
+
+_HEAD = "schema: '2.0'\nstages:\n"
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -26,8 +28,9 @@ for _tag, _pattern, _first in (
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
+_PARAMS = re.compile(r"^    params:\n(?:(?:      .*)?\n)*", re.MULTILINE)
 _OUTS = re.compile(r"^    outs:\n((?:    [- ].*\n?)*)", re.MULTILINE)
-_PATH = re.compile(r"^ +(?:- )?path: (.+)$", re.MULTILINE)
+_PATH = re.compile(r"^ +(?:- )?path:\s+(.+)$", re.MULTILINE)
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -40,82 +43,106 @@ class Stored:
     path: str
     md5: str
     bytes: int | None
-    params: dict[str, Any]  # params file -> the values that the stage was recorded with
 
 
 class Lock:
-    """dvc.lock, parsed one stage at a time, where it is asked for."""
+    """dvc.lock as text, parsed one stage at a time, when it is needed: its params are most of it."""
 
     def __init__(self, text: str, where: str = "dvc.lock"):
         """ValueError names the line of a merge conflict, and anything that is not a dvc.lock of schema 2."""
         self.where = where
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.startswith(CONFLICT_MARKS):
-                raise ValueError(
-                    f"{where}:{number}: expected DVC's record, found the mark of a merge conflict; take either side "
-                    f"(git checkout --ours dvc.lock config/recorded.yaml lineage), then `lct record`"
-                )
+        if line := conflict_line(text):
+            raise ValueError(
+                f"{where}:{line}: expected DVC's record, found the mark of a merge conflict; take either side (git "
+                "checkout --ours, or --theirs, dvc.yaml dvc.lock lineage), then `lct record`"
+            )
         head, _, body = text.partition("\nstages:\n")
         if text and not (head.startswith("schema:") and "2.0" in head):
             raise ValueError(
                 f"{where}:1: expected `schema: '2.0'`, found {head.splitlines()[0]!r}; git checkout {where}"
             )
-        blocks = re.split(r"^  (?=\S)", body, flags=re.MULTILINE)[1:]
-        self._blocks = blocks
-        self._parsed: dict[int, list[Stored]] = {}
+        blocks = re.split(r"^(?=  \S)", body, flags=re.MULTILINE)
+        self.blocks = {_stage_name(block): block for block in blocks if block.startswith("  ")}
+        self._files: dict[str, list[Stored]] = {}
 
     @cached_property
-    def _makers(self) -> dict[str, list[int]]:
-        """Output -> the stages that make it; found in the text, since reading YAML takes far longer."""
-        makers: dict[str, list[int]] = {}
-        for i, block in enumerate(self._blocks):
-            for outs in _OUTS.findall(block):
-                for path in _PATH.findall(outs):
-                    makers.setdefault(path.strip("'\""), []).append(i)
-        return makers
+    def _makers(self) -> dict[str, str]:
+        """Output -> the stage that makes it; searched in the text, since reading YAML takes far longer."""
+        return {
+            path.strip("'\""): name
+            for name, block in self.blocks.items()
+            for outs in _OUTS.findall(block)
+            for path in _PATH.findall(outs)
+        }
 
     def maker(self, path: str) -> list[Stored]:
         """Every file of the stage that makes `path`: what it wrote and what it read; empty when no stage does."""
-        return [stored for i in self._makers.get(path, ()) for stored in self._block(i)]
+        return self.files(self._makers[path]) if path in self._makers else []
 
     def all(self) -> list[Stored]:
-        return [stored for i in range(len(self._blocks)) for stored in self._block(i)]
+        return [stored for name in self.blocks for stored in self.files(name)]
 
-    def _block(self, i: int) -> list[Stored]:
-        if i not in self._parsed:
-            block = self._blocks[i]
+    def outs(self) -> dict[str, str]:
+        """Path -> MD5 of every output."""
+        return {stored.path: stored.md5 for stored in self.all() if stored.role == "outs"}
+
+    def files(self, stage: str) -> list[Stored]:
+        """What a stage wrote and read. Raises ValueError naming the stage on damage."""
+        if stage not in self._files:
+            values = self._parsed(stage, _PARAMS.sub("", self.blocks[stage]))
             try:
-                ((stage, values),) = yaml.load(block, Loader=_Loader).items()  # noqa: S506 a SafeLoader
-                self._parsed[i] = [
-                    _stored(stage, role, one, values.get("params", {}))
-                    for role in ("outs", "deps")
-                    for one in values.get(role, ())
+                self._files[stage] = [
+                    _stored(stage, role, item) for role in ("outs", "deps") for item in values.get(role, ())
                 ]
-            except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
-                name = block.partition("\n")[0].rstrip(":")
-                raise ValueError(
-                    f"{self.where}: stage {name}: expected DVC's record, found damage "
-                    f"({' '.join(str(error).split())}); git checkout {self.where}"
-                ) from error
-        return self._parsed[i]
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise self._damage(stage, error) from error
+        return self._files[stage]
+
+    def params(self, stage: str) -> dict[str, Any]:
+        """Params file -> the values that a stage was recorded with."""
+        return self._parsed(stage, self.blocks[stage]).get("params", {})
+
+    def _parsed(self, stage: str, block: str) -> dict[str, Any]:
+        try:
+            (values,) = yaml.load(block, Loader=_Loader).values()  # noqa: S506 a SafeLoader
+        except (yaml.YAMLError, AttributeError, ValueError) as error:
+            raise self._damage(stage, error) from error
+        return values
+
+    def _damage(self, stage: str, error: Exception) -> ValueError:
+        text = f"expected DVC's record, found damage ({' '.join(str(error).split())}); git checkout {self.where}"
+        return ValueError(f"{self.where}: stage {stage}: {text}")
 
 
-def _stored(stage: str, role: str, values: dict[str, Any], params: dict[str, Any]) -> Stored:
+def _stage_name(block: str) -> str:
+    return block.partition("\n")[0].strip().removesuffix(":").strip("'\"")
+
+
+def _stored(stage: str, role: str, values: dict[str, Any]) -> Stored:
     md5 = str(values["md5"])
     if not _MD5.match(md5):
         raise ValueError(f"md5 {md5!r}")
-    return Stored(stage, role, str(values["path"]), md5, values.get("size"), params)
+    return Stored(stage, role, str(values["path"]), md5, values.get("size"))
+
+
+def lock_path(root: Path) -> Path:
+    return root / "dvc.lock"
+
+
+def lock_text(blocks: dict[str, str]) -> str:
+    """A dvc.lock of these blocks, sorted: the same recorded state has the same bytes, whatever came first."""
+    return _HEAD + "".join(blocks[name] for name in sorted(blocks))
 
 
 def read_lock(root: Path) -> Lock | None:
     """dvc.lock, or None before the first recording."""
-    path = root / "dvc.lock"
+    path = lock_path(root)
     return Lock(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _config(root: Path) -> dict[str, dict[str, str]]:
     """.dvc/config, with config.local over it: section -> key -> value."""
-    found: dict[str, dict[str, str]] = {}
+    settings: dict[str, dict[str, str]] = {}
     for name in ("config", "config.local"):
         parser = configparser.ConfigParser(interpolation=None)
         try:
@@ -123,8 +150,8 @@ def _config(root: Path) -> dict[str, dict[str, str]]:
         except configparser.Error as error:
             raise ValueError(f".dvc/{name}: expected DVC's settings, found damage ({error.message}); fix it") from error
         for section in parser.sections():
-            found.setdefault(section.strip("'"), {}).update(parser[section])
-    return found
+            settings.setdefault(section.strip("'"), {}).update(parser[section])
+    return settings
 
 
 def cache_folder(root: Path) -> Path:
@@ -134,15 +161,20 @@ def cache_folder(root: Path) -> Path:
 
 def remotes(root: Path) -> dict[str, str]:
     """Name -> URL of each remote; a local folder as an absolute path."""
-    found = {}
+    urls = {}
     for section, values in _config(root).items():
         name = re.fullmatch(r'remote "(.+)"', section)
         if name and "url" in values:
             url = values["url"].removeprefix("file://")
-            found[name.group(1)] = url if "://" in url else str((root / ".dvc" / url).resolve())
-    return found
+            urls[name.group(1)] = url if "://" in url else str((root / ".dvc" / url).resolve())
+    return urls
 
 
 def stored_object(folder: Path, md5: str) -> Path:
     """Where a cache or a remote keeps an object."""
     return folder / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def cached(root: Path, md5: str) -> Path:
+    """The file in the cache that holds the content with this MD5."""
+    return stored_object(cache_folder(root), md5)

@@ -12,7 +12,7 @@ from typing import Any
 from lct.files.atomic import write_text
 from lct.files.hashing import canonical_json
 
-_CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+_CONFLICT_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")  # what git leaves in a file that it could not merge
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Entry:
     run: dict[str, Any] | None  # content of X.run.json
     job: str | None = None  # first file of the Snakemake job that made it, whose line holds `snakemake`
     snakemake: dict[str, Any] | None = None  # what Snakemake knew of that job
-    content: dict[str, Any] | None = None  # of a metrics file: its values and protocol, readable from here alone
+    content: dict[str, Any] | None = None  # of a metrics file, or of curves thinned
     ended: tuple[float, ...] = ()  # when the file and its two records were finished [seconds since the epoch]
 
     @property
@@ -45,39 +45,38 @@ def scales(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "lineage").glob("*.jsonl"))
 
 
+def conflict_line(text: str) -> int | None:
+    """Number of the first line that is the mark of a merge conflict."""
+    return next((i for i, line in enumerate(text.splitlines(), start=1) if line.startswith(_CONFLICT_MARKS)), None)
+
+
 def read(root: Path, scale: str) -> dict[str, Entry]:
     """Path -> entry; {} when nothing is recorded. Raises ValueError naming file and line on damage."""
     path = archive_path(root, scale)
+    advice = f"git checkout -- {path.relative_to(root)} brings the committed one back"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected UTF-8, found damage ({error}); git checkout -- {path}") from error
-    found: dict[str, Entry] = {}
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}:{number}"
-        if line.startswith(_CONFLICT):
-            raise ValueError(
-                f"{where}: expected a line of JSON, found a merge conflict; take one side (git checkout --ours or "
-                f"--theirs {path.relative_to(root)} dvc.lock config/recorded.yaml), then run `lct record`"
-            )
+    if line := conflict_line(text):
+        raise ValueError(
+            f"{path}:{line}: expected a line of JSON, found a merge conflict; take one side (git checkout --ours or "
+            f"--theirs {path.relative_to(root)} dvc.lock dvc.yaml), then run `lct record`"
+        )
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
         try:
             values = json.loads(line)
             entry = Entry(**values | {"ended": tuple(values.get("ended", ()))})
-            known = isinstance(entry.path, str) and isinstance(entry.bytes, int) and isinstance(entry.sha256, str)
+            valid = isinstance(entry.path, str) and isinstance(entry.bytes, int) and isinstance(entry.sha256, str)
         except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError(
-                f"{where}: expected a recorded file, found damage ({error}); {_mend(root, path)}"
-            ) from None
-        if not known or entry.path in found:
-            raise ValueError(f"{where}: expected each recorded file once, found damage; {_mend(root, path)}")
-        found[entry.path] = entry
-    return found
-
-
-def _mend(root: Path, path: Path) -> str:
-    return f"git checkout -- {path.relative_to(root)} brings the committed one back"
+            raise ValueError(f"{path}:{number}: expected a recorded file, found damage ({error}); {advice}") from None
+        if not valid or entry.path in entries:
+            raise ValueError(f"{path}:{number}: expected each recorded file once, found damage; {advice}")
+        entries[entry.path] = entry
+    return entries
 
 
 def text(entries: dict[str, Entry]) -> str:

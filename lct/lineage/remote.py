@@ -5,17 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-_BOOK = ("dvc.yaml", "dvc.lock", "config", ".dvc/config", ".dvc/config.local")
+_STATE = ("dvc.yaml", "dvc.lock", ".dvc/config", ".dvc/config.local")
 
 
 def fetch(root: Path, name: str, folder: Path) -> str | None:
     """Fetch every recorded object of a remote into a cache under `folder`; why it could not be done, or None.
 
-    A copy of the book alone, without git, does: the project and its cache are left as they are."""
-    for part in _BOOK:
-        if (root / part).is_dir():
-            shutil.copytree(root / part, folder / part)
-        elif (root / part).exists():
+    A copy of DVC's own files, without git, does: the project and its cache are left as they are."""
+    for part in _STATE:
+        if (root / part).exists():
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / part, folder / part)
     (folder / "tmp").mkdir()
@@ -25,8 +23,8 @@ def fetch(root: Path, name: str, folder: Path) -> str | None:
             [sys.executable, "-m", "dvc", *command], cwd=folder, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            said = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-            return f"`dvc {command[0]}` did not bring all of it: {' '.join(said[0].split())[:200]}"
+            lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+            return f"`dvc {command[0]}` did not bring all of it: {' '.join(lines[0].split())[:200]}"
     return None
 
 

@@ -5,7 +5,7 @@ and the file times come from lineage/*.jsonl in git. Nothing that is not safe in
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +14,15 @@ from lct.files.hashing import hash_file
 from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
 from lct.lineage import dvc, registry
-from lct.lineage.graph import write_metadata
-from lct.lineage.record import LOCK, OPENED, RUN_LOCK, link, set_time, undo
+from lct.lineage.dvc_lock import cached
+from lct.lineage.journal import OPENED, link, set_time, undo
+from lct.lineage.record import LOCK, RUN_LOCK
 from lct.lineage.registry import Entry
-from lct.lineage.stages import Book, Stage, read_recorded
+from lct.lineage.snakemake_adapter import write_metadata
 
 
 @dataclass
-class Report:
+class RestoreReport:
     """What a restoration did."""
 
     scale: str
@@ -32,45 +33,44 @@ class Report:
     removed: list[str] = field(default_factory=list)  # links and copies of artifacts that this revision does not record
 
 
-def chain(stages: Iterable[Stage], entries: dict[str, Entry], paths: Iterable[str]) -> list[Stage]:
-    """The stages that hold the paths, and those of everything they were made from, as far as it is recorded."""
-    holders = {out: stage for stage in stages for out in stage.outs}
-    found: dict[str, Stage] = {}
+def chain(entries: Mapping[str, Entry], paths: Iterable[str]) -> set[str]:
+    """The paths and all that they were made from, as far as it is recorded; of each job on the way, the outputs in the
+    same folder come along: an image set with its manifest, but not the sets of other samplers."""
+    beside: dict[tuple[str | None, str], list[str]] = {}
+    for path, entry in entries.items():
+        beside.setdefault((entry.job, os.path.dirname(path)), []).append(path)
+    needed: set[str] = set()
     waiting = list(paths)
     while waiting:
-        stage = holders.get(waiting.pop())
-        if stage is None or stage.name in found or stage.path not in entries:
+        path = waiting.pop()
+        if path not in entries or path in needed:
             continue
-        found[stage.name] = stage
-        waiting += [used["path"] for used in entries[stage.path].inputs.values()]
-    return [found[name] for name in sorted(found)]
+        group = beside[entries[path].job, os.path.dirname(path)]
+        needed.update(group)
+        waiting += [used["path"] for other in group for used in entries[other].inputs.values()]
+    return needed
 
 
-def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: bool = False) -> Report:
+def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: bool = False) -> RestoreReport:
     """Restore a scale, or of it only the chain of the files in `only`. Raises ValueError, LockHeldError or OSError."""
     if is_held(root / RUN_LOCK):
         raise ValueError("expected no running snakemake, found one; wait for it to end, then `lct restore`")
     with hold(root / LOCK, "running `lct record` or `lct restore`"):
         undo(root)
         entries = registry.read(root, scale)
-        wanted = entries
-        names: list[str] = []
-        if only is not None:
-            stages = chain(Book(root).stages(read_recorded(root)), entries, only)
-            held = {out for stage in stages for out in stage.outs}
-            wanted, names = {path: entry for path, entry in entries.items() if path in held}, [s.name for s in stages]
+        paths = entries.keys() if only is None else chain(entries, only)
         if pull:
             dvc.check(root)
-            dvc.pull(root, names)
-        report = Report(scale)
-        back = {path for path, entry in wanted.items() if _restore(root, path, entry, report)}
-        _tell_snakemake(root, entries, back)
+            dvc.pull(root, [] if only is None else sorted(paths))
+        report = RestoreReport(scale)
+        restored = {path for path, entry in entries.items() if path in paths and _restore(root, path, entry, report)}
+        _tell_snakemake(root, entries, restored)
         if only is None:
             _clear(root, scale, entries, report)
         return report
 
 
-def _restore(root: Path, path: str, entry: Entry, report: Report) -> bool:
+def _restore(root: Path, path: str, entry: Entry, report: RestoreReport) -> bool:
     """Content, records and times of a file; whether it is now as recorded."""
     state = _place(root, path, entry)
     if state in ("absent", "differing"):
@@ -90,24 +90,24 @@ def _records(entry: Entry) -> list[str]:
     return [] if entry.settings is None else [str(of(entry.path)) for of in (settings_path, run_path)]
 
 
-def _tell_snakemake(root: Path, entries: dict[str, Entry], back: set[str]) -> None:
+def _tell_snakemake(root: Path, entries: dict[str, Entry], restored: set[str]) -> None:
     """Snakemake's metadata of every job that has a file back; of its other files too, or it would forget the job's
     settings and never see them change."""
-    jobs = {entries[path].job for path in back}
+    jobs = {entries[path].job for path in restored}
     for entry in entries.values():
         leader = entries.get(str(entry.job))
         here = (root / entry.path).exists()
-        if entry.job not in jobs or leader is None or leader.snakemake is None or (here and entry.path not in back):
+        if entry.job not in jobs or leader is None or leader.snakemake is None or (here and entry.path not in restored):
             continue
-        known = dict(leader.snakemake)
-        started = known.pop("started")
+        metadata = dict(leader.snakemake)
+        started = metadata.pop("started")
         for name, ended in zip([entry.path, *_records(entry)], entry.ended, strict=True):
-            write_metadata(root, name, known, started, ended)
+            write_metadata(root, name, metadata, started, ended)
 
 
 def _place(root: Path, path: str, entry: Entry) -> str:
     """Make sure that the recorded content is in its place: "there", "linked", "absent" or "differing"."""
-    place, stored = root / path, dvc.cached(root, str(entry.md5))
+    place, stored = root / path, cached(root, str(entry.md5))
     here = stored.exists() and stored.stat().st_size == entry.bytes
     if place.suffix not in OPENED and place.is_symlink() and here and os.readlink(place) == os.path.abspath(stored):
         return "there"  # a link to the content by its name; `lct verify --deep` reads it
@@ -115,7 +115,7 @@ def _place(root: Path, path: str, entry: Entry) -> str:
         size, sha256, md5 = hash_file(place)
         if (size, sha256) == (entry.bytes, entry.sha256):
             return "there"
-        if not dvc.cached(root, md5).exists():
+        if not cached(root, md5).exists():
             return "differing"
     elif place.is_symlink() and not _into_a_cache(place):
         return "differing"
@@ -133,10 +133,10 @@ def _into_a_cache(place: Path) -> bool:
 
 def _is_kept(root: Path, place: Path) -> bool:
     """Whether a file is a copy of a content in the cache, as pages and pictures are."""
-    return place.suffix in OPENED and place.is_file() and dvc.cached(root, hash_file(place)[2]).exists()
+    return place.suffix in OPENED and place.is_file() and cached(root, hash_file(place)[2]).exists()
 
 
-def _clear(root: Path, scale: str, entries: dict[str, Entry], report: Report) -> None:
+def _clear(root: Path, scale: str, entries: dict[str, Entry], report: RestoreReport) -> None:
     """Take away links and copies of artifacts that this revision does not record; the cache keeps their content."""
     for folder in (root / "results" / scale, root / "reports" / scale):
         for place in sorted(folder.rglob("*")):

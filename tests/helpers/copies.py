@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lct.lineage.stages import write_recorded
+from lct.lineage.stages import dvc_yaml
 from tests.helpers import ROOT
 
-SOURCES = ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock", "dvc.yaml", ".dvcignore")
+SOURCES = ("Snakefile", "workflow", "config", "lct", "profiles", "requirements.lock", ".dvcignore")
 SMOKE = ("--config", "scale=smoke")
 
 
@@ -19,7 +19,7 @@ def project(folder: Path) -> Path:
     for name in SOURCES:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)
-    write_recorded(folder, {})
+    (folder / "dvc.yaml").write_text(dvc_yaml({}))
     shutil.copytree(ROOT / "reports" / "templates", folder / "reports" / "templates")
     return folder
 

@@ -12,11 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from lct.files.atomic import write_bytes, write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
-from lct.lineage.graph import write_metadata
-from lct.lineage.stages import write_recorded
+from lct.lineage import registry
+from lct.lineage.dvc_lock import read_lock
+from lct.lineage.snakemake_adapter import write_metadata
+from lct.lineage.stages import dvc_yaml
 from tests.helpers import ROOT
 
 SNAKEFILE = """
@@ -118,9 +122,9 @@ def fetched(r: str) -> list[dict]:
 def make(folder: Path, jobs: list[dict] | None = None, git: bool = True) -> Path:
     """The project, nothing computed."""
     (folder / "config").mkdir(parents=True)
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore"):
+    for name in (".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
-    write_recorded(folder, {})
+    (folder / "dvc.yaml").write_text(dvc_yaml({}))
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
@@ -156,12 +160,14 @@ def write_outputs(folder: Path, one: dict) -> None:
     seed = json.dumps([one["settings"], used], sort_keys=True)
     for path in one["outputs"]:
         content = hashlib.sha256(f"{seed} {path}".encode()).hexdigest()
-        write_bytes(folder / path, json.dumps({"value": int(content[:6], 16), "of": content}).encode())
+        fixed = one.get("contents", {}).get(path, {"value": int(content[:6], 16), "of": content})
+        write_bytes(folder / path, json.dumps(fixed).encode())
+    stage = one["rule"].partition("_")[0]
     for path, inputs in one["roles"].items():
         named = {role: {"path": source, "sha256": used[source]} for role, source in inputs.items()}
-        write_json(folder / settings_path(path), {"settings": one["settings"], "inputs": named, "stage": one["rule"]})
+        write_json(folder / settings_path(path), {"settings": one["settings"], "inputs": named, "stage": stage})
         output = {"path": path, "bytes": (folder / path).stat().st_size, "sha256": sha256_file(folder / path)}
-        write_json(folder / run_path(path), {"output": output, "git": None, "stage": one["rule"]})
+        write_json(folder / run_path(path), {"output": output, "git": None, "stage": stage})
 
 
 def finish(folder: Path, only: set[str] | None = None) -> None:
@@ -184,6 +190,42 @@ def finish(folder: Path, only: set[str] | None = None) -> None:
             beside = [str(of(path)) for of in (settings_path, run_path)] if path in one["roles"] else []
             for name in (path, *beside):
                 write_metadata(folder, name, known, 1.0, (folder / name).stat().st_mtime)
+
+
+def as_recorded_before(folder: Path) -> None:
+    """Turn a recorded project into one that the version before has recorded, and commit it: one stage for each
+    file with records in config/recorded.yaml and dvc.lock, templates in dvc.yaml, no files for DVC's own verbs."""
+    lock, entries = read_lock(folder), registry.read(folder, "toy")
+    files = {stored.path: stored for stored in lock.all()}
+    kinds: dict[str, dict[str, dict[str, str]]] = {}
+    blocks: dict[str, dict] = {}
+
+    def stored(path: str) -> dict:
+        return {"path": path, "hash": "md5", "md5": files[path].md5, "size": files[path].bytes}
+
+    alone = {path for path, entry in entries.items() if entry.settings is None}
+    for path, entry in entries.items():
+        if entry.settings is None:
+            continue
+        kind, key = path.split("/")[-2], path.replace("/", "-").replace(".", "-")
+        beside = sorted(other for other in alone if entries[other].job == entry.job)
+        alone -= set(beside)
+        kinds.setdefault(kind, {})[key] = {"path": path}
+        blocks[f"{kind}@{key}"] = {
+            "cmd": f"snakemake {path}",
+            "deps": [stored(used["path"]) for used in entry.inputs.values()],
+            "params": {f"{path}.settings.json": entry.settings},
+            "outs": [stored(out) for out in (path, *beside)],
+        }
+    outs = ["${item.path}"]
+    templates = {
+        kind: {"foreach": f"${{{kind}}}", "do": {"cmd": "snakemake ${item.path}", "outs": outs}} for kind in kinds
+    }
+    (folder / "config/recorded.yaml").write_text(yaml.safe_dump(kinds))
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"vars": ["config/recorded.yaml"], "stages": templates}))
+    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": blocks}, sort_keys=False))
+    shutil.rmtree(folder / "lineage/toy")
+    commit(folder, "recorded by the version before")
 
 
 def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:

@@ -33,9 +33,9 @@ from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
-from lct.lineage.graph import jobs_of
 from lct.lineage.guard import check_links, check_plan
 from lct.lineage.hooks import record_run
+from lct.lineage.snakemake_adapter import jobs_of
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)

@@ -400,10 +400,11 @@ def test_the_lock_is_read_as_dvc_writes_it():
     params += "        epochs:\n        scale: 1.0\n        name: 1a\n        largest: .inf\n"
     outs = f"    outs:\n    - path: a b\n      hash: md5\n      md5: {'0a' * 16}\n      size: 3\n"
     text = f"schema: '2.0'\nstages:\n  one@x:\n    cmd: c\n    params:\n      s.json:\n        {params}{outs}"
-    (stored,) = dvc_lock.Lock(text).maker("a b")
+    lock = dvc_lock.Lock(text)
+    (stored,) = lock.maker("a b")
     assert (stored.stage, stored.role, stored.bytes, stored.md5) == ("one@x", "outs", 3, "0a" * 16)
     expected = {"precision": "no", "epsilon": 1e-08, "lr": 0.001, "steps": 40, "compile": False, "epochs": None}
-    assert stored.params["s.json"] == expected | {"scale": 1.0, "name": "1a", "largest": float("inf")}
+    assert lock.params("one@x")["s.json"] == expected | {"scale": 1.0, "name": "1a", "largest": float("inf")}
 
 
 def test_without_an_archive_the_live_records_do(project, lct):

@@ -1,0 +1,168 @@
+"""Which jobs may be recorded: those whose whole chain is up to date and whose bytes are what they wrote down."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lct.files.atomic import read_json, read_json_or_empty, write_json
+from lct.files.hashing import FileHash, hash_file
+from lct.files.records import run_path, settings_path
+from lct.lineage.graph import Job
+from lct.lineage.registry import Entry
+from lct.lineage.snakemake_adapter import read_metadata
+from lct.lineage.views import archived_content
+
+_MEMO = ".dvc/tmp/lct-hashes.json"
+Entries = dict[str, Entry]  # path -> entry
+
+
+@dataclass
+class Judgement:
+    """What may be recorded of a graph, and what may not."""
+
+    good: list[Entries] = field(default_factory=list)  # of each good job, the entries of its outputs
+    left_out: dict[str, str] = field(default_factory=dict)  # an output of a job that is left out -> why
+    not_made: list[str] = field(default_factory=list)  # first outputs of jobs that no run has done yet
+
+    @property
+    def entries(self) -> Entries:
+        return {path: entry for job in self.good for path, entry in job.items()}
+
+
+class HashMemo:
+    """Hashes of recorded files by size, time and inode, so that recording again need not read them again.
+
+    Only a file that is recorded already is taken from here; whatever is new to the record is read. Bytes changed behind
+    a kept time and size thus never enter the record: `lct verify --deep` finds them.
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._stamps = read_json_or_empty(root / _MEMO)
+
+    def _stamp(self, path: str) -> list[int]:
+        status = os.stat(self.root / path)
+        return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+    def hash(self, path: str, recorded: Entry | None, run: dict[str, Any] | None) -> FileHash:
+        if recorded is not None and recorded.run == run:
+            if self._stamps.get(path) == [*self._stamp(path), recorded.sha256]:
+                return FileHash(recorded.bytes, recorded.sha256, str(recorded.md5))
+        return hash_file(self.root / path)
+
+    def save(self, entries: Mapping[str, Entry]) -> None:
+        stamps = {path: [*self._stamp(path), entry.sha256] for path, entry in entries.items()}
+        with contextlib.suppress(OSError):  # without it everything is only read again
+            write_json(self.root / _MEMO, self._stamps | stamps)
+
+
+def judge(root: Path, jobs: list[Job], recorded: Mapping[str, Entry], memo: HashMemo) -> Judgement:
+    """Judge every job of a graph, producers first. `recorded`: the entries of before."""
+    judgement, bad = Judgement(), set()
+    good: dict[str, str] = {}  # path -> sha256
+    makers = {path: job for job in jobs for path in job.outputs}
+    for job in _in_order(jobs, makers):
+        present = [path for path in job.outputs if os.path.lexists(root / path)]
+        path = present[0] if present else job.outputs[0]
+        try:
+            if not present:
+                judgement.not_made += [] if path in recorded else [path]  # recorded, and merely not here
+                bad.update(job.outputs)
+                continue
+            records = {}
+            for path in sorted(job.outputs):
+                records[path] = _records(root, path)
+            path = present[0]
+            if job.due or not any(records.values()):
+                raise ValueError("; ".join(job.reasons) or "its records are missing; lct.files.records writes them")
+            entries: Entries = {}
+            for path in records:
+                entries[path] = _entry(root, path, records[path], recorded, memo)
+                _check_chain(root, entries[path], makers, good, bad, recorded)
+        except ValueError as error:
+            judgement.left_out[path] = " ".join(str(error).split())
+            bad.update(job.outputs)
+            continue
+        good |= {path: entry.sha256 for path, entry in entries.items()}
+        judgement.good.append(_with_lead(entries))
+    return judgement
+
+
+def _with_lead(entries: Entries) -> Entries:
+    """What Snakemake knows of a job stands once, in the entry of its first output; the others name that output."""
+    lead = next(iter(entries))
+    return {
+        path: replace(entry, job=lead, snakemake=entry.snakemake if path == lead else None)
+        for path, entry in entries.items()
+    }
+
+
+def _in_order(jobs: list[Job], makers: dict[str, Job]) -> list[Job]:
+    """Producers before consumers."""
+    ordered: dict[str, Job] = {}
+
+    def visit(job: Job) -> None:
+        for path in job.inputs:
+            if path in makers and makers[path].outputs[0] not in ordered:
+                visit(makers[path])
+        ordered.setdefault(job.outputs[0], job)
+
+    for job in jobs:
+        visit(job)
+    return list(ordered.values())
+
+
+def _records(root: Path, path: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Settings and run of an output; None where it has no such records."""
+    if not settings_path(root / path).exists() and not run_path(root / path).exists():
+        return None
+    settings, run = read_json(settings_path(root / path)), read_json(run_path(root / path))
+    try:
+        for entry in settings["inputs"].values():
+            entry["path"], entry["sha256"]
+        run["output"]["sha256"], run["output"]["bytes"]
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path}: its records are not what a job writes; make it again: snakemake --force") from None
+    return settings, run
+
+
+def _entry(
+    root: Path, path: str, records: tuple[dict, dict] | None, recorded: Mapping[str, Entry], memo: HashMemo
+) -> Entry:
+    """The entry of a file, after checking its bytes against its records. Raises ValueError naming the difference."""
+    if not (root / path).exists():
+        raise ValueError(f"{path} is missing")
+    metadata = read_metadata(root, path)
+    if metadata is None:
+        raise ValueError(f"Snakemake does not know how {path} was made; `lct restore` tells it what was recorded")
+    settings, run = records or (None, None)
+    size, sha256, md5 = memo.hash(path, recorded.get(path), run)
+    if run is not None and (size, sha256) != (run["output"]["bytes"], run["output"]["sha256"]):
+        raise ValueError(f"{path} is not what its job wrote: expected sha256 {run['output']['sha256'][:12]}, found "
+                         f"{sha256[:12]}; snakemake --force makes it again")  # fmt: skip
+    job = {**metadata.job, "started": metadata.started}
+    content = archived_content(root, path)
+    return Entry(path, size, sha256, md5, settings, run, snakemake=job, content=content, ended=metadata.ended)
+
+
+def _check_chain(
+    root: Path,
+    entry: Entry,
+    makers: dict[str, Job],
+    good: dict[str, str],
+    bad: set[str],
+    recorded: Mapping[str, Entry],
+) -> None:
+    """Raise ValueError unless everything the output was made from is good, or recorded and merely not here."""
+    for used in entry.inputs.values():
+        path, sha256 = used["path"], used["sha256"]
+        if path not in makers or good.get(path) == sha256:
+            continue
+        if path in recorded and recorded[path].sha256 == sha256 and not (root / path).exists():
+            continue
+        if path in bad:
+            raise ValueError(f"made from {path}, which is left out")
+        raise ValueError(f"made from {path} as it was before: expected sha256 {sha256[:12]}, found another")

@@ -1,0 +1,164 @@
+"""The only module that uses Snakemake from inside: the jobs of a plan with their reasons, and the metadata of outputs.
+
+The reason: `snakemake --detailed-summary` prints the same verdicts (`bool(dag.reason(job))`), but neither the jobs nor
+the reasons, and its columns break at a tab or a line end inside a command. No command of Snakemake writes metadata,
+without which a restored clone would plan every job again. Both rest on private names, so requirements.lock pins the
+version, and `tests/unit/lineage/test_lineage.py` compares the verdicts with Snakemake's own.
+"""
+
+import json
+import logging
+import os
+from base64 import urlsafe_b64encode
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lct.files.atomic import write_text
+from lct.files.records import run_path, settings_path
+from lct.lineage.graph import Job, is_record
+
+TARGETS = ("all", "all_tables")  # between them, every output that a scale declares
+_KEPT = ("rule", "input", "log", "params", "code", "record_format_version", "software_stack_hash", "input_checksums")
+_NAME_MAX = 254  # characters of a metadata file's name, after which Snakemake starts a folder
+
+
+def jobs_of(dag: Any) -> list[Job]:
+    """The jobs of a Snakemake DAG that declare outputs, in the order of their first output."""
+    jobs = []
+    for job in dag.jobs:
+        outputs = tuple(str(path) for path in job.output if not is_record(str(path)))
+        if not outputs:
+            continue
+        text = getattr(job.params, "settings", None)
+        settings = json.loads(text) if isinstance(text, str) else None
+        if settings is None and getattr(job.params, "recipe", None) is not None:
+            settings = {"recipe": job.params.recipe}
+        reason = dag.reason(job)
+        jobs.append(
+            Job(
+                rule=job.rule.name,
+                outputs=outputs,
+                inputs=tuple(str(path) for path in job.input),
+                settings=settings,
+                due=bool(reason),
+                reasons=tuple(_words(reason)),
+            )
+        )
+    return sorted(jobs, key=lambda job: job.outputs[0])
+
+
+def _words(reason: Any) -> list[str]:
+    """Snakemake's reason in plain words."""
+    words = []
+    if reason.forced:
+        words.append("asked for with --force, --forcerun or --forceall, or left incomplete by a killed run")
+    if reason.missing_output:
+        words.append(f"missing: {_some(reason.missing_output)}")
+    if reason.incomplete_output:
+        words.append(f"left incomplete by a killed run: {_some(reason.incomplete_output)}")
+    if reason.updated_input:
+        words.append(f"input changed: {_some(reason.updated_input)}")
+    if reason.updated_input_run:
+        words.append(f"input will be made again: {_some(reason.updated_input_run, most=1)}")
+    if reason.params_changed:
+        words.append("its settings changed")
+    if reason.input_changed:
+        words.append("the set of its inputs changed")
+    if reason.code_changed:
+        words.append("its rule changed")
+    return words or (["Snakemake plans it"] if reason else [])
+
+
+def _some(paths: Any, most: int = 3) -> str:
+    names = sorted(str(path) for path in paths if not is_record(str(path))) or sorted(map(str, paths))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def plan_jobs(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TARGETS) -> list[Job]:
+    """The jobs of the graph of the project in `root`, judged as a run with profiles/default would judge them.
+
+    Runs nothing and writes nothing but Snakemake's own folder. Raises ValueError with Snakemake's message.
+    """
+    from snakemake.api import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
+    from snakemake.settings.enums import Quietness
+    from snakemake.settings.types import RerunTrigger
+
+    here, level = Path.cwd(), logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        try:
+            with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+                workflow = api.workflow(
+                    resource_settings=ResourceSettings(cores=1),
+                    config_settings=ConfigSettings(config=dict(config)),
+                    snakefile=root / "Snakefile",
+                    workdir=root,
+                )
+                workflow.dag(
+                    DAGSettings(
+                        targets=set(targets),
+                        rerun_triggers=frozenset({RerunTrigger.MTIME, RerunTrigger.PARAMS, RerunTrigger.INPUT}),
+                        max_checksum_file_size=100_000_000_000,
+                        force_incomplete=True,
+                    )
+                )
+                graph = workflow._workflow  # noqa: SLF001 the API prints plans, but does not return them
+                graph._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True, nolock=True)
+                graph._build_dag()
+                return jobs_of(graph.dag)
+        except Exception as error:  # noqa: BLE001 Snakemake's errors have no common base but Exception
+            raise ValueError(f"snakemake: the graph cannot be planned: {' '.join(str(error).split())}") from error
+        finally:
+            logging.disable(level)
+            os.chdir(here)
+
+
+# --- Snakemake's metadata: what it knows of each output, in .snakemake/metadata -------------------------------------
+def metadata_path(root: Path, output: str) -> Path:
+    """Where Snakemake keeps what it knows of an output (its file persistence, record format 6)."""
+    name = urlsafe_b64encode(output.encode()).decode()
+    parts = [name[i : i + _NAME_MAX] for i in range(0, len(name), _NAME_MAX)]
+    return root.joinpath(".snakemake", "metadata", *(f"@{part}" for part in parts[:-1]), parts[-1])
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What Snakemake knows of an output, without a path of this machine or a random hash of a process."""
+
+    job: dict[str, Any]  # what its decisions rest on
+    started: float  # when the job started [seconds since the epoch]
+    ended: tuple[float, ...]  # when the file and its two records, where it has them, were finished
+
+
+def read_metadata(root: Path, output: str) -> Metadata | None:
+    """What Snakemake knows of an output; None where it knows nothing."""
+    own = _read(root, output)
+    if own is None:
+        return None
+    beside = [_read(root, str(record)) for record in (settings_path(output), run_path(output))]
+    contents = [own, *(content for content in beside if content is not None)]
+    return Metadata(
+        job={key: own.get(key) for key in _KEPT},
+        started=min(content["starttime"] for content in contents),
+        ended=tuple(content["endtime"] for content in contents),
+    )
+
+
+def _read(root: Path, output: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(metadata_path(root, output).read_bytes())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def write_metadata(root: Path, output: str, job: dict[str, Any], started: float, ended: float) -> None:
+    """Tell Snakemake what it knew of an output when this was recorded; drop a mark that it is incomplete."""
+    path = metadata_path(root, output)
+    content = json.dumps({**job, "starttime": started, "endtime": ended, "incomplete": False})
+    if not path.exists() or path.read_text() != content:
+        write_text(path, content)
+    incomplete = root / ".snakemake" / "incomplete"
+    incomplete.mkdir(exist_ok=True)  # without it Snakemake takes the metadata for an older version's
+    (incomplete / path.relative_to(root / ".snakemake" / "metadata")).unlink(missing_ok=True)
