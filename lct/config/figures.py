@@ -1,9 +1,10 @@
 """What config/figures/*.yaml may hold: figures of values and of temporal differences. Torch-free."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from lct.training.settings import Training
+from lct.config.model import TrainingChanges
+from lct.config.schema import Name
 
 MEASURED = ("box-plots", "losses", "couplings")  # kinds made by jobs of their own, for each dataset
 
@@ -21,7 +22,7 @@ class FigureScale:
     values: int = 4096  # values of each image that are pooled, at most, evenly spaced
     pairs: int = 1  # box-plots: temporal differences computed after training; couplings: pairs per size; rounded up
     # to full batches
-    training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # such as steps and network
+    training: TrainingChanges = field(default_factory=dict)  # such as steps and network
 
     def __post_init__(self):
         for name in ("images", "values", "pairs"):
@@ -46,8 +47,8 @@ class Figure:
     groups: tuple[int, ...] = ()  # couplings: sizes of the groups in which pairs are sought
     method: str = "ilct"  # box-plots: a file in config/methods/, the objective of both trainings
     seed: int = 0  # of both trainings, or of the pairs drawn
-    training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # differences from it
-    scales: dict[str, FigureScale]  # scale -> its cost; a scale that is missing here does not make the figure
+    training: TrainingChanges = field(default_factory=dict)  # differences from it
+    scales: dict[Name, FigureScale]  # scale -> its cost; a scale that is missing here does not make the figure
 
     def __post_init__(self):
         _require(bool(self.rows) == (self.kind == "samples"), "rows", "rows with `kind: samples` alone", self.rows)

@@ -43,8 +43,8 @@ class ConfigFolder:
         names = self.names(folder)
         if not re.match(ID_PATTERN, str(name)) or name not in names:
             raise ValueError(
-                f"{where}: expected a {what} of {names}, found {name!r}; {did_you_mean(name, names)}fix it or add "
-                f"config/{folder}/{name}.yaml"
+                f"{where}: expected a {what} of {names}, found {name!r}; {did_you_mean(name, names) or 'fix it'} "
+                f"or add config/{folder}/{name}.yaml"
             )
         source = f"config/{folder}/{name}.yaml"
         return Layer(source, self._load(source))

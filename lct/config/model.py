@@ -2,14 +2,16 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from lct.config.schema import ID_PATTERN
+from lct.config.schema import ID_PATTERN, Name, Partial
 from lct.data.settings import DataSettings
 from lct.download.settings import Downloads
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
 from lct.sampling.settings import Sampler, Sampling
 from lct.training.settings import Training
+
+TrainingChanges = Annotated[dict[str, Any], Partial(Training)]  # values for some keys of Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +21,8 @@ class Dataset(DataSettings):
     extractor: Extractor = field(
         default_factory=TrainedExtractor
     )  # the dataset's own feature extractor, for protocols that name no other
-    training: dict[str, Any] = field(
-        default_factory=dict, metadata={"partial": Training}
+    training: TrainingChanges = field(
+        default_factory=dict
     )  # settings of every run on this dataset, such as epochs and batch
 
 
@@ -40,10 +42,8 @@ class ReducedBudget:
     """A smaller budget for the runs of `more_tables`: runs of their own, RUN-SUFFIX, which no other table uses."""
 
     suffix: str = "short"  # run digits-lct becomes digits-lct-short
-    seeds: dict[str, tuple[int, ...]]  # dataset -> training seeds
-    training: dict[str, Any] = field(
-        default_factory=dict, metadata={"partial": Training}
-    )  # settings on top of each run's own
+    seeds: dict[Name, tuple[int, ...]]  # dataset -> training seeds
+    training: TrainingChanges = field(default_factory=dict)  # settings on top of each run's own
     note: str  # what this does to the numbers, printed under every such table
 
     def __post_init__(self):
@@ -61,16 +61,14 @@ class Scale:
     tables: tuple[str, ...]  # files in config/tables/ that a bare `snakemake` makes
     more_tables: tuple[str, ...] = ()  # further ones, that `snakemake all_tables` makes
     short: ReducedBudget | None = None  # a smaller budget for the runs of more_tables; null: they are the same runs
-    subtables: dict[str, str]  # sub-table -> file in config/datasets/; missing ones are reported as not run
-    seeds: dict[str, tuple[int, ...]]  # dataset -> training seeds
+    subtables: dict[Name, str]  # sub-table -> file in config/datasets/; missing ones are reported as not run
+    seeds: dict[Name, tuple[int, ...]]  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes
     protocols: tuple[Protocol, ...] = (Protocol(),)  # how they are scored; tables show the first
     keep_features: bool = True  # whether scoring keeps the features of generated images; a metrics file needs none
-    dataset: dict[str, Any] = field(default_factory=dict, metadata={"partial": Dataset})  # overrides for every dataset
-    training: dict[str, Any] = field(default_factory=dict, metadata={"partial": Training})  # overrides for every run
-    methods: dict[str, Any] = field(
-        default_factory=dict, metadata={"partials": Training}
-    )  # method -> further overrides
+    dataset: Annotated[dict[str, Any], Partial(Dataset)] = field(default_factory=dict)  # overrides for every dataset
+    training: TrainingChanges = field(default_factory=dict)  # overrides for every run
+    methods: dict[Name, TrainingChanges] = field(default_factory=dict)  # method -> further overrides
 
     def __post_init__(self):
         check_seeds(self.seeds)
@@ -83,7 +81,7 @@ class Scale:
             raise ValueError("protocols: expected one `batch` for all, since they share each pass; make them equal")
 
 
-def check_seeds(seeds: dict[str, tuple[int, ...]]) -> None:
+def check_seeds(seeds: dict[Name, tuple[int, ...]]) -> None:
     """Every dataset needs training seeds; a seed given twice would be counted as two trainings."""
     for dataset, given in seeds.items():
         if not given or len(set(given)) != len(given) or min(given) < 0:
@@ -94,10 +92,8 @@ def check_seeds(seeds: dict[str, tuple[int, ...]]) -> None:
 class Method:
     """config/methods/*.yaml: one way of training, and the samplers that go with it."""
 
-    training: dict[str, Any] = field(
-        default_factory=dict, metadata={"partial": Training}
-    )  # differences from the defaults
-    samplers: dict[str, Sampler] = field(default_factory=dict)  # sampler id -> sampler
+    training: TrainingChanges = field(default_factory=dict)  # differences from the defaults
+    samplers: dict[Name, Sampler] = field(default_factory=dict)  # sampler id -> sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +122,8 @@ class RunEntry:
     method: str | None = None  # a file in config/methods/; with `base`, that run's
     base: str | None = None  # another run, whose settings and samplers this one starts from
     note: str | None = None  # which reading of the sources this is, and where it is known from
-    training: dict[str, Any] = field(
-        default_factory=dict, metadata={"partial": Training}
-    )  # differences from the method or base
-    samplers: dict[str, Sampler] = field(default_factory=dict)  # further samplers
+    training: TrainingChanges = field(default_factory=dict)  # differences from the method or base
+    samplers: dict[Name, Sampler] = field(default_factory=dict)  # further samplers
     weights: GivenWeights | None = None  # existing weights: sampled and scored without training
 
 
@@ -141,7 +135,7 @@ class Run:
     dataset: str  # a file in config/datasets/
     method: str  # a file in config/methods/
     training: Training  # resolved
-    samplers: dict[str, Sampler]  # sampler id -> sampler
+    samplers: dict[Name, Sampler]  # sampler id -> sampler
     sources: dict[str, str]  # dotted key -> the file that set it, or "default"
     note: str | None = None  # which reading of the sources this is
     weights: GivenWeights | None = None  # existing weights, taken instead of training

@@ -6,6 +6,8 @@ Published numbers live in these files only. Torch-free.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lct.config.schema import Name
+
 
 def check_unique(ids: tuple[str, ...], where: str) -> None:
     if twice := sorted({name for name in ids if ids.count(name) > 1}):
@@ -144,10 +146,10 @@ class PublishedTable:
     def __post_init__(self):
         where = f"published table {self.id!r}"
         check_unique(tuple(s.id for s in self.subtables), where)
-        known = {f"{s.id}.{row.id}" for s in self.subtables for row in s.rows}
+        places = {f"{s.id}.{row.id}" for s in self.subtables for row in s.rows}
         for entry in (*self.remarks, *self.cross_checks):
-            if unknown := sorted(set(entry.rows) - known):
-                raise ValueError(f"{where}: expected rows such as {sorted(known)[0]!r}, found {unknown}; correct them")
+            if unknown := sorted(set(entry.rows) - places):
+                raise ValueError(f"{where}: expected rows of {sorted(places)[:3]}..., found {unknown}; correct them")
 
     def rows_of(self, subtable: str) -> dict[str, PublishedRow]:
         """Rows of one sub-table by id, in the order of print; empty for a letter the table does not have."""
@@ -159,7 +161,7 @@ class RowChange:
     """What one dataset answers a row with, where that differs from the others."""
 
     run: str | None = None  # instead of the row's run
-    sampler: dict[str, str | None] = field(default_factory=dict)  # scale -> sampler id, instead of the row's
+    sampler: dict[Name, str | None] = field(default_factory=dict)  # scale -> sampler id, instead of the row's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +169,12 @@ class TableRow:
     """Which of our runs answers a published row, at every scale."""
 
     run: str  # a run of config/runs/; "{dataset}" stands for the sub-table's dataset
-    sampler: dict[str, str | None]  # scale -> sampler id of that run; null: the row has no counterpart at that scale
-    ema: dict[str, float] = field(
+    sampler: dict[Name, str | None]  # scale -> sampler id of that run; null: the row has no counterpart at that scale
+    ema: dict[Name, float] = field(
         default_factory=dict
     )  # scale -> evaluation EMA; left out: the first that the run keeps
-    epoch: dict[str, int] = field(default_factory=dict)  # scale -> a kept epoch; left out: the last
-    datasets: dict[str, RowChange] = field(default_factory=dict)  # dataset -> what is different there
+    epoch: dict[Name, int] = field(default_factory=dict)  # scale -> a kept epoch; left out: the last
+    datasets: dict[Name, RowChange] = field(default_factory=dict)  # dataset -> what is different there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,4 +185,4 @@ class TableSpec:
     title: str  # heading in the report
     caption: str  # under the heading: what the table shows
     published: str  # a file in config/published/, which gives sub-tables, rows and their order
-    rows: dict[str, TableRow] = field(default_factory=dict)  # published row id -> ours; applies to every sub-table
+    rows: dict[Name, TableRow] = field(default_factory=dict)  # published row id -> ours; applies to every sub-table

@@ -12,7 +12,7 @@ from lct.config.figures import Figure
 from lct.config.folder import ConfigFolder, Layer
 from lct.config.model import Dataset, Main, Method, ReducedBudget, Run, Scale
 from lct.config.published import PublishedTable, TableSpec
-from lct.config.schema import build, check
+from lct.config.schema import build, check_layer
 from lct.data.settings import DownloadSource
 from lct.download.settings import Origin, Weights
 from lct.metrics.settings import PretrainedExtractor
@@ -63,7 +63,7 @@ def every_source(settings: Any, sources: dict[str, str], prefix: str = "") -> di
 def main_settings(config: ConfigFolder, overrides: dict[str, Any] | None = None) -> Main:
     """config/config.yaml with what the command line sets on top."""
     layer = config.main()
-    check(layer.values, Main, layer.source)
+    build(Main, layer.values, layer.source)
     switches = {"true": True, "false": False}  # Snakemake reads True and False only
     given = {key: switches.get(str(value), value) for key, value in (overrides or {}).items()}
     return build(Main, layer.values | given, "--config" if overrides else layer.source)
@@ -116,7 +116,7 @@ def download_origins(config: ConfigFolder) -> dict[str, tuple[Origin, ...]]:
 def dataset_settings(config: ConfigFolder, name: str, scale: Layer, where: str) -> tuple[Dataset, dict[str, str]]:
     """Resolved settings of a dataset, and the source of each."""
     layer = config.layer("datasets", name, "dataset", where)
-    check(layer.values, Dataset, layer.source, partial=True)
+    check_layer(Dataset, layer.values, layer.source)
     values, sources = merge([layer, Layer(scale.source, _fitting(scale.values.get("dataset", {}), layer.values))])
     dataset = build(Dataset, values, layer.source)
     return dataset, every_source(dataset, sources)
@@ -140,7 +140,7 @@ def run_settings(config: ConfigFolder, run: str, scale: Layer) -> Run:
     method_layer = config.layer("methods", first.entry.method, "method", f"{first.source}: {root}: method")
     dataset_layer = config.layer("datasets", first.entry.dataset, "dataset", f"{first.source}: {root}: dataset")
     method = build(Method, method_layer.values, method_layer.source)
-    check(dataset_layer.values, Dataset, dataset_layer.source, partial=True)
+    check_layer(Dataset, dataset_layer.values, dataset_layer.source)
     layers = [
         Layer(method_layer.source, method_layer.values.get("training", {})),
         Layer(scale.source, scale.values.get("training", {})),

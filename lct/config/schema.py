@@ -1,4 +1,4 @@
-"""JSON schemas generated from the settings dataclasses, and one-line errors from their violations.
+"""Settings built and checked by pydantic, with errors of one line, and JSON schemas of the same settings.
 
 The dataclasses are the only home of keys, types and defaults; a field's trailing comment becomes its description.
 """
@@ -8,97 +8,33 @@ import difflib
 import functools
 import inspect
 import io
+import json
 import tokenize
 import types
-import typing
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-import jsonschema
+from pydantic import ConfigDict, GetCoreSchemaHandler, StringConstraints, TypeAdapter, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 ID_PATTERN = "^[a-z0-9_-]+$"  # what may appear in a path or a rule's name
-_PLAIN = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
+Name = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
+_CONFIG = ConfigDict(extra="forbid", strict=True)
+_UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
 
-@functools.cache
-def field_comments(cls: type) -> dict[str, str]:
-    """Field name -> its trailing comment (with continuation comment lines directly below it)."""
-    comments: dict[str, str] = {}
-    for base in cls.__bases__:
-        comments |= field_comments(base) if dataclasses.is_dataclass(base) else {}
-    return comments | _own_comments(cls)
+# --- building ---------------------------------------------------------------------------------------------------------
+def build(settings: Any, values: Any, where: str) -> Any:
+    """Settings of a dataclass (or a union of some) from values as YAML and JSON hold them.
+
+    Raises ValueError with one line that begins with `where`: the key, what was expected, what was found, what to do."""
+    return _validated(_adapter(settings), values, where)
 
 
-def _own_comments(cls: type) -> dict[str, str]:
-    comments: dict[str, str] = {}
-    names = {f.name for f in dataclasses.fields(cls)}
-    current = None
-    tokens = list(tokenize.generate_tokens(io.StringIO(inspect.getsource(cls)).readline))
-    for token in tokens:
-        if token.type == tokenize.NAME and token.string in names and token.line.lstrip().startswith(f"{token.string}:"):
-            current = token.string
-        elif token.type == tokenize.COMMENT and current:
-            alone = token.line.lstrip().startswith("#")
-            text = token.string.lstrip("#").strip()
-            if not alone and current not in comments:
-                comments[current] = text
-            elif alone and current in comments:
-                comments[current] += " " + text
-        elif token.type not in (tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT) and current in comments:
-            current = None
-    return comments
-
-
-def settings_type(annotation: Any, kind: str | None = None) -> type | None:
-    """The settings dataclass an annotation stands for; of a tagged union, the one whose `kind` is given."""
-    options = [a for a in _options(annotation) if dataclasses.is_dataclass(a)]
-    if len(options) > 1:
-        return next((a for a in options if _kind(a) == kind), None)
-    return options[0] if options else None
-
-
-def schema(cls: type, partial: bool = False, described: bool = True) -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of a settings dataclass; `partial` drops `required` everywhere, for one layer.
-    Descriptions are read from the source, which takes most of the time."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_object(cls, partial, described)}
-
-
-def check(values: dict[str, Any], cls: type, where: str, partial: bool = False) -> None:
-    """Raise ValueError with one line (where, expected, found, what to do) if `values` does not fit `cls`."""
-    errors = _validator(cls, partial).iter_errors(values)
-    error = jsonschema.exceptions.best_match(errors)
-    if error is not None:
-        raise ValueError(f"{where}: {_explain(error)}")
-
-
-@functools.cache
-def _validator(cls: type, partial: bool) -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(schema(cls, partial, described=False))
-
-
-def build(cls: type, values: dict[str, Any], where: str) -> Any:
-    """A settings dataclass from checked YAML values; what its own `__post_init__` refuses is given a place."""
-    check(values, cls, where)
-    return _build(cls, values, where)
-
-
-def _build(annotation: Any, value: Any, where: str) -> Any:
-    if isinstance(value, dict):
-        cls = settings_type(annotation, value.get("kind"))
-        if cls is None:
-            inner = next((get_args(a)[1] for a in _options(annotation) if get_origin(a) is dict), Any)
-            return {key: _build(inner, item, f"{where}.{key}") for key, item in value.items()}
-        hints = get_type_hints(cls)
-        arguments = {key: _build(hints[key], item, f"{where}: {key}") for key, item in value.items()}
-        try:
-            return cls(**arguments)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
-    if isinstance(value, list):
-        inner = next((get_args(a)[0] for a in _options(annotation) if get_origin(a) is tuple), Any)
-        return tuple(_build(inner, item, f"{where}[{i}]") for i, item in enumerate(value))
-    if isinstance(value, int) and not isinstance(value, bool) and float in _options(annotation):
-        return value if int in _options(annotation) else float(value)
-    return value
+def check_layer(settings: type, values: dict[str, Any], where: str) -> None:
+    """Like `build`, for values that give only some of the keys; checks between keys are left to `build`."""
+    _validated(_adapter(_layer(settings)), values, where)
 
 
 def plain(settings: Any) -> Any:
@@ -112,118 +48,131 @@ def plain(settings: Any) -> Any:
     return settings
 
 
+@functools.cache
+def _adapter(settings: Any) -> TypeAdapter:
+    if dataclasses.is_dataclass(settings) or hasattr(settings, "__total__"):
+        settings.__pydantic_config__ = _CONFIG  # pydantic's hook for classes that are not its own; nested ones inherit
+        return TypeAdapter(settings)
+    return TypeAdapter(settings, config=_CONFIG)
+
+
+def _validated(adapter: TypeAdapter, values: Any, where: str) -> Any:
+    try:
+        return adapter.validate_json(json.dumps(values, default=repr))  # strict JSON: lists are tuples, 1 is a float
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        first = min(errors, key=lambda e: e["type"] not in _UNKNOWN_KEY)  # a misspelt key explains a missing one
+        raise ValueError(f"{where}: {_explain(first, values, adapter)}") from None
+
+
+# --- values for some of the keys --------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class Partial:
+    """Annotation of a dictionary that holds values for some keys of a settings dataclass."""
+
+    settings: type
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(_layer(self.settings))
+
+
+@functools.cache
+def _layer(annotation: Any) -> Any:
+    """An annotation in which every settings dataclass is replaced by a TypedDict whose keys may all be missing."""
+    if dataclasses.is_dataclass(annotation):
+        fields = {name: _layer(hint) for name, hint in get_type_hints(annotation, include_extras=True).items()}
+        layer = TypedDict(f"{annotation.__name__}Layer", fields, total=False)
+        layer.settings = annotation
+        return layer
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return Annotated[_layer(arguments[0]), *arguments[1:]]
+    if origin in (Union, types.UnionType):
+        return Union[*map(_layer, arguments)]
+    if origin in (tuple, dict):
+        return origin[*map(_layer, arguments)]
+    return annotation
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
 def did_you_mean(name: object, names: list[str]) -> str:
     """A hint with the nearest of `names`, for the end of a message; empty if none is near."""
-    return f"did you mean {near[0]!r}? " if (near := difflib.get_close_matches(str(name), names, n=1)) else ""
+    return f"did you mean {near[0]!r}?" if (near := difflib.get_close_matches(str(name), names, n=1)) else ""
 
 
-def _options(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-
-
-def _kind(cls: type) -> str | None:
-    return next((f.default for f in dataclasses.fields(cls) if f.name == "kind"), None)
-
-
-def _object(cls: type, partial: bool, described: bool) -> dict[str, Any]:
-    hints, comments = get_type_hints(cls), field_comments(cls) if described else {}
-    properties, required = {}, []
-    for f in dataclasses.fields(cls):
-        if "partial" in f.metadata:  # overrides of another settings class
-            entry = _object(f.metadata["partial"], True, described)
-        elif "partials" in f.metadata:  # the same, by name
-            overrides = _object(f.metadata["partials"], True, described)
-            entry = {"type": "object", "propertyNames": {"pattern": ID_PATTERN}, "additionalProperties": overrides}
-        else:
-            entry = _entry(hints[f.name], partial, described)
-        if f.metadata.get("names") == "any":  # keys that are names of others, such as files
-            entry.pop("propertyNames")
-        if f.name in comments:
-            entry = {"description": comments[f.name], **entry}
-        if f.default is not dataclasses.MISSING:
-            entry["default"] = plain(f.default)
-        elif f.default_factory is dataclasses.MISSING and not partial:
-            required.append(f.name)
-        properties[f.name] = entry
-    made = {"type": "object", "title": cls.__name__, "additionalProperties": False, "properties": properties}
-    return made | ({"required": required} if required else {})
-
-
-def _entry(annotation: Any, partial: bool, described: bool) -> dict[str, Any]:
-    options = _options(annotation)
-    if len(options) > 1:
-        classes = [a for a in options if dataclasses.is_dataclass(a)]
-        rest = [_entry(a, partial, described) for a in options if not dataclasses.is_dataclass(a)]
-        if len(classes) > 1 and not rest:  # tagged union
-            return _tagged(classes, partial, described)
-        if not classes and all(a in _PLAIN for a in options):
-            return {"type": [_PLAIN[a] for a in options]}
-        nested = [
-            _tagged(classes, partial, described) if len(classes) > 1 else _entry(c, partial, described)
-            for c in classes[:1]
-        ]
-        return {"anyOf": nested + rest}
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if annotation in _PLAIN:
-        return {"type": _PLAIN[annotation]}
-    if annotation is Any:
-        return {}
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin is tuple:
-        size = {} if Ellipsis in arguments else {"minItems": len(arguments), "maxItems": len(arguments)}
-        return {"type": "array", "items": _entry(arguments[0], partial, described), **size}
-    if origin is dict:
-        return {
-            "type": "object",
-            "propertyNames": {"pattern": ID_PATTERN},
-            "additionalProperties": _entry(arguments[1], partial, described),
-        }
-    if dataclasses.is_dataclass(annotation):
-        return _object(typing.cast(type, annotation), partial, described)
-    raise TypeError(f"settings cannot hold {annotation!r}; see the field types allowed in this module")
-
-
-def _tagged(classes: list[type], partial: bool, described: bool) -> dict[str, Any]:
-    kinds = [_kind(c) for c in classes]
-    return {
-        "type": "object",
-        "properties": {"kind": {"enum": kinds}},
-        "required": ["kind"],
-        "allOf": [
-            {
-                "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
-                "then": _object(cls, partial, described),
-            }
-            for kind, cls in zip(kinds, classes, strict=True)
-        ],
-    }
-
-
-def _explain(error: jsonschema.ValidationError) -> str:
-    place = ".".join(str(part) for part in error.absolute_path)
+def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
+    """One line about an error of pydantic: the key, what was expected there, and what was found."""
+    path, entry = _locate(error["loc"], values, adapter.json_schema())
+    kind, value = error["type"], error["input"]
+    place = "".join(f"{part}." for part in path)[:-1]
     prefix = f"{place}: " if place else ""
-    found = error.instance
-    if error.validator == "additionalProperties" and isinstance(error.schema.get("properties"), dict):
-        known = list(error.schema["properties"])
-        unknown = sorted(set(found) - set(known), key=str)
-        near = difflib.get_close_matches(str(unknown[0]), known, n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else "; remove it"
-        return f"{prefix}unknown key {unknown[0]!r}, expected some of {known}{guess}"
-    if error.validator == "required":
-        missing = sorted(set(error.validator_value) - set(found))
-        return f"{prefix}expected key {missing[0]!r}, found only {sorted(found)}; add it"
-    if error.validator == "type":
-        hint = "; write it with a decimal point, such as 1.0e-4" if _looks_like_number(found) else "; fix the value"
-        wanted = error.validator_value if isinstance(error.validator_value, str) else " or ".join(error.validator_value)
-        return f"{prefix}expected {wanted}, found {found!r} ({type(found).__name__}){hint}"
-    if error.validator == "enum":
-        near = difflib.get_close_matches(str(found), [str(v) for v in error.validator_value], n=1)
-        guess = f"; did you mean {near[0]!r}?" if near else "; choose one of them"
-        return f"{prefix}expected one of {error.validator_value}, found {found!r}{guess}"
-    if error.validator in ("pattern", "propertyNames"):
-        return f"{prefix}expected a name of a-z, 0-9, _ and - only, found {found!r}; rename it"
-    return f"{prefix}{error.message}"
+    if kind in _UNKNOWN_KEY:
+        names, key = list(entry.get("properties", {})), error["loc"][-1]
+        return f"{prefix}unknown key {key!r}, expected some of {names}; {did_you_mean(key, names) or 'remove it'}"
+    if kind in ("missing", "union_tag_not_found"):
+        key = "kind" if kind == "union_tag_not_found" else error["loc"][-1]
+        if isinstance(key, int):
+            return f"{prefix}expected {entry['minItems']} items, found {value}; add the others"
+        return f"{prefix}expected key {key!r}, found only {sorted(value)}; add it"
+    if kind == "value_error":
+        return f"{prefix}{error['ctx']['error']}"
+    if kind in ("literal_error", "union_tag_invalid"):
+        if kind == "union_tag_invalid":
+            prefix, value = f"{prefix.removesuffix(': ')}.kind: ".lstrip("."), error["ctx"]["tag"]
+            options = list(entry["discriminator"]["mapping"])
+        else:
+            options = entry.get("enum") or [entry.get("const")]
+        advice = did_you_mean(value, options) or "choose one of them"
+        return f"{prefix}expected one of {options}, found {value!r}; {advice}"
+    if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == ID_PATTERN:
+        return f"{prefix}expected a name of a-z, 0-9, _ and - only, found {value!r}; rename it"
+    if kind == "too_long":
+        return f"{prefix}expected {error['ctx']['max_length']} items, found {value}; remove the others"
+    if kind.endswith("_type") or kind == "int_from_float":
+        hint = "write it with a decimal point, such as 1.0e-4" if _looks_like_number(value) else "fix the value"
+        return f"{prefix}expected {_type_of(entry)}, found {value!r} ({type(value).__name__}); {hint}"
+    return f"{prefix}{error['msg'].replace('Input should be', 'expected')}, found {value!r}; fix the value"
+
+
+def _locate(place: tuple[str | int, ...], values: Any, root: dict[str, Any]) -> tuple[list[str | int], dict[str, Any]]:
+    """The keys of an error's place that lie on the way through `values` (pydantic adds names of union members), and the
+    JSON schema there."""
+    path: list[str | int] = []
+    entry = _resolve(root, values, root)
+    for part in place:
+        inside = part in values if isinstance(values, dict) else isinstance(values, list) and isinstance(part, int)
+        if not inside or (isinstance(part, int) and part >= len(values)):
+            continue
+        inner = entry.get("properties", {}).get(part)
+        if inner is None and isinstance(values, dict):
+            inner = entry.get("additionalProperties") or next(iter(entry.get("patternProperties", {}).values()), None)
+        elif inner is None:
+            inner = entry.get("items") or (entry.get("prefixItems") or [{}])[0]
+        if not inner:  # an unknown key: its place is the mapping that holds it
+            break
+        values = values[part]
+        path.append(part)
+        entry = _resolve(inner, values, root)
+    return path, entry
+
+
+def _resolve(entry: dict[str, Any], values: Any, root: dict[str, Any]) -> dict[str, Any]:
+    """Follow references; of a union, the member that `values` belong to, as far as their `kind` and shape tell."""
+    if "$ref" in entry:
+        return _resolve(root["$defs"][entry["$ref"].removeprefix("#/$defs/")], values, root)
+    kinds = entry.get("discriminator", {}).get("mapping", {})
+    if isinstance(values, dict) and str(values.get("kind")) in kinds:
+        return _resolve({"$ref": kinds[str(values["kind"])]}, values, root)
+    shape = {dict: "object", list: "array"}.get(type(values))
+    for member in (_resolve(member, values, root) for member in entry.get("anyOf", ()) if shape):
+        if member.get("type") == shape or (shape == "object" and "discriminator" in member):
+            return member
+    return entry
+
+
+def _type_of(entry: dict[str, Any]) -> str:
+    """Names of the JSON types that an entry allows."""
+    return " or ".join(e.get("type", "object") for e in entry.get("anyOf", [entry]))
 
 
 def _looks_like_number(value: Any) -> bool:
@@ -232,3 +181,62 @@ def _looks_like_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return isinstance(value, str)
+
+
+# --- JSON schemas -----------------------------------------------------------------------------------------------------
+def schema(settings: type) -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of the YAML files of a settings dataclass, every key with its description."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return dialect | _adapter(settings).json_schema(schema_generator=_DescribedSchema)
+
+
+class _DescribedSchema(GenerateJsonSchema):
+    """JSON schemas whose descriptions are the comments beside the fields."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+        return _describe(super().dataclass_schema(schema), schema["cls"])
+
+    def typed_dict_schema(self, schema: Any) -> dict[str, Any]:
+        return _describe(super().typed_dict_schema(schema), schema["cls"].settings)
+
+
+def _describe(entry: dict[str, Any], settings: type) -> dict[str, Any]:
+    comments = field_comments(settings)
+    properties = entry.get("properties", {})
+    return entry | {
+        "properties": {
+            key: {"description": comments[key], **value} if key in comments else value
+            for key, value in properties.items()
+        }
+    }
+
+
+@functools.cache
+def field_comments(settings: type) -> dict[str, str]:
+    """Field name -> its trailing comment (with continuation comment lines directly below it)."""
+    comments: dict[str, str] = {}
+    for base in settings.__bases__:
+        comments |= field_comments(base) if dataclasses.is_dataclass(base) else {}
+    return comments | _own_comments(settings)
+
+
+def _own_comments(settings: type) -> dict[str, str]:
+    comments: dict[str, str] = {}
+    names = {f.name for f in dataclasses.fields(settings)}
+    current = None
+    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(settings)).readline):
+        if token.type == tokenize.NAME and token.string in names and token.line.lstrip().startswith(f"{token.string}:"):
+            current = token.string
+        elif token.type == tokenize.COMMENT and current:
+            alone = token.line.lstrip().startswith("#")
+            text = token.string.lstrip("#").strip()
+            if not alone and current not in comments:
+                comments[current] = text
+            elif alone and current in comments:
+                comments[current] += " " + text
+        elif token.type not in (tokenize.NL, tokenize.NEWLINE, tokenize.COMMENT) and current in comments:
+            current = None
+    return comments

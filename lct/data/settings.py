@@ -5,7 +5,9 @@ Torch-free, so that the graph can be parsed without importing torch.
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Discriminator
 
 from lct.download.settings import Origin
 from lct.files.zip_tar import Limits
@@ -172,7 +174,7 @@ class LmdbSource(LmdbReading):
     path: str  # the LMDB, or an archive of it; relative to the repository root unless absolute
 
 
-FilesReading = FolderReading | ArchiveReading | ParquetReading | LmdbReading
+FilesReading = Annotated[FolderReading | ArchiveReading | ParquetReading | LmdbReading, Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +196,8 @@ class DownloadSource:
         _require(bool(self.alternatives), "alternatives", "at least one", self.alternatives)
 
 
-Source = DigitsSource | PatchesSource | FolderSource | ArchiveSource | ParquetSource | LmdbSource | DownloadSource
+LocalSource = FolderSource | ArchiveSource | ParquetSource | LmdbSource
+Source = Annotated[DigitsSource | PatchesSource | LocalSource | DownloadSource, Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +259,7 @@ class PretrainedAutoencoder:
         _require(min(sizes) >= 1, "autoencoder.latent_channels, downsampling", "positive counts", sizes)
 
 
-Autoencoder = TrainedAutoencoder | PretrainedAutoencoder
+Autoencoder = Annotated[TrainedAutoencoder | PretrainedAutoencoder, Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)

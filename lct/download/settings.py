@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import Discriminator
 
 _SECRET = re.compile("token|secret|signature|password|credential|(^|[-_])(key|sig|auth)$", re.IGNORECASE)
 
@@ -67,7 +69,7 @@ class HubOrigin:
     revision: str  # commit: 40 hexadecimal digits, never a branch
     files: tuple[str, ...]  # names or glob patterns inside the repository, in reading order
     sha256: dict[str, str] = field(
-        default_factory=dict, metadata={"names": "any"}
+        default_factory=dict
     )  # name -> hash, where known: for files the hub itself gives no hash of
 
     def __post_init__(self):
@@ -103,7 +105,7 @@ class ManualOrigin:
         _check_files(self.files)
 
 
-Origin = HubOrigin | WebOrigin | ManualOrigin
+Origin = Annotated[HubOrigin | WebOrigin | ManualOrigin, Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Discriminator
 
 OWN = "dataset"  # in a protocol: the extractor that each dataset names itself
 
@@ -89,7 +91,7 @@ class PretrainedExtractor:
         return LAYERS[self.architecture]
 
 
-Extractor = TrainedExtractor | PretrainedExtractor
+Extractor = Annotated[TrainedExtractor | PretrainedExtractor, Discriminator("kind")]
 KINDS = {"trained": TrainedExtractor, "pretrained": PretrainedExtractor}
 
 

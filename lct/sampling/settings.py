@@ -1,7 +1,9 @@
 """Samplers as values. NFE (number of function evaluations) is a property of a sampler, never typed beside it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Discriminator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class OdeSampler:
         return self.steps if self.solver == "euler" else 2 * self.steps - 1
 
 
-Sampler = ConsistencySampler | OdeSampler
+Sampler = Annotated[ConsistencySampler | OdeSampler, Discriminator("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)

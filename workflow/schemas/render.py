@@ -20,21 +20,28 @@ from lct.config.schema import schema
 from lct.download.settings import Weights
 from lct.metrics.settings import PretrainedExtractor
 
+ROOT = Path(__file__).parents[2]
 FOLDER = Path(__file__).parent
-SCHEMAS = {
-    "config": Main,
-    "scale": Scale,
-    "dataset": Dataset,
-    "extractor": PretrainedExtractor,
-    "method": Method,
-    "run": RunEntry,
-    "table": TableSpec,
-    "published": PublishedTable,
-    "weights": Weights,
-    "figure": Figure,
-    "device": Device,
-    "evidence": Evidence,
+SCHEMAS = {  # name -> (the files that it describes, what they hold)
+    "config": ("config/config.yaml", Main),
+    "scale": ("config/scales/*.yaml", Scale),
+    "dataset": ("config/datasets/*.yaml", Dataset),
+    "extractor": ("config/extractors/*.yaml", PretrainedExtractor),
+    "method": ("config/methods/*.yaml", Method),
+    "run": ("config/runs/*.yaml", dict[str, RunEntry]),
+    "table": ("config/tables/*.yaml", TableSpec),
+    "published": ("config/published/*.yaml", PublishedTable),
+    "weights": ("config/weights/*.yaml", Weights),
+    "figure": ("config/figures/*.yaml", Figure),
+    "device": ("config/devices/*.yaml", Device),
+    "evidence": ("config/evidence/*.yaml", Evidence),
 }
+
+
+def header(path: str, name: str) -> str:
+    """First line of a YAML file, by which editors find its schema."""
+    up = "../" * path.count("/")
+    return f"# yaml-language-server: $schema={up}workflow/schemas/{name}.schema.json"
 
 
 def undescribed(value: Any, place: str = "") -> Iterator[str]:
@@ -50,13 +57,18 @@ def undescribed(value: Any, place: str = "") -> Iterator[str]:
 
 
 def faults(folder: Path) -> list[str]:
-    """One line for each schema in `folder` that is out of date, and for each key without a description."""
+    """One line for each schema in `folder` that is out of date, each key without a description, and each YAML file that
+    does not name its schema."""
     lines = []
-    for name, cls in SCHEMAS.items():
-        path, expected = folder / f"{name}.schema.json", schema(cls)
+    for name, (pattern, settings) in SCHEMAS.items():
+        path, expected = folder / f"{name}.schema.json", schema(settings)
         if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != expected:
-            lines.append(f"{path.name}: expected the schema of {cls.__name__}, found another; run `make schemas`")
+            lines.append(f"{path.name}: expected the schema of {settings}, found another; run `make schemas`")
         lines += [f"{key}: expected a description, found none; add a comment" for key in undescribed(expected, name)]
+        for file in sorted(ROOT.glob(pattern)):
+            line = header(str(file.relative_to(ROOT)), name)
+            if file.read_text(encoding="utf-8").partition("\n")[0] != line:
+                lines.append(f"{file.relative_to(ROOT)}:1: expected `{line}`, found another line; put it first")
     return lines
 
 
@@ -67,8 +79,8 @@ def main() -> int:
         lines = faults(FOLDER)
         print("\n".join(lines), file=sys.stderr, end="\n" if lines else "")
         return int(bool(lines))
-    for name, cls in SCHEMAS.items():
-        text = json.dumps(schema(cls), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    for name, (_, settings) in SCHEMAS.items():
+        text = json.dumps(schema(settings), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         (FOLDER / f"{name}.schema.json").write_text(text, encoding="utf-8")
     return 0
 
