@@ -3,20 +3,17 @@
 import argparse
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
+from lct.cli.job import run_job
 from lct.cli.options import overrides, plan_arguments
+from lct.cli.verb import Result
 from lct.files.atomic import write_text
 from lct.lineage import cells, format
 from lct.lineage.diff import compare
 from lct.lineage.verify import verify as check
 from lct.plan.plan import Plan
 from lct.report.readback import shown
-
-Result = tuple[int, Any, str]
 
 
 def audit_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,12 +83,7 @@ def verify(arguments: argparse.Namespace) -> Result:
 def _recompute(arguments: argparse.Namespace, plan: Plan) -> Result:
     """Compute again and compare, in a process of its own, as every job is."""
     ids = [target.id for target in cells.chosen(arguments.recompute, cells.targets(plan))]
-    command = [sys.executable, "-m", "lct.jobs.recompute", "--scale", plan.scale_name, "--source", arguments.source]
-    command += ["--dataset", plan.main.dataset] if plan.main.dataset else []
-    done = subprocess.run([*command, *ids], cwd=arguments.root, stdout=-1, stderr=-1, text=True, check=False)
-    if done.returncode != 0:
-        raise ValueError((done.stderr.strip().splitlines() or ["the recomputation ended without a message"])[-1])
-    outcomes = json.loads(done.stdout)
+    outcomes = json.loads(run_job(arguments.root, plan, "recompute", "--source", arguments.source, *ids))
     wrong = sum(outcome["state"] == "differs" for outcome in outcomes)
     lines = [f"{outcome['state']:8}{outcome['text']}" for outcome in outcomes]
     lines.append(f"{len(outcomes)} outputs recomputed from {arguments.source}, {wrong} differ")

@@ -5,12 +5,12 @@ import json
 from typing import Any
 
 from lct.cli.options import overrides, plan_arguments
+from lct.cli.verb import Result
 from lct.files.lock import LockHeldError
 from lct.lineage import guard, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan
 
-Result = tuple[int, Any, str]
 _FOLLOWS = ("input will be made again", "made from ")  # reasons that follow from another artifact's
 _SHOWN = 12  # lines of a list that people are shown
 

@@ -10,30 +10,17 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from lct.cli import audit, cluster, export, lineage, plan, verbs
+from lct.cli import audit, completion, doctor, export, lineage, plan, report, show, status
 from lct.cli.colour import fault, paint
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb: how it is parsed, what it finds, and how that is said to people."""
-
-    help: str  # one line
-    run: Callable[[argparse.Namespace], tuple[int, Any, str]]  # exit code, value for --json, text for people
-    arguments: Callable[[argparse.ArgumentParser], None]
-    example: str
-
+from lct.cli.verb import Verb
 
 VERBS = {
     "show": Verb(
         "resolved settings of a run, or what differs between two",
-        verbs.show,
-        verbs.show_arguments,
+        show.show,
+        show.arguments,
         "lct show digits-lct digits-ilct",
     ),
     "plan": Verb(
@@ -44,18 +31,18 @@ VERBS = {
     ),
     "status": Verb(
         "what is computed, and how far running trainings are",
-        verbs.status,
-        cluster.status_arguments,
+        status.status,
+        status.arguments,
         "lct status --scale mini --watch",
     ),
     "doctor": Verb(
         "is this machine, or the cluster of a profile, fit for a run?",
-        cluster.doctor,
-        cluster.doctor_arguments,
+        doctor.doctor,
+        doctor.arguments,
         "lct doctor --profile profiles/slurm --scale paper",
     ),
     "report": Verb(
-        "render the report from whatever cells exist", verbs.report, verbs.report_arguments, "lct report --scale mini"
+        "render the report from whatever cells exist", report.report, report.arguments, "lct report --scale mini"
     ),
     "audit": Verb(
         "where does a number come from? every link of its chain, checked",
@@ -91,13 +78,13 @@ VERBS = {
     "export": Verb(
         "results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself",
         export.export,
-        export.export_arguments,
+        export.arguments,
         "lct export table1.a.lct-1 --to diffusers",
     ),
     "completion": Verb(
         "print the script by which a shell completes `lct`",
-        export.completion,
-        export.completion_arguments,
+        completion.completion,
+        completion.arguments,
         'eval "$(lct completion bash)"',
     ),
 }
@@ -105,16 +92,16 @@ VERBS = {
 
 def parser() -> argparse.ArgumentParser:
     examples = "\n".join(f"  {verb.example}" for verb in VERBS.values())
-    made = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         prog="lct",
         description=__doc__,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--json", action="store_true", help="print JSON instead of text")
-    chosen = made.add_subparsers(dest="verb", required=True, metavar="VERB")
+    root.add_argument("--json", action="store_true", help="print JSON instead of text")
+    verbs_parser = root.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
-        sub = chosen.add_parser(
+        sub = verbs_parser.add_parser(
             name,
             help=verb.help,
             description=f"{verb.help}\n\nexample: {verb.example}",
@@ -122,23 +109,26 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
         verb.arguments(sub)
-    return made
+    return root
 
 
 def main(words: list[str] | None = None) -> int:
-    arguments = parser().parse_args(words)
+    root = parser()
+    arguments = root.parse_args(words)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
-    arguments.root = Path.cwd()
+    arguments.root, arguments.parser = Path.cwd(), root
     try:
         code, value, text = VERBS[arguments.verb].run(arguments)
     except (ValueError, OSError) as error:
-        said = f"lct {arguments.verb}: {' '.join(str(error).split())}"
-        print(json.dumps({"error": said}) if arguments.json else fault(said, sys.stderr), file=sys.stderr)
+        line = f"lct {arguments.verb}: {' '.join(str(error).split())}"
+        print(json.dumps({"error": line}) if arguments.json else fault(line, sys.stderr), file=sys.stderr)
         return 1
     try:
-        told = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) if arguments.json else None
-        print(paint(text, sys.stdout) if told is None else told, flush=True)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        if arguments.json:
+            print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False), flush=True)
+        else:
+            print(paint(text, sys.stdout), flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 

@@ -1,4 +1,4 @@
-"""Options that several verbs share: which scale, and whether it is about a dataset of the user's own."""
+"""Options that several verbs share: the scale, a dataset of the user's own, the further tables of a scale."""
 
 import argparse
 from typing import Any
@@ -13,7 +13,16 @@ def plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", help="a dataset of your own, as in `snakemake --config dataset=NAME`")
 
 
+def all_tables_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
+
+
+def which(arguments: argparse.Namespace) -> str:
+    """The tables that a report holds: "tables", those that the scale lists, or "all"."""
+    return "all" if arguments.all else "tables"
+
+
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command line sets on top of config/config.yaml."""
-    given = {"scale": arguments.scale, "dataset": getattr(arguments, "dataset", None)}
-    return {key: value for key, value in given.items() if value is not None}
+    """Keys of config/config.yaml that the command line sets."""
+    values = {"scale": arguments.scale, "dataset": getattr(arguments, "dataset", None)}
+    return {key: value for key, value in values.items() if value is not None}

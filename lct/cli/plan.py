@@ -1,19 +1,17 @@
 """`lct plan`: what a scale would cost, before; and after, what was planned against what it took."""
 
 import argparse
-from typing import Any
 
-from lct.cli.options import overrides, plan_arguments
+from lct.cli.options import all_tables_argument, overrides, plan_arguments
+from lct.cli.verb import Result
 from lct.cluster.forecast import forecast
 from lct.cluster.rates import machine
 from lct.plan.plan import Plan
 
-Result = tuple[int, Any, str]
-
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     plan_arguments(parser)
-    parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
+    all_tables_argument(parser)
     parser.add_argument("--device", help="of config/devices/, or a GPU such as a100 (default: this machine)")
     parser.add_argument("--gpus", type=int, default=1, help="devices that work at once (default: 1)")
     parser.add_argument("--price", type=float, help="money per device and hour")

@@ -317,7 +317,7 @@ def test_status_answers_people_and_programs_and_watches_until_all_is_done(root, 
         for path in stage_files.report_metrics(plan, "tables")[: 4 * len(looks)]:
             write_json(root / path, {})
 
-    monkeypatch.setattr("lct.cli.cluster.time.sleep", finish)
+    monkeypatch.setattr("lct.cli.status.time.sleep", finish)
     assert main(["status", "--scale", "smoke", "--watch"]) == 0 and len(looks) == 2
     shown = capsys.readouterr().out
     assert [f"{n} of 7" in shown for n in (0, 4, 7)] == [True] * 3

@@ -1,0 +1,24 @@
+"""`lct doctor`: is this machine, or the cluster of a profile, fit for a run?"""
+
+import argparse
+
+from lct.cli.verb import Result
+from lct.cluster.doctor import examine, summary
+from lct.plan.plan import Plan
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", help="profile of a cluster, such as profiles/slurm (default: this machine alone)")
+    scale_argument(parser)
+    parser.add_argument(
+        "--patience", type=float, default=10.0, metavar="MINUTES", help="wait for the probe job to start (default: 10)"
+    )
+
+
+def doctor(arguments: argparse.Namespace) -> Result:
+    """Check machine or cluster; exit code 1 when something would make a run fail."""
+    plan = Plan(arguments.root, overrides(arguments))
+    profile = None if arguments.profile is None else arguments.root / arguments.profile
+    findings = examine(plan, arguments.root, profile, 60 * arguments.patience)
+    value, lines = summary(findings)
+    return int(not value["ok"]), value, "\n".join(lines)

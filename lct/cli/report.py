@@ -1,0 +1,24 @@
+"""`lct report`: the report of what exists, rendered by the graph's own job."""
+
+import argparse
+from pathlib import Path
+
+from lct.cli.job import run_job
+from lct.cli.options import all_tables_argument, overrides, plan_arguments, which
+from lct.cli.verb import Result
+from lct.plan.plan import Plan
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    plan_arguments(parser)
+    all_tables_argument(parser)
+    parser.add_argument("--tables", type=Path, metavar="FILE", help="a tables.json to render instead of what exists")
+
+
+def report(arguments: argparse.Namespace) -> Result:
+    """Collect and render without the graph; cells that do not exist yet appear as not run."""
+    plan, tables = Plan(arguments.root, overrides(arguments)), which(arguments)
+    index = plan.paths.report("index.html", tables)
+    words = ["--preview", "--tables", str(arguments.tables.absolute())] if arguments.tables else ["--collect", tables]
+    run_job(arguments.root, plan, "report", *words, "--out", plan.paths.report("", tables))
+    return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {index}"

@@ -1,0 +1,50 @@
+"""`lct status`: what is computed, and how far running trainings are."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+from lct.cli.options import overrides, plan_arguments
+from lct.cli.verb import Result
+from lct.cluster.status import overview
+from lct.lineage.record import unrecorded
+from lct.plan.plan import Plan
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    plan_arguments(parser)
+    parser.add_argument("--watch", action="store_true", help="show it again every few seconds, until all is computed")
+    parser.add_argument(
+        "--hung-after", type=float, default=10.0, metavar="MINUTES", help="silence that counts as hung (default: 10)"
+    )
+
+
+def status(arguments: argparse.Namespace) -> Result:
+    """How far every run is, and what remains."""
+    return watch(lambda: _status(arguments)) if arguments.watch else _status(arguments)
+
+
+def _status(arguments: argparse.Namespace) -> Result:
+    plan = Plan(arguments.root, overrides(arguments))
+    value, lines = overview(plan, arguments.root, 60 * arguments.hung_after)
+    lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
+    paths = unrecorded(arguments.root, plan.scale_name)
+    if paths:
+        lines.append(f"{len(paths)} outputs are not recorded: lct record --scale {plan.scale_name}")
+    return 0, value | {"unrecorded": paths}, "\n".join(lines)
+
+
+def watch(show: Callable[[], Result], every_seconds: float = 5.0) -> Result:
+    """Show a status again and again, in place on a terminal, until everything is computed or Ctrl-C."""
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() else ""
+    while True:
+        code, value, text = show()
+        print(clear, end="")
+        if value["computed"] >= value["planned"]:
+            return code, value, text
+        print(text, flush=True)
+        try:
+            time.sleep(every_seconds)
+        except KeyboardInterrupt:
+            return code, value, "the last status is above"
