@@ -2,6 +2,7 @@
 
 import argparse
 
+from lct.cli.options import overrides, scale_argument
 from lct.cli.verb import Result
 from lct.cluster.doctor import examine, summary
 from lct.plan.plan import Plan

@@ -2,7 +2,7 @@
 
 import argparse
 
-from lct.cli.options import all_tables_argument, overrides, plan_arguments
+from lct.cli.options import all_tables_argument, overrides, plan_arguments, which
 from lct.cli.verb import Result
 from lct.cluster.forecast import forecast
 from lct.cluster.rates import machine
@@ -22,8 +22,6 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
     if arguments.gpus < 1:
         raise ValueError(f"--gpus: expected 1 or more, found {arguments.gpus}")
     plan = Plan(arguments.root, overrides(arguments))
-    device, which = machine(arguments.root, arguments.device), "all" if arguments.all else "tables"
-    value, lines = forecast(
-        plan, arguments.root, device, which, arguments.gpus, arguments.price, arguments.max_gpu_hours
-    )
+    device, limits = machine(arguments.root, arguments.device), (arguments.price, arguments.max_gpu_hours)
+    value, lines = forecast(plan, arguments.root, device, which(arguments), arguments.gpus, *limits)
     return 0, value, "\n".join([*lines, f"the graph it is about: snakemake -n --config scale={plan.scale_name}"])
