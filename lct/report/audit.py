@@ -1,4 +1,4 @@
-"""The audit page: what `lct audit` found, as one HTML file. Computes and checks nothing."""
+"""The audit page: the result of `lct audit` as one HTML file. Computes and checks nothing."""
 
 from itertools import groupby
 from typing import Any
@@ -10,31 +10,36 @@ from lct.report.text import anchor, exact, flatten
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 
 
-def page(found: dict[str, Any], report: str = "") -> str:
+def page(audits: dict[str, Any], report: str = "") -> str:
     """HTML of an audit.
 
-    found:  {"scale", "cells", "notes", "not_run"} as `lct audit --json` prints it.
+    audits: {"scale", "cells", "notes", "not_run"} as `lct audit --json` prints it.
     report: the report's page, relative to this one; empty: there is none to link to.
     """
-    links = {path: link for cell in found["cells"] for path, link in cell["links"].items()}
+    links = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
     shown = {path: _link(link) for path, link in links.items()}
-    rows = [_section(id_, list(cells), shown) for id_, cells in groupby(found["cells"], key=_row)]
-    told = [one for cell in found["cells"] for one in (*cell["faults"], *cell["unchecked"])]
-    unique = list({one["text"]: one for one in told}.values())
+    rows = [_section(id_, list(cells), shown) for id_, cells in groupby(audits["cells"], key=_row)]
+    faults = _faults(audits["cells"])
     values = {
-        "scale": found["scale"],
+        "scale": audits["scale"],
         "report": report,
-        "notes": found["notes"],
-        "not_run": len(found["not_run"]),
-        "count": len(found["cells"]),
-        "faults": [one for one in unique if one["state"] != "unchecked"],
-        "unchecked": [one for one in unique if one["state"] == "unchecked"],
+        "notes": audits["notes"],
+        "not_run": len(audits["not_run"]),
+        "count": len(audits["cells"]),
+        **faults,
         "tables": [(table, list(of)) for table, of in groupby(rows, key=lambda row: row["id"].partition(".")[0])],
         "links": list(shown.values()),
         "settings": _settings(links),
-        "protocols": _protocols(found["cells"]),
+        "protocols": _protocols(audits["cells"]),
     }
     return templates(autoescape=True).get_template("audit.html.jinja").render(page=values)
+
+
+def _faults(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Different faults of these cells, and what could not be checked."""
+    checks = {check["text"]: check for cell in cells for check in (*cell["faults"], *cell["unchecked"])}.values()
+    faults = [check for check in checks if check["state"] != "unchecked"]
+    return {"faults": faults, "unchecked": [check for check in checks if check["state"] == "unchecked"]}
 
 
 def _row(cell: dict[str, Any]) -> str:
@@ -45,13 +50,12 @@ def _section(id_: str, cells: list[dict[str, Any]], links: dict[str, dict[str, A
     first = cells[0]
     chains = []
     for value in first["values"]:
-        said = [one["text"] for one in value["checks"] if one["state"] == "ok"]
-        chain = {"seed": value["seed"], "draw": value["draw"], "said": said, "protocol": "", "tree": None}
-        chain["protocol"] = (value["protocol"] or {}).get("hash") or ""
+        passed = [check["text"] for check in value["checks"] if check["state"] == "ok"]
+        protocol = (value["protocol"] or {}).get("hash") or ""
+        chain = {"seed": value["seed"], "draw": value["draw"], "passed": passed, "protocol": protocol, "tree": None}
         if value["chain"]:
             chain["tree"] = _tree("metrics", value["metrics"], first["links"], links, set())
         chains.append(chain)
-    told = {one["text"]: one for cell in cells for one in (*cell["faults"], *cell["unchecked"])}.values()
     return {
         "id": id_,
         "anchor": f"row-{anchor(id_)}",
@@ -71,8 +75,7 @@ def _section(id_: str, cells: list[dict[str, Any]], links: dict[str, dict[str, A
             for cell in cells
         ],
         "chains": chains,
-        "faults": [one for one in told if one["state"] != "unchecked"],
-        "unchecked": [one for one in told if one["state"] == "unchecked"],
+        **_faults(cells),
     }
 
 
@@ -81,16 +84,16 @@ def _number(value: Any) -> str:
 
 
 def _tree(
-    role: str, path: str, links: dict[str, Any], shown: dict[str, dict[str, Any]], seen: set[str]
+    role: str, path: str, links: dict[str, Any], shown: dict[str, dict[str, Any]], visited: set[str]
 ) -> dict[str, Any]:
     """A file with those it was made from below it; one that stands further up already is only named."""
-    seen.add(path)
+    visited.add(path)
     node: dict[str, Any] = {"role": role, "link": shown[path], "inputs": [], "again": []}
-    for one in links[path]["inputs"]:
-        if one["path"] in seen:
-            node["again"].append((one["role"], shown[one["path"]]))
+    for source in links[path]["inputs"]:
+        if source["path"] in visited:
+            node["again"].append((source["role"], shown[source["path"]]))
         else:
-            node["inputs"].append(_tree(one["role"], one["path"], links, shown, seen))
+            node["inputs"].append(_tree(source["role"], source["path"], links, shown, visited))
     return node
 
 
@@ -101,7 +104,7 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
     lock = run.get("environment_lock_sha256") or ""
     other = {True: "as in this checkout", False: "not this checkout's"}.get(run.get("same_environment_lock"), "")
     packages = ", ".join(f"{name} {version}" for name, version in (run.get("packages") or {}).items())
-    origins = [", ".join(f"{k} {v}" for k, v in one.items() if k != "kind") for one in link["origins"]]
+    origins = [", ".join(f"{k} {v}" for k, v in origin.items() if k != "kind") for origin in link["origins"]]
     seeds = ", ".join(f"{name} {seed}" for name, seed in link["seeds"].items())
     jobs = ", ".join(run.get("slurm_jobs") or ())
     spent = f"{run.get('seconds')} s, {run.get('cpu_seconds')} CPU s" if run else ""
@@ -113,7 +116,7 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
         ("bytes", link["bytes"]),
         ("sha256", link["sha256"]),
         ("known from", link["where"]),
-        *(("source", one) for one in origins),
+        *(("source", origin) for origin in origins),
         ("code", code),
         ("environment lock", f"{lock} {other}".strip()),
         ("packages", packages),
@@ -135,7 +138,7 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
         "origins": origins,
         "facts": [(key, str(value)) for key, value in facts if value not in (None, "")],
         "settings": sha256_json(link["settings"]) if link["settings"] else "",
-        "inputs": [one | {"anchor": f"file-{anchor(one['path'])}"} for one in link["inputs"]],
+        "inputs": [source | {"anchor": f"file-{anchor(source['path'])}"} for source in link["inputs"]],
         "checks": link["checks"],
         "passed": [check["text"] for check in link["checks"] if check["state"] == "ok"],
     }
@@ -143,10 +146,10 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
 
 def _settings(links: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Every different set of settings, once."""
-    found = {sha256_json(one["settings"]): one for one in links.values() if one["settings"]}
-    return [{"hash": key, "stage": one["stage"] or "", "rows": flatten(one["settings"])} for key, one in found.items()]
+    stages = {sha256_json(link["settings"]): link for link in links.values() if link["settings"]}
+    return [{"hash": key, "stage": of["stage"] or "", "rows": flatten(of["settings"])} for key, of in stages.items()]
 
 
 def _protocols(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found = {v["protocol"]["hash"]: v["protocol"]["contents"] for c in cells for v in c["values"] if v["protocol"]}
-    return [{"hash": key, "rows": flatten(contents or {})} for key, contents in found.items()]
+    protocols = {v["protocol"]["hash"]: v["protocol"]["contents"] for c in cells for v in c["values"] if v["protocol"]}
+    return [{"hash": key, "rows": flatten(contents or {})} for key, contents in protocols.items()]

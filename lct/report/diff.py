@@ -8,18 +8,18 @@ from lct.report.render import templates
 from lct.report.text import MINUS, NOT_GIVEN, exact, number
 
 
-def page(found: dict[str, Any], pictures: list[tuple[Path | None, Path | None]]) -> str:
-    """HTML of what differs. `pictures`: per entry of found["samples"], the file of either side, if it is here."""
+def page(difference: dict[str, Any], pictures: list[tuple[Path | None, Path | None]]) -> str:
+    """HTML of what differs. `pictures`: per entry of its "samples", the file of either side, if it is here."""
     samples = [
-        one | {"pictures": [_picture(path, one[side]) for side, path in zip(("old", "new"), paths, strict=True)]}
-        for one, paths in zip(found["samples"], pictures, strict=True)
+        sample | {"pictures": [_picture(path, sample[side]) for side, path in zip(("old", "new"), paths, strict=True)]}
+        for sample, paths in zip(difference["samples"], pictures, strict=True)
     ]
-    cells = [_cell(cell) for cell in found["cells"] if cell["state"] != "same"]
-    same = len(found["cells"]) - len(cells)
-    values = found | {"cells": cells, "same": same, "samples": samples}
-    made = templates(autoescape=True)
-    made.filters["short"] = short
-    return made.get_template("diff.html.jinja").render(page=values)
+    cells = [_cell(cell) for cell in difference["cells"] if cell["state"] != "same"]
+    same = len(difference["cells"]) - len(cells)
+    values = difference | {"cells": cells, "same": same, "samples": samples}
+    environment = templates(autoescape=True)
+    environment.filters["short"] = short
+    return environment.get_template("diff.html.jinja").render(page=values)
 
 
 def _picture(path: Path | None, name: str | None) -> Picture:
@@ -30,13 +30,13 @@ def _picture(path: Path | None, name: str | None) -> Picture:
 
 
 def _cell(cell: dict[str, Any]) -> dict[str, Any]:
-    sides = {side: [_value(one) for one in cell[side]] for side in ("old", "new")}
+    sides = {side: [_value(value) for value in cell[side]] for side in ("old", "new")}
     return {"id": cell["id"], "state": cell["state"], **sides, "difference": signed(cell["difference"])}
 
 
-def _value(one: dict[str, Any]) -> str:
-    place = f"seed {one['seed']}" + (f", draw {one['draw']}" if one["draw"] else "")
-    return f"{place}: {'not here' if one['value'] is None else exact(one['value'])}"
+def _value(value: dict[str, Any]) -> str:
+    place = f"seed {value['seed']}" + (f", sampling seed {value['draw']}" if value["draw"] else "")
+    return f"{place}: {'not here' if value['value'] is None else exact(value['value'])}"
 
 
 def signed(value: float | None) -> str:

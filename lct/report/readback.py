@@ -14,15 +14,15 @@ _WORDS = {"∞": "inf", "−∞": "-inf", "—": "nan"}
 
 def shown(folder: Path, cells: list[str]) -> dict[str, dict[str, list[float]]]:
     """Report file -> cell id -> every value it shows, for the files that exist. What is no number reads as NaN."""
-    found: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[float]]] = {}
     table, page = folder / "tables.csv", folder / "index.html"
     if table.exists():
-        found[table.name] = _table(table.read_text(encoding="utf-8", errors="replace"))
+        values[table.name] = _table(table.read_text(encoding="utf-8", errors="replace"))
     if page.exists():
         names = {f"cell-{anchor(cell)}": cell for cell in cells}
         rows = _ROW.findall(page.read_text(encoding="utf-8", errors="replace"))
-        found[page.name] = {names[id_]: [_number(v) for v in _VALUE.findall(row)] for id_, row in rows if id_ in names}
-    return found
+        values[page.name] = {names[id_]: [_number(v) for v in _VALUE.findall(row)] for id_, row in rows if id_ in names}
+    return values
 
 
 def _table(text: str) -> dict[str, list[float]]:

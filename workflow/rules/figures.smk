@@ -6,15 +6,23 @@ for _figure in PLAN.figures_of("box-plots"):
             rule_name("figures", _figure)
         input:
             images=manifest(PATHS.images("{dataset}", "train")),
-            latents=lambda wildcards: stage_files.latents(PLAN,
-                wildcards.dataset, "latents.safetensors"
+            latents=lambda wildcards: stage_files.latents(
+                PLAN, wildcards.dataset, "latents.safetensors"
             ),
-            statistics=lambda wildcards: stage_files.latents(PLAN,
-                wildcards.dataset, "statistics.safetensors"
+            statistics=lambda wildcards: stage_files.latents(
+                PLAN, wildcards.dataset, "statistics.safetensors"
             ),
         output:
             numbers=PATHS.figure(_figure, "{dataset}", "json"),
-            pictures=[PATHS.figure(_figure, "{dataset}", kind) for kind in PICTURES],
+            pictures=[
+                report(
+                    PATHS.figure(_figure, "{dataset}", kind),
+                    caption="../report/figures.rst",
+                    category="Figures",
+                    labels={"figure": _figure, "dataset": "{dataset}", "format": kind},
+                )
+                for kind in PICTURES
+            ],
             records=records(
                 *(
                     PATHS.figure(_figure, "{dataset}", kind)
@@ -49,15 +57,23 @@ for _figure in PLAN.figures_of(*PROGRAMS):
         name:
             rule_name("figures", _figure)
         input:
-            latents=lambda wildcards: stage_files.latents(PLAN,
-                wildcards.dataset, "latents.safetensors"
+            latents=lambda wildcards: stage_files.latents(
+                PLAN, wildcards.dataset, "latents.safetensors"
             ),
-            statistics=lambda wildcards: stage_files.latents(PLAN,
-                wildcards.dataset, "statistics.safetensors"
+            statistics=lambda wildcards: stage_files.latents(
+                PLAN, wildcards.dataset, "statistics.safetensors"
             ),
         output:
             numbers=PATHS.figure(_figure, "{dataset}", "json"),
-            pictures=[PATHS.figure(_figure, "{dataset}", kind) for kind in PICTURES],
+            pictures=[
+                report(
+                    PATHS.figure(_figure, "{dataset}", kind),
+                    caption="../report/figures.rst",
+                    category="Figures",
+                    labels={"figure": _figure, "dataset": "{dataset}", "format": kind},
+                )
+                for kind in PICTURES
+            ],
             records=records(
                 *(
                     PATHS.figure(_figure, "{dataset}", kind)

@@ -7,6 +7,7 @@ localrules:
     report_all,
 
 
+SHOWN = ("index.html", "evidence.html", "tables.csv")  # by `snakemake --report`
 OWN = f"dataset-{PLAN.main.dataset}/" if PLAN.main.dataset else ""
 OWN_OPTION = f"--dataset {PLAN.main.dataset}" if PLAN.main.dataset else ""
 
@@ -30,12 +31,8 @@ for _which in ("tables", "all"):
         resources:
             **resource_class("local"),
         params:
-            settings=settings_param(
-                stage_settings.tables(PLAN, _which)
-            ),
-            sha256=sha256_json(
-                stage_settings.tables(PLAN, _which)
-            ),
+            settings=settings_param(stage_settings.tables(PLAN, _which)),
+            sha256=sha256_json(stage_settings.tables(PLAN, _which)),
             scale=PLAN.scale_name,
             dataset=OWN_OPTION,
             which=_which,
@@ -53,13 +50,30 @@ for _which in ("tables", "all"):
             shown=stage_files.report_inputs(PLAN, _which),
         output:
             files=[
-                PATHS.report(name, _which)
-                for name in (*REPORT_FILES, *stage_files.row_pages(PLAN, _which), *stage_files.report_figures(PLAN))
+                (
+                    report(
+                        PATHS.report(name, _which),
+                        caption="../report/tables.rst",
+                        category="Tables",
+                        labels={"file": name, "tables": _which},
+                    )
+                    if name in SHOWN
+                    else PATHS.report(name, _which)
+                )
+                for name in (
+                    *REPORT_FILES,
+                    *stage_files.row_pages(PLAN, _which),
+                    *stage_files.report_figures(PLAN),
+                )
             ],
             records=records(
                 *(
                     PATHS.report(name, _which)
-                    for name in (*REPORT_FILES, *stage_files.row_pages(PLAN, _which), *stage_files.report_figures(PLAN))
+                    for name in (
+                        *REPORT_FILES,
+                        *stage_files.row_pages(PLAN, _which),
+                        *stage_files.report_figures(PLAN),
+                    )
                 )
             ),
         log:

@@ -17,9 +17,23 @@ for _run in PLAN.runs.values():
         output:
             images=stage_files.samples(PLAN, _run.id, "{seed}"),
             manifests=[
-                manifest(images) for images in stage_files.samples(PLAN, _run.id, "{seed}")
+                manifest(images)
+                for images in stage_files.samples(PLAN, _run.id, "{seed}")
             ],
-            grids=[grid(images) for images in stage_files.samples(PLAN, _run.id, "{seed}")],
+            grids=[
+                report(
+                    grid(images),
+                    caption="../report/samples.rst",
+                    category="Samples",
+                    subcategory=_run.id,
+                    labels={
+                        "weights": images.split("/")[-3],
+                        "sampler": images.split("/")[-2],
+                        "seed": "{seed}",
+                    },
+                )
+                for images in stage_files.samples(PLAN, _run.id, "{seed}")
+            ],
             records=records(*stage_files.samples(PLAN, _run.id, "{seed}")),
         log:
             PATHS.log("sample", _run.id, "s{seed}.log"),
