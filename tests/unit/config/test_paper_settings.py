@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lct.cli import verbs
+from lct.cli import show as show_verb
 from lct.cli.main import parser
 from lct.config.folder import ConfigFolder
 from lct.config.resolve import run_settings, scale_settings
@@ -224,7 +224,7 @@ def test_the_mini_default_holds_table_1_and_what_needs_no_training():
 def show(*words: str) -> tuple:
     arguments = parser().parse_args(["show", *words])
     arguments.root = ROOT
-    return verbs.show(arguments)
+    return show_verb.show(arguments)
 
 
 def test_show_prints_sources_sizes_and_stages():
