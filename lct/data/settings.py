@@ -13,9 +13,9 @@ from lct.download.settings import Origin
 from lct.files.zip_tar import Limits
 
 
-def _require(condition: bool, where: str, expected: str, found: object) -> None:
+def _require(condition: bool, where: str, expected: str, value: object) -> None:
     if not condition:
-        raise ValueError(f"{where}: expected {expected}, found {found}; correct it in config/datasets/")
+        raise ValueError(f"{where}: expected {expected}, found {value}; correct it in config/datasets/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,8 +279,8 @@ class Encoding:
     def __post_init__(self):
         _require(self.sigma_data > 0, "encoding.sigma_data", "a positive number", self.sigma_data)
         _require(self.batch >= 1, "encoding.batch", "a positive whole number", self.batch)
-        known = self.reconstruct is None or self.reconstruct >= 1
-        _require(known, "encoding.reconstruct", "a positive count or null", self.reconstruct)
+        positive = self.reconstruct is None or self.reconstruct >= 1
+        _require(positive, "encoding.reconstruct", "a positive count or null", self.reconstruct)
 
     @property
     def id(self) -> str:

@@ -16,6 +16,7 @@ from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.jobs.scoring import Scorer, read_reference
+from lct.metrics.evaluation import comparable
 
 SIDE = 48  # an image of the picture is at least about as many pixels wide
 
@@ -50,7 +51,7 @@ def neighbours(
         protocol = scorer.protocols[0]
         spec = protocol.spec("recall")
         count = next(images.count for images in stored.images if images.name == "train")  # the reference's first images
-        real = scorer.comparable(protocol, stored.recall[:count])
+        real = comparable(protocol, stored.recall[:count], scorer.device)
         inputs = scorer.inputs | {f"reference-{protocol.id}": reference, "train": train}
         for manifest, out, picture in zip(samples, numbers, pictures, strict=True):
             files = inputs | {"samples": manifest}
@@ -58,7 +59,7 @@ def neighbours(
             with imageset.open_checked(manifest) as images:
                 pixels = images.array(0, settings["shown"])
             features = scorer.features(manifest, [spec], len(pixels))[spec].features
-            distances, indices = nearest(scorer.comparable(protocol, features), real, settings["nearest"])
+            distances, indices = nearest(comparable(protocol, features, scorer.device), real, settings["nearest"])
             entries = [
                 _entry(i, pixels[i], originals, *pair, stored.radii)
                 for i, pair in enumerate(zip(distances.tolist(), indices.tolist(), strict=True))

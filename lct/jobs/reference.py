@@ -15,7 +15,7 @@ from lct.jobs import job
 from lct.jobs.measurements import Key, Measurement, RealFeatures, measure
 from lct.jobs.scoring import Scorer
 from lct.metrics.distances import radii
-from lct.metrics.evaluation import Reference
+from lct.metrics.evaluation import Reference, comparable
 from lct.metrics.protocol import ReferenceImages
 from lct.metrics.settings import Protocol
 
@@ -125,7 +125,7 @@ def _reference(
         real=results[distance, sets].statistics,
         reconstructed=results[distance, RECONSTRUCTED].statistics,
         recall=features,
-        radii=radii(scorer.comparable(protocol, features), protocol.k),
+        radii=radii(comparable(protocol, features, scorer.device), protocol.k),
         images=tuple(images[name] for name in sets),
         resolution=resolution,
     )

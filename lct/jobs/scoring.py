@@ -17,7 +17,7 @@ from lct.files.progress import ProgressLogger
 from lct.files.tensors import read_metadata, read_tensors
 from lct.jobs import job, pool
 from lct.metrics import features, network
-from lct.metrics.evaluation import Reference, comparable, evaluate
+from lct.metrics.evaluation import Reference, evaluate
 from lct.metrics.features import Features
 from lct.metrics.protocol import ExtractorIdentity
 from lct.metrics.settings import KINDS, Extractor, FeatureSpec, PretrainedExtractor, Protocol, feature_specs
@@ -138,7 +138,3 @@ class Scorer:
     ) -> dict[str, Any]:
         """Content of a metrics file."""
         return evaluate(protocol, self.extractors, extracted, reference, self.device)
-
-    def comparable(self, protocol: Protocol, values: torch.Tensor) -> torch.Tensor:
-        """Features on the device where, and in the precision in which, distances are taken."""
-        return comparable(protocol, values, self.device)

@@ -3,9 +3,10 @@
 Six 3x3 convolutions in three pairs, batch normalisation, ReLU, global average pooling: the pooled activations are the
 features, a linear layer on them the class scores. It takes what torch-fidelity's extractors take, (B, 3, H, W) uint8.
 
-Images with labels train it to tell these apart. Images without train it on rotations (Gidaris et al. 2018): each image
-is turned by 0, 90, 180 or 270 degrees, and by which is the label, so that it has to learn what is shown and how it
-stands. A set without a preferred direction (textures, views from above) teaches it little: its accuracy says so.
+Images with labels train it to predict these. Images without labels train it on rotations (Gidaris et al. 2018): each
+image is turned by 0, 90, 180 or 270 degrees, and the angle is the label, so that the network has to learn what is shown
+and how it stands. A set without a preferred direction (textures, views from above) teaches it little; its accuracy
+shows that.
 """
 
 import itertools
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,12 +81,10 @@ def create(settings: TrainedExtractor, classes: int) -> SmallCNN:
 
 
 def classes(settings: TrainedExtractor, labels: Sequence[int | None]) -> int:
-    """How many classes there are to tell apart."""
-    return (
-        TURNS
-        if settings.labels == "rotations"
-        else max((label for label in labels if label is not None), default=0) + 1
-    )
+    """Number of classes of the training task."""
+    if settings.labels == "rotations":
+        return TURNS
+    return max((label for label in labels if label is not None), default=0) + 1
 
 
 def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
@@ -160,8 +159,6 @@ def tensors(model: SmallCNN) -> dict[str, Tensor]:
 def load(path: Path | str, device: str = "cpu") -> SmallCNN:
     """The network stored at `path`, frozen, in eval mode; its widths are those of the tensors."""
     try:
-        with safe_open(path, framework="pt") as handle:
-            names = set(handle.keys())
         state = load_file(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: expected an extractor, found nothing; run snakemake to make it") from error
@@ -172,7 +169,8 @@ def load(path: Path | str, device: str = "cpu") -> SmallCNN:
         ) from error
     with torch.device("meta"):
         probe = SmallCNN((1, 1), 1, 1)
-    if names != (expected := set(probe.state_dict())):
+    expected, names = set(probe.state_dict()), set(state)
+    if names != expected:
         raise ValueError(
             f"{path}: expected the tensors of an extractor, found missing {sorted(expected - names)[:3]} and extra "
             f"{sorted(names - expected)[:3]}; make it again: snakemake --force {path}"

@@ -10,9 +10,9 @@ from pydantic import Discriminator
 OWN = "dataset"  # in a protocol: the extractor that each dataset names itself
 
 
-def _require(condition: bool, where: str, expected: str, found: object) -> None:
+def _require(condition: bool, where: str, expected: str, value: object) -> None:
     if not condition:
-        raise ValueError(f"{where}: expected {expected}, found {found}; correct it in config/")
+        raise ValueError(f"{where}: expected {expected}, found {value}; correct it in config/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class PretrainedExtractor:
         _require(bool(re.fullmatch("[a-z0-9_-]+", self.weights)), "extractor.weights", "a name", repr(self.weights))
         _require(bool(self.file), "extractor.file", "a file's name", repr(self.file))
         _require(self.features >= 1, "extractor.features", "a positive whole number", self.features)
-        known = RESIZES[self.architecture]
-        _require(self.resize in known, f"extractor.resize of {self.architecture}", f"one of {known}", self.resize)
+        resizes = RESIZES[self.architecture]
+        _require(self.resize in resizes, f"extractor.resize of {self.architecture}", f"one of {resizes}", self.resize)
 
     @property
     def learned(self) -> str:

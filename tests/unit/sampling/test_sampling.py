@@ -206,7 +206,7 @@ def weights(tmp_path_factory):
     model = autoencoder.create(TrainedAutoencoder(block_out_channels=(8, 8, 8), norm_groups=4))
     (folder / "vae").mkdir()
     autoencoder.save(model, folder / "vae")
-    channels, side, _ = autoencoder.latent_shape(model, 16)
+    channels, side = model.config.latent_channels, 16 // autoencoder.downsampling(model)
     network = UNet(NETWORK, channels, side, generator(0, "initial-weights"))
     for name in ("step1-ema0.5", "step2-ema0.5"):
         with torch.no_grad():
