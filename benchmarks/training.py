@@ -18,10 +18,10 @@ import torch
 from lct.cluster.launch import Allocation, rank_environments
 from lct.losses.settings import Objective
 from lct.networks.settings import Network
+from lct.training.ranks import process_group
 from lct.training.settings import Training
-from lct.training.state import Progress, State
+from lct.training.state import StateFolder, TrainingProgress
 from lct.training.trainer import Trainer
-from lct.training.world import ranks
 
 INTERVAL = 300.0  # seconds between states, the default
 SIDE, CHANNELS = 16, 4
@@ -51,10 +51,10 @@ def saving(name: str, folder: Path) -> None:
     made = trainer(SIZES[name], 4)
     made.step(0, False)
     alone = seconds_per_step(made, 1, 4)
-    state = State(folder, {})
-    state.save(Progress(step=4), made.tensors(), wait=True)  # the first save of a training makes room for its copies
+    state = StateFolder(folder, {})
+    state.save(TrainingProgress(step=4), made.tensors(), wait=True)  # the first save allocates its copies
     state.blocked_seconds = 0.0
-    state.save(Progress(step=5), made.tensors(), wait=False)
+    state.save(TrainingProgress(step=5), made.tensors(), wait=False)
     blocked, started, step = state.blocked_seconds, time.perf_counter(), 5
     longest = 0.0
     while state.writing():
@@ -75,7 +75,7 @@ def saving(name: str, folder: Path) -> None:
 def _measure(rank: int, size: int, port: str, batch: int, count: int, results) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     torch.set_num_threads(1)
-    with ranks(torch.device("cpu")) as world:
+    with process_group(torch.device("cpu")) as world:
         made = trainer(SIZES["middle"], batch, world)
         seconds_per_step(made, 0, 2)
         world.any(False)

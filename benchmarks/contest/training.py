@@ -76,7 +76,7 @@ class Separate(Trainer):
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.RAdam(trained, **values, weight_decay=rule.weight_decay, foreach=True)
         self.separate = {rate: [p.detach().clone() for p in self.network.parameters()] for rate in self.settings.emas}
-        self.averages.update = self._average
+        self.ema.update = self._average
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -200,11 +200,11 @@ def stages(size: Size, device: torch.device, count: int) -> dict[str, float]:
     with (
         timed(trainer, "draw", "data and transport", spent, device),
         timed(room, "pair", "transport", spent, device),
-        timed(trainer, "target_answer", "target forward", spent, device),
+        timed(trainer, "f_target", "target forward", spent, device),
         timed(trainer, "online_pass", "forward", spent, device),
         timed(torch.Tensor, "backward", "backward", spent, device),
         timed(trainer.optimiser, "step", "optimiser", spent, device),
-        timed(trainer.averages, "update", "averages", spent, device),
+        timed(trainer.ema, "update", "averages", spent, device),
     ):
         trainer.target_pass = trainer.network
         started = clock(device)

@@ -23,14 +23,29 @@ class ProgressLogger:
         self.what, self.total, self.amount, self.every_seconds = what, total, amount, every_seconds
         self._first, self._started, self._last = done, time.monotonic(), time.monotonic()
 
-    def __call__(self, done: float) -> None:
+    def restart(self, done: float) -> None:
+        """Measure the rate from now on: the amount `done` so far does not count."""
+        self._first, self._started = done, time.monotonic()
+
+    def __call__(self, done: float, **values: object) -> bool:
+        """Log a line, with further `values`, if one is due; returns whether it was."""
         now = time.monotonic()
         if now - self._last < self.every_seconds and done != self.total:
-            return
+            return False
         self._last = now
-        rate = (done - self._first) / max(now - self._started, 1e-9)
-        facts = [f"done={self.amount(done)}", f"rate={self.amount(round(rate, 1))}/s"]
-        if self.total is not None:
-            facts.insert(1, f"total={self.amount(self.total)}")
-            facts.append(f"eta={format_duration((self.total - done) / rate if rate else 0)}")
+        facts = [f"done={self.amount(done)}"]
+        facts += [f"total={self.amount(self.total)}"] if self.total is not None else []
+        facts += [f"{name}={value}" for name, value in values.items() if value is not None]
+        facts.append(f"rate={self.amount(round(self.rate(done), 1))}/s")
+        facts += [f"eta={format_duration(self.remaining_seconds(done))}"] if self.total is not None else []
         log.info("%s %s", self.what, " ".join(facts))
+        return True
+
+    def rate(self, done: float) -> float:
+        """Amount per second since the start, or the last `restart`."""
+        return (done - self._first) / max(time.monotonic() - self._started, 1e-9)
+
+    def remaining_seconds(self, done: float) -> float:
+        """Estimated seconds until `total` is reached; 0 as long as there is no rate."""
+        rate = self.rate(done)
+        return ((self.total or 0) - done) / rate if rate else 0.0

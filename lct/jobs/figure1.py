@@ -29,7 +29,7 @@ from lct.jobs import figure, job
 from lct.report.plotting import box_plots
 from lct.training.loop import train
 from lct.training.settings import Training
-from lct.training.state import State
+from lct.training.state import StateFolder
 from lct.training.trainer import Trainer
 
 log = logging.getLogger("lct.figure1")
@@ -67,7 +67,9 @@ def figure1(
     with hold(work / "lock", "figure of this dataset", wait_seconds=math.inf):
         if not all(_is_published(path, identity) for path in (out, *pictures)):
             files = (images, latents, statistics)
-            numbers = _numbers(settings, training, *files, torch_device, lambda name: State(states / name, identity))
+            numbers = _numbers(
+                settings, training, *files, torch_device, lambda name: StateFolder(states / name, identity)
+            )
             figure.publish(out, pictures, numbers, partial(box_plots, numbers))
             record.write([out, *pictures])
         shutil.rmtree(states, ignore_errors=True)
@@ -91,7 +93,7 @@ def _numbers(
     latents: Path,
     statistics: Path,
     device: torch.device,
-    open_state: Callable[[str], State],
+    open_state: Callable[[str], StateFolder],
 ) -> dict[str, Any]:
     """All boxes of the figure. open_state: gives the resume state of the training on "pixels" or "latents"."""
     sizes, stop = settings["figure"], Stop()
@@ -162,7 +164,7 @@ def _normalised(pixels: torch.Tensor, sigma_data: float) -> torch.Tensor:
     return LatentStatistics(moments.mean, std.where(std > 0, 1.0), sigma_data).normalise(pixels)
 
 
-def _temporal_differences(trainer: Trainer, state: State, pairs: int, stop: Stop) -> torch.Tensor:
+def _temporal_differences(trainer: Trainer, state: StateFolder, pairs: int, stop: Stop) -> torch.Tensor:
     """Temporal differences (n, C, H, W) after a training; their draws follow those of the training.
 
     Raises InterruptedJobError, with the state saved, when `stop` turns true."""

@@ -10,8 +10,9 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, get_args
 
@@ -23,26 +24,25 @@ from lct.config.schema import build
 from lct.data import resident
 from lct.data.latents import LatentStatistics, check_normalised
 from lct.files.atomic import copy, read_json, write_json
-from lct.files.formatting import format_duration
 from lct.files.hashing import sha256_json
 from lct.files.lock import LockHeldError, acquire
+from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord, mismatch, settings_path
 from lct.files.tensors import read_tensors, write_tensors
 from lct.jobs import job
+from lct.training.ema import EMA
+from lct.training.events import EventLog
 from lct.training.loop import train
+from lct.training.ranks import LostRankError, World, process_group
 from lct.training.settings import Training
-from lct.training.state import State, differences
+from lct.training.state import StateFolder, TrainingProgress, differences
 from lct.training.trainer import Trainer
-from lct.training.world import Lost, World, ranks
 
 log = logging.getLogger("lct.train")
 
-AHEAD = {"auto": None, "ahead": True, "in-step": False}
-AGREED = (
-    job.InterruptedJobError,
-    FloatingPointError,
-    StuckError,
-)  # every rank ends with these at once, and rank 0 says why
+PREFETCH = {"auto": None, "ahead": True, "in-step": False}
+# Every rank ends with these errors in the same step, and rank 0 prints the reason.
+ERRORS_OF_ALL_RANKS = (job.InterruptedJobError, FloatingPointError, StuckError)
 
 
 def main() -> int:
@@ -62,286 +62,291 @@ def main() -> int:
     )
     parser.add_argument(
         "--draws",
-        choices=AHEAD,
+        choices=PREFETCH,
         default=os.environ.get("LCT_DRAWS", "auto"),
-        help="made by a thread one step ahead, or in the step; auto: ahead on a GPU (default: LCT_DRAWS, or auto)",
+        help="by a thread one step ahead, or in the step; auto: ahead on a GPU (default: LCT_DRAWS, or auto)",
     )
-    arguments = parser.parse_args()
     if os.environ.get("RANK", "0") != "0":
-        silent = (Lost, *AGREED)
-    else:  # on one node, the lost process or its starter says why; another node may have gone without a word
-        silent = (Lost,) if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") else ()
-    return job.run(lambda: run(arguments), silent=silent)
+        silent = (LostRankError, *ERRORS_OF_ALL_RANKS)
+    else:  # on one node, the lost process or its starter prints the reason; another node may have gone without one
+        silent = (LostRankError,) if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") else ()
+    return job.run(train_run, parser.parse_args(), silent)
 
 
-def run(arguments) -> str | None:
-    stop = Stop(arguments.minutes)
-    settings = build(Training, arguments.settings["training"], "--settings: training")
+def train_run(
+    settings: dict[str, Any],
+    device: str,
+    seed: int,
+    latents: Path,
+    statistics: Path,
+    work: Path,
+    out: Path,
+    save_seconds: float = 300.0,
+    minutes: float | None = None,
+    latents_in: resident.Where = "auto",
+    draws: str = "auto",
+) -> str | None:
+    """Train one run and seed and write its weights and `curves.json` to `out`; arguments are the job's options.
+
+    Every rank calls it; rank 0 returns the line for the terminal. Raises InterruptedJobError, with the state saved,
+    after a signal or near the end of the wall time; FloatingPointError at a loss that is not finite or diverges;
+    ValueError or OSError for inputs and settings that cannot be used.
+    """
+    stop = Stop(minutes)
+    training = build(Training, settings["training"], "--settings: training")
     try:
-        device = job.device(arguments.device, settings.threads, tf32=settings.matmul == "tf32")
+        torch_device = job.device(device, training.threads, tf32=training.matmul == "tf32")
     except ValueError as error:
-        if os.environ.get("LOCAL_RANK", "0") != "0":  # one process of a node says it
-            raise Lost(str(error)) from error
+        if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of each node reports it
+            raise LostRankError(str(error)) from error
         raise
-    with ranks(device) as world:
+    inputs, seeds = {"latents": latents, "statistics": statistics}, {"train": seed}
+    record = JobRecord("train", settings, inputs=inputs, seeds=seeds, device=torch_device.type)
+    with process_group(torch_device) as world:
         try:
-            return _run(arguments, settings, device, world, stop)
+            data = _load_latents(latents, statistics, training, torch_device, latents_in, world)
+            new_trainer = partial(Trainer, training, data, seed, torch_device, world, PREFETCH[draws])
+            with _work_folder(work, record, world, stop) as folder:
+                return _train_or_reuse(new_trainer, folder, record, out, world, stop, save_seconds)
         except torch.OutOfMemoryError as error:
             raise ValueError(
-                f"GPU memory: expected room for {settings.micro_batch or settings.batch // world.size} samples on rank "
+                f"GPU memory: expected room for {training.micro_batch or training.batch // world.size} samples on rank "
                 f"{world.rank}, found none left; set training.micro_batch, or ask for more GPUs"
             ) from error
 
 
-def _run(arguments, settings: Training, device: torch.device, world: World, stop: Stop) -> str | None:
-    inputs = {"latents": arguments.latents, "statistics": arguments.statistics}
-    seeds = {"train": arguments.seed}
-    record = JobRecord("train", arguments.settings, inputs=inputs, seeds=seeds, device=device.type)
-    with _together(world):
-        settings.check_processes(world.size)
-        statistics = LatentStatistics.from_tensors(read_tensors(arguments.statistics))
-        latents = resident.load(arguments.latents, statistics, device, arguments.latents_in)
-        check_normalised(resident.parts(latents), statistics, str(arguments.latents))
-    identity = _identity(record) if world.first else {}
-    name = sha256_json([identity["settings"], seeds, [*identity["inputs"].values()]])[:16] if world.first else ""
-    # A copy that a killed scheduler left behind may still be training: wait for it, then take what it has published.
-    lock = _lock(arguments.work / f"{name}.lock", world, stop)
+def _load_latents(
+    path: Path, statistics: Path, training: Training, device: torch.device, where: resident.Where, world: World
+) -> torch.Tensor | resident.MappedLatents:
+    """Normalised latents, checked. When one rank refuses its input, all ranks end, and rank 0 prints the reason."""
+    refusal = data = None
     try:
-        published = world.share(_published(arguments.out, record) if world.first else None)
-        if published is not None:
-            if world.first:
-                _clear(arguments.work / name)
-            return published if world.first else None
-        if world.first:
-            return _lead(
-                arguments, settings, latents, device, world, stop, record, State(arguments.work / name, identity)
-            )
-        _follow(arguments, settings, latents, device, world, stop)
-        return None
+        training.check_processes(world.size)
+        stored = LatentStatistics.from_tensors(read_tensors(statistics))
+        data = resident.load(path, stored, device, where)
+        check_normalised(resident.parts(data), stored, str(path))
+    except (ValueError, OSError) as error:
+        refusal = error
+    reasons = world.gather(None if refusal is None else " ".join(str(refusal).split()))
+    if first := next((reason for reason in reasons if reason), None):
+        raise (ValueError if world.is_main else LostRankError)(first) from refusal
+    return data
+
+
+@contextmanager
+def _work_folder(work: Path, record: JobRecord, world: World, stop: Stop) -> Iterator[StateFolder | None]:
+    """The folder of this training below `work`, on rank 0 (None on the others), while rank 0 holds its lock.
+
+    The folder is named by the hash of settings, seed and inputs. A copy that a killed scheduler left behind may still
+    be training; this one waits until it ends.
+    """
+    lock = folder = None
+    if world.is_main:
+        described = record.deterministic()
+        hashes = {role: entry["sha256"] for role, entry in described["inputs"].items()}
+        identity = {"settings": described["settings"], "seeds": described["seeds"], "inputs": hashes}
+        name = sha256_json([identity["settings"], identity["seeds"], [*hashes.values()]])[:16]
+        folder = StateFolder(work / name, identity)
+    try:
+        lock = _wait_for_lock(folder, world, stop)
+        yield folder
     finally:
         if lock is not None:
             lock.close()
 
 
-@contextmanager
-def _together(world: World) -> Iterator[None]:
-    """What one rank refuses, all refuse, and rank 0 says why."""
-    refusal: ValueError | OSError | None = None
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        refusal = error
-    found = [said for said in world.gather(None if refusal is None else " ".join(str(refusal).split())) if said]
-    if found:
-        raise (ValueError if world.first else Lost)(found[0]) from refusal
-
-
-def _identity(record: JobRecord) -> dict[str, Any]:
-    """What a state belongs to: settings, seed, and the inputs' hashes, wherever the inputs lie."""
-    known = record.deterministic()
-    inputs = {role: entry["sha256"] for role, entry in known["inputs"].items()}
-    return {"settings": known["settings"], "seeds": known["seeds"], "inputs": inputs}
-
-
-def _lock(path: Path, world: World, stop: Stop) -> IO[str] | None:
-    """The lock on the training, on rank 0; the others wait with it. No rank blocks alone: exchanges would time out."""
-    started, said = time.monotonic(), -math.inf
+def _wait_for_lock(folder: StateFolder | None, world: World, stop: Stop) -> IO[str] | None:
+    """The lock, on rank 0. The other ranks wait with it, because a collective that only they enter would time out."""
+    started, logged = time.monotonic(), -math.inf
     while True:
-        handle = None
-        if world.first:
+        lock = None
+        if folder is not None:
             try:
-                handle = acquire(path, "training of this run and seed")
-            except LockHeldError as busy:
-                if time.monotonic() - started - said >= 60:
-                    said = time.monotonic() - started
-                    log.info("waiting: %s", busy)
-        taken, asked = world.any(handle is not None, stop())
-        if taken:
-            return handle
-        if asked:
-            raise job.InterruptedJobError(
-                f"{stop.reason or 'asked to stop'} while another copy trains; nothing was started"
-            )
+                lock = acquire(folder.folder.with_suffix(".lock"), "training of this run and seed")
+            except LockHeldError as error:
+                if time.monotonic() - started - logged >= 60:
+                    logged = time.monotonic() - started
+                    log.info("waiting: %s", error)
+        acquired, stopped = world.any(lock is not None, stop())
+        if acquired:
+            return lock
+        if stopped:
+            reason = stop.reason or "asked to stop"
+            raise job.InterruptedJobError(f"{reason} while another copy trains; nothing was started")
         time.sleep(0.5)
 
 
-def _follow(arguments, settings: Training, latents, device: torch.device, world: World, stop: Stop) -> None:
-    """What every rank but the first does: train, and write nothing."""
-    stuck = world.share(None)
-    if stuck is not None:
-        raise StuckError(stuck)
-    trainer = Trainer(settings, latents, arguments.seed, device, world, AHEAD[arguments.draws])
-    progress = train(trainer, None, dict.fromkeys(settings.kept_steps(len(latents))), lambda _: None, stop, math.inf)
-    if progress.step < trainer.total_steps:
-        raise job.InterruptedJobError(f"at step {progress.step}")
-
-
-def _lead(
-    arguments,
-    settings: Training,
-    latents,
-    device: torch.device,
+def _train_or_reuse(
+    new_trainer: Callable[[], Trainer],
+    folder: StateFolder | None,
+    record: JobRecord,
+    out: Path,
     world: World,
     stop: Stop,
-    record: JobRecord,
-    state: State,
-) -> str:
-    """Rank 0: train, save states, publish the weights."""
-    work = state.folder
-    attempt = _begin(arguments.work, state, device, world)
+    save_seconds: float,
+) -> str | None:
+    """Train and publish, or use what another copy has published. Every rank takes this path; rank 0 has the folder."""
+    published = world.broadcast(folder is not None and _is_published(out, record))
+    if published:
+        if folder is not None:
+            _remove_working_files(folder.folder)
+        return f"train {out.parent.name} {out.name}: another copy has finished it" if world.is_main else None
+    journal, stuck = None, None
+    if folder is not None:
+        try:
+            journal = Journal(folder, world.size, record.device)
+        except StuckError as error:
+            stuck = str(error)
+    stuck = world.broadcast(stuck)
+    if stuck is not None:
+        raise StuckError(stuck)
     try:
-        trainer = Trainer(settings, latents, arguments.seed, device, world, AHEAD[arguments.draws])
-        names = {
-            step: {rate: f"step{step}-ema{rate}.safetensors" for rate in rates}
-            for step, rates in _kept(settings, len(latents)).items()
-        }
-
-        def keeper(step: int):
-            def keep(averages) -> None:
-                for rate, name in names[step].items():
-                    metadata = {"step": step, "ema": rate, "latent_shape": list(latents.shape[1:])}
-                    write_tensors(work / name, averages.weights(rate), metadata)
-
-            return keep
-
-        heart = Heart(work / "progress.json", trainer.total_steps, attempt)
-        stop.margin = lambda: 2 * state.longest_seconds
-        progress = train(trainer, state, {step: keeper(step) for step in names}, heart, stop, arguments.save_seconds)
+        trainer = new_trainer()
+        kept = _kept_weights(trainer.settings, len(trainer.latents))
+        beat = journal.open(trainer, stop) if journal is not None else lambda progress: None
+        events = journal.events if journal is not None else None
+        keep = {step: partial(_keep, trainer, journal, step, names) for step, names in kept.items()}
+        progress = train(trainer, folder, keep, beat, stop, save_seconds, events)
+        if progress.step < trainer.total_steps:
+            stop()  # its signal may have come after another rank's
+            reason = stop.reason or "another rank was asked to stop"
+            raise job.InterruptedJobError(f"state saved at step {progress.step} of {trainer.total_steps} ({reason})")
     except BaseException as error:
-        with suppress(OSError):  # a full disk is reason enough as it is
-            attempt.end(state.saved_step(), f"failed: {' '.join(str(error).split()) or type(error).__name__}")
+        if journal is not None:
+            journal.end(error, stop)
         raise
-    if progress.step < trainer.total_steps:
-        stop()  # its signal may have come after another rank's
-        reason = stop.reason or "another rank was asked to stop"
-        attempt.end(progress.step, reason)
-        log.info("state saved at step %d of %d (%s)", progress.step, trainer.total_steps, reason)
-        stop.leave()
-        raise job.InterruptedJobError(f"state saved at step {progress.step} of {trainer.total_steps} ({reason})")
-    attempt.end(progress.step, "finished")
-    record.cost = cost(work)
-    outputs = [arguments.out / name for kept in names.values() for name in kept.values()]
+    if journal is None:
+        return None
+    journal.attempt.end(progress.step, "finished")
+    record.cost = cost(folder.folder)
+    outputs = [out / name for names in kept.values() for name in names.values()]
     for output in outputs:
-        copy(work / output.name, output)
-    write_json(arguments.out / "curves.json", progress.curve)
-    record.write([*outputs, arguments.out / "curves.json"])
-    _clear(work)
-    run = arguments.out.parent.name
-    return f"train {run} {arguments.out.name}: {trainer.total_steps} steps, loss {progress.curve['loss'][-1]:.4g}"
+        copy(folder.folder / output.name, output)
+    write_json(out / "curves.json", progress.curve)
+    record.write([*outputs, out / "curves.json"])
+    _remove_working_files(folder.folder)
+    return f"train {out.parent.name} {out.name}: {trainer.total_steps} steps, loss {progress.curve['loss'][-1]:.4g}"
 
 
-def _begin(folder: Path, state: State, device: torch.device, world: World) -> Attempt:
-    """Start this attempt in the training's log and book; all ranks end here when the training is stuck."""
-    work = state.folder
-    work.mkdir(parents=True, exist_ok=True)
-    gpus = job.requested_gpus() * int(os.environ.get("SLURM_NNODES", "1")) or (
-        world.size if device.type == "cuda" else 0
-    )
-    tail = log_tail(work)
-    handler = logging.FileHandler(work / "train.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger().addHandler(handler)
-    try:
-        attempt = begin(work, state.saved_step(), world.size, device.type, gpus)
-    except StuckError as error:
-        for line in tail:
-            log.error("earlier: %s", line)
-        world.share(str(error))
-        raise
-    world.share(None)
-    write_json(work / "settings.json", state.identity)
-    log.info("attempt %d on %d x %s, %s", attempt.number, world.size, device.type, platform.node())
-    for before in ended(work)[-1:]:
-        if (before["processes"], before["device"]) != (world.size, device.type):
-            log.warning(
-                "the attempt before ran on %d x %s: the result differs from an undisturbed one by rounding",
-                before["processes"],
-                before["device"],
-            )
-    _say_other_states(folder, state)
-    return attempt
+def _kept_weights(settings: Training, num_images: int) -> dict[int, dict[float, str]]:
+    """step -> EMA rate -> file name of the weights kept after it: all rates after the last step, else the first one."""
+    steps = settings.kept_steps(num_images)
+    rates = {step: settings.emas if step == steps[0] else settings.emas[:1] for step in steps}
+    return {step: {rate: f"step{step}-ema{rate}.safetensors" for rate in rates[step]} for step in steps}
 
 
-def _say_other_states(folder: Path, state: State) -> None:
-    """A state of the same run and seed with other settings is left alone; the log says what differs."""
-    for path in sorted(folder.glob("*/settings.json")):
-        other = State(path.parent, {})
-        if path.parent != state.folder and other.newest() is not None:
-            differing = "; ".join(differences(read_json(path), state.identity))
-            log.warning("%s: a state at step %d is not resumed: %s", path.parent, other.saved_step(), differing)
+def _keep(trainer: Trainer, journal: "Journal | None", step: int, names: dict[float, str], ema: EMA) -> None:
+    """Store the averaged weights of a milestone in the work folder, and a preview of them among the events."""
+    for rate, name in names.items():
+        metadata = {"step": step, "ema": rate, "latent_shape": list(trainer.latents.shape[1:])}
+        write_tensors(journal.folder / name, ema.weights(rate), metadata)
+    journal.events.images("preview/one_step_latents", trainer.preview(next(iter(names))), step)
 
 
-def _kept(settings: Training, count: int) -> dict[int, tuple[float, ...]]:
-    """step -> EMA rates kept after it: all after the last step, the first one after earlier ones."""
-    steps = settings.kept_steps(count)
-    return {step: settings.emas if step == steps[0] else settings.emas[:1] for step in steps}
-
-
-def _published(out: Path, record: JobRecord) -> str | None:
-    """The line for the terminal if another copy of this very training has published everything, else None."""
+def _is_published(out: Path, record: JobRecord) -> bool:
+    """Whether another copy of this very training has published everything."""
     last = out / "curves.json"  # recorded last, beside all the weights
     if not settings_path(last).exists() or mismatch(last) or read_json(settings_path(last)) != record.deterministic():
-        return None
-    if any(mismatch(weights) for weights in out.glob("step*.safetensors")):
-        return None
-    return f"train {out.parent.name} {out.name}: another copy has finished it"
+        return False
+    return not any(mismatch(weights) for weights in out.glob("step*.safetensors"))
 
 
-def _clear(work: Path) -> None:
-    """Finished: states, weights and progress have served; the log and the book of attempts stay."""
+def _remove_working_files(work: Path) -> None:
+    """After the end, remove states, weights and progress; the log, the attempts and the events stay."""
     for path in work.glob("*"):
-        if path.name not in ("train.log", "attempts.jsonl"):
+        if path.name not in ("train.log", "attempts.jsonl", "events"):
             path.unlink(missing_ok=True)
 
 
-class Heart:
-    """Progress for two readers, every few seconds: lines in the log, and progress.json for `lct status`."""
+class Journal:
+    """What rank 0 notes in the work folder: the attempt, the log of all attempts, the heartbeat, TensorBoard events."""
 
-    def __init__(self, path: Path, total: int, attempt: Attempt, every_seconds: float = 5.0):
-        self.path, self.total, self.attempt, self.every = path, total, attempt, every_seconds
-        self.started = self.last = time.monotonic()
-        self.first_step: int | None = None
-        self._write(attempt.start["from_step"], None, 0.0)
+    def __init__(self, states: StateFolder, processes: int, device: str):
+        """Start an attempt; raises StuckError when earlier ones made no progress."""
+        self.states, self.folder = states, states.folder
+        self.folder.mkdir(parents=True, exist_ok=True)
+        gpus = job.requested_gpus() * int(os.environ.get("SLURM_NNODES", "1"))
+        tail = log_tail(self.folder)
+        handler = logging.FileHandler(self.folder / "train.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger().addHandler(handler)
+        try:
+            gpus = gpus or (processes if device == "cuda" else 0)
+            self.attempt = begin(self.folder, states.saved_step(), processes, device, gpus)
+        except StuckError:
+            for line in tail:
+                log.error("earlier: %s", line)
+            raise
+        write_json(self.folder / "settings.json", states.identity)
+        log.info("attempt %d on %d x %s, %s", self.attempt.number, processes, device, platform.node())
+        for before in ended(self.folder)[-1:]:
+            if (before["processes"], before["device"]) != (processes, device):
+                log.warning(
+                    "the attempt before ran on %d x %s: the result differs from an undisturbed one by rounding",
+                    before["processes"],
+                    before["device"],
+                )
+        self._log_other_states()
+        self.events = EventLog(self.folder / "events", states.saved_step(), str(self.attempt.number))
 
-    def __call__(self, progress) -> None:
-        now, curve = time.monotonic(), progress.curve
-        if self.first_step is None:
-            self.first_step, self.started = progress.step, now
-        if now - self.last < self.every and progress.step < self.total:
+    def open(self, trainer: Trainer, stop: Stop) -> "Heartbeat":
+        """The heartbeat of `trainer`; from now on, `stop` leaves the time to save a state."""
+        stop.margin = lambda: 2 * self.states.longest_seconds
+        return Heartbeat(self.folder / "progress.json", trainer.total_steps, self.attempt)
+
+    def end(self, error: BaseException, stop: Stop) -> None:
+        """Note the end of an attempt that did not finish."""
+        if isinstance(error, job.InterruptedJobError):
+            self.attempt.end(self.states.saved_step(), stop.reason or "another rank was asked to stop")
+            log.info("%s", error)
+            stop.leave()
             return
-        self.last = now
-        rate = (progress.step - self.first_step) / (now - self.started) if now > self.started else 0.0
-        loss = curve["loss"][-1] if curve["loss"] else None
-        eta = self._write(progress.step, loss, rate)
-        if loss is not None:
-            log.info(
-                "train step=%d total=%d loss=%.5g intervals=%d rate=%.1f/s eta=%s",
-                progress.step,
-                self.total,
-                loss,
-                curve["intervals"][-1],
-                rate,
-                format_duration(eta),
-            )
+        with suppress(OSError):  # on a full disk, the error itself says enough
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self.attempt.end(self.states.saved_step(), f"failed: {reason}")
 
-    def _write(self, step: int, loss: float | None, rate: float) -> float:
-        eta = (self.total - step) / rate if rate else 0.0
+    def _log_other_states(self) -> None:
+        """Warn of states of this run and seed with other settings, which are not resumed; name the difference."""
+        for path in sorted(self.folder.parent.glob("*/settings.json")):
+            other = StateFolder(path.parent, {})
+            if path.parent != self.folder and other.newest() is not None:
+                differing = "; ".join(differences(read_json(path), self.states.identity))
+                log.warning("%s: a state at step %d is not resumed: %s", path.parent, other.saved_step(), differing)
+
+
+class Heartbeat:
+    """Called after every step; every few seconds it logs a line and writes progress.json for `lct status`."""
+
+    def __init__(self, path: Path, total: int, attempt: Attempt):
+        self.path, self.total, self.attempt = path, total, attempt
+        self._log: ProgressLogger | None = None
+        self._write(attempt.start["from_step"], None)
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        curve = progress.curve
+        if self._log is None:  # the first step, which may compile, does not count in the rate
+            self._log = ProgressLogger("train", self.total, done=progress.step)
+        loss = curve["loss"][-1] if curve["loss"] else None
+        values = {} if loss is None else {"loss": f"{loss:.5g}", "intervals": curve["intervals"][-1]}
+        if self._log(progress.step, **values):
+            self._write(progress.step, loss)
+
+    def _write(self, step: int, loss: float | None) -> None:
         start = self.attempt.start
         state = {
             "step": step,
             "total": self.total,
             "loss": loss,
-            "steps_per_second": round(rate, 3),
-            "eta_seconds": round(eta),
+            "steps_per_second": round(self._log.rate(step), 3) if self._log else 0.0,
+            "eta_seconds": round(self._log.remaining_seconds(step)) if self._log else 0,
             "updated": round(time.time(), 3),
             "attempt": self.attempt.number,
             "gpu_seconds": round(self.attempt.gpu_seconds(), 1),
         }
         try:
             write_json(self.path, state | {key: start[key] for key in ("host", "pid", "slurm_job_id")})
-        except OSError as error:  # a heartbeat is not worth a training
+        except OSError as error:  # a training goes on without its heartbeat
             log.warning("%s", error)
-        return eta
 
 
 if __name__ == "__main__":

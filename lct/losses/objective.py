@@ -58,8 +58,8 @@ def denoising_loss(
     return weight(weighting, t, None, sigma_data) * distance(f, x, c)
 
 
-def selects(index: Tensor, points: int, threshold: float) -> Tensor:
-    """(B,) bool, i >= floor(threshold * N): the low-noise end of the descending grid."""
+def low_noise_mask(index: Tensor, points: int, threshold: float) -> Tensor:
+    """(B,) bool, i >= floor(threshold * N): samples at the low-noise end of the descending grid."""
     return index >= int(threshold * points)
 
 
@@ -98,10 +98,10 @@ def consistency_terms(
         zero = torch.zeros_like(consistency.detach())
         return Terms(consistency, consistency.detach(), zero, samples.detach())
     term = settings.diffusion
-    mask = selects(index.to(f.device), points, term.threshold)
+    mask = low_noise_mask(index.to(f.device), points, term.threshold)
     count = mask.sum() if selected is None else torch.as_tensor(selected, device=f.device)
     losses = diffusion_loss(f, x, t, term, sigma_data)
-    diffusion = torch.where(mask, losses, 0.0).sum() / count.clamp(min=1)  # a batch that selects nothing adds zero
+    diffusion = torch.where(mask, losses, 0.0).sum() / count.clamp(min=1)  # an empty selection adds zero
     total = consistency + term.weight * diffusion
     return Terms(total, consistency.detach(), diffusion.detach(), samples.detach())
 

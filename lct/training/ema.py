@@ -6,7 +6,7 @@ from torch import Tensor
 from lct.training.flat import Flat, pieces
 
 
-class Averages:
+class EMA:
     """theta_ema <- rate * theta_ema + (1 - rate) * theta after every step, for each rate; no warm-up.
 
     Buffers (running statistics of batch normalisation) are copied, so that an averaged network is complete; frozen
@@ -31,7 +31,7 @@ class Averages:
         return {name: t.clone() for name, t in (self._flat.views(self._averages[rate]) | self._flat.frozen()).items()}
 
     def state(self) -> dict[str, Tensor]:
-        """Averages as named tensors, for the resume state."""
+        """EMA as named tensors, for the resume state."""
         views = {rate: self._flat.views(average) for rate, average in self._averages.items()}
         return {f"{rate}/{name}": t for rate, averages in views.items() for name, t in averages.items()}
 

@@ -8,7 +8,7 @@ time in the lists that it makes of the parameters (benchmarks/speed.py).
 import torch
 from torch import Tensor, nn
 
-from lct.training.world import World
+from lct.training.ranks import World
 
 ALIGNED = 16  # elements: each parameter starts on a cache line, as a tensor of its own would
 PIECE = 1 << 17  # elements of a CPU's piece: half a megabyte, so that a few of them stay in a core's cache
@@ -25,7 +25,7 @@ class Flat:
     `grad` into views of `gradient`. Loading a state dict copies into them; moving the network would undo it."""
 
     def __init__(self, network: nn.Module, terms: int = 0):
-        """terms: scalars that `sum` adds up beside the gradients."""
+        """terms: scalars that `all_reduce` adds up beside the gradients."""
         self.network = network
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._spans: dict[str, tuple[torch.Size, tuple[int, ...], int]] = {}
@@ -56,10 +56,10 @@ class Flat:
     def zero_gradient(self) -> None:
         self.gradient.zero_()
 
-    def sum(self, world: World, terms: list[Tensor]) -> list[Tensor]:
+    def all_reduce(self, world: World, terms: list[Tensor]) -> list[Tensor]:
         """Sum all gradients and the scalars `terms` over the ranks in one exchange; gives the summed scalars."""
         if world.size == 1:
             return terms
         self._terms.copy_(torch.stack(terms))
-        world.sum(self._sums)
+        world.all_reduce(self._sums)
         return list(self._terms.clone())

@@ -1,4 +1,4 @@
-"""The training loop: steps, states, the curve, and when to stop: asked to, at a NaN, or at a diverging loss."""
+"""The training loop: steps, states, the training curve, and its early end: a signal, a NaN or a diverging loss."""
 
 import logging
 import statistics
@@ -8,95 +8,114 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lct.losses.objective import Terms
-from lct.training.ema import Averages
-from lct.training.state import Progress, State
+from lct.training.ema import EMA
+from lct.training.events import EventLog
+from lct.training.state import StateFolder, TrainingProgress
 from lct.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-RECENT, BEFORE = 5, 10  # logged losses that diverge, and those of the same stage that say so
+RECENT, BEFORE = 5, 10  # logged losses that may diverge, and the least number of earlier ones to compare them with
+EVENTS = {  # name among the events -> column of the training curve
+    "loss/total": "loss",
+    "loss/consistency": "consistency",
+    "loss/diffusion": "diffusion",
+    "schedule/c": "c",
+    "optimiser/gradient_norm": "gradient_norm",
+    "optimiser/learning_rate": "lr",
+}
 
 
 def train(
     trainer: Trainer,
-    state: State | None,
-    keep: dict[int, Callable[[Averages], None]],
-    beat: Callable[[Progress], None],
+    states: StateFolder | None,
+    keep: dict[int, Callable[[EMA], None]],
+    beat: Callable[[TrainingProgress], None],
     stop: Callable[[], bool],
     save_seconds: float,
-) -> Progress:
-    """Train to the end, or to the step at which `stop()` turns true on any rank; then the state is saved.
+    events: EventLog | None = None,
+) -> TrainingProgress:
+    """Train to the end, or until `stop()` is true on any rank; in both cases the last state is on disk.
 
-    state: where states are found and saved, on rank 0; None on the others.
-    keep:  step -> what rank 0 does with the averages when that many steps are done.
-    beat:  called after every step.
+    Every rank calls it and takes the same steps. Rank 0 alone has `states` and `events`.
+    states: folder of the resume states; None on the other ranks, or to keep none.
+    keep:   step -> function that stores the averages (EMA) after that many steps, on rank 0.
+    beat:   called after every step.
     Raises FloatingPointError, on all ranks, at a loss that is not finite or that diverges.
     """
-    progress = _begin(trainer, state)
-    every, saved, world = trainer.settings.log_every, time.monotonic(), trainer.world
+    settings, world = trainer.settings, trainer.world
+    progress = _resume(trainer, states)
+    saved_at = time.monotonic()
     for step in range(progress.step, trainer.total_steps):
-        logged = (step + 1) % every == 0 or step + 1 == trainer.total_steps
-        terms, norm = trainer.step(step, measure_gradient=logged)
+        logged = (step + 1) % settings.log_every == 0 or step + 1 == trainer.total_steps
+        terms, gradient_norm = trainer.step(step, measure_gradient=logged)
         progress.step = step + 1
         if logged or progress.step in keep:
-            _refuse_nan(trainer, state)
+            _refuse_nan(trainer, states)
         if logged:
-            _log(trainer, progress, terms, norm)
-            _refuse_divergence(trainer, progress, state)
+            _log_point(trainer, progress, terms, gradient_norm, events)
+            _refuse_divergence(trainer, progress, states)
         beat(progress)
-        if progress.step in keep and world.first:
-            keep[progress.step](trainer.averages)
-        asked, due = world.any(stop(), world.first and time.monotonic() - saved > save_seconds)
-        if asked or due:
-            _refuse_nan(trainer, state)
+        if progress.step in keep and world.is_main:
+            keep[progress.step](trainer.ema)
+        stopped, save_due = world.any(stop(), world.is_main and time.monotonic() - saved_at > save_seconds)
+        if stopped or save_due:
+            _refuse_nan(trainer, states)
             _refuse_disagreement(trainer)
-            if state is not None:
-                state.save(progress, trainer.tensors(), wait=asked)
-            saved = time.monotonic()
-        if asked:
+            if states is not None:
+                states.save(progress, trainer.tensors(), wait=stopped)
+            saved_at = time.monotonic()
+        if stopped:
             break
-    if state is not None:
-        state.finish()
+    if states is not None:
+        states.finish()
     return progress
 
 
-def _begin(trainer: Trainer, state: State | None) -> Progress:
-    """Take up the newest state, or the seed's beginning; then all ranks hold rank 0's bits."""
-    found = state.load() if state is not None else None
-    progress, tensors = found or (Progress(), {})
-    if found is not None:
-        trainer.load(tensors, str(state.newest()))
-    if trainer.world.size > 1:
-        progress = trainer.world.share(progress)
-        mine = {name: t for name, t in trainer.tensors().items() if not name.startswith("average/")}
-        shared = trainer.world.share_tensors(mine, trainer.device)
-        if not trainer.world.first:
-            trainer.load(shared, "rank 0")
+def _resume(trainer: Trainer, states: StateFolder | None) -> TrainingProgress:
+    """Load the newest state on rank 0, if there is one; then all ranks take over rank 0's progress and tensors."""
+    world, progress = trainer.world, TrainingProgress()
+    saved = states.load() if states is not None else None
+    if saved is not None:
+        progress, tensors = saved
+        trainer.load(tensors, str(states.newest()))
+    if world.size > 1:
+        progress = world.broadcast(progress)
+        common = {name: t for name, t in trainer.tensors().items() if not name.startswith("average/")}
+        common = world.broadcast_tensors(common, trainer.device)
+        if not world.is_main:
+            trainer.load(common, "rank 0")
     return progress
 
 
-def _log(trainer: Trainer, progress: Progress, terms: Terms, norm: Tensor | None) -> None:
-    stage = trainer.stage(progress.step - 1)
-    denoising = trainer.settings.objective.kind == "denoising"
+def _log_point(
+    trainer: Trainer, progress: TrainingProgress, terms: Terms, gradient_norm: Tensor | None, events: EventLog | None
+) -> None:
+    """Append a point to the training curve, and to the events."""
+    stage, objective = trainer.stage(progress.step - 1), trainer.settings.objective
+    denoising = objective.kind == "denoising"
     point = {
         "step": progress.step,
         "loss": float(terms.total),
         "consistency": None if denoising else float(terms.consistency),
-        "diffusion": float(terms.diffusion) if denoising or trainer.settings.objective.diffusion else None,
-        "c": None if trainer.settings.objective.loss == "l2" else stage.c,
+        "diffusion": float(terms.diffusion) if denoising or objective.diffusion else None,
+        "c": None if objective.loss == "l2" else stage.c,
         "intervals": stage.intervals,
-        "gradient_norm": None if norm is None else float(norm),
+        "gradient_norm": None if gradient_norm is None else float(gradient_norm),
         "lr": trainer.optimiser.param_groups[0]["lr"],
     }
     for name, value in point.items():
         progress.curve[name].append(value)
+    if events is not None:
+        values = {name: point[column] for name, column in EVENTS.items()} | {"schedule/N": stage.intervals + 1}
+        events.scalars(values, progress.step)
 
 
-def _refuse_nan(trainer: Trainer, state: State | None) -> None:
-    found = trainer.watch.found()
-    if found is None:
+def _refuse_nan(trainer: Trainer, states: StateFolder | None) -> None:
+    failure = trainer.nan_monitor.first_failure()
+    if failure is None:
         return
-    step, bad = found
+    step, bad = failure
     stage, batch = trainer.stage(step), trainer.draw(step)
     shares = trainer.world.gather((batch.rows[bad].tolist(), stage.sigmas[batch.index[bad]].tolist()))
     rows, t = (sorted(value for share in shares for value in share[part]) for part in (0, 1))
@@ -104,12 +123,12 @@ def _refuse_nan(trainer: Trainer, state: State | None) -> None:
     levels = f"t from {t[0]:.3g} to {t[-1]:.3g}, " if t else ""
     raise FloatingPointError(
         f"step {step}: expected a finite loss, found none in {len(rows)} of {trainer.settings.batch} samples ({which}; "
-        f"{levels}intervals {stage.intervals}, c {stage.c:.3g}); {_last_good(state)}; look at these latents, or lower "
+        f"{levels}intervals {stage.intervals}, c {stage.c:.3g}); {_last_good(states)}; look at these latents, or lower "
         "optimiser.learning_rate, set optimiser.clip_gradient_norm or mixed_precision: off"
     )
 
 
-def _refuse_divergence(trainer: Trainer, progress: Progress, state: State | None) -> None:
+def _refuse_divergence(trainer: Trainer, progress: TrainingProgress, states: StateFolder | None) -> None:
     factor, curve = trainer.settings.divergence, progress.curve
     if factor is None or not diverges(curve["loss"], curve["intervals"], factor):
         return
@@ -117,7 +136,7 @@ def _refuse_divergence(trainer: Trainer, progress: Progress, state: State | None
     raise FloatingPointError(
         f"step {progress.step}: expected losses below {factor:g} times the median of this stage, found their last "
         f"{RECENT} above it (now {curve['loss'][-1]:.4g}, intervals {stage.intervals}, c {stage.c:.3g}, t from "
-        f"{float(stage.sigmas[-1]):.3g} to {float(stage.sigmas[0]):.3g}); {_last_good(state)}; lower "
+        f"{float(stage.sigmas[-1]):.3g} to {float(stage.sigmas[0]):.3g}); {_last_good(states)}; lower "
         "optimiser.learning_rate, set optimiser.clip_gradient_norm, or divergence: null to train on"
     )
 
@@ -138,6 +157,6 @@ def _refuse_disagreement(trainer: Trainer) -> None:
         )
 
 
-def _last_good(state: State | None) -> str:
-    path = state.newest() if state is not None else None
+def _last_good(states: StateFolder | None) -> str:
+    path = states.newest() if states is not None else None
     return f"the last good state is {path}" if path is not None else "no state was saved before"

@@ -1,7 +1,7 @@
-"""What the next step needs, made by a thread while this step computes: its draws, and their transport plan.
+"""A thread draws the batch of the next step, transport plan included, while the present step computes.
 
-Draws are functions of the step alone, so a result made ahead is the result. Transport plans are solved on the CPU
-(exactly, by POT), where a GPU's step leaves time for them.
+Draws are functions of the step alone, so early draws are the same draws. Transport plans are solved on the CPU
+(exactly, by POT), which has time for them while a GPU computes.
 """
 
 from collections.abc import Callable
@@ -14,27 +14,27 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
-    """`work(step)` for one step after the other."""
+class Prefetcher(Generic[T]):
+    """Calls `work(step)` one step ahead, in a thread."""
 
     def __init__(self, work: Callable[[int], T], tensors: Callable[[T], list[Tensor]], stop: int, device: torch.device):
-        """tensors: those that a result holds. stop: the first step that is never asked for."""
+        """tensors: gives the tensors of a result. stop: the first step that is never needed."""
         self._work, self._tensors, self._stop = work, tensors, stop
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         if self._stream is not None:  # what is drawn from may still be on its way to the device
             self._stream.wait_stream(torch.cuda.current_stream(device))
-        self._thread = ThreadPoolExecutor(1, "ahead")
+        self._thread = ThreadPoolExecutor(1, "prefetcher")
         self._waiting: dict[int, Future[tuple[T, Any]]] = {}
 
     def get(self, step: int) -> T:
-        """The result of `step`, which an error in its making raises; the next step's is begun."""
+        """The result of `step`; starts the work for the next step. Raises the error that the work raised."""
         future = self._waiting.pop(step, None)
-        for other in self._waiting.values():  # another step than expected was asked for
+        for other in self._waiting.values():  # begun for another step
             other.cancel()
         self._waiting.clear()
-        result, event = self._make(step) if future is None else future.result()
+        result, event = self._work_on_stream(step) if future is None else future.result()
         if step + 1 < self._stop:
-            self._waiting[step + 1] = self._thread.submit(self._make, step + 1)
+            self._waiting[step + 1] = self._thread.submit(self._work_on_stream, step + 1)
         if event is not None:
             current = torch.cuda.current_stream(self._stream.device)
             current.wait_event(event)
@@ -42,7 +42,7 @@ class Ahead(Generic[T]):
                 tensor.record_stream(current)
         return result
 
-    def _make(self, step: int) -> tuple[T, Any]:
+    def _work_on_stream(self, step: int) -> tuple[T, Any]:
         if self._stream is None:
             return self._work(step), None
         with torch.cuda.stream(self._stream):  # else its copies would wait for the step that computes

@@ -30,14 +30,14 @@ _MISSING = object()
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """How far a training is: steps done, and the curve so far (column -> one value per logged step)."""
 
     step: int = 0
     curve: dict[str, list[float | int | None]] = field(default_factory=lambda: {name: [] for name in CURVE_COLUMNS})
 
 
-class State:
+class StateFolder:
     """The states of one training in one folder. Only one process may use it (rank 0, under the training's lock)."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]):
@@ -48,7 +48,7 @@ class State:
         self._error: OSError | None = None
         self._copies: dict[str, Tensor] = {}  # in main memory, used again by each save
 
-    def save(self, progress: Progress, tensors: dict[str, Tensor], wait: bool) -> None:
+    def save(self, progress: TrainingProgress, tensors: dict[str, Tensor], wait: bool) -> None:
         """Save what is true now. Training waits for a copy in memory only, the file is written beside it; with `wait`,
         until it is there. A save that fails is a warning, as the older states stay; with `wait` it raises OSError."""
         started = time.monotonic()
@@ -74,7 +74,7 @@ class State:
         if self._error is not None:
             raise self._error
 
-    def load(self) -> tuple[Progress, dict[str, Tensor]] | None:
+    def load(self) -> tuple[TrainingProgress, dict[str, Tensor]] | None:
         """The newest whole state; None when there is none. What is damaged is removed, with a warning.
 
         Raises ValueError naming the key that differs when a state belongs to other settings.
@@ -85,7 +85,7 @@ class State:
             path = self._tensors(step)
             try:
                 return self._read(step)
-            except _Damaged as error:
+            except _DamagedStateError as error:
                 log.warning("%s: damaged (%s); trying the state before it", path, error)
                 damaged = True
                 self._remove(step)
@@ -122,13 +122,13 @@ class State:
         for old in self._steps()[KEPT:]:
             self._remove(old)
 
-    def _read(self, step: int) -> tuple[Progress, dict[str, Tensor]]:
+    def _read(self, step: int) -> tuple[TrainingProgress, dict[str, Tensor]]:
         path = self._tensors(step)
         try:
             described = read_json(self._json(step))
             identity, size, digest = described["identity"], described["bytes"], described["sha256"]
         except (ValueError, KeyError, TypeError) as error:
-            raise _Damaged(f"its JSON: {error}") from error
+            raise _DamagedStateError(f"its JSON: {error}") from error
         if identity != self.identity:
             raise ValueError(
                 f"{path}: expected a state of this training, found another one's: "
@@ -136,15 +136,15 @@ class State:
             )
         try:
             if path.stat().st_size != size:
-                raise _Damaged(f"expected {size} bytes, found {path.stat().st_size}")
+                raise _DamagedStateError(f"expected {size} bytes, found {path.stat().st_size}")
             if (found := sha256_file(path)) != digest:
-                raise _Damaged(f"expected sha256 {digest[:12]}, found {found[:12]}")
+                raise _DamagedStateError(f"expected sha256 {digest[:12]}, found {found[:12]}")
             with safe_open(str(path), framework="pt") as handle:
                 tensors = {name: handle.get_tensor(name) for name in handle.keys()}
                 metadata = json.loads(handle.metadata()[METADATA_KEY])
         except (SafetensorError, OSError) as error:
-            raise _Damaged(str(error)) from error
-        return Progress(step=metadata["step"], curve=metadata["curve"]), tensors
+            raise _DamagedStateError(str(error)) from error
+        return TrainingProgress(step=metadata["step"], curve=metadata["curve"]), tensors
 
     def _join(self) -> None:
         if self._writer is not None:
@@ -174,7 +174,7 @@ class State:
         return self.folder / f"state-{step:09}.json"
 
 
-class _Damaged(Exception):
+class _DamagedStateError(Exception):
     """A state that is not what was written."""
 
 

@@ -10,27 +10,28 @@ import functools
 import math
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lct.data.resident import MappedLatents
 from lct.losses import perceptual
-from lct.losses.objective import Terms, consistency_terms, denoising_terms, perturb, selects
+from lct.losses.objective import Terms, consistency_terms, denoising_terms, low_noise_mask, perturb
 from lct.losses.transport import pair
 from lct.networks.precondition import consistency
 from lct.networks.unet import UNet
 from lct.schedules import target_rate
 from lct.streams import generator
 from lct.training import draws
-from lct.training.ema import Averages
+from lct.training.ema import EMA
 from lct.training.flat import Flat
-from lct.training.prefetch import Ahead
+from lct.training.prefetch import Prefetcher
 from lct.training.radam import RAdam
+from lct.training.ranks import ALONE, World
 from lct.training.settings import Optimiser, Training
-from lct.training.world import ALONE, World
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 OPTIMISERS = {
@@ -42,8 +43,8 @@ PARTS = ("network", "average", "target", "optimiser")  # of a state: first words
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What the curriculum says of one step."""
+class TrainingStage:
+    """The values of the schedules that stay the same for all steps with the same number of intervals."""
 
     intervals: int  # s
     sigmas: Tensor  # (s + 1,), descending, in the dtype of the latents
@@ -61,7 +62,7 @@ class Batch:
     index: Tensor  # (b,) grid indices
     selected: int | None  # samples of the whole batch in the diffusion term; None without one
 
-    def cut(self, size: int | None) -> "list[Batch]":
+    def split(self, size: int | None) -> "list[Batch]":
         """In parts of `size` samples, the last perhaps smaller."""
         if size is None or size >= len(self.x):
             return [self]
@@ -88,8 +89,8 @@ class Trainer:
         world: World = ALONE,
         ahead: bool | None = None,
     ):
-        """ahead: whether a thread makes the next step's draws while a step computes; the result is the same. By default
-        where a GPU computes; on a CPU the thread takes from the step what it saves."""
+        """ahead: whether a thread draws the next batch while a step computes; the results are the same. Default: on a
+        GPU; on a CPU the thread takes as much time from the step as it saves."""
         self.settings, self.seed, self.device, self.world = settings, seed, device, world
         self.latents = latents.to(device)
         count, channels, height, _ = latents.shape
@@ -110,49 +111,87 @@ class Trainer:
         if self.target is not self.network:
             self.target_pass = compiled(self.target) if settings.compile else self.target
         self.flat = Flat(self.network, terms=3)
-        self.averages = Averages(self.flat, settings.emas if world.first else ())
+        self.ema = EMA(self.flat, settings.emas if world.is_main else ())
         self.optimiser = _optimiser(settings.optimiser, self.flat)
         self.distance = perceptual.load(device) if settings.objective.loss == "e-latent-lpips" else None
-        self.watch = Watch(device)
-        self._stage = functools.lru_cache(maxsize=2)(self._make_stage)  # a step's and the next one's
+        self.nan_monitor = NaNMonitor(device)
+        self._stage = functools.lru_cache(maxsize=2)(self._new_stage)  # a step's and the next one's
         ahead = device.type == "cuda" if ahead is None else ahead
-        self._ahead = Ahead(self.draw, Batch.tensors, self.total_steps, device) if ahead else None
+        self._prefetcher = Prefetcher(self.draw, Batch.tensors, self.total_steps, device) if ahead else None
 
-    def stage(self, step: int) -> Stage:
-        """Intervals, grid and c at a step; made anew only when the curriculum moves on."""
+    def stage(self, step: int) -> TrainingStage:
+        """Intervals, grid, index distribution and c at a step; cached until the curriculum moves on."""
         return self._stage(self.settings.curriculum.intervals(step, self.schedule_steps))
 
-    def _make_stage(self, intervals: int) -> Stage:
+    def _new_stage(self, intervals: int) -> TrainingStage:
         s = self.settings
         sigmas = s.grid.sigmas(intervals + 1)
         probabilities = s.index.probabilities(sigmas, include_last=s.objective.kind == "denoising")
         dimension = math.prod(self.latents.shape[1:])
         c = s.objective.scale.c(intervals, s.curriculum.s0, dimension, s.grid)
-        return Stage(intervals, torch.from_numpy(sigmas).to(self.latents.dtype), probabilities, c)
+        return TrainingStage(intervals, torch.from_numpy(sigmas).to(self.latents.dtype), probabilities, c)
 
     def draw(self, step: int) -> Batch:
-        """This rank's share of what a step draws. Transport couples whole groups, so as within the whole batch."""
+        """This rank's share of the batch of a step. Transport couples whole groups, as it would in the whole batch."""
         s, stage = self.settings, self.stage(step)
         coupling = s.objective.transport
-        mine, group = self.world.part(s.batch), coupling.group if coupling.kind != "none" else 1
-        start, stop = mine.start // group * group, min(-(-mine.stop // group) * group, s.batch)
+        share, group = self.world.part(s.batch), coupling.group if coupling.kind != "none" else 1
+        start, stop = share.start // group * group, min(-(-share.stop // group) * group, s.batch)
         rows = draws.rows(self.seed, step, len(self.latents), s.batch)
         x = self.latents[rows[start:stop].to(self.device)]
         shape = (s.batch, *self.latents.shape[1:])
         noise = draws.noise(self.seed, step, shape, self.device)[start:stop].to(x.dtype)
         if coupling.kind != "none":
             noise = noise[pair(x, noise, coupling).to(self.device)]
-        own = slice(mine.start - start, mine.stop - start)
+        own = slice(share.start - start, share.stop - start)
         index = draws.indices(self.seed, step, stage.probabilities, s.batch)
         selected = None
         if s.objective.diffusion is not None:
-            selected = int(selects(index, stage.intervals + 1, s.objective.diffusion.threshold).sum())
-        return Batch(rows[mine], x[own], noise[own], index[mine], selected)
+            selected = int(low_noise_mask(index, stage.intervals + 1, s.objective.diffusion.threshold).sum())
+        return Batch(rows[share], x[own], noise[own], index[share], selected)
 
-    def dropout(self, step: int, stream: str) -> torch.Generator | None:
-        """Which units a pass drops; None where none are."""
-        drops = self.settings.network.dropout > 0
-        return generator(self.seed, stream, step, device=self.device) if drops else None
+    def step(self, step: int, measure_gradient: bool) -> tuple[Terms, Tensor | None]:
+        """One optimiser step; returns the terms of the whole batch and, if asked for, the norm of its gradient."""
+        s = self.settings
+        for group in self.optimiser.param_groups:
+            group["lr"] = s.optimiser.learning_rate.at(step, self.schedule_steps)
+        if s.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # the results of the last step's passes may be overwritten
+        self.flat.zero_gradient()
+        batch = self.draw(step) if self._prefetcher is None else self._prefetcher.get(step)
+        parts = []
+        for part in batch.split(s.micro_batch):
+            terms = self.terms(step, part)
+            terms.total.backward()
+            parts.append(replace(terms, total=terms.total.detach()))
+        sums = [sum(getattr(p, name) for p in parts) for name in ("total", "consistency", "diffusion")]
+        terms = Terms(*self.flat.all_reduce(self.world, sums), torch.cat([p.samples for p in parts]))
+        self.nan_monitor.update(step, terms)
+        norm = None
+        if s.optimiser.clip_gradient_norm is not None:
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), s.optimiser.clip_gradient_norm)
+        elif measure_gradient:
+            norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+        self.optimiser.step()
+        self._move_target(step)
+        self.ema.update()
+        return terms, norm
+
+    def terms(self, step: int, batch: Batch | None = None) -> Terms:
+        """The objective of a step on `batch` (default: this rank's share), ready for its backward pass."""
+        s, stage = self.settings, self.stage(step)
+        batch = batch or self.draw(step)
+        x, noise, index, sigma_data = batch.x, batch.noise, batch.index, s.scaling.sigma_data
+        t = stage.sigmas[index].to(self.device)
+        f = self.f(self.online_pass, perturb(x, noise, t), t, self._dropout(step, "dropout"))
+        if s.objective.kind == "denoising":
+            return denoising_terms(s.objective, f, x, t, stage.c, sigma_data, batch=s.batch)
+        r = stage.sigmas[index + 1].to(self.device)
+        f_target = self.f_target(step, x, noise, r)
+        points, sizes = stage.intervals + 1, {"batch": s.batch, "selected": batch.selected}
+        return consistency_terms(
+            s.objective, f, f_target, x, t, r, index, points, stage.c, sigma_data, distance=self.distance, **sizes
+        )
 
     def f(self, network: nn.Module, x: Tensor, sigma: Tensor, dropout: torch.Generator | None) -> Tensor:
         """f(x, sigma) in the dtype of x; with mixed precision, the products inside the network are bfloat16."""
@@ -162,68 +201,43 @@ class Trainer:
                 network, x.contiguous(memory_format=self.memory_format), sigma, self.settings.scaling, dropout
             )
 
-    def terms(self, step: int, batch: Batch | None = None) -> Terms:
-        """What `batch` (by default, this rank's share) adds to the objective of a step, ready for its backward pass."""
-        s, stage = self.settings, self.stage(step)
-        batch = batch or self.draw(step)
-        x, index = batch.x, batch.index
-        t = stage.sigmas[index].to(self.device)
-        sigma_data = s.scaling.sigma_data
-        f = self.f(self.online_pass, perturb(x, batch.noise, t), t, self.dropout(step, "dropout"))
-        if s.objective.kind == "denoising":
-            return denoising_terms(s.objective, f, x, t, stage.c, sigma_data, batch=s.batch)
-        r = stage.sigmas[index + 1].to(self.device)
-        f_target = self.target_answer(step, x, batch.noise, r)
-        points = stage.intervals + 1
-        sizes = {"batch": s.batch, "selected": batch.selected}
-        return consistency_terms(
-            s.objective, f, f_target, x, t, r, index, points, stage.c, sigma_data, distance=self.distance, **sizes
-        )
-
     @torch.no_grad()
-    def target_answer(self, step: int, x: Tensor, noise: Tensor, r: Tensor) -> Tensor:
+    def f_target(self, step: int, x: Tensor, noise: Tensor, r: Tensor) -> Tensor:
         """f^-(x_r, r), without gradient."""
         stream = "dropout" if self.settings.objective.shared_dropout else "target-dropout"
-        return self.f(self.target_pass, perturb(x, noise, r), r, self.dropout(step, stream))
+        return self.f(self.target_pass, perturb(x, noise, r), r, self._dropout(step, stream))
+
+    def _dropout(self, step: int, stream: str) -> torch.Generator | None:
+        """The generator that selects the dropped units of a pass; None when dropout is 0."""
+        drops = self.settings.network.dropout > 0
+        return generator(self.seed, stream, step, device=self.device) if drops else None
 
     @torch.no_grad()
     def temporal_difference(self, step: int) -> Tensor:
-        """f(x_t, t) - f^-(x_r, r) (b, C, H, W) of a step's draw, by the present weights: what the loss is a size of."""
+        """f(x_t, t) - f^-(x_r, r) (b, C, H, W) for the batch of a step and the present weights."""
         stage, batch = self.stage(step), self.draw(step)
         t, r = (stage.sigmas[i].to(self.device) for i in (batch.index, batch.index + 1))
-        f = self.f(self.online_pass, perturb(batch.x, batch.noise, t), t, self.dropout(step, "dropout"))
-        return f - self.target_answer(step, batch.x, batch.noise, r)
+        f = self.f(self.online_pass, perturb(batch.x, batch.noise, t), t, self._dropout(step, "dropout"))
+        return f - self.f_target(step, batch.x, batch.noise, r)
 
-    def backward(self, step: int) -> Terms:
-        """Gradients of the whole batch's objective, in every parameter's grad, and its terms."""
-        if self.settings.cuda_graphs:
-            torch.compiler.cudagraph_mark_step_begin()  # what the last step's passes gave may be written over
-        self.flat.zero_gradient()
-        drawn = self.draw(step) if self._ahead is None else self._ahead.get(step)
-        parts = []
-        for batch in drawn.cut(self.settings.micro_batch):
-            terms = self.terms(step, batch)
-            terms.total.backward()
-            parts.append(Terms(terms.total.detach(), terms.consistency, terms.diffusion, terms.samples))
-        samples = torch.cat([part.samples for part in parts])
-        sums = [sum(getattr(p, name) for p in parts) for name in ("total", "consistency", "diffusion")]
-        return Terms(*self.flat.sum(self.world, sums), samples)
+    @torch.no_grad()
+    def preview(self, rate: float, count: int = 8) -> np.ndarray:
+        """One-step samples f(sigma_max n, sigma_max) of the averaged network as images (count, H, W, 3) uint8.
 
-    def step(self, step: int, measure_gradient: bool) -> tuple[Terms, Tensor | None]:
-        """One optimiser step; returns the terms and, if asked for, the gradient's norm."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.optimiser.learning_rate.at(step, self.schedule_steps)
-        terms = self.backward(step)
-        self.watch.see(step, terms)
-        norm = None
-        if self.settings.optimiser.clip_gradient_norm is not None:
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.optimiser.clip_gradient_norm)
-        elif measure_gradient:
-            norm = nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
-        self.optimiser.step()
-        self._move_target(step)
-        self.averages.update()
-        return terms, norm
+        Shown are the first three channels of the latents, from -3 to 3 sigma_data. Always the same noise.
+        """
+        s, weights = self.settings, self.ema.weights(rate)
+        count = min(count, s.micro_batch or count)
+        noise = torch.randn((count, *self.latents.shape[1:]), generator=generator(self.seed, "preview"))
+        x = s.grid.sigma_max * noise.to(self.device, self.latents.dtype)
+        sigma = torch.full((count,), s.grid.sigma_max, dtype=x.dtype, device=self.device)
+        training = self.network.training
+        self.network.eval()  # no dropout, and running statistics stay as they are
+        latents = self.f(lambda *inputs: functional_call(self.network, weights, inputs), x, sigma, None)
+        self.network.train(training)
+        shown = latents[:, [min(channel, latents.shape[1] - 1) for channel in range(3)]].float()
+        shown = (255 * (0.5 + shown / (6 * s.scaling.sigma_data))).nan_to_num().clamp(0, 255)
+        return shown.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
 
     @torch.no_grad()
     def _move_target(self, step: int) -> None:
@@ -239,7 +253,7 @@ class Trainer:
     def tensors(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, and the averages, as named tensors."""
         tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
-        tensors |= {f"average/{name}": t for name, t in self.averages.state().items()}
+        tensors |= {f"average/{name}": t for name, t in self.ema.state().items()}
         if self.target is not self.network:
             tensors |= {f"target/{name}": t for name, t in self.target.state_dict().items()}
         for number, moments in self.optimiser.state_dict()["state"].items():
@@ -247,7 +261,7 @@ class Trainer:
         return tensors
 
     def load(self, tensors: dict[str, Tensor], where: str) -> None:
-        """Take up what `tensors()` gave; raises ValueError naming the tensor that does not fit."""
+        """Restore what `tensors()` returned; raises ValueError naming the tensor that does not fit."""
         parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
         for name, tensor in tensors.items():
             part, _, rest = name.partition("/")
@@ -258,7 +272,7 @@ class Trainer:
             if a != b:
                 raise ValueError(f"{where}: {name}: expected {a}, found {b}; it is of another network: remove it")
         self.network.load_state_dict(parts["network"])
-        self.averages.load(parts["average"])
+        self.ema.load(parts["average"])
         if self.target is not self.network:
             self.target.load_state_dict(parts["target"])
         moments: dict[int, dict[str, Tensor]] = {}
@@ -268,7 +282,7 @@ class Trainer:
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
 
     def checksum(self) -> int:
-        """A number that two networks share when their weights have the same bits, and hardly otherwise."""
+        """A checksum of the weights: equal bits give equal numbers, other bits almost always another number."""
         total = 0
         for number, tensor in enumerate(self.network.state_dict().values(), start=1):
             words = tensor.detach().contiguous().view(torch.uint8 if tensor.element_size() % 4 else torch.int32)
@@ -276,20 +290,20 @@ class Trainer:
         return total
 
 
-class Watch:
-    """The first step whose loss was not finite; kept on the device, so that no step waits for an answer."""
+class NaNMonitor:
+    """Remembers the first step whose loss was not finite. It stays on the device, so that no step waits for it."""
 
     def __init__(self, device: torch.device):
         self._step = torch.tensor(-1, device=device)
         self._samples: Tensor | None = None
 
-    def see(self, step: int, terms: Terms) -> None:
+    def update(self, step: int, terms: Terms) -> None:
         bad = ~torch.isfinite(terms.total) & (self._step < 0)
         self._step = torch.where(bad, step, self._step)
         self._samples = terms.samples if self._samples is None else torch.where(bad, terms.samples, self._samples)
 
-    def found(self) -> tuple[int, Tensor] | None:
-        """The step and which of this rank's samples (b,) were not finite; None when all is well."""
+    def first_failure(self) -> tuple[int, Tensor] | None:
+        """The step, and a mask (b,) of this rank's samples that were not finite; None when all losses were finite."""
         step = int(self._step)
         return None if step < 0 or self._samples is None else (step, ~torch.isfinite(self._samples).cpu())
 

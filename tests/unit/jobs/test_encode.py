@@ -367,7 +367,7 @@ def test_training_refuses_statistics_of_latents_of_another_scale(undisturbed, tm
         draws="auto",
     )
     with pytest.raises(ValueError, match=r"standard deviation 0.5 within 2 %, found \d") as error:
-        train_job.run(arguments)
+        train_job.train_run(**vars(arguments))
     assert "\n" not in str(error.value)
 
 

@@ -13,9 +13,9 @@ from lct.losses.objective import (
     consistency_terms,
     denoising_terms,
     diffusion_loss,
+    low_noise_mask,
     named_distance,
     perturb,
-    selects,
     weight,
 )
 from lct.losses.settings import DiffusionTerm, Objective, Transport
@@ -137,7 +137,7 @@ def test_target_input_is_one_euler_step_with_the_clean_latents_as_denoiser():
 @pytest.mark.parametrize(("threshold", "first"), [(0.0, 0), (0.4, 16), (0.75, 30), (0.9, 36), (1.0, 41)])
 def test_threshold_selects_the_low_noise_end(threshold, first):
     index = torch.arange(POINTS)
-    assert selects(index, POINTS, threshold).nonzero().flatten().tolist() == list(range(first, POINTS))
+    assert low_noise_mask(index, POINTS, threshold).nonzero().flatten().tolist() == list(range(first, POINTS))
 
 
 # Objectives
@@ -192,7 +192,7 @@ def test_diffusion_term_reaches_the_selected_samples_only():
     terms = consistency_terms(FINAL, f, f, x, t, r, index, POINTS, 0.03)  # online equals target: no other gradient
     terms.total.backward()
     reached = f.grad.abs().flatten(1).sum(1) > 0
-    assert (reached == selects(index, POINTS, 0.75)).all() and reached.any() and not reached.all()
+    assert (reached == low_noise_mask(index, POINTS, 0.75)).all() and reached.any() and not reached.all()
 
 
 @pytest.mark.parametrize("threshold", [0.75, 1.0])
@@ -209,7 +209,7 @@ def test_a_batch_that_selects_nothing_adds_zero(threshold):
 def test_parts_of_a_batch_add_up_to_the_whole():
     f, g, x, t, r, index = batch()
     whole = consistency_terms(FINAL, f, g, x, t, r, index, POINTS, 0.03)
-    selected = int(selects(index, POINTS, 0.75).sum())
+    selected = int(low_noise_mask(index, POINTS, 0.75).sum())
     halves = [
         consistency_terms(FINAL, *(v[half] for v in (f, g, x, t, r, index)), POINTS, 0.03, batch=B, selected=selected)
         for half in (slice(0, 5), slice(5, B))
@@ -237,7 +237,7 @@ def test_float32_is_close_to_float64_at_the_finest_gap():
 def test_mean_share_selected_by_drawn_indices():
     probabilities = torch.from_numpy(IndexDistribution().probabilities(NoiseGrid().sigmas(641)))
     index = torch.multinomial(probabilities, 100_000, replacement=True, generator=torch.Generator().manual_seed(0))
-    assert selects(index, 641, 0.75).double().mean().item() == pytest.approx(0.366, abs=0.006)
+    assert low_noise_mask(index, 641, 0.75).double().mean().item() == pytest.approx(0.366, abs=0.006)
 
 
 def test_diffusion_loss_has_a_value_for_every_sample():

@@ -17,14 +17,14 @@ import torch
 from lct.cluster.attempts import UNPRODUCTIVE, StuckError, begin, cost, ended
 from lct.cluster.launch import Allocation, first_host, job_id, rank_environments, requeue, step_command
 from lct.files.hashing import sha256_file
-from lct.jobs.train import Heart
+from lct.jobs.train import Heartbeat
 from lct.losses.settings import Objective, Transport
 from lct.schedules import Curriculum, IndexDistribution
 from lct.training.loop import train
+from lct.training.ranks import ALONE, World, process_group
 from lct.training.settings import Training
-from lct.training.state import Progress, State
+from lct.training.state import StateFolder, TrainingProgress
 from lct.training.trainer import Trainer
-from lct.training.world import ALONE, World, ranks
 from tests.helpers.tiny_training import CPU, LCT, LDM, TINY, command, latents, settings
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -63,7 +63,7 @@ def take_part(case: Case, world: World) -> Outcome:
     trainer = Trainer(case.made, data, 0, CPU, world)
     if case.spoiled is not None:
         trainer.latents[case.spoiled] = float("nan")
-    state = State(case.folder, {}) if case.folder is not None and world.first else None
+    state = StateFolder(case.folder, {}) if case.folder is not None and world.is_main else None
     done: list[int] = []
     rank, step = case.stop_at or (-1, -1)
     curve, error = {}, ""
@@ -78,13 +78,13 @@ def take_part(case: Case, world: World) -> Outcome:
     digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in weights.values())).hexdigest()
     if not error:
         assert len(set(world.gather(digest))) == 1, "every rank holds the same bits"
-    averages = trainer.averages.weights(case.made.emas[0]) if world.first else {}
+    averages = trainer.ema.weights(case.made.emas[0]) if world.is_main else {}
     return Outcome(curve, done[-1], weights, averages, digest, error)
 
 
 def _rank(case: Case, rank: int, size: int, port: int, results) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with ranks(CPU) as world:
+    with process_group(CPU) as world:
         outcome = take_part(case, world)
     arrays = {name: {k: t.numpy() for k, t in getattr(outcome, name).items()} for name in ("weights", "averages")}
     results.put((rank, dataclasses.replace(outcome, **arrays)))
@@ -471,7 +471,7 @@ def test_a_training_that_is_asked_for_again_costs_anew(tmp_path):
 
 def test_a_heartbeat_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     attempt = begin(tmp_path, 3, 1, "cpu", 0)
-    heart = Heart(tmp_path / "progress.json", 9, attempt)
+    heart = Heartbeat(tmp_path / "progress.json", 9, attempt)
     told = json.loads((tmp_path / "progress.json").read_text())
     assert told.keys() == {
         *("step", "total", "loss", "steps_per_second", "eta_seconds", "updated"),
@@ -480,5 +480,5 @@ def test_a_heartbeat_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     assert (told["step"], told["total"], told["loss"], told["pid"]) == (3, 9, None, os.getpid())
     heart.path = tmp_path / "attempts.jsonl" / "progress.json"
     (tmp_path / "attempts.jsonl").write_text("")  # a file where a folder is needed
-    heart(Progress(step=9))
+    heart(TrainingProgress(step=9))
     assert "attempts.jsonl" in caplog.text

@@ -27,9 +27,9 @@ from lct.plan.plan import Plan
 from lct.schedules import Curriculum, LearningRate, RobustScale
 from lct.streams import generator
 from lct.training import flat
-from lct.training.ema import Averages
+from lct.training.ema import EMA
 from lct.training.flat import Flat
-from lct.training.prefetch import Ahead
+from lct.training.prefetch import Prefetcher
 from lct.training.radam import RAdam, rectification
 from lct.training.settings import Optimiser, Training
 from lct.training.trainer import Trainer
@@ -95,7 +95,7 @@ def test_a_training_with_one_buffer_is_the_training_tensor_by_tensor():
     for name, value in weights(plain).items():
         torch.testing.assert_close(weights(ours)[name], value, rtol=1e-4, atol=1e-6)
     names = [name for name, _ in plain.network.named_parameters()]
-    averaged = ours.averages.weights(0.9)
+    averaged = ours.ema.weights(0.9)
     for name, value in zip(names, plain.separate[0.9], strict=True):
         torch.testing.assert_close(averaged[name], value, rtol=1e-4, atol=1e-6)
 
@@ -183,7 +183,7 @@ def test_averages_do_not_depend_on_how_the_buffer_is_cut(monkeypatch):
     for piece in (7, 1 << 17):
         monkeypatch.setattr(flat, "PIECE", piece)
         made = Flat(UNet(TINY, 4, 8, generator(0, "initial-weights")))
-        averages = Averages(made, (0.9, 0.999))
+        averages = EMA(made, (0.9, 0.999))
         for step in range(3):
             with torch.no_grad():
                 made.values.add_(0.1 * (step + 1))
@@ -203,7 +203,7 @@ def test_draws_made_ahead_give_the_same_bytes():
 
 
 def test_on_a_cpu_draws_are_made_in_the_step():
-    assert Trainer(settings(), latents(), 0, CPU)._ahead is None
+    assert Trainer(settings(), latents(), 0, CPU)._prefetcher is None
 
 
 def test_the_next_result_is_made_while_this_one_is_used():
@@ -216,7 +216,7 @@ def test_the_next_result_is_made_while_this_one_is_used():
             assert release.wait(10)
         return 10 * step
 
-    ahead = Ahead(work, lambda result: [], stop=3, device=CPU)
+    ahead = Prefetcher(work, lambda result: [], stop=3, device=CPU)
     assert ahead.get(0) == 0 and started.wait(10), "the second is on its way before it is asked for"
     release.set()
     assert ahead.get(1) == 10 and ahead.get(2) == 20
@@ -230,7 +230,7 @@ def test_an_error_ahead_appears_in_its_own_step():
             raise ValueError("transport: expected finite latents")
         return step
 
-    ahead = Ahead(work, lambda result: [], stop=5, device=CPU)
+    ahead = Prefetcher(work, lambda result: [], stop=5, device=CPU)
     assert ahead.get(0) == 0
     with pytest.raises(ValueError, match="expected finite latents"):
         ahead.get(1)

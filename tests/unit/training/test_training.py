@@ -20,11 +20,11 @@ from lct.files.tensors import read_metadata, read_tensors, stream_tensors, write
 from lct.losses.settings import Objective
 from lct.schedules import Curriculum, IndexDistribution, LearningRate
 from lct.training import draws
-from lct.training.ema import Averages
+from lct.training.ema import EMA
 from lct.training.flat import Flat
 from lct.training.loop import diverges, train
 from lct.training.settings import Optimiser, Training
-from lct.training.state import State
+from lct.training.state import StateFolder
 from lct.training.trainer import Trainer
 from tests.helpers.tiny_training import CPU, LCT, LDM, TINY, command, latents, settings
 
@@ -39,11 +39,11 @@ def run(
 ) -> tuple[Trainer, dict, object]:
     """Train, or stop after `stop_at` steps; returns the trainer, the kept averages and the progress."""
     trainer = Trainer(made, latents() if data is None else data, seed, CPU)
-    state = State(tmp_path, {"settings": plain(made), "seed": seed})
+    state = StateFolder(tmp_path, {"settings": plain(made), "seed": seed})
     kept: dict = {}
     asked = itertools.count(1)
 
-    def keep(averages: Averages) -> None:
+    def keep(averages: EMA) -> None:
         kept.update({rate: averages.weights(rate) for rate in made.emas})
 
     def stop() -> bool:
@@ -134,7 +134,7 @@ def test_a_state_without_its_json_was_never_whole(tmp_path):
     newest.with_suffix(".json").unlink()
     partial = newest.with_name(f".{newest.name}.elsewhere-1.partial")
     partial.write_bytes(newest.read_bytes()[:100])
-    assert State(tmp_path / "b", {}).newest() == older
+    assert StateFolder(tmp_path / "b", {}).newest() == older
     _, resumed, _ = run(tmp_path / "b", made)
     assert equal(whole[0.9], resumed[0.9]) and not partial.exists() and not newest.exists()
 
@@ -249,7 +249,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_images_and_noise_levels(tmp_p
     trainer = Trainer(settings(objective=Objective(), steps=24), latents(), 0, CPU)
     step = next(step for step in range(24) if 3 in draws.rows(0, step, 40, 8))
     trainer.latents[3] = float("nan")
-    state = State(tmp_path, {})
+    state = StateFolder(tmp_path, {})
     with pytest.raises(
         FloatingPointError,
         match=rf"step {step}: expected a finite loss, found none in 1 of 8 samples \(latents 3; t from .*no state was",
@@ -279,7 +279,7 @@ def test_a_diverging_training_stops_with_advice(tmp_path):
                 trainer.network.output_conv.weight.fill_(100.0)
 
     with pytest.raises(FloatingPointError, match=r"step 2\d: expected losses below 10 times the median.*learning_rate"):
-        train(trainer, State(tmp_path, {}), {}, beat, lambda: False, 1e9)
+        train(trainer, StateFolder(tmp_path, {}), {}, beat, lambda: False, 1e9)
     assert train(Trainer(made, latents(), 0, CPU), None, {}, lambda _: None, lambda: False, 1e9).step == 60
 
 
@@ -334,7 +334,7 @@ def test_noise_is_a_function_of_seed_and_step_alone():
 
 def test_averages_follow_their_formula_and_copy_buffers():
     network = torch.nn.BatchNorm1d(3).double()
-    averages = Averages(Flat(network), (0.9,))
+    averages = EMA(Flat(network), (0.9,))
     expected = network.weight.detach().numpy().copy()
     for step in range(4):
         with torch.no_grad():
@@ -483,7 +483,7 @@ def test_killed_or_stopped_while_it_saves_a_training_ends_in_the_same_bytes(enco
     for path in [*(encoded / "whole").glob("step*.safetensors"), encoded / "whole" / "curves.json"]:
         assert sha256_file(path) == sha256_file(encoded / "parts" / path.name), done.stderr
     (folder,) = (path.parent for path in encoded.rglob("work-parts/*/attempts.jsonl"))
-    assert sorted(path.name for path in folder.iterdir()) == ["attempts.jsonl", "train.log"]
+    assert sorted(path.name for path in folder.iterdir()) == ["attempts.jsonl", "events", "train.log"]
 
 
 def test_a_state_of_other_settings_is_not_resumed_and_the_log_says_what_differs(encoded):

@@ -3,6 +3,9 @@
 They find each other by the environment that torchrun defines (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT),
 which `lct.jobs.launch` sets too. NCCL between GPUs, gloo between CPUs. Every draw is a function of (seed, step), so the
 ranks exchange sums of gradients and losses, and nothing else that could change a result.
+
+Every method that communicates is a collective: all ranks call it, in the same order. Code that uses a World therefore
+takes one path on all ranks, and `is_main` decides only who reads and writes files.
 """
 
 import datetime
@@ -18,87 +21,90 @@ from torch import Tensor, distributed
 TIMEOUT = datetime.timedelta(minutes=30)  # of an exchange: longer than the slowest pause of one rank
 
 
-class Lost(RuntimeError):
-    """Another rank is gone; that one, or what started it, says why."""
+class LostRankError(RuntimeError):
+    """Another rank has ended. That rank, or the program that started it, reports the reason."""
 
 
 @dataclass(frozen=True)
 class World:
     """This process among those of its training. The default is a training of one process."""
 
-    rank: int = 0  # 0 is the one that writes states, progress and outputs
+    rank: int = 0
     size: int = 1
-    control: Any = None  # group for flags, on CPUs: asking it never waits for a GPU
+    control: Any = None  # group for flags and small values, on CPUs: it never waits for a GPU
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which writes states, progress and outputs."""
         return self.rank == 0
 
     def part(self, count: int) -> slice:
         """This rank's contiguous share of `count` samples; shares differ by at most one."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
-    def sum(self, tensor: Tensor) -> None:
-        """Replace `tensor` by its sum over the ranks, in the same order of additions, so in the same bits, on all."""
+    def all_reduce(self, tensor: Tensor) -> None:
+        """Replace `tensor` by its sum over the ranks; every rank gets the same bits."""
         if self.size > 1:
-            with _contact(self.rank):
+            with _other_ranks(self.rank):
                 distributed.all_reduce(tensor)
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag: is it true on any rank? All ranks get the same answer."""
+        """For each flag: whether it is true on any rank. All ranks get the same answer."""
         if self.size == 1:
             return list(flags)
-        asked = torch.tensor(flags, dtype=torch.int32)
-        with _contact(self.rank):
-            distributed.all_reduce(asked, distributed.ReduceOp.MAX, group=self.control)
-        return [bool(flag) for flag in asked]
+        raised = torch.tensor(flags, dtype=torch.int32)
+        with _other_ranks(self.rank):
+            distributed.all_reduce(raised, distributed.ReduceOp.MAX, group=self.control)
+        return [bool(flag) for flag in raised]
 
     def gather(self, value: Any) -> list[Any]:
         """Every rank's `value`, in the order of ranks."""
         if self.size == 1:
             return [value]
         values = [None] * self.size
-        with _contact(self.rank):
+        with _other_ranks(self.rank):
             distributed.all_gather_object(values, value, group=self.control)
         return values
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's `value`, on every rank."""
         if self.size == 1:
             return value
         box = [value]
-        with _contact(self.rank):
+        with _other_ranks(self.rank):
             distributed.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
-    def share_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    def broadcast_tensors(self, tensors: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         """Rank 0's `tensors`, on every rank; the others get theirs on the CPU."""
         if self.size == 1:
             return tensors
-        shapes = self.share({name: (tuple(t.shape), t.dtype) for name, t in tensors.items()})
-        shared = {}
+        shapes = self.broadcast({name: (tuple(t.shape), t.dtype) for name, t in tensors.items()})
+        received = {}
         for name, (shape, dtype) in shapes.items():
             moved = (
-                tensors[name].to(device).contiguous() if self.first else torch.empty(shape, dtype=dtype, device=device)
+                tensors[name].to(device).contiguous()
+                if self.is_main
+                else torch.empty(shape, dtype=dtype, device=device)
             )
-            with _contact(self.rank):
+            with _other_ranks(self.rank):
                 distributed.broadcast(moved, src=0)
-            shared[name] = tensors[name] if self.first else moved.cpu()
-        return shared
+            received[name] = tensors[name] if self.is_main else moved.cpu()
+        return received
 
 
 ALONE = World()
 
 
 @contextmanager
-def ranks(device: torch.device) -> Iterator[World]:
-    """This process's world; a group of processes when WORLD_SIZE says so."""
+def process_group(device: torch.device) -> Iterator[World]:
+    """The World of this process; connects it with the other ranks when WORLD_SIZE is above 1."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
     rank, gpu = int(os.environ["RANK"]), device.type == "cuda"
-    with _contact(rank):
+    with _other_ranks(rank):
         distributed.init_process_group("nccl" if gpu else "gloo", timeout=TIMEOUT, device_id=device if gpu else None)
         control = distributed.new_group(backend="gloo", timeout=TIMEOUT)
     yield World(rank, size, control)
@@ -106,8 +112,8 @@ def ranks(device: torch.device) -> Iterator[World]:
 
 
 @contextmanager
-def _contact(rank: int) -> Iterator[None]:
+def _other_ranks(rank: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # distributed's own errors are among them
-        raise Lost(f"rank {rank}: expected the other ranks to answer, found: {error}") from error
+        raise LostRankError(f"rank {rank}: expected the other ranks to answer, found: {error}") from error
