@@ -11,9 +11,9 @@ from pydantic import Discriminator
 _SECRET = re.compile("token|secret|signature|password|credential|(^|[-_])(key|sig|auth)$", re.IGNORECASE)
 
 
-def _require(condition: bool, where: str, expected: str, found: object) -> None:
+def _require(condition: bool, where: str, expected: str, value: object) -> None:
     if not condition:
-        raise ValueError(f"{where}: expected {expected}, found {found!r}; correct it in config/")
+        raise ValueError(f"{where}: expected {expected}, found {value!r}; correct it in config/")
 
 
 def check_name(name: str, where: str) -> None:
@@ -46,8 +46,8 @@ class RemoteFile:
         if self.url is not None:
             check_url(self.url, f"{self.path}: url")
         _require(self.bytes is None or self.bytes > 0, f"{self.path}: bytes", "a positive size or null", self.bytes)
-        known = self.sha256 is None or re.fullmatch("[0-9a-f]{64}", self.sha256)
-        _require(bool(known), f"{self.path}: sha256", "64 hexadecimal digits or null", self.sha256)
+        whole = self.sha256 is None or re.fullmatch("[0-9a-f]{64}", self.sha256)
+        _require(bool(whole), f"{self.path}: sha256", "64 hexadecimal digits or null", self.sha256)
         prefix = self.sha256_prefix
         fits = prefix is None or (re.fullmatch("[0-9a-f]{6,64}", prefix) and (self.sha256 or prefix).startswith(prefix))
         _require(bool(fits), f"{self.path}: sha256_prefix", "6 or more first digits of the sha256, or null", prefix)

@@ -1,6 +1,7 @@
 """download: the files of a network or a dataset, from the first of its origins that gives them all."""
 
 from pathlib import Path
+from typing import Any
 
 from lct.config.schema import build
 from lct.download.fetch import Access, download
@@ -22,18 +23,19 @@ def main() -> int:
         help="hashes recorded on first use (default: config/pinned.json)",
     )
     arguments = parser.parse_args()
-    return job.run(lambda: fetch(arguments))
+    return job.run(lambda: fetch(arguments.settings, arguments.out, arguments.known_hashes))
 
 
-def fetch(arguments) -> str:
-    settings, folder = arguments.settings, arguments.out.parent
-    described = {"title": "-", "licence": "-", "origins": settings["origins"]}
-    origins = build(Weights, described, "--settings").origins
+def fetch(settings: dict[str, Any], out: Path, known_hashes: Path) -> str:
+    """Bring the files of `settings["origins"]` beside `out` and describe them in it; returns the line for the terminal.
+
+    known_hashes: file of the hashes recorded on first use. ValueError when no origin gives the files."""
+    origins = build(Weights, {"title": "-", "licence": "-", "origins": settings["origins"]}, "--settings").origins
     record = JobRecord("download", settings, inputs={})
-    known_hashes = KnownHashes(arguments.known_hashes, folder.parent / ".pinned.lock")
-    content = download(settings["id"], origins, folder, known_hashes, Access.from_environment())
-    write_json(arguments.out, content)
-    record.write([arguments.out])
+    hashes = KnownHashes(known_hashes, out.parent.parent / ".pinned.lock")
+    content = download(settings["id"], origins, out.parent, hashes, Access.from_environment())
+    write_json(out, content)
+    record.write([out])
     files = content["files"]
     size, verified = format_size(sum(file["bytes"] for file in files)), sorted({file["verified"] for file in files})
     return f"download {settings['id']}: {len(files)} files, {size}, hashes: {', '.join(verified)}"

@@ -854,9 +854,7 @@ def test_a_bad_declaration_stops_the_plan(tmp_path):
     shutil.copytree(ROOT / "config", tmp_path / "config")
     file = tmp_path / "config" / "weights" / "vgg16-torch-fidelity.yaml"
     file.write_text(file.read_text().replace("397923af8e", "zz"))
-    with pytest.raises(
-        ValueError, match=r"vgg16-torch-fidelity\.yaml: origins\[0\]: files\[0\]: .*sha256: expected 64"
-    ):
+    with pytest.raises(ValueError, match=r"vgg16-torch-fidelity\.yaml: origins\W0\W+files\W0\W.*sha256: expected 64"):
         Plan(tmp_path)
 
 

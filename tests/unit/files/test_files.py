@@ -1,6 +1,7 @@
 """lct/files: atomic outputs, records, locks."""
 
 import errno
+import hashlib
 import json
 import os
 import resource
@@ -12,8 +13,11 @@ import pytest
 import torch
 
 from lct.files.atomic import atomic, read_json, write_bytes, write_json
-from lct.files.hashing import canonical_json, sha256_file
+from lct.files.file_type import describe, is_html
+from lct.files.git import git_state, is_checkout, run_git
+from lct.files.hashing import canonical_json, hash_file, sha256_file
 from lct.files.lock import LockHeldError, acquire, hold
+from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord, mismatch, run_path, settings_path
 from lct.files.tensors import pick_rows, read_metadata, read_rows, read_tensors, stream_tensor, write_tensors
 
@@ -207,3 +211,34 @@ def test_a_changed_output_no_longer_agrees_with_its_record(tmp_path):
     assert "expected 4 bytes, found 6" in mismatch(output, deep=False)
     output.unlink()
     assert "recorded, but missing" in mismatch(output, deep=False)
+
+
+def test_a_file_is_hashed_in_one_pass(tmp_path):
+    content = bytes(range(256)) * 9000  # more than one block
+    (tmp_path / "x").write_bytes(content)
+    size, sha256, md5 = hash_file(tmp_path / "x")
+    assert (size, sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert md5 == hashlib.md5(content).hexdigest() and sha256 == sha256_file(tmp_path / "x")
+
+
+def test_a_machine_without_git_has_no_checkout(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run_git(tmp_path, "status").returncode == 127
+    assert not is_checkout(tmp_path) and git_state(tmp_path) is None
+
+
+def test_web_pages_are_known_by_their_first_bytes():
+    assert is_html(b"\xef\xbb\xbf\n <!DOCTYPE HTML>") and not is_html(b"<?xml version='1.0'?>")
+    assert "empty" in describe(b"") and "web page" in describe(b"<?xml") and "52 61 72" in describe(b"Rar!")
+
+
+def test_progress_is_logged_at_the_end_with_rate_and_remaining_time(caplog):
+    caplog.set_level("INFO")
+    progress = ProgressLogger("work", 10, done=5, every_seconds=60)
+    progress(7)
+    assert caplog.messages == []
+    progress(10)
+    assert caplog.messages[0].startswith("work done=10 total=10 rate=") and caplog.messages[0].endswith("eta=0:00")
+    unknown = ProgressLogger("more", None, every_seconds=0)
+    unknown(3)
+    assert caplog.messages[1].startswith("more done=3 rate=") and "eta" not in caplog.messages[1]
