@@ -19,8 +19,8 @@ from typing import Any
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path
+from lct.lineage import cells
 from lct.lineage.audit import Auditor, Target, equal
-from lct.lineage.cells import auditor, targets
 from lct.lineage.chain import MANIFEST, Record, Records
 from lct.plan.plan import Plan
 
@@ -58,33 +58,33 @@ def main() -> int:
     return 0
 
 
-def recompute_cells(root: Path, scale: str, dataset: str | None, cells: list[str], source: str) -> list[Outcome]:
+def recompute_cells(root: Path, scale: str, dataset: str | None, names: list[str], source: str) -> list[Outcome]:
     """Recompute what cells rest on; cells that share a job share the work. Raises ValueError as `recompute` does."""
     plan = Plan(root, {"scale": scale, "dataset": dataset})
-    audits, known_targets = auditor(plan, root), targets(plan)
+    auditor, targets = cells.auditor(plan, root), cells.targets(plan)
     outcomes: dict[str, Outcome] = {}
-    for target in {known_targets[cell].files: known_targets[cell] for cell in cells}.values():
-        outcomes |= {outcome.path: outcome for outcome in recompute(audits, target, source)}
+    for target in {targets[name].files: targets[name] for name in names}.values():
+        outcomes |= {outcome.path: outcome for outcome in recompute(auditor, target, source)}
     return list(outcomes.values())
 
 
-def recompute(looked: Auditor, target: Target, source: str) -> list[Outcome]:
+def recompute(auditor: Auditor, target: Target, source: str) -> list[Outcome]:
     """Recompute what a cell rests on: from "samples" its metrics files, from "weights" its samples.
 
     Raises ValueError when inputs are missing or not those that the stored result was made from, or the job fails."""
     done: set[str] = set()
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     for *_, path in target.files:
-        record = looked.records.of(path)
+        record = auditor.records.of(path)
         if source == "weights":
-            record = _samples(looked.records, record)
+            record = _samples(auditor.records, record)
         command = (record.run or {}).get("command")
         if not command:
             raise ValueError(f"{record.path}: expected a run record with its command, found none; `lct restore`")
         if (key := json.dumps(command)) not in done:
             done.add(key)
-            found += _job(looked, record, [str(word) for word in command])
-    return found
+            outcomes += _job(auditor, record, [str(word) for word in command])
+    return outcomes
 
 
 def _samples(records: Records, metrics: Record) -> Record:
@@ -94,46 +94,47 @@ def _samples(records: Records, metrics: Record) -> Record:
     raise ValueError(f"{metrics.path}: expected a metrics file made from samples, found inputs {metrics.inputs}")
 
 
-def _job(looked: Auditor, record: Record, command: list[str]) -> list[Outcome]:
+def _job(auditor: Auditor, record: Record, command: list[str]) -> list[Outcome]:
     """Run one recorded job again and compare each of its outputs."""
     name = Path(command[0]).stem
     if name not in JOBS:
         raise ValueError(f"{record.path}: expected a job of {list(JOBS)}, found {name!r}; only these are recomputed")
-    outputs = _outputs(looked, command)
-    inputs = {path: sha256 for one in outputs.values() for _, path, sha256 in one.inputs}
-    _check_inputs(looked, record, inputs)
+    outputs = _outputs(auditor, command)
+    inputs = {path: sha256 for output in outputs.values() for _, path, sha256 in output.inputs}
+    _check_inputs(auditor, record, inputs)
     with tempfile.TemporaryDirectory(prefix="lct-recompute-") as folder:
         words = _redirected(command[1:], list(outputs), list(inputs), folder)
         job = [sys.executable, "-m", f"lct.jobs.{name}", *words]
-        done = subprocess.run(job, cwd=looked.root, capture_output=True, text=True, check=False)
+        done = subprocess.run(job, cwd=auditor.root, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            said = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["no message"]
+            lines = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["no message"]
             raise ValueError(
-                f"{record.path}: expected its job to run again, found exit code {done.returncode}: {said[-1]}"
+                f"{record.path}: expected its job to run again, found exit code {done.returncode}: {lines[-1]}"
             )
-        return [_compare(looked, one, Path(folder) / path) for path, one in outputs.items()]
+        return [_compare(auditor, output, Path(folder) / path) for path, output in outputs.items()]
 
 
-def _outputs(looked: Auditor, command: list[str]) -> dict[str, Record]:
+def _outputs(auditor: Auditor, command: list[str]) -> dict[str, Record]:
     """Every file that this very command wrote, as far as records say."""
-    known = set(looked.archive)
-    for path in (looked.root / "results").rglob("*.run.json"):
-        known.add(str(path.relative_to(looked.root)).removesuffix(".run.json"))
-    records = {path: looked.records.of(path) for path in sorted(known) if not path.endswith(MANIFEST)}
-    return {path: one for path, one in records.items() if (one.run or {}).get("command") == command}
+    paths = set(auditor.archive)
+    for path in (auditor.root / "results").rglob("*.run.json"):
+        paths.add(str(path.relative_to(auditor.root)).removesuffix(".run.json"))
+    records = {path: auditor.records.of(path) for path in sorted(paths) if not path.endswith(MANIFEST)}
+    return {path: record for path, record in records.items() if (record.run or {}).get("command") == command}
 
 
-def _check_inputs(looked: Auditor, record: Record, inputs: dict[str, str | None]) -> None:
+def _check_inputs(auditor: Auditor, record: Record, inputs: dict[str, str | None]) -> None:
     for path, sha256 in inputs.items():
-        if not (looked.root / path).exists():
+        if not (auditor.root / path).exists():
             raise ValueError(
                 f"{record.path}: needs {path}, which is not in the workspace; `lct restore` brings it back"
             )
-        found = looked.contents.hashes(looked.root / path)[0]
-        if found != sha256:
+        sha256_now = auditor.contents.hashes(auditor.root / path)[0]
+        if sha256_now != sha256:
             raise ValueError(
-                f"{path}: expected sha256 {str(sha256)[:12]}, which {record.path} was made from, found {found[:12]}; "
-                f"{looked.contents.remedy(path)}"
+                f"{path}: expected sha256 {str(sha256)[:12]}, which {record.path} was made from, found "
+                f"{sha256_now[:12]}; "
+                f"{auditor.contents.remedy(path)}"
             )
 
 
@@ -149,54 +150,56 @@ def _redirected(words: list[str], outputs: list[str], inputs: list[str], folder:
     return moved
 
 
-def _compare(looked: Auditor, stored: Record, made: Path) -> Outcome:
+def _compare(auditor: Auditor, stored: Record, remade: Path) -> Outcome:
     path = stored.path
-    if not made.exists():
+    if not remade.exists():
         return Outcome(path, "differs", f"{path}: expected the job to write it again, found nothing")
-    found = sha256_file(made)
-    if found == stored.sha256:
-        return Outcome(path, "equal", f"{path}: the same bytes, sha256 {found[:12]}", *_values(made, made))
-    why = elsewhere(stored.run or {}, read_json(run_path(made)))
-    before = looked.root / path
+    sha256 = sha256_file(remade)
+    if sha256 == stored.sha256:
+        return Outcome(path, "equal", f"{path}: the same bytes, sha256 {sha256[:12]}", *_values(remade, remade))
+    why = elsewhere(stored.run or {}, read_json(run_path(remade)))
+    before = auditor.root / path
     if not before.exists() or sha256_file(before) != stored.sha256:
-        text = f"expected sha256 {str(stored.sha256)[:12]}, found {found[:12]}; the stored file is not here to compare"
+        text = f"expected sha256 {str(stored.sha256)[:12]}, found {sha256[:12]}; the stored file is not here to compare"
         return Outcome(path, "differs", f"{path}: {text}")
-    within, text = _difference(before, made)
+    within, text = _difference(before, remade)
     if why is None:
         reason = "the same device kind, host and versions give the same bytes"
-        return Outcome(path, "differs", f"{path}: {text}; expected none: {reason}", *_values(before, made))
+        return Outcome(path, "differs", f"{path}: {text}; expected none: {reason}", *_values(before, remade))
     state = "within" if within else "differs"
-    return Outcome(path, state, f"{path}: {text}; {'allowed' if within else 'too much'}: {why}", *_values(before, made))
+    return Outcome(
+        path, state, f"{path}: {text}; {'allowed' if within else 'too much'}: {why}", *_values(before, remade)
+    )
 
 
-def elsewhere(stored: dict[str, Any], made: dict[str, Any]) -> str | None:
+def elsewhere(stored: dict[str, Any], rerun: dict[str, Any]) -> str | None:
     """Why bytes may differ between two run records; None where they may not."""
-    pairs = [("device", stored.get("device"), made.get("device")), ("host", stored.get("host"), made.get("host"))]
+    pairs = [("device", stored.get("device"), rerun.get("device")), ("host", stored.get("host"), rerun.get("host"))]
     pairs.append(("machine", str(stored.get("machine")).partition(",")[0], platform.machine()))
-    before, now = stored.get("packages") or {}, made.get("packages") or {}
+    before, now = stored.get("packages") or {}, rerun.get("packages") or {}
     pairs += [(name, before.get(name), now.get(name)) for name in sorted(before.keys() | now.keys())]
     changed = [f"{name} {old} then, {new} now" for name, old, new in pairs if old != new]
     return ", ".join(changed) or None
 
 
-def _difference(before: Path, made: Path) -> tuple[bool, str]:
+def _difference(before: Path, remade: Path) -> tuple[bool, str]:
     """Whether two versions of a file agree within the tolerance of its kind, and how far they are apart."""
     if before.suffix == ".json":
-        return _metrics_difference(read_json(before), read_json(made))
+        return _metrics_difference(read_json(before), read_json(remade))
     if before.suffix == ".zip":
-        return _image_difference(before, made)
+        return _image_difference(before, remade)
     return True, "other bytes; what rests on it is compared by its values"
 
 
-def _metrics_difference(before: dict[str, Any], made: dict[str, Any]) -> tuple[bool, str]:
+def _metrics_difference(before: dict[str, Any], remade: dict[str, Any]) -> tuple[bool, str]:
     allowance = FLIPS / max(int(before.get("num_images") or 1), 1)
-    old, new = before.get("values") or {}, made.get("values") or {}
+    old, new = before.get("values") or {}, remade.get("values") or {}
     wrong, largest = [], 0.0
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if equal(a, b):
             continue
-        if not all(isinstance(one, int | float) and math.isfinite(one) for one in (a, b)):
+        if not all(isinstance(value, int | float) and math.isfinite(value) for value in (a, b)):
             wrong.append(f"{key} {a!r} then, {b!r} now")
             continue
         largest = max(largest, abs(a - b) / max(abs(a), abs(b)))
@@ -206,12 +209,12 @@ def _metrics_difference(before: dict[str, Any], made: dict[str, Any]) -> tuple[b
     return not wrong, f"largest relative difference {largest:.2g} ({limit}){': ' if wrong else ''}{'; '.join(wrong)}"
 
 
-def _image_difference(before: Path, made: Path) -> tuple[bool, str]:
+def _image_difference(before: Path, remade: Path) -> tuple[bool, str]:
     import numpy as np
 
     from lct.data.imageset import ImageSet
 
-    with ImageSet(before) as old, ImageSet(made) as new:
+    with ImageSet(before) as old, ImageSet(remade) as new:
         if len(old) != len(new):
             return False, f"{len(old)} images then, {len(new)} now"
         total, far, values = 0, 0, 0
@@ -225,10 +228,10 @@ def _image_difference(before: Path, made: Path) -> tuple[bool, str]:
     return mean <= GREY and share <= FAR_SHARE, f"{text}than {FAR} (tolerance {FAR_SHARE:.0%})"
 
 
-def _values(before: Path, made: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+def _values(before: Path, remade: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     if before.suffix != ".json":
         return None, None
-    return read_json(before).get("values"), read_json(made).get("values")
+    return read_json(before).get("values"), read_json(remade).get("values")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 from lct.files.atomic import json_text, read_json
 from lct.files.git import is_checkout, run_git
 from lct.files.hashing import sha256_file, sha256_text
-from lct.files.nested import flatten
+from lct.files.nested import MISSING, differences, flatten
 from lct.lineage import chain, dvc_lock, planned
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry
@@ -44,7 +44,7 @@ class Auditor:
     shown: dict[str, Mapping[str, list[float]]] = field(default_factory=dict)  # report file -> cell -> its values
     deep: bool = False
     _links: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _known_revisions: dict[str, bool | None] = field(default_factory=dict)
+    _revisions: dict[str, bool | None] = field(default_factory=dict)
 
     def __post_init__(self):
         self.contents = Contents(self.root, self.deep, self.archive)
@@ -55,42 +55,42 @@ class Auditor:
     def audit(self, target: Target) -> dict[str, Any]:
         """All that is known of one cell, as JSON: its values, the links behind them, faults, what was not checked."""
         values = [self._value(target, seed, draw, path) for seed, draw, path in target.files]
-        paths = dict.fromkeys(path for one in values for path in one["chain"])
+        paths = dict.fromkeys(path for value in values for path in value["chain"])
         links = {path: self.link(path) for path in paths}
-        told = [
-            *(one for value in values for one in value["checks"]),
+        checks = [
+            *(check for value in values for check in value["checks"]),
             *(c for k in links.values() for c in k["checks"]),
         ]
-        unique = list({(one["kind"], one["text"]): one for one in told}.values())
+        unique = list({(check["kind"], check["text"]): check for check in checks}.values())
         return {
             "id": target.id,
             "title": target.title,
             "metric": target.metric,
-            "state": worst([one["state"] for one in told]),
+            "state": worst([check["state"] for check in checks]),
             "values": values,
             "links": links,
             "cost": chain.cost([self.records.of(path) for path in paths]),
-            "faults": [one for one in unique if one["state"] in FAULTS],
-            "unchecked": [one for one in unique if one["state"] == "unchecked"],
-            "checked": sum(one["state"] == "ok" for one in told),
+            "faults": [check for check in unique if check["state"] in FAULTS],
+            "unchecked": [check for check in unique if check["state"] == "unchecked"],
+            "checked": sum(check["state"] == "ok" for check in checks),
         }
 
     # --- the number ------------------------------------------------------------------------------------------------
     def _value(self, target: Target, seed: int, draw: int, path: str) -> dict[str, Any]:
-        found: dict[str, Any] = {"seed": seed, "draw": draw, "metrics": path, "key": f"values.{target.metric}"}
-        found |= {"value": None, "read_from": None, "protocol": None, "checks": [], "chain": []}
+        result: dict[str, Any] = {"seed": seed, "draw": draw, "metrics": path, "key": f"values.{target.metric}"}
+        result |= {"value": None, "read_from": None, "protocol": None, "checks": [], "chain": []}
         record = self.records.of(path)
         if not record.where and not (self.root / path).exists():
             text = f"{path}: not computed and not recorded; `snakemake {path}` makes it"
-            return found | {"checks": [_json(Check("value", "missing", text))]}
-        found["chain"] = list(chain.walk(self.records, path))
-        content, found["read_from"], checks = self._metrics(path, record)
+            return result | {"checks": [_json(Check("value", "missing", text))]}
+        result["chain"] = list(chain.walk(self.records, path))
+        content, result["read_from"], checks = self._metrics(path, record)
         if content is not None:
-            found["value"] = content["values"].get(target.metric)
+            result["value"] = content["values"].get(target.metric)
             checks += [self._protocol(path, content)]
-            found["protocol"] = {"hash": content.get("protocol_hash"), "contents": content.get("protocol")}
-            checks += self._shown(target, seed, draw, path, found["value"])
-        return found | {"checks": [_json(check) for check in checks]}
+            result["protocol"] = {"hash": content.get("protocol_hash"), "contents": content.get("protocol")}
+            checks += self._shown(target, seed, draw, path, result["value"])
+        return result | {"checks": [_json(check) for check in checks]}
 
     def _metrics(self, path: str, record: chain.Record) -> tuple[dict[str, Any] | None, str | None, list[Check]]:
         """Content of a metrics file, from the workspace, DVC's cache or the archive."""
@@ -108,9 +108,9 @@ class Auditor:
                     return None, None, [Check("value", "broken", str(error).replace(f"{self.root}/", ""))]
                 return content, name, []
         if entry is not None and entry.content is not None:
-            told = sha256_text(json_text(entry.content))
-            if told != entry.sha256:
-                text = f"{path}: expected values of sha256 {entry.sha256[:12]} in the archive, found {told[:12]}"
+            digest = sha256_text(json_text(entry.content))
+            if digest != entry.sha256:
+                text = f"{path}: expected values of sha256 {entry.sha256[:12]} in the archive, found {digest[:12]}"
                 return None, None, [Check("value", "broken", f"{text}; git checkout brings the committed ones back")]
             return entry.content, "the archive", []
         hash_ = (record.sha256 or "?")[:12]
@@ -119,9 +119,9 @@ class Auditor:
 
     def _protocol(self, path: str, content: dict[str, Any]) -> Check:
         text = json.dumps(content.get("protocol"), sort_keys=True, separators=(",", ":"))
-        found, stated = sha256_text(text), str(content.get("protocol_hash"))
-        if found != stated:
-            what = f"expected protocol hash {found[:12]}, the protocol's own, found {stated[:12]}"
+        digest, stated = sha256_text(text), str(content.get("protocol_hash"))
+        if digest != stated:
+            what = f"expected protocol hash {digest[:12]}, the protocol's own, found {stated[:12]}"
             return Check("protocol", "broken", f"{path}: {what}; {self.contents.remedy(path)}")
         return Check("protocol", "ok", f"hash {stated[:12]} is that of the protocol's contents")
 
@@ -132,8 +132,12 @@ class Auditor:
             cell = cells.get(target.id)
             if cell is None:
                 continue
-            same = [one for one in cell["values"] if (one.get("seed"), one.get("draw", 0)) == (seed, draw)]
-            wrong = [one for one in same if not equal(one.get("value"), value)]
+            same = [
+                value_shown
+                for value_shown in cell["values"]
+                if (value_shown.get("seed"), value_shown.get("draw", 0)) == (seed, draw)
+            ]
+            wrong = [value_shown for value_shown in same if not equal(value_shown.get("value"), value)]
             if not same:
                 text = f"{name}: {target.id}: no value of seed {seed}, draw {draw}; `snakemake {name}` collects it anew"
                 checks.append(Check("value", "stale", text))
@@ -143,7 +147,7 @@ class Auditor:
             else:
                 checks.append(Check("value", "ok", f"{name} holds the same value"))
         for name, cells in self.shown.items():
-            if target.id in cells and not any(equal(one, value) for one in cells[target.id]):
+            if target.id in cells and not any(equal(value_shown, value) for value_shown in cells[target.id]):
                 text = f"{name}: {target.id}: expected {value!r}, as in {path}, found {cells[target.id]}"
                 checks.append(Check("value", "broken", f"{text}; `snakemake --force {name}` renders it anew"))
             elif target.id in cells:
@@ -225,10 +229,10 @@ class Auditor:
         if held is None:
             return [Check("records", "unchecked", f"{record.path}: not in the archive yet: `lct record`")]
         checks = []
-        wanted = {"settings": (record.settings, held.settings), "run": (record.run, held.run)}
-        for name, (found, recorded) in wanted.items():
-            if found is not None and found != recorded:
-                keys = ", ".join(key for key, *_ in differing(recorded or {}, found))
+        pairs = {"settings": (record.settings, held.settings), "run": (record.run, held.run)}
+        for name, (content, recorded) in pairs.items():
+            if content is not None and content != recorded:
+                keys = ", ".join(key for key, *_ in differing(recorded or {}, content))
                 what = f"{record.holder}.{name}.json: expected what the archive holds, found other values of {keys}"
                 checks.append(Check("records", "broken", f"{what}; {_NEWER}"))
         if entry is not None and record.sha256 not in (None, entry.sha256):
@@ -278,14 +282,14 @@ class Auditor:
 
     def _settings(self, record: chain.Record) -> list[Check]:
         """Recorded settings against those of today's configuration."""
-        wanted = planned.of(self.planned, record.stage, record.holder)
-        found = (record.settings or {}).get("settings")
-        if found is None:
+        configured = planned.of(self.planned, record.stage, record.holder)
+        recorded = (record.settings or {}).get("settings")
+        if recorded is None:
             return []
-        if wanted is None:
+        if configured is None:
             text = f"{record.path}: settings: the configuration has no such job now, nothing to compare with"
             return [Check("settings", "unchecked", text)]
-        changed = differing(found, json.loads(json.dumps(wanted)))
+        changed = differing(recorded, json.loads(json.dumps(configured)))
         if changed:
             listed = "; ".join(
                 f"{key}: recorded {_short(old)}, configured {_short(new)}" for key, old, new in changed[:6]
@@ -310,22 +314,22 @@ class Auditor:
                 f"{record.path}: made by uncommitted code on top of {revision[:12]}{named}; commit it, then make the "
             )
             return [Check("git", "dirty", f"{text}file again: `snakemake --force {record.path}`")]
-        known = self._known(revision)
-        if known is None:
+        is_here = self._is_here(revision)
+        if is_here is None:
             return [
                 Check(
                     "git", "unchecked", f"code: revision {revision[:12]}: this is not a git checkout, or git is missing"
                 )
             ]
-        if not known:
+        if not is_here:
             text = f"code: revision {revision[:12]} is not in this clone; `git fetch --all` may bring it"
             return [Check("git", "unchecked", text)]
         return [Check("git", "ok", f"made by revision {revision[:12]}, committed")]
 
-    def _known(self, revision: str) -> bool | None:
-        if revision not in self._known_revisions:
-            self._known_revisions[revision] = has_commit(self.root, revision)
-        return self._known_revisions[revision]
+    def _is_here(self, revision: str) -> bool | None:
+        if revision not in self._revisions:
+            self._revisions[revision] = has_commit(self.root, revision)
+        return self._revisions[revision]
 
     def _dvc(self, path: str, entry: Entry | None) -> list[Check]:
         """The stage of dvc.lock that makes a file against the archive: what it wrote, read and was set to."""
@@ -336,12 +340,14 @@ class Auditor:
         if entry is None:
             return [Check("dvc", "broken", f"dvc.lock: {path}: in it, but not in the archive; {mend}")]
         checks = []
-        for one in stage:
-            known = self.archive.get(one.path)
-            if known is not None and known.md5 is not None and one.md5 != known.md5:
-                what = f"expected md5 {known.md5[:12]}, the archive's, found {one.md5[:12]}"
+        for stored in stage:
+            recorded = self.archive.get(stored.path)
+            if recorded is not None and recorded.md5 is not None and stored.md5 != recorded.md5:
+                what = f"expected md5 {recorded.md5[:12]}, the archive's, found {stored.md5[:12]}"
                 checks.append(
-                    Check("dvc", "broken", f"dvc.lock: stage {one.stage}, {one.role}: {one.path}: {what}; {mend}")
+                    Check(
+                        "dvc", "broken", f"dvc.lock: stage {stored.stage}, {stored.role}: {stored.path}: {what}; {mend}"
+                    )
                 )
         for name, values in self.lock.params(stage[0].stage).items():
             maker = self.archive.get(name.removesuffix(".settings.json"))
@@ -361,12 +367,12 @@ def run_facts(run: dict[str, Any] | None, lock_sha256: str | None) -> dict[str, 
     if run is None:
         return None
     keys = ("started", "finished", "seconds", "cpu_seconds", "peak_memory_bytes", "device", "host", "machine", "python")
-    found = {key: run.get(key) for key in (*keys, "packages", "environment_lock_sha256", "git", "slurm", "command")}
+    facts = {key: run.get(key) for key in (*keys, "packages", "environment_lock_sha256", "git", "slurm", "command")}
     spent, last = run.get("cost") or {}, (run.get("slurm") or {}).get("SLURM_JOB_ID")
-    found |= {"slurm_jobs": spent.get("jobs") or [last] * (last is not None), "attempts": spent.get("attempts", 1)}
-    found |= {"seconds": spent.get("seconds", run.get("seconds")), "gpu_seconds": spent.get("gpu_seconds")}
+    facts |= {"slurm_jobs": spent.get("jobs") or [last] * (last is not None), "attempts": spent.get("attempts", 1)}
+    facts |= {"seconds": spent.get("seconds", run.get("seconds")), "gpu_seconds": spent.get("gpu_seconds")}
     recorded = run.get("environment_lock_sha256")
-    return found | {"same_environment_lock": None if None in (recorded, lock_sha256) else recorded == lock_sha256}
+    return facts | {"same_environment_lock": None if None in (recorded, lock_sha256) else recorded == lock_sha256}
 
 
 def has_commit(root: Path, revision: str) -> bool | None:
@@ -380,16 +386,14 @@ def has_commit(root: Path, revision: str) -> bool | None:
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted key, old, new) of every value that differs; "absent" where one side has no such key."""
-    before, after = flatten(old), flatten(new)
-    keys = sorted(before.keys() | after.keys())
-    pairs = [(key, before.get(key, "absent"), after.get(key, "absent")) for key in keys]
-    return [(key, a, b) for key, a, b in pairs if a != b or (key in before) != (key in after)]
+    pairs = sorted(differences(flatten(old), flatten(new)).items())
+    return [(key, *("absent" if value is MISSING else value for value in pair)) for key, pair in pairs]
 
 
 def equal(a: Any, b: Any) -> bool:
     """Whether two spellings of a metric value are the same number; NaN equals NaN, and none equals NaN."""
     try:
-        x, y = (float("nan") if one is None else float(one) for one in (a, b))
+        x, y = (float("nan") if value is None else float(value) for value in (a, b))
     except (TypeError, ValueError):
         return False
     return x == y or (math.isnan(x) and math.isnan(y))

@@ -38,11 +38,11 @@ class Record:
     @property
     def inputs(self) -> list[tuple[str, str, str | None]]:
         """(role, path, sha256) of what was read, the chain's main line first."""
-        found = (self.settings or {}).get("inputs") or {}
+        inputs = (self.settings or {}).get("inputs") or {}
         listed = [
-            (role, str(one.get("path")), one.get("sha256")) for role, one in found.items() if isinstance(one, dict)
+            (role, str(item.get("path")), item.get("sha256")) for role, item in inputs.items() if isinstance(item, dict)
         ]
-        return sorted(listed, key=lambda one: (_ROLES.index(one[0]) if one[0] in _ROLES else len(_ROLES), one[0]))
+        return sorted(listed, key=lambda item: (_ROLES.index(item[0]) if item[0] in _ROLES else len(_ROLES), item[0]))
 
 
 @dataclass
@@ -51,12 +51,12 @@ class Records:
 
     root: Path
     archive: dict[str, Entry]  # empty: nothing is recorded yet
-    _known: dict[str, Record] = field(default_factory=dict)
+    _cache: dict[str, Record] = field(default_factory=dict)
 
     def of(self, path: str) -> Record:
-        if path not in self._known:
-            self._known[path] = self._read(path)
-        return self._known[path]
+        if path not in self._cache:
+            self._cache[path] = self._read(path)
+        return self._cache[path]
 
     def _read(self, path: str) -> Record:
         entry = self.archive.get(path)
@@ -82,10 +82,10 @@ class Records:
 
     def _json(self, path: Path) -> dict[str, Any]:
         name = path.relative_to(self.root)
-        known = self.archive.get(self._output_of(str(name)))
+        is_recorded = self.archive.get(self._output_of(str(name)))
         hint = (
             "`lct restore` brings it back"
-            if known
+            if is_recorded
             else f"make it again: snakemake --force {self._output_of(str(name))}"
         )
         try:
@@ -117,52 +117,52 @@ class Records:
 
 def walk(records: Records, start: str) -> dict[str, Record]:
     """Every file behind `start`, itself first, each once, in the order of a telling."""
-    found: dict[str, Record] = {}
+    records_by_path: dict[str, Record] = {}
     waiting = [start]
     while waiting:
         path = waiting.pop()
-        if path in found:
+        if path in records_by_path:
             continue
-        found[path] = records.of(path)
-        waiting += [other for _, other, _ in reversed(found[path].inputs)]
-    return found
+        records_by_path[path] = records.of(path)
+        waiting += [other for _, other, _ in reversed(records_by_path[path].inputs)]
+    return records_by_path
 
 
 def origins(record: Record, content: Any = None) -> list[dict[str, str]]:
     """Where data come from: downloads with their hashes, packages with their version, local folders.
 
     content: what stands in the file itself, where it lists its downloads."""
-    found: list[dict[str, str]] = []
-    _urls(record.settings or {}, found)
-    _urls(content, found)
+    sources: list[dict[str, str]] = []
+    _urls(record.settings or {}, sources)
+    _urls(content, sources)
     for kind, source in _sources((record.settings or {}).get("settings") or {}):
         if kind in PACKAGED:
             version = ((record.run or {}).get("packages") or {}).get(PACKAGED[kind])
-            found.append({"kind": kind, "package": PACKAGED[kind], "version": version or "not recorded"})
+            sources.append({"kind": kind, "package": PACKAGED[kind], "version": version or "not recorded"})
         elif "path" in source:
-            found.append({"kind": kind, "folder": str(source["path"])})
-    return found
+            sources.append({"kind": kind, "folder": str(source["path"])})
+    return sources
 
 
-def _urls(value: Any, found: list[dict[str, str]]) -> None:
+def _urls(value: Any, sources: list[dict[str, str]]) -> None:
     """Every mapping that names a place on the network, wherever it stands, with the hash beside it."""
     if isinstance(value, dict):
         if isinstance(value.get("url") or value.get("hub"), str):
-            found.append({key: str(value[key]) for key in ("url", "hub", "revision", "sha256") if value.get(key)})
+            sources.append({key: str(value[key]) for key in ("url", "hub", "revision", "sha256") if value.get(key)})
         for item in value.values():
-            _urls(item, found)
+            _urls(item, sources)
     elif isinstance(value, list):
         for item in value:
-            _urls(item, found)
+            _urls(item, sources)
 
 
 def _sources(settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """(kind, settings) of every `source` in resolved settings."""
-    found = []
+    sources = []
     for key, value in settings.items():
         if isinstance(value, dict):
-            found += [(str(value["kind"]), value)] if key == "source" and "kind" in value else _sources(value)
-    return found
+            sources += [(str(value["kind"]), value)] if key == "source" and "kind" in value else _sources(value)
+    return sources
 
 
 def cost(records: list[Record]) -> dict[str, Any]:

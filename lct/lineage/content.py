@@ -58,24 +58,24 @@ class Contents:
             return self._absent(path, full)
         if not full.is_file():
             return Check("file", "broken", f"{path}: expected a file, found a directory; {self.remedy(path)}")
-        found = full.stat().st_size
-        if size is not None and found != size:
-            what = f"expected {size} bytes, found {found}"
+        actual_size = full.stat().st_size
+        if size is not None and actual_size != size:
+            what = f"expected {size} bytes, found {actual_size}"
             return Check("file", "broken", f"{path}: {what}; {self._why(full)}{self.remedy(path)}")
         if full.is_symlink() and md5 is not None and (named := self._object_name(full)) not in (None, md5):
             what = f"expected a link to the DVC object {md5[:12]}, found one to {named[:12]}"
             return Check("file", "broken", f"{path}: {what}; {self.remedy(path)}")
-        if found > SMALL and not self.deep:
-            return Check("file", "ok", f"{found} bytes; not hashed: --deep does")
+        if actual_size > SMALL and not self.deep:
+            return Check("file", "ok", f"{actual_size} bytes; not hashed: --deep does")
         hashed = self.hashes(full)[0]
         if sha256 is not None and hashed != sha256:
             what = (
                 f"expected sha256 {sha256[:12]}, found {hashed[:12]} (same size)"
-                if size == found
+                if size == actual_size
                 else (f"expected sha256 {sha256[:12]}, found {hashed[:12]}")
             )
             return Check("file", "broken", f"{path}: {what}; {self._why(full)}{self.remedy(path)}")
-        return Check("file", "ok", f"{found} bytes, sha256 {hashed[:12]}")
+        return Check("file", "ok", f"{actual_size} bytes, sha256 {hashed[:12]}")
 
     def remedy(self, path: str) -> str:
         """How to get the right bytes."""

@@ -82,7 +82,7 @@ def _cell(
     name: str, old: State, new: State, cells: tuple[dict[str, Target], dict[str, Target]], reader: Reader
 ) -> dict[str, Any]:
     before, after = (_values(name, state, of, reader) for state, of in zip((old, new), cells, strict=True))
-    numbers = [[one["value"] for one in side if one["value"] is not None] for side in (before, after)]
+    numbers = [[value["value"] for value in side if value["value"] is not None] for side in (before, after)]
     if not before and not after:
         state = "not run"
     elif not before or not after:
@@ -107,7 +107,7 @@ def _mean(values: list[float]) -> float:
 def _values(name: str, state: State, cells: dict[str, Target], reader: Reader) -> list[dict[str, Any]]:
     """Each value of a cell in a state, as far as it was computed then."""
     target = cells.get(name)
-    found = []
+    values = []
     for seed, draw, path in target.files if target else ():
         record = state.records.get(path)
         if record is None or not record.where:
@@ -115,7 +115,7 @@ def _values(name: str, state: State, cells: dict[str, Target], reader: Reader) -
         content = reader.json(state, path) or {}
         value = (content.get("values") or {}).get(target.metric)
         number = float(value) if isinstance(value, int | float | str) else None
-        found.append(
+        values.append(
             {
                 "seed": seed,
                 "draw": draw,
@@ -127,67 +127,67 @@ def _values(name: str, state: State, cells: dict[str, Target], reader: Reader) -
                 "samples": next((p.removesuffix(MANIFEST) + GRID for r, p, _ in record.inputs if r == "samples"), None),
             }
         )
-    return found
+    return values
 
 
 def _settings(old: State, new: State) -> list[dict[str, Any]]:
     """Settings that differ, per stage and run or dataset."""
     before, after = _groups(old.records), _groups(new.records)
-    found = []
+    groups = []
     for group in sorted(before.keys() | after.keys()):
         kind, name = group
         if group not in before or group not in after:
             state = "removed" if group in before else "added"
-            found.append({"stage": kind, "name": name, "state": state, "changes": []})
+            groups.append({"stage": kind, "name": name, "state": state, "changes": []})
         elif changes := differing(before[group], after[group]):
             listed = [{"key": key, "old": a, "new": b} for key, a, b in changes]
-            found.append({"stage": kind, "name": name, "state": "changed", "changes": listed})
-    return found
+            groups.append({"stage": kind, "name": name, "state": "changed", "changes": listed})
+    return groups
 
 
 def _groups(records: dict[str, Record]) -> dict[tuple[str, str], dict[str, Any]]:
     """(stage, run or dataset) -> settings; files of different seeds share theirs."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    groups: dict[tuple[str, str], dict[str, Any]] = {}
     for path, record in sorted(records.items()):
         settings = (record.settings or {}).get("settings")
         parts = path.split("/")
         if settings is not None and len(parts) > 4 and parts[0] == "results":
-            found.setdefault((str(record.stage), parts[3]), settings)
-    return found
+            groups.setdefault((str(record.stage), parts[3]), settings)
+    return groups
 
 
 def _protocols(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Pairs of protocols that stand against each other in some cell, and what differs between them."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    pairs: dict[tuple[str, str], dict[str, Any]] = {}
     for cell in cells:
         for a, b in zip(cell["old"], cell["new"], strict=False):
             if a["protocol"] and b["protocol"] and a["protocol"] != b["protocol"]:
                 changes = differing(a["contents"] or {}, b["contents"] or {})
                 listed = [{"key": key, "old": x, "new": y} for key, x, y in changes]
                 pair = {"old": a["protocol"], "new": b["protocol"], "changes": listed, "cells": []}
-                found.setdefault((a["protocol"], b["protocol"]), pair)["cells"].append(cell["id"])
-    return [pair | {"cells": list(dict.fromkeys(pair["cells"]))} for pair in found.values()]
+                pairs.setdefault((a["protocol"], b["protocol"]), pair)["cells"].append(cell["id"])
+    return [pair | {"cells": list(dict.fromkeys(pair["cells"]))} for pair in pairs.values()]
 
 
 def _files(old: State, new: State) -> list[dict[str, Any]]:
     """Files whose recorded hash differs, or that only one side has."""
-    found = []
+    files = []
     for path in sorted(old.records.keys() | new.records.keys()):
         a, b = (state.records[path].sha256 if path in state.records else None for state in (old, new))
         if a != b:
-            found.append({"path": path, "old": a, "new": b})
-    return found
+            files.append({"path": path, "old": a, "new": b})
+    return files
 
 
 def _samples(cells: list[dict[str, Any]], old: State, new: State) -> list[dict[str, Any]]:
     """Pictures to show side by side: per row, seed and draw, where something differs."""
-    found: dict[tuple[str, int, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, int, int], dict[str, Any]] = {}
     for cell in cells:
         row = cell["id"].rpartition(".")[0]
         for side in ("old", "new"):
-            for one in cell[side]:
+            for value in cell[side]:
                 if cell["state"] not in ("same", "same value"):
-                    key = (row, one["seed"], one["draw"])
-                    blank = {"row": row, "seed": one["seed"], "draw": one["draw"], "old": None, "new": None}
-                    found.setdefault(key, blank)[side] = one["samples"]
-    return list(found.values())
+                    key = (row, value["seed"], value["draw"])
+                    blank = {"row": row, "seed": value["seed"], "draw": value["draw"], "old": None, "new": None}
+                    rows.setdefault(key, blank)[side] = value["samples"]
+    return list(rows.values())

@@ -24,11 +24,11 @@ def version() -> str | None:
 
 def check(root: Path) -> None:
     """Raise ValueError with one line when DVC cannot record here."""
-    found = version()
-    if found is None:
+    installed = version()
+    if installed is None:
         raise ValueError("dvc: expected version 3, found none; `make tables` installs the locked one")
-    if not found.startswith(VERSIONS):
-        raise ValueError(f"dvc: expected version 3, found {found}; `make tables` installs the locked one")
+    if not installed.startswith(VERSIONS):
+        raise ValueError(f"dvc: expected version 3, found {installed}; `make tables` installs the locked one")
     if not (root / ".dvc" / "config").exists():
         raise ValueError(f"{root}: expected a DVC project, found no .dvc/config; git checkout -- .dvc")
     if not is_checkout(root):
@@ -46,12 +46,12 @@ def run(root: Path, *words: str) -> str:
         if not busy or time.monotonic() - started > LOCK_SECONDS:
             break
     if done.returncode != 0:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise ValueError(f"dvc {words[0]}: {explain(' '.join(said[-_LINES:]))}")
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise ValueError(f"dvc {words[0]}: {explain(' '.join(lines[-_LINES:]))}")
     return done.stdout
 
 
-def explain(said: str) -> str:
+def explain(message: str) -> str:
     """DVC's message, with what to do about it."""
     hints = {
         r"Unable to acquire lock|locked": "another dvc is running in this project; wait for it, then try again",
@@ -61,11 +61,11 @@ def explain(said: str) -> str:
         "in a remote: snakemake makes it again",
         r"conflict|could not be read|corrupted": "mend that file (git checkout -- dvc.lock), then try again",
     }
-    said = " ".join(said.split())
+    message = " ".join(message.split())
     for pattern, hint in hints.items():
-        if re.search(pattern, said):
-            return f"{said}; {hint}"
-    return said
+        if re.search(pattern, message):
+            return f"{message}; {hint}"
+    return message
 
 
 def commit(root: Path) -> None:

@@ -27,7 +27,7 @@ def cell(audit: dict[str, Any], settings: bool = False) -> str:
             contents = flatten(value["protocol"]["contents"] or {})
             lines.append(f"    protocol {value['protocol']['hash']}")
             lines += [f"      {key} = {item}" for key, item in contents.items()] if settings else []
-        lines += [f"    {one['text']}" for one in value["checks"] if one["state"] == "ok"]
+        lines += [f"    {check['text']}" for check in value["checks"] if check["state"] == "ok"]
         if value["metrics"] in shown:
             lines.append("    its chain: above")
         elif value["chain"]:
@@ -40,10 +40,10 @@ def cell(audit: dict[str, Any], settings: bool = False) -> str:
     )
     if audit["faults"]:
         lines.append(f"  wrong ({len(audit['faults'])}):")
-        lines += [f"    {MARKS[one['state']]}  {one['text']}" for one in audit["faults"]]
+        lines += [f"    {MARKS[check['state']]}  {check['text']}" for check in audit["faults"]]
     if audit["unchecked"]:
         lines.append(f"  could not check ({len(audit['unchecked'])}):")
-        lines += [f"    {one['text']}" for one in audit["unchecked"]]
+        lines += [f"    {check['text']}" for check in audit["unchecked"]]
     lines.append(
         f"  {audit['checked']} checks passed, {len(audit['faults'])} failed, {len(audit['unchecked'])} not possible"
     )
@@ -58,22 +58,27 @@ def _tree(links: dict[str, Any], path: str, role: str, depth: int, shown: set[st
     lines = [f"{indent}{name}  {hashed}  {MARKS[link['state']]}"]
     count = len(flatten(link["settings"] or {}))
     counted = f"{count} settings" if count and not settings else ""
-    facts = [link["stage"] or "", counted, *(f"{key} seed {seed}" for key, seed in link["seeds"].items()), *made(link)]
+    facts = [
+        link["stage"] or "",
+        counted,
+        *(f"{key} seed {seed}" for key, seed in link["seeds"].items()),
+        *circumstances(link),
+    ]
     if any(facts):
         lines.append(f"{indent}  | {', '.join(fact for fact in facts if fact)}")
     if settings:
         lines += [f"{indent}  | {key} = {value}" for key, value in flatten(link["settings"] or {}).items()]
-    lines += [f"{indent}  = {origin(one)}" for one in link["origins"]]
+    lines += [f"{indent}  = {origin(item)}" for item in link["origins"]]
     again = []
-    for one in link["inputs"]:
-        if one["path"] in shown:
-            again.append(f"{one['role']} {(links[one['path']]['sha256'] or 'no hash')[:12]}")
+    for item in link["inputs"]:
+        if item["path"] in shown:
+            again.append(f"{item['role']} {(links[item['path']]['sha256'] or 'no hash')[:12]}")
         else:
-            lines += _tree(links, one["path"], one["role"], depth + 1, shown, settings)
+            lines += _tree(links, item["path"], item["role"], depth + 1, shown, settings)
     return lines + ([f"{indent}  also reads: {', '.join(again)}"] if again else [])
 
 
-def made(link: dict[str, Any]) -> list[str]:
+def circumstances(link: dict[str, Any]) -> list[str]:
     """When, where and by what a file was made, in a few words each."""
     run = link["run"]
     if run is None:
@@ -90,40 +95,42 @@ def made(link: dict[str, Any]) -> list[str]:
     return words
 
 
-def origin(one: dict[str, str]) -> str:
+def origin(source: dict[str, str]) -> str:
     """Where data come from."""
-    return ", ".join(f"{key} {value}" for key, value in one.items() if key != "kind") + (
-        f" ({one['kind']})" if "kind" in one else ""
+    return ", ".join(f"{key} {value}" for key, value in source.items() if key != "kind") + (
+        f" ({source['kind']})" if "kind" in source else ""
     )
 
 
 def faults(audits: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Every different fault of several cells, once."""
-    return list({one["text"]: one for audit in audits for one in audit["faults"] if one["state"] in FAULTS}.values())
+    return list(
+        {fault["text"]: fault for audit in audits for fault in audit["faults"] if fault["state"] in FAULTS}.values()
+    )
 
 
-def diff(found: dict[str, Any], most: int = 12) -> str:
+def diff(difference: dict[str, Any], most: int = 12) -> str:
     """Differences of two states; of long lists the first `most`."""
-    old, new = found["old"]["name"], found["new"]["name"]
-    cells = [cell for cell in found["cells"] if cell["state"] != "same"]
-    same = len(found["cells"]) - len(cells)
-    lines = [f"{old} -> {new}, {found['scale']} scale: {len(cells)} cells differ, {same} are the same"]
+    old, new = difference["old"]["name"], difference["new"]["name"]
+    cells = [cell for cell in difference["cells"] if cell["state"] != "same"]
+    same = len(difference["cells"]) - len(cells)
+    lines = [f"{old} -> {new}, {difference['scale']} scale: {len(cells)} cells differ, {same} are the same"]
     for cell in cells:
-        sides = [" / ".join(_number(one["value"]) for one in cell[side]) or "none" for side in ("old", "new")]
+        sides = [" / ".join(_number(item["value"]) for item in cell[side]) or "none" for side in ("old", "new")]
         apart = "" if cell["difference"] is None else f"  ({cell['difference']:+.6g})"
         lines.append(f"  {cell['id']}: {sides[0]} -> {sides[1]}{apart}  {cell['state']}")
-    for group in found["settings"]:
+    for group in difference["settings"]:
         lines.append(f"settings of {group['stage']} {group['name']}: {group['state']}")
-        lines += [f"  {one['key']}: {one['old']!r} -> {one['new']!r}" for one in group["changes"]]
-    for pair in found["protocols"]:
+        lines += [f"  {item['key']}: {item['old']!r} -> {item['new']!r}" for item in group["changes"]]
+    for pair in difference["protocols"]:
         lines.append(f"protocol {pair['old'][:12]} -> {pair['new'][:12]}: not comparable: {', '.join(pair['cells'])}")
-        lines += [f"  {one['key']}: {one['old']!r} -> {one['new']!r}" for one in pair["changes"]]
-    lines.append(f"{len(found['files'])} files have another recorded hash")
-    for one in found["files"][:most]:
-        lines.append(f"  {one['path']}: {(one['old'] or 'none')[:12]} -> {(one['new'] or 'none')[:12]}")
-    more = len(found["files"]) - most
+        lines += [f"  {item['key']}: {item['old']!r} -> {item['new']!r}" for item in pair["changes"]]
+    lines.append(f"{len(difference['files'])} files have another recorded hash")
+    for item in difference["files"][:most]:
+        lines.append(f"  {item['path']}: {(item['old'] or 'none')[:12]} -> {(item['new'] or 'none')[:12]}")
+    more = len(difference["files"]) - most
     lines += [f"  and {more} more (--json lists them)"] if more > 0 else []
-    return "\n".join([*lines, *(f"note: {note}" for note in found["notes"])])
+    return "\n".join([*lines, *(f"note: {note}" for note in difference["notes"])])
 
 
 def _number(value: float | None) -> str:

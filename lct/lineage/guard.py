@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lct.files import nested
 from lct.files.atomic import read_json
 from lct.files.records import settings_path
 from lct.lineage import registry
 from lct.lineage.graph import Job
 from lct.lineage.registry import Entry
 from lct.plan.plan import Cell, Plan
-
-_NOTHING = object()
 
 
 # --- cells ----------------------------------------------------------------------------------------------------------
@@ -22,24 +21,24 @@ def name(cell: Cell) -> str:
     return f"{cell.table}.{cell.subtable}.{cell.row}"
 
 
-def find_cells(plan: Plan, asked: Iterable[str]) -> list[Cell]:
+def find_cells(plan: Plan, names: Iterable[str]) -> list[Cell]:
     """Cells by id, with or without a metric; "all" is every one. Raises ValueError naming the nearest known id."""
-    known = {name(cell): cell for cell in plan.cells}
-    found: dict[str, Cell] = {}
-    for one in asked:
-        parts = one.strip().split(".")
+    cells = {name(cell): cell for cell in plan.cells}
+    selection: dict[str, Cell] = {}
+    for text in names:
+        parts = text.strip().split(".")
         short = ".".join(parts[:3])
-        if one == "all":
-            found |= known
-        elif short in known and len(parts) <= 4:
-            found[short] = known[short]
+        if text == "all":
+            selection |= cells
+        elif short in cells and len(parts) <= 4:
+            selection[short] = cells[short]
         else:
-            near = difflib.get_close_matches(short, known, n=1, cutoff=0.3)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {sorted(known)}"
+            near = difflib.get_close_matches(short, cells, n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]}?" if near else f"; known: {sorted(cells)}"
             raise ValueError(
-                f"expected a cell of scale {plan.scale_name}, such as table1.a.lct-1.fd, found {one!r}{hint}"
+                f"expected a cell of scale {plan.scale_name}, such as table1.a.lct-1.fd, found {text!r}{hint}"
             )
-    return list(found.values())
+    return list(selection.values())
 
 
 def metrics_of(plan: Plan, cell: Cell) -> list[str]:
@@ -48,20 +47,15 @@ def metrics_of(plan: Plan, cell: Cell) -> list[str]:
 
 
 # --- why ------------------------------------------------------------------------------------------------------------
-def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+def differences(old: Any, new: Any) -> list[str]:
     """How two settings differ: one "key: old -> new" per leaf."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [*old, *(key for key in new if key not in old)]
-        return [
-            line
-            for key in keys
-            for line in differences(
-                old.get(key, _NOTHING), new.get(key, _NOTHING), f"{prefix}.{key}" if prefix else str(key)
-            )
-        ]
-    if old is _NOTHING or new is _NOTHING:
-        return [f"{prefix}: new, {new}" if old is _NOTHING else f"{prefix}: was {old}, now gone"]
-    return [] if old == new else [f"{prefix}: {old} -> {new}"]
+    lines = []
+    for key, (before, after) in nested.differences(old, new).items():
+        if before is nested.MISSING:
+            lines.append(f"{key}: new, {after}")
+        else:
+            lines.append(f"{key}: was {before}, now gone" if after is nested.MISSING else f"{key}: {before} -> {after}")
+    return lines
 
 
 def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
@@ -161,12 +155,12 @@ def check_plan(root: Path, plan: Plan, jobs: list[Job]) -> None:
 
 def _first_causes(root: Path, jobs: list[Job], job: Job, entries: dict[str, Entry]) -> list[str]:
     """Where it begins: the causes of the first due jobs on the way to this one."""
-    found = []
-    for one in upstream(jobs, job.outputs):
-        if one.due:
-            found += [
-                cause if one is job else f"{one.rule}: {cause}"
-                for cause in causes(root, one, entries)
+    first_causes = []
+    for upstream_job in upstream(jobs, job.outputs):
+        if upstream_job.due:
+            first_causes += [
+                cause if upstream_job is job else f"{upstream_job.rule}: {cause}"
+                for cause in causes(root, upstream_job, entries)
                 if not cause.startswith("input will be made again")
             ]
-    return found or list(job.reasons)
+    return first_causes or list(job.reasons)

@@ -47,13 +47,13 @@ def commit(root: Path, name: str) -> str:
 
 def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
     """A revision; its configuration and records are written under `folder`, an empty one."""
-    found = commit(root, name)
+    revision = commit(root, name)
     for path in (f"lineage/{scale}.jsonl", "dvc.lock"):
-        done = run_git(root, "show", f"{found}:./{path}", text=False)
+        done = run_git(root, "show", f"{revision}:./{path}", text=False)
         if done.returncode == 0:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(done.stdout)
-    done = run_git(root, "archive", "--format=zip", found, "config", text=False)
+    done = run_git(root, "archive", "--format=zip", revision, "config", text=False)
     if done.returncode == 0:
         with zipfile.ZipFile(io.BytesIO(done.stdout)) as packed:
             packed.extractall(folder)
@@ -63,7 +63,7 @@ def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
     except ValueError as error:
         raise ValueError(str(error).replace(f"{folder}/", f"{name}:")) from error
     records = Records(folder, entries)
-    state = State(name, found, folder, {path: records.of(path) for path in entries}, md5, _contents(entries))
+    state = State(name, revision, folder, {path: records.of(path) for path in entries}, md5, _contents(entries))
     if not entries:
         state.notes.append(f"{name}: no lineage/{scale}.jsonl: nothing was recorded of this scale then")
     return state
@@ -85,7 +85,7 @@ def _contents(entries: dict[str, registry.Entry]) -> dict[str, dict[str, Any]]:
 
 def _md5(root: Path, entries: dict[str, registry.Entry]) -> dict[str, str]:
     lock = dvc_lock.read_lock(root)
-    stored = {one.path: one.md5 for one in lock.all() if one.role == "outs"} if lock else {}
+    stored = {stored.path: stored.md5 for stored in lock.all() if stored.role == "outs"} if lock else {}
     return stored | {path: entry.md5 for path, entry in entries.items() if entry.md5}
 
 
@@ -102,18 +102,18 @@ class Reader:
         here, record, md5 = self.root / path, state.records.get(path), state.md5.get(path)
         if here.exists() and state.commit is None:
             return here
-        wanted = record.sha256 if record else None
-        if here.exists() and wanted is not None and self.hashes(here)[0] == wanted:
+        sha256 = record.sha256 if record else None
+        if here.exists() and sha256 is not None and self.hashes(here)[0] == sha256:
             return here
         if md5 is not None and (stored := dvc_lock.stored_object(self.cache, md5)).exists():
-            return stored if wanted is None or self.hashes(stored)[0] == wanted else None
+            return stored if sha256 is None or self.hashes(stored)[0] == sha256 else None
         return None
 
     def json(self, state: State, path: str) -> dict[str, Any] | None:
         """A JSON object as it was; None where it is not here or damaged."""
-        found = self.find(state, path)
+        place = self.find(state, path)
         try:
-            content = json.loads(found.read_bytes()) if found else self._archived(state, path)
+            content = json.loads(place.read_bytes()) if place else self._archived(state, path)
         except ValueError:
             return None
         return content if isinstance(content, dict) else None

@@ -27,56 +27,58 @@ class Findings:
     notes: list[str] = field(default_factory=list)  # what could not be checked
 
 
-def verify(looked: Auditor, scale: str) -> Findings:
+def verify(auditor: Auditor, scale: str) -> Findings:
     """Everything recorded of a scale; deep if the auditor is."""
-    found = Findings()
-    paths = sorted(_written(looked.root, scale) | looked.archive.keys())
+    findings = Findings()
+    paths = sorted(_written(auditor.root, scale) | auditor.archive.keys())
     absent = []
     for path in paths:
-        link = looked.link(path)
+        link = auditor.link(path)
         checks = [check for check in link["checks"] if check["kind"] in _KINDS]
-        found.faults += [check["text"] for check in checks if check["state"] in FAULTS]
+        findings.faults += [check["text"] for check in checks if check["state"] in FAULTS]
         missing = any(c["kind"] == "file" and c["state"] == "unchecked" for c in checks)
         absent += [path] if missing else []
-        found.notes += [
+        findings.notes += [
             c["text"] for c in checks if c["state"] == "unchecked" and not missing and c["kind"] != "records"
         ]
-        found.checked += not missing
-    found.faults += _alone(looked, scale, paths)
-    unrecorded = [path for path in paths if looked.archive and path not in looked.archive]
-    found.notes += _counted(absent, "recorded, but not in the workspace (`lct restore`)")
-    found.notes += _counted(unrecorded, "not in the archive yet (`lct record`)")
-    if not looked.archive:
-        found.notes.append(f"lineage/{scale}.jsonl: no archive yet: only the records in the workspace were looked at")
-    if looked.deep:
-        _cache(looked, found)
-        _remotes(looked, found)
-    found.faults = list(dict.fromkeys(found.faults))
-    return found
+        findings.checked += not missing
+    findings.faults += _alone(auditor, scale, paths)
+    unrecorded = [path for path in paths if auditor.archive and path not in auditor.archive]
+    findings.notes += _counted(absent, "recorded, but not in the workspace (`lct restore`)")
+    findings.notes += _counted(unrecorded, "not in the archive yet (`lct record`)")
+    if not auditor.archive:
+        findings.notes.append(
+            f"lineage/{scale}.jsonl: no archive yet: only the records in the workspace were looked at"
+        )
+    if auditor.deep:
+        _cache(auditor, findings)
+        _remotes(auditor, findings)
+    findings.faults = list(dict.fromkeys(findings.faults))
+    return findings
 
 
 def _written(root: Path, scale: str) -> set[str]:
     """Files with a record beside them."""
-    found: set[str] = set()
+    paths: set[str] = set()
     for folder in (root / "results" / scale, root / "reports" / scale):
         for ending in (".run.json", ".settings.json"):
-            found |= {str(p.relative_to(root)).removesuffix(ending) for p in folder.rglob(f"*{ending}")}
-    return found
+            paths |= {str(p.relative_to(root)).removesuffix(ending) for p in folder.rglob(f"*{ending}")}
+    return paths
 
 
-def _alone(looked: Auditor, scale: str, paths: list[str]) -> list[str]:
+def _alone(auditor: Auditor, scale: str, paths: list[str]) -> list[str]:
     """Archived records that are gone from beside a file that is there, and stages of dvc.lock that nothing records."""
     faults = []
     for path in paths:
-        entry, full = looked.archive.get(path), looked.root / path
+        entry, full = auditor.archive.get(path), auditor.root / path
         if entry is None or entry.settings is None or not full.exists():
             continue
         gone = [of(path) for of in (settings_path, run_path) if not of(full).exists()]
         if len(gone) == 2:  # with one of them there, the file's own checks name the other
             faults.append(f"{path}: expected its records beside it, found none; `lct restore` brings them back")
     prefixes = tuple(f"{top}/{scale}/" for top in ("results", "reports"))
-    for stored in looked.lock.all() if looked.lock and looked.archive else ():
-        if stored.role == "outs" and stored.path.startswith(prefixes) and stored.path not in looked.archive:
+    for stored in auditor.lock.all() if auditor.lock and auditor.archive else ():
+        if stored.role == "outs" and stored.path.startswith(prefixes) and stored.path not in auditor.archive:
             faults.append(f"dvc.lock: stage {stored.stage}: {stored.path}: in it, but not in the archive; `lct record`")
     return faults
 
@@ -88,67 +90,71 @@ def _counted(paths: list[str], what: str) -> list[str]:
     return [f"{len(paths)} files {what}: {', '.join(paths[:3])}{more}"]
 
 
-def _cache(looked: Auditor, found: Findings) -> None:
+def _cache(auditor: Auditor, findings: Findings) -> None:
     """Every object of DVC's cache, whichever revision it belongs to, against its own name."""
-    owners = _owners(looked)
-    folder = looked.contents.cache
+    owners = _owners(auditor)
+    folder = auditor.contents.cache
     objects = _objects(folder)
     for path, md5 in objects:
-        if looked.contents.hashes(path)[1] != md5:
+        if auditor.contents.hashes(path)[1] != md5:
             owner = f" ({owners[md5]})" if md5 in owners else ""
-            found.faults.append(
+            findings.faults.append(
                 f"{path}: expected content with the md5 of its name, found other content{owner}: a damaged object of "
                 "DVC's cache; delete it, then `dvc pull`, or `snakemake --force` the file it belongs to"
             )
-    found.objects["cache"] = len(objects)
+    findings.objects["cache"] = len(objects)
     lacking = [owners[md5] for md5 in owners.keys() - {md5 for _, md5 in objects}]
-    found.notes += _counted(sorted(lacking), "not in DVC's cache (`dvc pull` fetches them, if a remote has them)")
+    findings.notes += _counted(sorted(lacking), "not in DVC's cache (`dvc pull` fetches them, if a remote has them)")
 
 
-def _remotes(looked: Auditor, found: Findings) -> None:
+def _remotes(auditor: Auditor, findings: Findings) -> None:
     """The recorded objects in each remote, hashed here."""
-    places = dvc_lock.remotes(looked.root)
+    places = dvc_lock.remotes(auditor.root)
     if not places:
-        found.notes.append("no remote is set up, so no copy elsewhere was checked: `dvc remote add -d NAME WHERE`")
+        findings.notes.append("no remote is set up, so no copy elsewhere was checked: `dvc remote add -d NAME WHERE`")
     for name, url in places.items():
         if "://" in url:
             with tempfile.TemporaryDirectory(prefix="lct-verify-") as folder:
-                failure = remote.fetch(looked.root, name, Path(folder))
-                _remote_objects(looked, found, name, url, remote.cache_of(Path(folder)), failure)
+                failure = remote.fetch(auditor.root, name, Path(folder))
+                _remote_objects(auditor, findings, name, url, remote.cache_of(Path(folder)), failure)
         elif Path(url).is_dir():
-            _remote_objects(looked, found, name, url, Path(url), None)
+            _remote_objects(auditor, findings, name, url, Path(url), None)
         else:
-            found.notes.append(f"remote {name}: {url} cannot be reached, so it was not checked")
+            findings.notes.append(f"remote {name}: {url} cannot be reached, so it was not checked")
 
 
-def _remote_objects(looked: Auditor, found: Findings, name: str, url: str, folder: Path, failure: str | None) -> None:
-    owners = _owners(looked)
+def _remote_objects(
+    auditor: Auditor, findings: Findings, name: str, url: str, folder: Path, failure: str | None
+) -> None:
+    owners = _owners(auditor)
     there = {md5: path for md5 in owners if (path := dvc_lock.stored_object(folder, md5)).exists()}
     for md5, path in sorted(there.items()):
-        if looked.contents.hashes(path)[1] != md5:
-            found.faults.append(
+        if auditor.contents.hashes(path)[1] != md5:
+            findings.faults.append(
                 f"remote {name} ({url}): object {md5} of {owners[md5]}: expected content with that md5, found other: "
                 f"damaged or tampered with; delete it there, then `dvc push -r {name}` from a clean copy"
             )
-    found.objects[f"remote {name}"] = len(there)
+    findings.objects[f"remote {name}"] = len(there)
     if failure:
-        found.notes.append(f"remote {name} ({url}): {failure}")
+        findings.notes.append(f"remote {name} ({url}): {failure}")
     lacking = sorted(owners[md5] for md5 in owners.keys() - there.keys())
     what = f"not read from remote {name}" if failure else f"not in remote {name} (`dvc push -r {name}`)"
-    found.notes += _counted(lacking, what)
+    findings.notes += _counted(lacking, what)
 
 
-def _owners(looked: Auditor) -> dict[str, str]:
+def _owners(auditor: Auditor) -> dict[str, str]:
     """md5 -> path of every file that DVC stores."""
-    found = {stored.md5: stored.path for stored in (looked.lock.all() if looked.lock else ()) if stored.role == "outs"}
-    return found or {entry.md5: path for path, entry in looked.archive.items() if entry.md5}
+    owners = {
+        stored.md5: stored.path for stored in (auditor.lock.all() if auditor.lock else ()) if stored.role == "outs"
+    }
+    return owners or {entry.md5: path for path, entry in auditor.archive.items() if entry.md5}
 
 
 def _objects(folder: Path) -> list[tuple[Path, str]]:
     """(file, md5 in its name) of every object under a cache folder."""
-    found = []
+    objects = []
     for path in sorted((folder / "files" / "md5").glob("[0-9a-f][0-9a-f]/*")):
         name = (path.parent.name + path.name).removesuffix(".dir")
         if len(name) == 32 and path.is_file():  # what is not an object is a download under way
-            found.append((path, name))
-    return found
+            objects.append((path, name))
+    return objects

@@ -21,7 +21,7 @@ from lct.jobs import recompute
 from lct.lineage import chain, dvc_lock, registry
 from lct.lineage.audit import run_facts
 from lct.lineage.cells import targets
-from lct.lineage.format import made
+from lct.lineage.format import circumstances
 from lct.plan.plan import Plan
 from lct.report.audit import page
 from lct.report.diff import page as diff_page
@@ -798,7 +798,7 @@ def test_a_job_of_several_attempts_counts_with_all_of_them():
     assert found == {"jobs": 2, "starts": 4, "seconds": 7210.0, "cpu_seconds": 509.0, "gpu_seconds": 14400.0}
     facts = run_facts(last, None)
     assert (facts["slurm_jobs"], facts["attempts"], facts["seconds"]) == (["71", "75"], 3, 7200.0)
-    assert "SLURM jobs 71, 75" in made({"run": facts}) and "3 attempts" in made({"run": facts})
+    assert "SLURM jobs 71, 75" in circumstances({"run": facts}) and "3 attempts" in circumstances({"run": facts})
     assert run_facts(other, None)["slurm_jobs"] == [] and run_facts(other, None)["attempts"] == 1
 
 
