@@ -10,7 +10,7 @@ import torch
 from lct.files.records import JobRecord
 from lct.files.tensors import shape_of
 from lct.jobs import figure, job
-from lct.losses.distances import ROBUST_FUNCTIONS
+from lct.losses.robust import ROBUST_FUNCTIONS
 from lct.report import paper_figures, plotting
 from lct.schedules import NoiseGrid, RobustScale
 

@@ -8,31 +8,12 @@ mean. The mean form with c is, up to a factor, the sum form with c sqrt(d).
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
+
+from lct.losses.robust import ROBUST_FUNCTIONS
 
 Robust = Callable[[Tensor, float], Tensor]  # rho(s, c), elementwise
 Distance = Callable[[Tensor, Tensor, float], Tensor]  # (B, ...), (B, ...), c -> (B,)
-
-
-def l2(s: Tensor, c: float) -> Tensor:
-    """s. Does not read c."""
-    return s
-
-
-def pseudo_huber(s: Tensor, c: float) -> Tensor:
-    """sqrt(s + c^2) - c: s / (2c) for small s, sqrt(s) for large. No difference of near-equal numbers is taken."""
-    return s / (torch.sqrt(s + c**2) + c)
-
-
-def cauchy(s: Tensor, c: float) -> Tensor:
-    """ln(1 + s / (2 c^2)) = ln(s/2 + c^2) - 2 ln c: grows like a logarithm, so that outliers stop dominating."""
-    return torch.log1p(s / (2 * c**2))
-
-
-def geman_mcclure(s: Tensor, c: float) -> Tensor:
-    """2 s / (s + 4 c^2): bounded by 2, so that the gradient of outliers vanishes."""
-    return 2 * s / (s + 4 * c**2)
 
 
 def squared(f: Tensor, g: Tensor) -> Tensor:
@@ -55,12 +36,6 @@ def of_elements(rho: Robust) -> Distance:
     return lambda f, g, c: rho(squared(f, g), c).mean(1)
 
 
-ROBUST_FUNCTIONS: dict[str, Robust] = {
-    "l2": l2,
-    "pseudo-huber": pseudo_huber,
-    "cauchy": cauchy,
-    "geman-mcclure": geman_mcclure,
-}
 FORMS: dict[str, Callable[[Robust], Distance]] = {"mean": of_mean, "sum": of_sum, "elementwise": of_elements}
 DISTANCES: dict[tuple[str, str], Distance] = {
     (loss, form): reduce(rho) for loss, rho in ROBUST_FUNCTIONS.items() for form, reduce in FORMS.items()

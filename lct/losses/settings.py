@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lct.losses.robust import ROBUST
 from lct.schedules import RobustScale
 
-ROBUST = ("pseudo-huber", "cauchy", "geman-mcclure")  # the losses that read c
+Loss = Literal["l2", *ROBUST, "e-latent-lpips"]  # type: ignore[valid-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class Objective:
     """What a training minimises: a consistency loss between neighbouring noise levels, or a denoising loss (LDM)."""
 
     kind: Literal["consistency", "denoising"] = "consistency"  # compare f with its target, or with the clean latents
-    loss: Literal["l2", "pseudo-huber", "cauchy", "geman-mcclure", "e-latent-lpips"] = "pseudo-huber"  # distance
+    loss: Loss = "pseudo-huber"  # distance
     form: Literal["mean", "sum", "elementwise"] = "mean"  # rho(mean) (final runs), rho(sum) or mean(rho) over C, H, W
     scale: RobustScale = field(default_factory=RobustScale)  # c, for pseudo-huber, cauchy and geman-mcclure
     weighting: Literal["inverse-gap", "uniform", "edm", "flow"] = (
@@ -74,7 +75,9 @@ class Objective:
         if self.target_ema_law == "adaptive" and self.target_ema == 0:
             raise ValueError("target_ema_law: expected a positive target_ema with `adaptive`, found 0; CM uses 0.95")
         if self.loss not in ROBUST and self.scale != RobustScale():
-            raise ValueError(f"scale: expected only with one of {ROBUST}, which read c, found {self.loss}; remove it")
+            raise ValueError(
+                f"scale: expected only with one of {list(ROBUST)}, which read c, found {self.loss}; remove it"
+            )
         if self.loss == "e-latent-lpips" and self.form != "mean":
             raise ValueError(f"form: expected mean with e-latent-lpips, which has its own reduction, found {self.form}")
         if self.kind == "denoising":

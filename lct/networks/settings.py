@@ -58,11 +58,12 @@ class Network:
 class Scaling:
     """Parametrisation f(x, sigma) = c_skip x + c_out F(c_in x, label) with f(x, sigma_min) = x (CM, App. C)."""
 
-    sigma_min: float = 0.002  # noise level at which f is the identity; the grid's sigma_min
+    sigma_min: float | None = None  # noise level at which f is the identity; null: the grid's smallest
     sigma_data: float = 0.5  # standard deviation of the normalised latents
     label_scale: float = 250.0  # noise label = label_scale ln sigma (authors' code: 1000/4)
 
     def __post_init__(self):
         for name in ("sigma_min", "sigma_data", "label_scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"scaling.{name}: expected a positive number, found {getattr(self, name)}; fix it")
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"scaling.{name}: expected a positive number, found {value}; fix it")

@@ -1,9 +1,10 @@
 """Settings of one training: everything that changes its weights, the seed apart."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lct.losses.settings import ROBUST, Objective
+from lct.losses.robust import ROBUST
+from lct.losses.settings import Objective
 from lct.networks.settings import Network, Scaling
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, NoiseGrid
 
@@ -76,9 +77,12 @@ class Training:
             self.check_parts("micro_batch")
         if self.divergence is not None and not self.divergence > 1:
             raise ValueError(f"divergence: expected a factor above 1, found {self.divergence}; null is never")
+        if self.scaling.sigma_min is None:
+            object.__setattr__(self, "scaling", replace(self.scaling, sigma_min=self.grid.sigma_min))
         if self.scaling.sigma_min != self.grid.sigma_min:
             raise ValueError(
-                f"scaling.sigma_min: expected the grid's {self.grid.sigma_min}, found {self.scaling.sigma_min}; fix it"
+                f"scaling.sigma_min: expected the grid's {self.grid.sigma_min}, found {self.scaling.sigma_min}; "
+                "leave it out"
             )
         if self.steps is not None:
             self.curriculum.stage_steps(self.steps)  # refuses fewer steps than stages

@@ -126,26 +126,6 @@ def download_settings(wildcards):
     return json.dumps(stage_settings.download(PLAN, wildcards.id), sort_keys=True)
 
 
-def folder_of(kind, name, up=0):
-    """A function that gives the folder of the first file of an input or output, `up` levels further up."""
-
-    def of_input(wildcards, input):
-        return str(
-            Path(
-                input[name] if isinstance(input[name], str) else input[name][0]
-            ).parents[up]
-        )
-
-    def of_output(wildcards, output):
-        return str(
-            Path(
-                output[name] if isinstance(output[name], str) else output[name][0]
-            ).parents[up]
-        )
-
-    return of_input if kind == "input" else of_output
-
-
 def start_alone():
     """Stop before anything is touched when Snakemake lacks its profile, another one is running, or the plan would train
     a recorded cell again."""

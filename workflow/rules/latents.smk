@@ -19,7 +19,7 @@ rule autoencoder:
         **resource_class("gpu_small"),
     params:
         settings=dataset_settings("autoencoder"),
-        folder=folder_of("output", "files"),
+        folder=subpath(lambda wildcards, output: output.files[0], parent=True),
     shell:
         f"{LAUNCH} autoencoder --settings {{params.settings:q}}"
         " --images {input.images:q} --source {input.source:q} --out {params.folder:q} 2> {log:q}"
@@ -65,8 +65,8 @@ rule encode:
         **resource_class("gpu_small", "encode"),
     params:
         settings=dataset_settings("encode"),
-        autoencoder=folder_of("input", "autoencoder"),
-        folder=folder_of("output", "tensors"),
+        autoencoder=subpath(lambda wildcards, input: input.autoencoder[0], parent=True),
+        folder=subpath(lambda wildcards, output: output.tensors[0], parent=True),
         work=PATHS.work_encode("{dataset}"),
     shell:
         LAUNCH

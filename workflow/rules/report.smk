@@ -86,7 +86,7 @@ for _which in ("tables", "all"):
             **resource_class("local"),
         params:
             recipe=RECIPES["report"],
-            folder=folder_of("output", "files"),
+            folder=subpath(lambda wildcards, output: output.files[0], parent=True),
             dataset=OWN_OPTION,
         shell:
             "python -m lct.jobs.report --tables {input.tables:q} {params.dataset} --out {params.folder:q} 2> {log:q}"

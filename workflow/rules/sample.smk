@@ -49,9 +49,9 @@ for _run in PLAN.runs.values():
             **resource_class("gpu_small", "sample", _run.id),
         params:
             settings=settings_param(stage_settings.sample(PLAN, _run.id)),
-            autoencoder=folder_of("input", "autoencoder"),
-            train=folder_of("input", "weights"),
-            folder=folder_of("output", "images", up=2),
+            autoencoder=subpath(lambda wildcards, input: input.autoencoder[0], parent=True),
+            train=subpath(lambda wildcards, input: input.weights[0], parent=True),
+            folder=subpath(lambda wildcards, output: output.images[0], ancestor=3),
         shell:
             f"{LAUNCH} sample --settings {{params.settings:q}} --train {{params.train:q}}"
             " --statistics {input.statistics:q} --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"

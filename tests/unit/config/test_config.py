@@ -14,6 +14,7 @@ from lct.config.schema import Name, build, check_layer, field_comments, plain, s
 from lct.config.yaml import load
 from lct.plan import files as stage_files
 from lct.plan import listing
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 
@@ -275,3 +276,18 @@ def test_a_dataset_of_ones_own_needs_one_file(project):
     assert "mine" not in usual.datasets and "own" not in [left["id"] for left in listing.left_out(usual, "tables")]
     with pytest.raises(ValueError, match="expected a dataset of .*'mien'.*config/datasets/mien.yaml"):
         Plan(project, {"scale": "smoke", "dataset": "mien"})
+
+
+def test_another_grid_is_given_once_and_accepted_by_samplers(project):
+    method = project / "config/methods/lct.yaml"
+    edit(method, "training:\n", "training:\n  grid: {sigma_min: 0.01, sigma_max: 120.0}\n")
+    edit(method, "samplers:\n", "samplers:\n  far: {kind: consistency, middle_sigmas: [100.0]}\n")
+    row = '"{dataset}-lct"\n    sampler: {paper: two-440, mini: two-440, smoke: '
+    edit(project / "config/tables/table1.yaml", f"{row}two-440", f"{row}far")
+    plan = Plan(project, {"scale": "smoke"})
+    run = plan.runs["digits-lct"]
+    assert run.training.scaling.sigma_min == 0.01 and run.samplers["far"].middle_sigmas == (100.0,)
+    assert stage_settings.train(plan, "digits-lct")["training"]["scaling"]["sigma_min"] == 0.01
+    edit(method, "sigma_max: 120.0", "sigma_max: 90.0")
+    with pytest.raises(ValueError, match=r"far: expected middle_sigmas inside \(0\.01, 90\.0\)"):
+        Plan(project, {"scale": "smoke"})

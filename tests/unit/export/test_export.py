@@ -83,7 +83,7 @@ def stored(tmp_path_factory):
         "samplers": {name: plain(one) for name, one in SAMPLERS.items()},
         "wanted": [["step5-ema0.9", name] for name in SAMPLERS],
         "network": plain(NETWORK),
-        "scaling": plain(Scaling()),
+        "scaling": plain(Scaling(sigma_min=0.002)),
         "grid": plain(NoiseGrid()),
         "encoding": {"batch": 3},
     }

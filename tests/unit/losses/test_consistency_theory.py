@@ -22,7 +22,7 @@ from lct.networks.settings import Scaling
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, NoiseGrid, RobustScale
 
 MEAN, STD = 0.2, 0.45
-GRID, SCALING = NoiseGrid(), Scaling()
+GRID, SCALING = NoiseGrid(), Scaling(sigma_min=0.002)
 
 
 class Affine(nn.Module):

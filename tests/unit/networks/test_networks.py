@@ -134,8 +134,8 @@ def test_untrained_network_answers_zero_so_that_f_starts_as_the_skip():
     x, label = inputs()
     assert (network(x, label) == 0).all()
     sigma = torch.tensor([0.002, 1.0, 80.0])
-    expected = precondition.c_skip(sigma, Scaling())[:, None, None, None] * x
-    torch.testing.assert_close(consistency(network, x, sigma, Scaling()), expected)
+    expected = precondition.c_skip(sigma, Scaling(sigma_min=0.002))[:, None, None, None] * x
+    torch.testing.assert_close(consistency(network, x, sigma, Scaling(sigma_min=0.002)), expected)
 
 
 # Pieces restated
@@ -264,7 +264,7 @@ def test_residual_block_restated(name):
 
 def test_scalings_restated():
     sigma = np.geomspace(0.002, 80, 50)
-    tensor, s = torch.from_numpy(sigma), Scaling()
+    tensor, s = torch.from_numpy(sigma), Scaling(sigma_min=0.002)
     c_out = (sigma - 0.002) * 0.5 / np.sqrt(sigma**2 + 0.25)
     np.testing.assert_allclose(precondition.c_skip(tensor, s), 0.25 / ((sigma - 0.002) ** 2 + 0.25), rtol=1e-12)
     np.testing.assert_allclose(precondition.c_out(tensor, s), c_out, rtol=1e-12)
@@ -281,8 +281,8 @@ def test_boundary_condition(dtype, points):
     network = busy(mini("non-scaling-layer")).to(dtype)
     x, _ = inputs(dtype=dtype)
     sigma = torch.from_numpy(NoiseGrid().sigmas(points)).to(dtype)
-    assert torch.equal(consistency(network, x, sigma[-1].expand(3), Scaling()), x)
-    assert not torch.equal(consistency(network, x, sigma[-2].expand(3), Scaling()), x)
+    assert torch.equal(consistency(network, x, sigma[-1].expand(3), Scaling(sigma_min=0.002)), x)
+    assert not torch.equal(consistency(network, x, sigma[-2].expand(3), Scaling(sigma_min=0.002)), x)
 
 
 @pytest.mark.parametrize("norm", NORM_NAMES)
@@ -344,9 +344,9 @@ def test_answer_keeps_the_dtype_of_the_latents_under_autocast():
     network = busy(mini("non-scaling-layer"))
     x, _ = inputs()
     sigma = torch.tensor([0.002, 0.5, 80.0])
-    plain = consistency(network, x, sigma, Scaling())
+    plain = consistency(network, x, sigma, Scaling(sigma_min=0.002))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = consistency(network, x, sigma, Scaling())
+        mixed = consistency(network, x, sigma, Scaling(sigma_min=0.002))
     assert mixed.dtype == torch.float32 and torch.equal(mixed[0], x[0])
     torch.testing.assert_close(mixed, plain, rtol=0.1, atol=0.1)
 
