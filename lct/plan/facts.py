@@ -3,7 +3,7 @@
 from typing import Any
 
 from lct.config.model import Dataset, Run
-from lct.losses.settings import ROBUST
+from lct.losses.robust import ROBUST
 from lct.networks.layout import parameters
 
 
