@@ -7,11 +7,9 @@ which begins with a mark that makes TensorBoard drop the points of steps that ar
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 log = logging.getLogger(__name__)
 
@@ -20,37 +18,47 @@ class EventLog:
     """Writes scalars and images to one event file in `folder`.
 
     It writes in the calling thread: tensorboardX's own thread would block the training for ever on a full disk. When
-    the file cannot be written, a warning is logged and the training goes on without events.
+    the file cannot be written, or tensorboardX is missing, a warning is logged and the training goes on without events.
     """
 
     def __init__(self, folder: Path, saved_step: int, attempt: str):
         """saved_step: the step from which this attempt goes on; attempt: makes the file's name unique."""
-        self._writer: EventsWriter | None = None
-        try:
+        self._writer: Any = None
+        try:  # imported here: only rank 0 of a training needs it
+            from tensorboardX.event_file_writer import EventsWriter
+
             folder.mkdir(parents=True, exist_ok=True)
             self._writer = EventsWriter(str(folder / "events"), f".{attempt}")
-        except OSError as error:
+        except (OSError, ImportError) as error:
             log.warning("%s: no events are written (%s)", folder, error)
-        start = SessionLog(status=SessionLog.START)
-        self._write(Event(wall_time=time.time(), step=saved_step + 1, session_log=start))
+        if self._writer is not None:
+            from tensorboardX.proto.event_pb2 import SessionLog
+
+            self._write(saved_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def scalars(self, values: dict[str, float | int | None], step: int) -> None:
         """One point of each curve; None has no point."""
-        points = [summary.scalar(name, value) for name, value in values.items() if value is not None]
-        self._write(*(Event(wall_time=time.time(), step=step, summary=point) for point in points))
+        if self._writer is not None:
+            from tensorboardX import summary
+
+            for name, value in values.items():
+                if value is not None:
+                    self._write(step, summary=summary.scalar(name, value))
 
     def images(self, name: str, images: np.ndarray, step: int) -> None:
         """images: (n, H, W, 3) uint8, shown side by side."""
-        grid = np.concatenate(list(images), axis=1)
-        self._write(Event(wall_time=time.time(), step=step, summary=summary.image(name, grid, dataformats="HWC")))
+        if self._writer is not None:
+            from tensorboardX import summary
 
-    def _write(self, *events: Event) -> None:
-        if self._writer is None:
-            return
+            self._write(step, summary=summary.image(name, np.concatenate(list(images), axis=1), dataformats="HWC"))
+
+    def _write(self, step: int, **content: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
         try:
-            for event in events:
-                self._writer.write_event(event)
-            self._writer.flush()
+            if self._writer is not None:
+                self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
+                self._writer.flush()
         except OSError as error:
             log.warning("no further events are written (%s)", error)
             self._writer = None

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from lct.training.events import EventLog
 from lct.training.trainer import Trainer
 from tests.helpers.tiny_training import CPU, command, latents, settings
 
 
-def read_events(path: Path) -> list[Event]:
+def read_events(path: Path) -> list:
     """Events of a file; a record is its length, a checksum, the event and a checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
     content, events, start = path.read_bytes(), [], 0
     while start < len(content):
         (length,) = struct.unpack("<Q", content[start : start + 8])
@@ -25,7 +26,7 @@ def read_events(path: Path) -> list[Event]:
     return events
 
 
-def points(events: list[Event], name: str) -> dict[int, float]:
+def points(events: list, name: str) -> dict[int, float]:
     return {event.step: v.simple_value for event in events for v in event.summary.value if v.tag == name}
 
 
@@ -37,7 +38,7 @@ def test_scalars_and_images_come_back(tmp_path):
     (path,) = (tmp_path / "events").iterdir()
     first, purge, scalar, image = read_events(path)
     assert first.file_version == "brain.Event:2"
-    assert (purge.step, purge.session_log.status) == (8, SessionLog.START), "steps from 8 on are taken again"
+    assert (purge.step, purge.session_log.status) == (8, 1), "a start: steps from 8 on are taken again"
     assert points([scalar], "loss/total") == {10: 1.5}
     (value,) = image.summary.value
     assert (value.image.height, value.image.width) == (4, 8)
