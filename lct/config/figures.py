@@ -9,9 +9,9 @@ from lct.config.schema import Name
 MEASURED = ("box-plots", "losses", "couplings")  # kinds made by jobs of their own, for each dataset
 
 
-def _require(condition: bool, where: str, expected: str, found: object) -> None:
+def _require(condition: bool, where: str, expected: str, value: object) -> None:
     if not condition:
-        raise ValueError(f"{where}: expected {expected}, found {found}; correct it in config/figures/")
+        raise ValueError(f"{where}: expected {expected}, found {value}; correct it in config/figures/")
 
 
 @dataclass(frozen=True, kw_only=True)

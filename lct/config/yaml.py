@@ -13,12 +13,12 @@ class _StrictLoader(_SAFE):
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[Any, yaml.Node] = {}
+    keys: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
-        if key in seen:
+        if key in keys:
             raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
-        seen[key] = key_node
+        keys.add(key)
     return _SAFE.construct_mapping(loader, node, deep=True)
 
 

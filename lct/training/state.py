@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lct.files import nested
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file
 from lct.files.tensors import METADATA_KEY, stream_tensors
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 CURVE_COLUMNS = ("step", "loss", "consistency", "diffusion", "c", "intervals", "gradient_norm", "lr")
 KEPT = 2  # generations
-_MISSING = object()
 
 
 @dataclass
@@ -178,15 +178,11 @@ class _DamagedStateError(Exception):
     """A state that is not what was written."""
 
 
-def differences(other: Any, own: Any, prefix: str = "") -> list[str]:
-    """What differs between two nested settings, one "key: other's value, here ours" for each leaf."""
-    if not (isinstance(other, dict) and isinstance(own, dict)):
-        return [f"{prefix}: {_text(other)} there, {_text(own)} here"] if other != own else []
-    found = []
-    for key in sorted({*other, *own}):
-        found += differences(other.get(key, _MISSING), own.get(key, _MISSING), f"{prefix}.{key}" if prefix else key)
-    return found
+def differences(other: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """What differs between two nested settings, one "key: other's value there, ours here" for each leaf."""
+    pairs = sorted(nested.differences(other, own).items())
+    return [f"{key}: {_text(theirs)} there, {_text(ours)} here" for key, (theirs, ours) in pairs]
 
 
 def _text(value: Any) -> str:
-    return "nothing" if value is _MISSING else json.dumps(value, sort_keys=True)
+    return "nothing" if value is nested.MISSING else json.dumps(value, sort_keys=True)
