@@ -9,6 +9,12 @@ from lct.cluster.checks import Finding
 from lct.cluster.resources import Class, Cluster, Requests
 from lct.plan.plan import Plan
 
+_PLUGIN_TYPE = "[A-Za-z0-9_.]+"  # GPU types that snakemake-executor-plugin-slurm 2.8 accepts
+_OTHER_WAY = (
+    "set `gpu_type: unspecified`, choose these nodes by `constraint` (sinfo -o '%N %f %G') or by their partition, and "
+    "say the memory of a GPU in `gpu_memory`"
+)
+
 
 def check_names(cluster: Cluster, account: str) -> list[Finding]:
     """Names that go onto command lines."""
@@ -20,6 +26,9 @@ def check_names(cluster: Cluster, account: str) -> list[Finding]:
             slurm.checked_name(value, f"default-resources: {key}")
         except ValueError as error:
             findings.append(Finding("fail", "profile", str(error).removesuffix("; fix it"), "correct it there"))
+    if cluster.has_gpu_type and not re.fullmatch(_PLUGIN_TYPE, cluster.gpu_type or ""):
+        words = f"gpu_type: expected letters, digits, dots and underscores, found {cluster.gpu_type!r}"
+        findings.append(Finding("fail", "profile", f"{words}: Snakemake's executor submits no other", _OTHER_WAY))
     return findings or [Finding("ok", "profile", ", ".join(f"{key} {value}" for key, value in names.items()))]
 
 

@@ -6,7 +6,9 @@ speed and is named as not measured; only the resources that rules ask for then r
 """
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,19 +20,28 @@ from lct.files.atomic import read_json
 BENCH = Path("work/bench/speed.json")
 NEAR = 2.0  # a measurement of a network so many times larger or smaller counts as a measurement of this network
 SHARE_OF_PEAK = 0.25  # of a GPU's TF32 rate that a U-Net reaches: estimated
-AUTOENCODER_FLOPS = 1.2e12  # of encoding or decoding one image of 256 x 256 pixels by sd-vae-ft-ema: estimated
+# work -> FLOPs of one image of 256 x 256 pixels in sd-vae-ft-ema: torch's FlopCounterMode on its architecture (tested)
+AUTOENCODER_FLOPS = {"decode": 0.62e12, "encode": 0.27e12}
 
-# GPU type in `Gres`, in lower case -> memory [GB] and TF32 (or else float32) rate [TFLOPS] of the data sheet.
-# Where a type exists with different memories, the smaller one.
+# GPU -> memory [GB], the largest memory that it is sold with, and TF32 rate without sparsity [TFLOPS], by data sheets.
+# Where a GPU exists with different memories and its type does not say which, the smaller one.
 _CARDS = {
-    "v100": (16, 15.7),
-    "a40": (48, 74.8),
-    "a100": (40, 156.0),
-    "l40s": (48, 183.0),
-    "h100": (80, 494.0),
-    "h200": (141, 494.0),
+    "a10": (24, 24, 62.5),
+    "a30": (24, 24, 82.0),
+    "a40": (48, 48, 74.8),
+    "a100": (40, 80, 156.0),
+    "l4": (24, 24, 60.0),
+    "l40": (48, 48, 90.5),
+    "l40s": (48, 48, 183.0),
+    "h100": (80, 96, 494.0),
+    "h200": (141, 141, 494.0),
+    "gh200": (96, 144, 494.0),
 }
-_UNKNOWN_CARD = (40, 100.0)
+_UNKNOWN_CARD = (40, 192, 100.0)
+_SLICES = 7  # of a whole GPU, that MIG counts in
+_DEFAULT_CARD = "a100"  # of `lct plan` at a scale that is for GPUs, where no device is named
+# Compute capability below 7.5: the CUDA of requirements.lock has no code for them.
+_TOO_OLD = ("k80", "m40", "m60", "p4", "p40", "p100", "v100")
 
 # (kind of work, network) -> units a second of a CPU core or of any GPU, and the side of the images [pixels] where the
 # rate scales with their area. Chosen low, so that a wrong guess costs queueing time and not a lost job.
@@ -39,8 +50,8 @@ ASSUMED: dict[tuple[str, str | None], tuple[float, int | None]] = {
     ("prepare", None): (100, 256),  # unpacking, resizing and packing, by the job's threads together
     ("train", None): (10e9, None),  # FLOPs, in networks as small as the mini scale's
     ("evaluate", None): (10e9, None),
-    ("decode", "pretrained"): (10e9 / AUTOENCODER_FLOPS, 256),
-    ("encode", "pretrained"): (10e9 / AUTOENCODER_FLOPS, 256),
+    ("decode", "pretrained"): (10e9 / AUTOENCODER_FLOPS["decode"], 256),
+    ("encode", "pretrained"): (10e9 / AUTOENCODER_FLOPS["encode"], 256),
     ("score", "pretrained"): (100, 256),
     ("decode", "trained"): (500, 16),  # these five: a quarter of what config/devices/xeon.yaml says, or less
     ("encode", "trained"): (1000, 16),
@@ -112,10 +123,9 @@ class Machine:
         if work.kind in ("train", "evaluate"):
             return Speed(self.flops, "estimate", source)
         if work.kind in ("decode", "encode") and work.network == "pretrained" and work.side is not None:
-            per_image = AUTOENCODER_FLOPS * (work.side / 256) ** 2
-            return Speed(
-                self.flops / per_image, "estimate", f"{AUTOENCODER_FLOPS:.2g} FLOPs for 256 x 256 pixels, {source}"
-            )
+            flops = AUTOENCODER_FLOPS[work.kind]
+            per_second = self.flops / (flops * (work.side / 256) ** 2)
+            return Speed(per_second, "estimate", f"{flops:.2g} FLOPs for 256 x 256 pixels, {source}")
         return None
 
     def assumed(self, work: Work) -> float:
@@ -127,10 +137,32 @@ class Machine:
 CORE = Machine("a CPU core", gpu=False)  # of an unknown cluster: all its speeds are assumed
 
 
-def card(kind: str | None) -> Machine:
-    """A GPU by its type, from its data sheet; 40 GB and 100 TFLOPS for an unknown type."""
-    memory, tflops = _CARDS.get((kind or "").lower(), _UNKNOWN_CARD)
-    return Machine(kind or "a GPU", gpu=True, flops=tflops * 1e12 * SHARE_OF_PEAK, memory=memory * 1e9)
+def card_name(kind: str, names: Iterable[str] = _CARDS) -> str | None:
+    """The GPU of `names` in a type as a cluster spells it, such as nvidia_a100-sxm4-80gb; None where there is none."""
+    words = kind.lower()
+    matching = [name for name in names if re.search(rf"(?<![a-z0-9]){name}(?![0-9])", words)]
+    return max(matching, key=len, default=None)
+
+
+def card(kind: str | None, memory: float | None = None) -> Machine:
+    """A GPU by its type, from its data sheet; 40 GB and 100 TFLOPS for an unknown type.
+
+    memory: of a GPU [GB], where the user says it; otherwise as the type says it (a100-sxm4-80gb; a100_3g.20gb is a
+            slice of 3/7), or the data sheet. Raises ValueError for a GPU that the locked torch does not run on."""
+    kind = kind or "a GPU"
+    if (old := card_name(kind, _TOO_OLD)) is not None and card_name(kind) is None:
+        raise ValueError(
+            f"gpu_type: expected a GPU of compute capability 7.5 or newer, found {kind} ({old}), which the torch of "
+            "requirements.lock has no code for; name another type"
+        )
+    smallest, largest, tflops = _CARDS.get(card_name(kind) or "", _UNKNOWN_CARD)
+    words = re.split("[^a-z0-9]+", kind.lower())
+    sizes = [int(word.rstrip("gb")) for word in words if re.fullmatch("[0-9]+gb|[0-9]{2,}g", word)]
+    slices = [int(word[:-1]) for word in words if re.fullmatch("[1-7]g", word)]
+    if memory is None:
+        memory = next((size for size in sizes if size <= largest), smallest)
+    share = slices[0] / _SLICES if slices else 1.0
+    return Machine(kind, gpu=True, flops=tflops * 1e12 * SHARE_OF_PEAK * share, memory=memory * 1e9)
 
 
 def machine(root: Path, name: str | None) -> Machine:
@@ -142,12 +174,20 @@ def machine(root: Path, name: str | None) -> Machine:
         layer = config.layer("devices", name, "device", "--device")
         device = build(Device, layer.values, layer.source)
         return Machine(device.title, device.gpu, device.rates, layer.source)
-    if name.lower() in _CARDS:
+    if card_name(name) is not None:
         return card(name)
     raise ValueError(
         f"--device: expected one of {sorted(config.names('devices'))} (config/devices/), or a GPU of {sorted(_CARDS)}, "
         f"found {name!r}; leave it out for this machine"
     )
+
+
+def planned_machine(root: Path, name: str | None, needs_gpus: bool) -> Machine:
+    """The device `name`; where none is named and the work needs GPUs that this machine has not, a usual one."""
+    device = machine(root, name)
+    if name is not None or device.gpu or not needs_gpus:
+        return device
+    return replace(card(_DEFAULT_CARD), name=f"{_DEFAULT_CARD} (no GPU is measured here; --device names another)")
 
 
 def this_machine(root: Path) -> Machine:

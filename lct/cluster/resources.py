@@ -31,6 +31,7 @@ class Cluster:
     partition: str | None = None  # of jobs without a GPU
     gpu_partition: str | None = None  # of jobs with GPUs; None, "none": there are none to ask for
     gpu_type: str | None = None  # as the cluster spells it; "unspecified": any
+    gpu_memory: float | None = None  # GB of a GPU, where neither type nor data sheet tells
     longest: int = 1440  # minutes a job may ask for: most partitions allow a day; a longer training goes on in the next
 
     @classmethod
@@ -38,7 +39,12 @@ class Cluster:
         """From the default resources of a profile, as plain values."""
         names = {"partition": "slurm_partition", "gpu_partition": "gpu_partition", "gpu_type": "gpu_type"}
         given = {name: str(defaults[key]) for name, key in names.items() if defaults.get(key) is not None}
-        return cls(**given, longest=int(defaults.get("longest", cls.longest)))
+        memory = defaults.get("gpu_memory")
+        return cls(
+            **given,
+            gpu_memory=None if memory is None else float(memory),
+            longest=int(defaults.get("longest", cls.longest)),
+        )
 
     @property
     def has_gpus(self) -> bool:
@@ -51,7 +57,7 @@ class Cluster:
     @property
     def machine(self) -> Machine:
         """The device that jobs of the GPU classes run on."""
-        return card(self.gpu_type) if self.has_gpus else CORE
+        return card(self.gpu_type, self.gpu_memory) if self.has_gpus else CORE
 
 
 class Requests:

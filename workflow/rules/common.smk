@@ -50,10 +50,10 @@ try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
     if workflow.exec_mode.name == "DEFAULT":
         check_links(Path.cwd(), PLAN.scale_name)
+    REQUESTS = Requests(PLAN, Cluster.of(DEFAULTS))
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
-REQUESTS = Requests(PLAN, Cluster.of(DEFAULTS))
 for _name, _value in PLAN.main.downloads.environment().items():
     os.environ.setdefault(_name, _value)  # not a param: another mirror reruns nothing
 LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signals reach them

@@ -430,6 +430,7 @@ def test_a_fit_cluster_is_found_fit_but_for_the_gpu_that_is_not_there(root, tool
         (changed(gpu_type="h100"), "partition main", "1 GPUs of type h100 on one node are asked for"),
         (changed(slurm_account="guess"), "account guess", "yours are other, proj"),
         (changed(slurm_account="a; rm -rf /"), "profile", "expected letters"),
+        (changed(gpu_type="nvidia_a100-sxm4-80gb"), "profile", "say the memory of a GPU in `gpu_memory`"),
     ],
 )
 def test_what_the_user_filled_in_wrongly_is_named_before_anything_is_submitted(

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from diffusers import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
 from lct.cluster.cost_model import PlannedJob, state_bytes
 from lct.cluster.gpus import lease, visible_gpus
+from lct.cluster.rates import AUTOENCODER_FLOPS, card, card_name
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.start import plain_defaults
 from lct.networks.layout import macs_and_activations
@@ -83,8 +85,63 @@ def test_a_larger_batch_and_network_need_more(paper):
     large = requested(large_plan, "gpu_train", "train", script.id)
     assert small["mem_mb"] < norm["mem_mb"] < large["mem_mb"] and small["gpu"] == norm["gpu"] == 1 < large["gpu"]
     assert (
-        requested(paper, "gpu_train", "train", "celebahq-lct", Cluster(gpu_partition="g", gpu_type="v100"))["gpu"] > 1
+        requested(paper, "gpu_train", "train", "celebahq-lct", Cluster(gpu_partition="g", gpu_type="nvidia_a10"))["gpu"]
+        > 1
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "memory", "like"),
+    [
+        ("nvidia_h100_80gb_hbm3", 80, "h100"),
+        ("nvidia_a100-sxm4-80gb", 80, "a100"),
+        ("a100", 40, "a100"),
+        ("A100-PCIE-40GB", 40, "a100"),
+        ("a100_80g", 80, "a100"),
+        ("nvidia_gh200_480gb", 96, "gh200"),
+        ("NVIDIA L40S", 48, "l40s"),
+        ("h100nvl", 80, "h100"),
+        ("rtx_6000_48gb", 48, None),
+        ("unspecified", 40, None),
+    ],
+)
+def test_gpu_types_are_read_as_clusters_spell_them(kind, memory, like):
+    assert card(kind).memory == memory * 1e9 and card(kind).flops == card(like).flops
+    assert (card_name(kind) or None) == like and card(kind, 94).memory == 94e9
+
+
+def test_a_slice_of_a_gpu_counts_as_one_and_a_gpu_without_code_is_refused(paper):
+    part = card("a100_3g.20gb")
+    assert part.memory == 20e9 and part.flops == pytest.approx(3 / 7 * card("a100").flops)
+    for kind in ("v100", "tesla_v100-sxm2-32gb", "nvidia_p100"):
+        with pytest.raises(ValueError, match="compute capability 7.5 or newer, found"):
+            card(kind)
+    spelt, short = (
+        requested(paper, "gpu_train", "train", "church-lct", Cluster(gpu_partition="g", gpu_type=kind))
+        for kind in ("nvidia_h100_80gb_hbm3", "h100")
+    )
+    assert (spelt["gpu"], spelt["runtime"], spelt["mem_mb"]) == (short["gpu"], short["runtime"], short["mem_mb"])
+    assert Cluster.of({"gpu_partition": "g", "gpu_type": "unspecified", "gpu_memory": 80}).machine.memory == 80e9
+
+
+def test_the_autoencoders_operations_are_what_torch_counts():
+    blocks = {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "latent_channels": 4}
+    blocks |= {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
+    with torch.device("meta"), torch.no_grad():
+        vae, image, latent = AutoencoderKL(**blocks), torch.empty(1, 3, 256, 256), torch.empty(1, 4, 32, 32)
+        for work, call in (("encode", lambda: vae.encode(image)), ("decode", lambda: vae.decode(latent))):
+            with FlopCounterMode(display=False) as counter:
+                call()
+            assert counter.get_total_flops() == pytest.approx(AUTOENCODER_FLOPS[work], rel=0.02)
+
+
+def test_mixed_precision_asks_for_as_many_gpus(paper):
+    run = paper.runs["celebahq-lct"]
+    mixed = dataclasses.replace(run, training=dataclasses.replace(run.training, mixed_precision="bfloat16"))
+    plan, small = Plan(ROOT, {"scale": "paper"}), Cluster(gpu_partition="g", gpu_type="nvidia_a10")
+    plan.runs["celebahq-lct"] = mixed
+    counts = [requested(one, "gpu_train", "train", "celebahq-lct", small)["gpu"] for one in (paper, plan)]
+    assert counts[0] == counts[1] > 1
 
 
 def test_no_job_asks_for_more_time_than_the_partitions_allow(paper):

@@ -176,6 +176,15 @@ def test_the_verb_prints_cells_tables_and_total_with_their_sources(capsys):
     assert more["total"]["hours"] > total["hours"] or more["tables"].keys() == value["tables"].keys()
 
 
+def test_the_papers_hours_are_those_of_a_named_gpu_where_no_device_is_given(capsys):
+    first = lct(capsys, ROOT, "--scale", "paper").splitlines()[0]
+    assert first == "paper on 1 x a100 (no GPU is measured here; --device names another)"
+    assert "a100" not in lct(capsys, ROOT, "--scale", "smoke")
+    assert "paper on 1 x nvidia_h100_80gb_hbm3" in lct(
+        capsys, ROOT, "--scale", "paper", "--device", "nvidia_h100_80gb_hbm3"
+    )
+
+
 def test_too_many_hours_are_a_warning_and_nothing_is_refused(capsys):
     words = ("--scale", "paper", "--device", "h100", "--max-gpu-hours")
     assert "warning: " in lct(capsys, ROOT, *words, "10") and "warning" not in lct(capsys, ROOT, *words, "1e9")
