@@ -26,6 +26,7 @@ from lct.streams import generator
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+LARGEST = 100.0  # of decoded values; those of images are in [-1, 1], and a decoder goes a little beyond
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,11 @@ def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
             f"{folder / WEIGHTS_NAME}: expected exactly the tensors of {CONFIG_NAME}, found "
             f"{'; '.join(faults) or report['error_msgs']}; make or download it again"
         )
+    if wrong := [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]:
+        raise ValueError(
+            f"{folder / WEIGHTS_NAME}: expected finite weights, found NaN or infinity in {wrong[0]}; make or download "
+            "it again"
+        )
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -218,14 +224,39 @@ def _latent_shape(model: AutoencoderKL, images: ImageSet) -> tuple[int, int, int
 
 
 @torch.no_grad()
-def decode(model: AutoencoderKL, latents: Tensor, batch: int, rounding: str = "truncate") -> Iterator[np.ndarray]:
-    """Images (H, W, 3) uint8 of (N, C, h, w) latents in the decoder's units, in fixed batches, the last one filled."""
+def decode(
+    model: AutoencoderKL,
+    latents: Tensor,
+    batch: int,
+    rounding: str = "truncate",
+    where: str = "decoding",
+    first: int = 0,
+) -> Iterator[np.ndarray]:
+    """Images (H, W, 3) uint8 of (N, C, h, w) latents in the decoder's units, in fixed batches, the last one filled.
+
+    where, first: what is decoded, and the index of its first image, in messages.
+    Raises ValueError for latents and decoded values that are not finite, and for values far outside [-1, 1]."""
     device = next(model.parameters()).device
     for start in range(0, len(latents), batch):
         part = latents[start : start + batch]
-        check_finite(part, "decoding", start)
+        check_finite(part, where, first + start)
         filled = torch.cat([part, part[-1:].expand(batch - len(part), *part.shape[1:])]) if len(part) < batch else part
-        yield from to_uint8(model.decode(filled.to(device)).sample[: len(part)], rounding)
+        decoded = model.decode(filled.to(device)).sample[: len(part)]
+        check_decoded(decoded, where, first + start)
+        yield from to_uint8(decoded, rounding)
+
+
+def check_decoded(decoded: Tensor, where: str, first: int = 0) -> None:
+    """Refuse decoded values (B, 3, H, W) that are no pixels, naming the image; `first` is the first one's index."""
+    largest = decoded.abs().flatten(1).amax(1)  # NaN where there is one
+    if not (largest <= LARGEST).all():
+        index = int((~(largest <= LARGEST)).nonzero()[0])
+        value = largest[index].item()
+        raise ValueError(
+            f"{where}: image {first + index}: expected decoded values near [-1, 1], found "
+            f"{'NaN' if math.isnan(value) else f'{value:.3g}'}; the autoencoder's weights are damaged or leave "
+            "the range of half precision: get them again, in float32"
+        )
 
 
 def squared_error(first: np.ndarray, second: np.ndarray) -> int:

@@ -64,7 +64,10 @@ def compute(model: AutoencoderKL, images: ImageSet, encoding: Encoding, shard: S
     z = vae.encode(model, images, encoding, shard.split, range(shard.first, shard.stop))
     whole = -(-shard.decoded // encoding.batch) * encoding.batch
     decoded, squares = np.empty((shard.decoded, images.height, images.width, 3), np.uint8), 0
-    for i, image in zip(range(shard.decoded), vae.decode(model, z[:whole], encoding.batch), strict=False):
+    images_again = vae.decode(
+        model, z[:whole], encoding.batch, where=f"reconstructing {images.path}", first=shard.first
+    )
+    for i, image in zip(range(shard.decoded), images_again, strict=False):
         decoded[i] = image
         squares += vae.squared_error(images[shard.first + i], image)
     return ShardContent(z, decoded, squares)

@@ -42,7 +42,7 @@ def autoencoder(settings: dict[str, Any], device: str, images: Path, source: lis
     record = JobRecord("autoencoder", settings, inputs=files, device=torch_device.type)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".autoencoder-") as name:
-        folder = Path(name)
+        folder = origin = Path(name)
         if isinstance(chosen, TrainedAutoencoder):
             loss = _train(chosen, images, torch_device, folder)
             line = f"trained {chosen.steps} steps, loss {loss:.4f}"
@@ -51,7 +51,7 @@ def autoencoder(settings: dict[str, Any], device: str, images: Path, source: lis
             for file in AUTOENCODER_FILES:
                 shutil.copyfile(origin / file, folder / file)
             line = f"copied from {origin}"
-        _check_shape(vae.load(folder), chosen)  # complete and loadable, or one clear error
+        _check_shape(vae.load(origin), chosen)  # complete and loadable, or one clear error
         for file in AUTOENCODER_FILES:
             copy(folder / file, out / file)
     record.write([out / file for file in AUTOENCODER_FILES])

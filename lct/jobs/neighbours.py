@@ -1,7 +1,8 @@
 """neighbours: the training images nearest to the first generated ones, in the features of precision and recall.
 
 A generator that copies shows its copies here: beside each distance stands the radius of the training image's own ball
-(the distance to its k-th nearest training image), and whether the pixels are the same.
+(the distance to its k-th nearest training image), and whether the pixels are the same. A training image with k copies
+among the training images has a ball of radius zero.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.jobs.scoring import Scorer, read_reference
+from lct.metrics.distances import rounding
 from lct.metrics.evaluation import comparable
 
 SIDE = 48  # an image of the picture is at least about as many pixels wide
@@ -47,11 +49,14 @@ def neighbours(
     settings: {"protocols", "extractors", "own_extractor", "shown", "nearest"}: the first protocol with its network of
     precision and recall, how many generated images are shown, and how many training images for each."""
     stored, ratios = read_reference(reference), []
+    with_copies = 0  # generated images whose nearest training image has k copies
     with Scorer(settings, [extractor], device) as scorer, imageset.open_checked(train, deep=True) as originals:
         protocol = scorer.protocols[0]
         spec = protocol.spec("recall")
         count = next(images.count for images in stored.images if images.name == "train")  # the reference's first images
         real = comparable(protocol, stored.recall[:count], scorer.device)
+        same = rounding(real).cpu()  # distances up to these are zero
+        radii = torch.where(stored.radii[:count] > same, stored.radii[:count], 0)
         inputs = scorer.inputs | {f"reference-{protocol.id}": reference, "train": train}
         for manifest, out, picture in zip(samples, numbers, pictures, strict=True):
             files = inputs | {"samples": manifest}
@@ -61,7 +66,7 @@ def neighbours(
             features = scorer.features(manifest, [spec], len(pixels))[spec].features
             distances, indices = nearest(comparable(protocol, features, scorer.device), real, settings["nearest"])
             entries = [
-                _entry(i, pixels[i], originals, *pair, stored.radii)
+                _entry(i, pixels[i], originals, *pair, radii)
                 for i, pair in enumerate(zip(distances.tolist(), indices.tolist(), strict=True))
             ]
             facts = {"format": 1, "extractor": spec.extractor, "k": protocol.k, "reference": len(real)}
@@ -69,9 +74,13 @@ def neighbours(
             _write_picture(picture, pixels, originals, indices)
             record.write([out, picture])
             closest = [entry["neighbours"][0] for entry in entries]
-            ratios += [neighbour["distance"] / neighbour["radius"] for neighbour in closest]
+            ratios += [neighbour["distance"] / neighbour["radius"] for neighbour in closest if neighbour["radius"]]
+            with_copies += sum(not neighbour["radius"] for neighbour in closest)
     run, seed = samples[0].parts[-5:-3]
-    return f"neighbours {run} {seed}: nearest at {min(ratios):.2f} to {max(ratios):.2f} radii of training images"
+    texts = [f"nearest at {min(ratios):.2f} to {max(ratios):.2f} radii of training images"] if ratios else []
+    if with_copies:
+        texts.append(f"{with_copies} nearest to a training image with {protocol.k} or more copies, whose radius is 0")
+    return f"neighbours {run} {seed}: {'; '.join(texts)}"
 
 
 def nearest(generated: torch.Tensor, real: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

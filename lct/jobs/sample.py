@@ -89,7 +89,7 @@ class SamplingWorker:
 
     def decode(self, x: torch.Tensor) -> np.ndarray:
         latents, batch = self.statistics.denormalise(x), self.inputs.settings["encoding"]["batch"]
-        return np.stack(list(vae.decode(self.autoencoder, latents, batch, self.sampling.rounding)))
+        return np.stack(list(vae.decode(self.autoencoder, latents, batch, self.sampling.rounding, where="sampling")))
 
     def _model(self, weights: str) -> tuple[Denoiser, tuple[int, int, int]]:
         """The consistency function of stored weights, and the shape (C, H, W) of its latents."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 BLOCK = 8192  # images whose features are summed, or compared with as many others, at once; part of the last bit of sets
 # larger than this
+ROUNDING = 1e-5  # of a feature vector's norm: the features of equal images differ by less
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class FeatureMoments:
             self._fold(np.concatenate(self._pending))
             self._pending, self._waiting = [], 0
         if self._count < 2:
-            raise ValueError(f"statistics: expected 2 or more images, found {self._count}; raise num_images")
+            raise ValueError(f"statistics: expected 2 or more images, found {self._count}; take more images")
         return FeatureStatistics(self._mean, self._scatter * (1 / (self._count - 1)), self._count)
 
 
@@ -155,7 +156,14 @@ def _check(features: Tensor, k: int, name: str) -> None:
     if features.dim() != 2 or not features.is_floating_point():
         raise TypeError(f"{name}: expected (N, D) features, found {features.dtype} {tuple(features.shape)}")
     if len(features) < k + 1:
-        raise ValueError(f"{name}: expected {k + 1} or more images, found {len(features)}; raise num_images")
+        raise ValueError(
+            f"{name}: expected more than k = {k} images, found {len(features)}; take more images, or lower `k`"
+        )
+    if not torch.isfinite(features).all():
+        raise ValueError(
+            f"{name}: expected features that {features.dtype} can hold, found NaN or infinity; set the protocol's "
+            "`dtype` to float32 or float64"
+        )
 
 
 def _between(a: Tensor, b: Tensor) -> Tensor:
@@ -165,8 +173,19 @@ def _between(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="use_mm_for_euclid_dist" if half else "use_mm_for_euclid_dist_if_necessary")
 
 
+def rounding(features: Tensor) -> Tensor:
+    """(N,) distances below which two of (N, D) features are the same up to rounding: by the network, which computes in
+    float32, and by distances, which come from a matrix product. Zero in half precision, which is coarser than that."""
+    if features.dtype == torch.float16:
+        return features.new_zeros(len(features))
+    relative = max(ROUNDING, 4 * torch.finfo(features.dtype).eps ** 0.5)
+    return relative * torch.linalg.vector_norm(features, dim=1)
+
+
 def radii(features: Tensor, k: int) -> Tensor:
-    """(N,) distance from each point to its k-th nearest other one, for (N, D) features."""
+    """(N,) distance from each point to its k-th nearest other one, for (N, D) features; at least `rounding`, so that a
+    point with k copies has a ball that holds these copies, and no other point. Raises ValueError where a distance is
+    not finite."""
     _check(features, k, "radii")
     distances = []
     for points in features.split(BLOCK):
@@ -176,7 +195,13 @@ def radii(features: Tensor, k: int) -> Tensor:
             nearest = torch.cat([nearest, near], 1)
             nearest = nearest.topk(min(k + 1, nearest.shape[1]), largest=False).values
         distances.append(nearest.amax(1))  # the nearest of all is the point itself
-    return torch.cat(distances)
+    radius = torch.maximum(torch.cat(distances), rounding(features))
+    if not torch.isfinite(radius).all():
+        raise ValueError(
+            f"radii: expected finite distances, found some beyond {features.dtype}; set the protocol's `dtype` to "
+            "float32 or float64"
+        )
+    return radius
 
 
 def covered(points: Tensor, centres: Tensor, radius: Tensor) -> float:

@@ -1,5 +1,6 @@
 """Generated images against real ones: the values of a metrics file, with the protocol they were measured by."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +73,15 @@ def evaluate(
         generated=count,
         reconstructed=reference.reconstructed.count,
     )
+    values = _values(protocol, features, count, reference, device)
+    if wrong := {name: value for name, value in values.items() if value is not None and not math.isfinite(value)}:
+        raise ValueError(
+            f"protocol {protocol.id}: expected finite numbers, found {wrong}; the reference is damaged: make it again "
+            "with snakemake --forcerun reference"
+        )
     return {
         "format": 1,
-        "values": _values(protocol, features, count, reference, device),
+        "values": values,
         "num_images": count,
         "protocol": description,
         "protocol_hash": digest(description),

@@ -38,11 +38,12 @@ def extract(
     extracted = {}
     for spec, network in networks.items():
         features, logits = network(to_network(pixels[spec.jpeg_quality], network.device), spec.products)
-        if not torch.isfinite(features[:count]).all():
-            raise ValueError(
-                f"{images.path}: images {span.start}-{span.stop - 1}: expected finite features, found NaN or "
-                f"infinity; the weights of extractor {spec.extractor} are damaged: make or fetch them again"
-            )
+        for what, values in (("features", features), ("class scores", logits)):
+            if values is not None and not torch.isfinite(values[:count]).all():
+                raise ValueError(
+                    f"{images.path}: images {span.start}-{span.stop - 1}: expected finite {what}, found NaN or "
+                    f"infinity; the weights of extractor {spec.extractor} are damaged: make or fetch them again"
+                )
         probability = None if logits is None else confidence(logits[:count]).cpu()
         extracted[spec] = Features(features[:count].cpu(), probability)
     return extracted

@@ -390,12 +390,13 @@ def _nearest(entry: model.Nearest, root: Path) -> NearestView:
     numbers, rows = entry.numbers, []
     for image in numbers["images"]:
         first = image["neighbours"][0]
-        ratio = first["distance"] / first["radius"] if first["radius"] else math.inf
+        ratio = number(first["distance"] / first["radius"]) if first["radius"] else "no radius"
         same = "yes" if first["same pixels"] else "no"
-        rows.append((str(image["image"]), str(first["image"]), number(first["distance"]), number(ratio), same))
+        rows.append((str(image["image"]), str(first["image"]), number(first["distance"]), ratio, same))
     about = (
         f"distances in {numbers['extractor']} to {count(numbers['reference'])} training images; a radius is the "
-        f"distance of a training image to its {ordinal(numbers['k'])} nearest training image"
+        f"distance of a training image to its {ordinal(numbers['k'])} nearest training image, which is none where "
+        "that many copies of it are training images"
     )
     copies = sum(any(near["same pixels"] for near in image["neighbours"]) for image in numbers["images"])
     return NearestView(_seed_name(entry), picture(root, entry.picture), tuple(rows), copies, about)

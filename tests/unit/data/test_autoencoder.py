@@ -194,6 +194,26 @@ def test_decoding_is_the_same_for_full_and_filled_batches(trained):
         list(autoencoder.decode(trained[0], z.index_fill(0, torch.tensor([2]), torch.nan), batch=3))
 
 
+@pytest.mark.parametrize(("bias", "value"), [(float("inf"), "inf"), (float("nan"), "NaN"), (-1e4, "1e\\+04")])
+def test_decoded_values_that_are_no_pixels_name_their_image(bias, value):
+    model = autoencoder.create(TINY).eval().requires_grad_(False)
+    model.decoder.conv_out.bias[1] = bias
+    with pytest.raises(ValueError, match=rf"sampling: image 20: expected decoded values .* found {value};") as error:
+        list(autoencoder.decode(model, torch.zeros(2, 4, 4, 4), 2, where="sampling", first=20))
+    one_line(error)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = autoencoder.create(TINY).eval().requires_grad_(False)
+    model.decoder.conv_out.bias[1] = float("nan")
+    autoencoder.save(model, tmp_path)
+    with pytest.raises(
+        ValueError, match="safetensors: expected finite weights, found .* decoder.conv_out.bias"
+    ) as error:
+        autoencoder.load(tmp_path)
+    one_line(error)
+
+
 def test_pixels_are_clamped_and_truncated():
     levels = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0, 2 * 100.999 / 255 - 1])
     found = autoencoder.to_uint8(levels.view(1, 1, 1, -1).expand(1, 3, 1, -1))[0, 0, :, 0]

@@ -538,3 +538,33 @@ def test_everything_a_number_depends_on_changes_the_hash():
 def test_protocols_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=f"protocol.{next(iter(wrong))}"):
         Protocol(**wrong)
+
+
+# --- degenerate data --------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_ball_of_a_point_with_k_copies_holds_these_copies_and_nothing_else(dtype):
+    draws = torch.Generator().manual_seed(0)
+    distinct = 100 + torch.randn(30, 64, generator=draws, dtype=torch.float64)
+    real = distinct.repeat(4, 1).to(dtype)  # every point and three copies of it
+    radius = distances.radii(real, 3)
+    assert torch.equal(radius, distances.rounding(real)) and (radius > 0).all()
+    same_images = (distinct * (1 + 1e-7)).to(dtype)  # a network's features of equal images in another batch
+    assert distances.covered(same_images, real, radius) == 1
+    assert distances.covered(distinct.to(dtype) + 1, real, radius) == 0
+    scores = distances.precision_recall(generated=same_images, real=real)
+    assert scores.precision == scores.recall == 1
+
+
+def test_radii_of_different_points_do_not_depend_on_copies_of_others():
+    points = torch.randn(40, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with_copies = torch.cat([points, points[:1].expand(3, -1) + 50, points[:1] + 50])
+    expected = np.sort(np.linalg.norm(points[:, None] - points[None], axis=2), axis=1)[:, 3]
+    np.testing.assert_allclose(distances.radii(with_copies, 3)[:40], expected, rtol=1e-6)
+
+
+def test_features_that_a_precision_cannot_hold_are_refused():
+    points = torch.randn(10, 8, generator=torch.Generator().manual_seed(1)) * 1e5
+    with pytest.raises(ValueError, match="expected features that torch.float16 can hold.*`dtype`"):
+        distances.precision_recall(generated=points.half(), real=points.half())
+    with pytest.raises(ValueError, match="radii: expected finite distances.*`dtype`"):
+        distances.radii(points * 1e30, 3)
