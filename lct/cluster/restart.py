@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster import slurm
-from lct.files.atomic import read_json
-from lct.files.records import settings_path
+from lct.files.records import disagreements, settings_path
 
 
 def wait_for_earlier_jobs(
@@ -71,16 +70,14 @@ def unrecorded(dag: Any) -> list[Any]:
         if job.is_local or settings is None or dag.needrun(job) or not dag.reason(job).no_metadata:
             continue
         records = [settings_path(output) for output in job.output if settings_path(output).exists()]
-        for record in records:
-            _check_settings(record, json.loads(settings))
+        _check_records([str(record).removesuffix(".settings.json") for record in records], json.loads(settings))
         jobs += [job] if records else []
     return jobs
 
 
-def _check_settings(record: Path, settings: dict[str, Any]) -> None:
-    if read_json(record).get("settings") != settings:
-        output = str(record).removesuffix(".settings.json")
+def _check_records(outputs: list[str], settings: dict[str, Any]) -> None:
+    if reasons := disagreements(outputs, settings):
         raise ValueError(
-            f"{output}: expected an output of today's settings, found one of others, made while no Snakemake watched; "
-            f"make it again: snakemake --force {output}"
+            f"{outputs[0]}: expected an output of today's settings, found one made while no Snakemake "
+            f"watched: {reasons[0]}; make it again: snakemake --force {outputs[0]}"
         )

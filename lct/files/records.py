@@ -5,12 +5,15 @@ X.run.json       what happened: when, where, versions, device, cost, and the has
 """
 
 import datetime
+import functools
 import importlib.metadata
+import json
 import os
 import platform
 import resource
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +24,9 @@ from lct.files.git import git_state
 from lct.files.hashing import sha256_file
 
 FORMAT = 1
+SETTINGS_CHANGED = "its settings changed"
+_COMPARED = ("results/", "resources/")  # folders of files that the graph makes
+_SMALL = 1_000_000  # bytes; a file without a record of its own is hashed up to this size
 _PACKAGES = ("torch", "diffusers", "torch-fidelity", "clean-fid", "POT", "numpy", "scikit-learn", "snakemake")
 _SLURM = ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")
 _LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
@@ -105,6 +111,54 @@ def mismatch(output: Path, deep: bool = True) -> str | None:
     if deep and (sha256 := sha256_file(output)) != content["sha256"]:
         return f"{output}: expected sha256 {content['sha256'][:12]}, found {sha256[:12]}"
     return None
+
+
+def disagreements(outputs: Iterable[str], settings: dict[str, Any]) -> list[str]:
+    """Why finished outputs are not what a job with these settings makes from the files that are here; [] if they are.
+
+    The records beside the outputs decide, whatever else remembers or has forgotten how they were made. Each output must
+    have its settings file; its settings must be equal, and each input that the graph made must still have the hash that
+    was read. Outputs and inputs that are not here are not judged. Paths are relative to the current folder.
+    """
+    reasons: dict[str, None] = {}
+    for output in outputs:
+        if not os.path.exists(output):
+            continue
+        record = settings_path(output)
+        try:
+            content = read_json(record)
+            inputs = [(used["path"], used["sha256"]) for used in content.get("inputs", {}).values()]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            fault = "damaged" if record.exists() else "missing"
+            reasons[f"{record} is {fault}, so nothing says how {output} was made"] = None
+            continue
+        if json.dumps(content.get("settings"), sort_keys=True) != json.dumps(settings, sort_keys=True):
+            reasons[SETTINGS_CHANGED] = None
+        for path, sha256 in inputs:
+            current = _current_sha256(path) if path.startswith(_COMPARED) else None
+            if current not in (None, sha256):
+                reasons[f"made from {path} as it was before: read with sha256 {sha256[:12]}, now {current[:12]}"] = None
+    return list(reasons)
+
+
+def _current_sha256(path: str) -> str | None:
+    """Hash of a file by its record, or of a small file by its content; None where neither says it."""
+    for place, of in ((run_path(path), _recorded_sha256), (Path(path), sha256_file)):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            status = os.stat(place)
+            if os.path.exists(path) and status.st_size <= _SMALL:
+                return _remembered(of, place, status.st_mtime_ns, status.st_size)
+    return None
+
+
+def _recorded_sha256(record: Path) -> str:
+    return read_json(record)["output"]["sha256"]
+
+
+@functools.lru_cache(maxsize=4096)
+def _remembered(of: Callable[[Path], str], place: Path, _mtime_ns: int, _size: int) -> str:
+    """The result for a file, until its time or size changes."""
+    return of(place)
 
 
 def _utc(seconds: float) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lct.files import nested
-from lct.files.atomic import read_json
-from lct.files.records import settings_path
+from lct.files.atomic import read_json_or_empty
+from lct.files.records import SETTINGS_CHANGED, settings_path
 from lct.lineage import registry
 from lct.lineage.graph import Job
 from lct.lineage.registry import Entry
@@ -59,10 +59,10 @@ def differences(old: Any, new: Any) -> list[str]:
 
 
 def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
-    """Why a job would run, in plain words; settings are compared with the recorded ones, else with those on disk."""
+    """Why a job would run, in plain words; settings are compared with those beside its outputs, or recorded ones."""
     words = []
     for reason in job.reasons:
-        if reason == "its settings changed":
+        if reason == SETTINGS_CHANGED:
             words += [f"setting changed: {line}" for line in _changed(root, job, entries)] or [reason]
         elif reason.startswith("missing: ") and (absent := [p for p in job.outputs if _absent(root, p, entries)]):
             words.append(f"recorded, but not here: {absent[0]}" + (" and more" if absent[1:] else "")
@@ -77,14 +77,10 @@ def _absent(root: Path, path: str, entries: dict[str, Entry]) -> bool:
 
 
 def _changed(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
-    for path in job.outputs:
-        entry = entries.get(path)
-        if entry is not None and entry.settings is not None:
-            return differences(entry.settings.get("settings"), job.settings)
-    for path in job.outputs:
-        if settings_path(root / path).exists():
-            return differences(read_json(settings_path(root / path)).get("settings"), job.settings)
-    return []
+    recorded = [entries[path].settings for path in job.outputs if path in entries]
+    beside = [read_json_or_empty(settings_path(root / path)) for path in job.outputs]
+    settings = [content["settings"] for content in (*beside, *recorded) if content and "settings" in content]
+    return next((lines for old in settings if (lines := differences(old, job.settings))), [])
 
 
 def upstream(jobs: list[Job], paths: Iterable[str]) -> list[Job]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import write_text
-from lct.files.records import run_path, settings_path
+from lct.files.records import SETTINGS_CHANGED, disagreements, run_path, settings_path
 from lct.lineage.graph import Job, is_record
 
 TARGETS = ("all", "all_tables")  # between them, every output that a scale declares
@@ -31,25 +31,61 @@ def jobs_of(dag: Any) -> list[Job]:
         outputs = tuple(str(path) for path in job.output if not is_record(str(path)))
         if not outputs:
             continue
-        text = getattr(job.params, "settings", None)
-        settings = json.loads(text) if isinstance(text, str) else None
-        if settings is None and getattr(job.params, "recipe", None) is not None:
-            settings = {"recipe": job.params.recipe}
         reason = dag.reason(job)
         jobs.append(
             Job(
                 rule=job.rule.name,
                 outputs=outputs,
                 inputs=tuple(str(path) for path in job.input),
-                settings=settings,
+                settings=_settings(job),
                 due=bool(reason),
-                reasons=tuple(_words(reason)),
+                reasons=tuple(_words(reason, job)),
             )
         )
     return sorted(jobs, key=lambda job: job.outputs[0])
 
 
-def _words(reason: Any) -> list[str]:
+def _settings(job: Any) -> dict[str, Any] | None:
+    """The settings that a Snakemake job gives; None where it gives none."""
+    text = getattr(job.params, "settings", None)
+    if isinstance(text, str):
+        return json.loads(text)
+    recipe = getattr(job.params, "recipe", None)
+    return None if recipe is None else {"recipe": recipe}
+
+
+def _disagreements(job: Any) -> list[str]:
+    """Why the finished outputs of a Snakemake job are not those of its settings and inputs, by their own records."""
+    settings, end = _settings(job), ".settings.json"
+    if settings is None:
+        return []
+    return disagreements((str(path).removesuffix(end) for path in job.output if str(path).endswith(end)), settings)
+
+
+def decide_by_records() -> None:
+    """Let Snakemake run each job again whose outputs' own records differ from its settings or inputs, also where its
+    metadata are missing, were cleaned up, or were written anew by `--touch`: they then count as changed params."""
+    from snakemake.persistence import ParamsChange, PersistenceBase
+
+    if hasattr(PersistenceBase.params_changed, "by_metadata"):
+        return
+    has_metadata, by_metadata = PersistenceBase.has_metadata, PersistenceBase.params_changed
+
+    def has_records_or_metadata(self: Any, job: Any) -> bool:
+        return has_metadata(self, job) or bool(_disagreements(job))
+
+    def params_changed(self: Any, job: Any, file: Any = None) -> Any:
+        change = by_metadata(self, job, file)
+        if not change and (reasons := _disagreements(job)):
+            return ParamsChange(only_old=set(reasons), files={str(path) for path in job.output})
+        return change
+
+    params_changed.by_metadata = by_metadata  # type: ignore[attr-defined]
+    PersistenceBase.has_metadata = has_records_or_metadata
+    PersistenceBase.params_changed = params_changed
+
+
+def _words(reason: Any, job: Any) -> list[str]:
     """Snakemake's reason in plain words."""
     words = []
     if reason.forced:
@@ -63,7 +99,7 @@ def _words(reason: Any) -> list[str]:
     if reason.updated_input_run:
         words.append(f"input will be made again: {_some(reason.updated_input_run, most=1)}")
     if reason.params_changed:
-        words.append("its settings changed")
+        words += _disagreements(job) or [SETTINGS_CHANGED]
     if reason.input_changed:
         words.append("the set of its inputs changed")
     if reason.code_changed:
@@ -85,6 +121,7 @@ def plan_jobs(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TAR
     from snakemake.settings.enums import Quietness
     from snakemake.settings.types import RerunTrigger
 
+    decide_by_records()
     here, level = Path.cwd(), logging.root.manager.disable
     logging.disable(logging.WARNING)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):

@@ -26,6 +26,8 @@ from tests.helpers import ROOT
 SNAKEFILE = """
 import json
 from lct.files.records import run_path, settings_path
+from lct.lineage.snakemake_adapter import decide_by_records
+decide_by_records()
 OWN = config.get("dataset")
 JOBS = json.load(open(f"graph-{OWN}.json" if OWN else "graph.json"))
 def text(value):

@@ -35,7 +35,7 @@ from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.guard import check_links, check_plan
 from lct.lineage.hooks import record_run
-from lct.lineage.snakemake_adapter import jobs_of
+from lct.lineage.snakemake_adapter import decide_by_records, jobs_of
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
@@ -45,6 +45,8 @@ use_this_python()
 quieter(ON_CLUSTER)
 ignore_time_warnings()
 recognise_cancelled_jobs()
+if workflow.exec_mode.name == "DEFAULT":
+    decide_by_records()
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))

@@ -148,6 +148,7 @@ def test_a_queue_that_stays_unseen_stops_the_run(root, tools):
 
 def finished_job(folder: Path, recorded: dict, settings: dict, **changes):
     output = folder / "x.safetensors"
+    output.write_bytes(b"")
     write_json(Path(f"{output}.settings.json"), {"settings": recorded})
     reason = SimpleNamespace(no_metadata=changes.get("no_metadata", True))
     job = SimpleNamespace(params={"settings": json.dumps(settings)}, output=[str(output)], is_local=False)

@@ -122,6 +122,58 @@ def test_the_graph_is_judged_as_snakemake_itself_does(project):
     )
 
 
+SAMPLED = {"train_run-1", "sample_run-1_one-0", "score_run-1_one-0", "tables", "report"}
+
+
+@pytest.mark.parametrize("lost", ["all metadata", "one file's metadata", "touched"])
+def test_a_changed_setting_is_seen_whatever_snakemake_remembers(project, lost):
+    change(project, "train_run-1", 0.5)
+    weights = WEIGHTS.replace("run-0", "run-1")
+    if lost == "touched":
+        done = fake.snakemake(project, "--touch")
+        assert done.returncode == 0, done.stderr
+        assert "0.5" in str(read_metadata(project, weights).job["params"])
+    elif lost == "all metadata":
+        shutil.rmtree(project / ".snakemake")
+    else:
+        metadata_path(project, weights).unlink()
+    jobs = {job.rule: job for job in plan_jobs(project, {})}
+    assert {rule for rule, job in jobs.items() if job.due} == SAMPLED
+    assert jobs["train_run-1"].reasons == ("its settings changed",)
+    assert guard.causes(project, jobs["train_run-1"], {}) == ["setting changed: training.lr: 0.001 -> 0.5"]
+    dry = fake.snakemake(project, "-n", "--quiet", "host")
+    assert "train_run-1" in dry.stdout + dry.stderr and "its settings changed" in dry.stdout + dry.stderr
+    done = fake.snakemake(project)
+    assert done.returncode == 0, done.stderr
+    assert not SAMPLED & set(due(project))
+
+
+def test_lost_metadata_alone_reruns_nothing(project):
+    shutil.rmtree(project / ".snakemake")
+    assert due(project) == []
+
+
+def test_an_output_whose_record_is_gone_or_damaged_is_made_again(project):
+    record_file = settings_path(WEIGHTS)
+    for damage in ("missing", "damaged"):
+        (project / record_file).write_text("{") if damage == "damaged" else (project / record_file).unlink()
+        jobs = {job.rule: job for job in plan_jobs(project, {})}
+        assert jobs["train_run-0"].reasons == (f"{record_file} is {damage}, so nothing says how {WEIGHTS} was made",)
+    for path in (WEIGHTS, f"{WEIGHTS}.run.json"):
+        (project / path).unlink()
+    assert "train_run-0" in due(project)
+
+
+def test_an_output_of_an_older_input_is_made_again_though_touched(project):
+    change(project, "train_run-1", 0.5)
+    assert fake.snakemake(project, WEIGHTS.replace("run-0", "run-1")).returncode == 0
+    assert fake.snakemake(project, "--touch").returncode == 0
+    jobs = {job.rule: job for job in plan_jobs(project, {})}
+    assert {rule for rule, job in jobs.items() if job.due} == SAMPLED - {"train_run-1"}
+    (reason,) = jobs["sample_run-1_one-0"].reasons
+    assert reason.startswith(f"made from {WEIGHTS.replace('run-0', 'run-1')} as it was before: read with sha256 ")
+
+
 def test_a_killed_job_leaves_nothing_that_counts_as_finished(project):
     parts = metadata_path(project, WEIGHTS).relative_to(project / ".snakemake/metadata")
     mark = project / ".snakemake/incomplete" / parts
