@@ -121,7 +121,8 @@ def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
             prefix, value = f"{prefix.removesuffix(': ')}.kind: ".lstrip("."), error["ctx"]["tag"]
             options = list(entry["discriminator"]["mapping"])
         else:
-            options = entry.get("enum") or [entry.get("const")]
+            members = entry.get("anyOf", [entry])
+            options = [option for m in members for option in m.get("enum", [m["const"]] if "const" in m else [])]
         advice = did_you_mean(value, options) or "choose one of them"
         return f"{prefix}expected one of {options}, found {value!r}; {advice}"
     if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == ID_PATTERN:

@@ -63,7 +63,7 @@ def import_weights(plan: Plan, run: str) -> Settings:
         "recipe": RECIPES["train"],
         "weights": plain(plan.runs[run].weights),
         "network": plain(plan.runs[run].training.network),
-        "latent_shape": plan.datasets[plan.runs[run].dataset].latent_shape,
+        "latent_shape": plain(plan.datasets[plan.runs[run].dataset].latent_shape),
     }
 
 
