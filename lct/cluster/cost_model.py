@@ -17,6 +17,7 @@ from lct.plan.plan import Cell, Plan
 
 BYTES_PER_PIXEL = 2.0  # of a stored image: 132 kB at 256 x 256, measured on photographs (benchmarks/images.py)
 STATES_KEPT = 2  # resume states that a training keeps
+SAVE_MINUTES = 5.0  # between two saved states, where neither `save_minutes` nor the profile says otherwise
 UNKNOWN_COUNT = 100_000  # images of a dataset whose number is not in its settings
 MOST_GPUS = 8  # of one node; the trainer accumulates what does not fit over several passes
 RUN_STAGES = ("train", "sample", "score")

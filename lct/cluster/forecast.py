@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.cluster.cost_model import Cost, CostModel
+from lct.cluster.cost_model import SAVE_MINUTES, Cost, CostModel, state_bytes
 from lct.cluster.costs import recorded_jobs
 from lct.cluster.rates import Machine
 from lct.files.formatting import format_size
@@ -70,6 +70,14 @@ def forecast(
     lines += [f"  {work}: {source}" for work, source in sorted(total.cost.sources.items())]
     lines += [f"  {work}: not measured, left out of the hours (+?)" for work in sorted(total.cost.unknown)]
     lines.append(f"~ holds estimates; {LEFT_OUT}")
+    minutes = plan.main.save_minutes or SAVE_MINUTES
+    written = states_per_hour(plan, which, minutes)
+    if written:
+        lines.append(
+            f"states of a training: up to {format_size(written)} an hour, one every {minutes:g} minutes; less often with "
+            f"profiles/slurm, or with --config save_minutes={6 * minutes:g}: "
+            f"{format_size(states_per_hour(plan, which, 6 * minutes))} an hour"
+        )
     actual = compare(model, root, which)
     value = {
         "scale": plan.scale_name,
@@ -80,6 +88,7 @@ def forecast(
         "cells": {row.name.strip(): row.value() for row in sum(rows.values(), [])},
         "rates": total.cost.sources,
         "not_measured": sorted(total.cost.unknown),
+        "state_bytes_per_hour": round(written),
         "actual": actual,
     }
     lines += _comparison(actual)
@@ -88,6 +97,12 @@ def forecast(
         value["warning"] = f"{hours:.4g} hours planned, {max_hours:g} wanted at most"
         lines.append(f"warning: {value['warning']}; fewer tables, seeds or epochs in config/scales/ cost less")
     return value, lines
+
+
+def states_per_hour(plan: Plan, which: str, minutes: float) -> float:
+    """Most bytes that a training writes in an hour to save its states, one every so many minutes."""
+    trained = [run for run in plan.runs_of(which) if plan.runs[run].weights is None]
+    return max((state_bytes(plan, run) for run in trained), default=0) * 60 / minutes
 
 
 def compare(model: CostModel, root: Path, which: str) -> dict[str, dict[str, Any]]:

@@ -35,6 +35,11 @@ class Main:
     downloads: Downloads = field(default_factory=Downloads)  # mirror, cache and offline mode of this machine
     record: bool = True  # whether a run records at its end what it finished (`lct record` does it by hand)
     allow_retrain: str | tuple[str, ...] = ()  # recorded cells that may be trained again; "all": every one
+    save_minutes: float | None = None  # between two saved states of a training; null: the profile's, or 5
+
+    def __post_init__(self):
+        if self.save_minutes is not None and not self.save_minutes > 0:
+            raise ValueError(f"save_minutes: expected above 0, found {self.save_minutes}; correct it")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from typing import IO, Any, get_args
 import torch
 
 from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, log_tail
+from lct.cluster.cost_model import SAVE_MINUTES
 from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data import resident
@@ -52,7 +53,12 @@ def main() -> int:
     parser.add_argument("--statistics", type=Path, required=True, help="their mean and standard deviation")
     parser.add_argument("--work", type=Path, required=True, help="folder for resume states and progress")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--save-seconds", type=float, default=300.0, help="seconds between saved states (default: 300)")
+    parser.add_argument(
+        "--save-seconds",
+        type=float,
+        default=60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)),
+        help="seconds between saved states (default: LCT_SAVE_MINUTES, or 5, in minutes)",
+    )
     parser.add_argument("--minutes", type=float, help="wall time from now (default: what lct.jobs.launch was given)")
     parser.add_argument(
         "--latents-in",
@@ -81,7 +87,7 @@ def train_run(
     statistics: Path,
     work: Path,
     out: Path,
-    save_seconds: float = 300.0,
+    save_seconds: float = 60 * SAVE_MINUTES,
     minutes: float | None = None,
     latents_in: resident.Where = "auto",
     draws: str = "auto",

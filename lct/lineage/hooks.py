@@ -8,7 +8,7 @@ from typing import Any
 
 from lct.lineage import dvc
 
-_SWITCHES = ("record", "allow_retrain")  # keys of the configuration that no output depends on
+_SWITCHES = ("record", "allow_retrain", "save_minutes")  # keys of the configuration that no output depends on
 
 
 def record_run(root: Path, config: dict[str, Any], scale: str) -> str:

@@ -200,7 +200,7 @@ def test_the_slurm_profile_says_everything_in_one_place():
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     assert profile["executor"] == "slurm" and profile["slurm-requeue"] is True and profile["retries"] == 2
     edited = {"slurm_account", "slurm_partition", "gpu_partition", "gpu_type"}
-    assert edited | {"longest", "nodes"} == profile["default-resources"].keys()
+    assert edited | {"longest", "nodes", "save_minutes"} == profile["default-resources"].keys()
     assert not {"slurm-array-jobs", "slurm-no-requeue", "set-resources", "groups"} & profile.keys()
     rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     assert "retries:" not in rules, "retries of a rule multiply with the profile's"

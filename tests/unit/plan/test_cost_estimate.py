@@ -1,6 +1,9 @@
 """`lct plan`: work counted from settings, rates with their sources, shared jobs, wall time, planned against actual."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +16,8 @@ from contest.training import Size
 
 from lct.cli.main import main
 from lct.cluster.checks import check_disk
-from lct.cluster.cost_model import CostModel, PlannedJob
+from lct.cluster.cost_model import CostModel, PlannedJob, state_bytes
+from lct.cluster.forecast import states_per_hour
 from lct.cluster.rates import BENCH, Machine, Work, card, machine, this_machine
 from lct.cluster.resources import Cluster, Requests
 from lct.config.devices import Device, Measured
@@ -183,6 +187,42 @@ def test_the_papers_hours_are_those_of_a_named_gpu_where_no_device_is_given(caps
     assert "paper on 1 x nvidia_h100_80gb_hbm3" in lct(
         capsys, ROOT, "--scale", "paper", "--device", "nvidia_h100_80gb_hbm3"
     )
+
+
+def test_the_plan_says_what_states_write_in_an_hour(capsys):
+    plan = Plan(ROOT, {"scale": "paper"})
+    largest = max(state_bytes(plan, run) for run in plan.runs_of("tables"))
+    text = lct(capsys, ROOT, "--scale", "paper")
+    for minutes in (5, 30):
+        assert states_per_hour(plan, "tables", minutes) == largest * 60 / minutes
+        assert f"{format_size(largest * 60 / minutes)} an hour" in text
+    with pytest.raises(ValueError, match="save_minutes: expected above 0, found 0"):
+        Plan(ROOT, {"scale": "paper", "save_minutes": 0})
+
+
+@pytest.mark.parametrize(
+    ("profiles", "setting", "minutes"),
+    [
+        ((), (), None),
+        ((), ("save_minutes=7",), "7"),
+        (("--profile", "profiles/default", "--workflow-profile", "profiles/slurm"), (), "30"),
+    ],
+)
+def test_another_save_interval_reaches_the_jobs_and_reruns_nothing(profiles, setting, minutes, tmp_path):
+    for name in ("Snakefile", "workflow", "config", "lct", "profiles", "reports"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "show.smk").write_text(
+        'include: "Snakefile"\nprint("MINUTES", os.environ.get("LCT_SAVE_MINUTES"), '
+        '[*next(r for r in workflow.rules if r.name == "train_digits_lct").params.keys()])\n'
+    )
+    command = [sys.executable, "-m", "snakemake", "-s", "show.smk", "--list-target-rules", *profiles]
+    environment = {key: value for key, value in os.environ.items() if key != "LCT_SAVE_MINUTES"}
+    done = subprocess.run(
+        [*command, "--config", "scale=smoke", *setting], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    line = next(line for line in (done.stdout + done.stderr).splitlines() if line.startswith("MINUTES"))
+    _, value, params = line.split(maxsplit=2)
+    assert value in (str(minutes), f"{minutes}.0") and params == "['settings', 'state', 'folder']"
 
 
 def test_too_many_hours_are_a_warning_and_nothing_is_refused(capsys):
