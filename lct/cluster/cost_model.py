@@ -20,10 +20,11 @@ STATES_KEPT = 2  # resume states that a training keeps
 SAVE_MINUTES = 5.0  # between two saved states, where neither `save_minutes` nor the profile says otherwise
 UNKNOWN_COUNT = 100_000  # images of a dataset whose number is not in its settings
 MOST_GPUS = 8  # of one node; the trainer accumulates what does not fit over several passes
-RUN_STAGES = ("train", "sample", "score")
+RUN_STAGES = ("train", "sample", "score", "neighbours")
 _CARD_OVERHEAD = 4e9  # bytes of a GPU taken by context, libraries and fragmentation: estimated
 _WORKSPACE = 1.3  # activations while training / those kept for the backward pass: target pass, workspace; estimated
 _DECODERS = 8  # threads that read image files
+_BLOCK = 8192  # lct.metrics.distances.BLOCK, which is not imported: it brings torch
 
 
 class PlannedJob(NamedTuple):
@@ -145,8 +146,10 @@ class CostModel:
     def _work(self, job: PlannedJob) -> Iterator[Work]:
         stage, owner, _ = job
         plan, dataset_name = self.plan, self._dataset(job)
-        if stage == "figure":  # two trainings of one size, one after the other
+        if stage == "figure":  # two trainings of one size, one after the other; or minutes at most
             figure, training = plan.figures[owner]
+            if training is None:
+                return
             steps, macs = training.total_steps(figure.scales[plan.scale_name].images), plan.macs_of_figure(owner)
             yield Work("train", 2 * steps * training.batch * 4 * 2 * macs, macs=macs)
             return
@@ -225,9 +228,15 @@ class CostModel:
         if stage == "sample":  # weights, and one batch of images
             pixels = plan.scale.sampling.batch * plan.datasets[dataset].resolution ** 2
             return 8 * plan.parameters_of(owner)[0] + pixels * 3 * 16
-        if stage == "figure":
-            images = plan.figures[owner][0].scales[plan.scale_name].images
-            return images * 4 * 4 * max(math.prod(dataset.latent_shape) for dataset in plan.datasets.values())
+        if stage == "neighbours":  # stored features and those compared, and a block of these in float64
+            protocol, width = plan.protocol, plan.extractor(dataset, plan.protocol.recall).features
+            images = self._images(dataset) if protocol.reference == "all" else self._train_images(dataset)
+            return (min(images, protocol.recall_reference) * 8 + _BLOCK * 8) * width
+        if stage == "figure":  # latents, raw and normalised; couplings: float64 tables of pairs by pairs and elements
+            cost = plan.figures[owner][0].scales[plan.scale_name]
+            elements = max(math.prod(dataset.latent_shape) for dataset in plan.datasets.values())
+            tables = 8 * 3 * cost.pairs * (cost.pairs + 2 * elements) * (plan.figures[owner][0].kind == "couplings")
+            return cost.images * 4 * 4 * elements + tables
         return 0.0
 
     def _latent_bytes(self, dataset: str) -> int:

@@ -74,8 +74,8 @@ def forecast(
     written = states_per_hour(plan, which, minutes)
     if written:
         lines.append(
-            f"states of a training: up to {format_size(written)} an hour, one every {minutes:g} minutes; less often with "
-            f"profiles/slurm, or with --config save_minutes={6 * minutes:g}: "
+            f"states of a training: up to {format_size(written)} an hour, one every {minutes:g} minutes; less often "
+            f"with profiles/slurm, or with --config save_minutes={6 * minutes:g}: "
             f"{format_size(states_per_hour(plan, which, 6 * minutes))} an hour"
         )
     actual = compare(model, root, which)

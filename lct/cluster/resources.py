@@ -102,6 +102,8 @@ class Requests:
     def _gpus(self, kind: Class, job: PlannedJob | None) -> int:
         if not (kind.startswith("gpu") and self.cluster.has_gpus):
             return 0
+        if job is not None and job.stage == "autoencoder":  # a pretrained one is copied, which no GPU is needed for
+            return int(self.plan.datasets[job.owner].autoencoder.kind == "trained")
         return self.costs.gpus(job.owner) if job is not None and job.stage == "train" else 1
 
     def _needs(self, job: PlannedJob) -> tuple[float, int, float]:
@@ -112,7 +114,8 @@ class Requests:
             return seconds, reading_threads(plan, job.owner), self.costs.memory(job)
         if job.stage in ("train", "sample", "figure"):
             training = plan.figures[job.owner][1] if job.stage == "figure" else plan.runs[job.owner].training
-            threads = plan.scale.sampling.threads if job.stage == "sample" else training.threads
+            if training is not None:  # figures without one compute with one thread
+                threads = plan.scale.sampling.threads if job.stage == "sample" else training.threads
         shared_by = threads if not self.cluster.has_gpus else self.costs.gpus(job.owner) if job.stage == "train" else 1
         return seconds / shared_by, threads, self.costs.memory(job)
 

@@ -17,7 +17,7 @@ from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.jobs.scoring import Scorer, read_reference
-from lct.metrics.distances import rounding
+from lct.metrics.distances import BLOCK, rounding
 from lct.metrics.evaluation import comparable
 
 SIDE = 48  # an image of the picture is at least about as many pixels wide
@@ -86,7 +86,12 @@ def neighbours(
 def nearest(generated: torch.Tensor, real: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(n, count) distances and indices of the rows of `real` (N, D) nearest to each row of `generated` (n, D), nearest
     first; float64, so that equal features are at distance zero."""
-    distances = torch.cdist(generated.double().cpu(), real.double().cpu(), compute_mode="donot_use_mm_for_euclid_dist")
+    points = generated.double().cpu()
+    blocks = [
+        torch.cdist(points, block.double().cpu(), compute_mode="donot_use_mm_for_euclid_dist")
+        for block in real.split(BLOCK)  # no copy of all training images in float64: 4 GB for 120 000 of them
+    ]
+    distances = torch.cat(blocks, dim=1)
     closest = distances.topk(min(count, len(real)), dim=1, largest=False, sorted=True)
     return closest.values, closest.indices
 

@@ -83,15 +83,17 @@ def resource_class(kind, stage=None, owner=None):
     if stage is None or owner is not None:
         return REQUESTS.of(kind, stage, owner)
     sized = {name: REQUESTS.of(kind, stage, name) for name in PLAN.datasets}
+    every_key = set().union(*sized.values())
+    without = {"slurm_partition": REQUESTS.cluster.partition, "gpu_model": ""}
 
     def of_dataset(key):
         def value(wildcards, attempt):
-            resource = sized[wildcards.dataset][key]
+            resource = sized[wildcards.dataset].get(key, without.get(key))
             return resource(wildcards, attempt) if callable(resource) else resource
 
         return value
 
-    return {key: of_dataset(key) for key in next(iter(sized.values()))}
+    return {key: of_dataset(key) for key in sorted(every_key)}
 
 
 def evaluation_group(run):

@@ -84,12 +84,11 @@ for _figure in PLAN.figures_of(*PROGRAMS):
             PATHS.log("figures", _figure, "{dataset}.log"),
         benchmark:
             PATHS.log("figures", _figure, "{dataset}.tsv")
-        localrule: True
         conda:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("local"),
+            **resource_class("cpu", "figure", _figure),
         params:
             settings=settings_param(stage_settings.figure(PLAN, _figure)),
             program=PROGRAMS[PLAN.figures[_figure][0].kind],

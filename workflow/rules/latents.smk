@@ -16,7 +16,7 @@ rule autoencoder:
         "../envs/lct.yaml"
     threads: 1
     resources:
-        **resource_class("gpu_small"),
+        **resource_class("gpu_small", "autoencoder"),
     params:
         settings=dataset_settings("autoencoder"),
         folder=subpath(lambda wildcards, output: output.files[0], parent=True),

@@ -134,7 +134,7 @@ for _run in PLAN.runs.values():
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small"),
+            **resource_class("gpu_small", "neighbours", _run.id),
         params:
             settings=settings_param(stage_settings.neighbours(PLAN, _run.dataset)),
         shell:

@@ -15,11 +15,13 @@ import yaml
 from diffusers import AutoencoderKL
 from torch.utils.flop_counter import FlopCounterMode
 
-from lct.cluster.cost_model import PlannedJob, state_bytes
+from lct.cluster import cost_model
+from lct.cluster.cost_model import CostModel, PlannedJob, state_bytes
 from lct.cluster.gpus import lease, visible_gpus
 from lct.cluster.rates import AUTOENCODER_FLOPS, card, card_name
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.start import plain_defaults
+from lct.metrics.distances import BLOCK
 from lct.networks.layout import macs_and_activations
 from lct.networks.settings import Network
 from lct.networks.unet import UNet
@@ -173,6 +175,27 @@ def test_a_figure_asks_for_one_gpu_and_reading_files_for_threads(paper):
     assert Requests(paper, A100).seconds(PlannedJob("figure", "figure1")) > 600
     assert requested(paper, "cpu", "images", "celebahq")["cpus_per_task"] == 9
     assert requested(Plan(ROOT, {"scale": "mini"}), "cpu", "images", "digits")["cpus_per_task"] == 2
+
+
+def test_neighbours_ask_for_the_features_of_all_training_images(paper):
+    needs = {run: requested(paper, "gpu_small", "neighbours", run)["mem_mb"] for run in ("celebahq-lct", "church-lct")}
+    for run, images in (("celebahq-lct", 27_000), ("church-lct", 200_000)):
+        assert needs[run] >= 4000 + 2 * images * 4096 * 4 / 1e6, run
+    assert CostModel(paper, A100.machine).memory(PlannedJob("neighbours", "church-lct")) < 9e9
+    assert BLOCK == cost_model._BLOCK
+
+
+def test_copying_an_autoencoder_asks_for_no_gpu_and_training_it_for_one(paper):
+    copied = requested(paper, "gpu_small", "autoencoder", "celebahq")
+    assert copied["gpu"] == 0 and not {"gpu_model", "slurm_partition"} & copied.keys()
+    assert requested(Plan(ROOT, {"scale": "mini"}), "gpu_small", "autoencoder", "digits")["gpu"] == 1
+
+
+def test_figures_of_latents_ask_for_the_memory_of_their_latents_and_pairs(paper):
+    couplings, losses = (requested(paper, "cpu", "figure", name) for name in ("figure3", "figure2"))
+    latents, pairs = 27_000 * 4096 * 4, 4096**2 * 8
+    assert couplings["mem_mb"] >= losses["mem_mb"] + (2 * latents + 3 * pairs) / 1e6
+    assert "gpu" not in couplings and couplings["cpus_per_task"] == 2
 
 
 def test_sampling_that_takes_hours_is_no_group(paper):
