@@ -41,5 +41,6 @@ onsuccess:
 
 
 onerror:
+    render_what_exists()
     record_lineage()
     say_how_to_go_on()

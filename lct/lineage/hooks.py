@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lct.files.records import run_path, settings_path
 from lct.lineage import dvc
+from lct.plan.plan import Plan
 
 _SWITCHES = ("record", "allow_retrain", "save_minutes")  # keys of the configuration that no output depends on
 
@@ -25,3 +27,22 @@ def record_run(root: Path, config: dict[str, Any], scale: str) -> str:
         return f"Lineage: {report}"
     lines = done.stderr.strip().splitlines()
     return f"Lineage not recorded: {lines[-1] if lines else 'lct record ended without a word'}"
+
+
+def render_report(root: Path, plan: Plan, which: str) -> str:
+    """Render the report of what exists, as `lct report` does, and say where it is. Never raises: a run ends with the
+    failure of its jobs. Records of an earlier report are removed, so that the graph renders this one again."""
+    index = plan.paths.report("index.html", which)
+    command = [sys.executable, "-m", "lct.cli.main", "report", "--scale", plan.scale_name]
+    command += ["--dataset", plan.main.dataset] if plan.main.dataset else []
+    command += ["--all"] if which == "all" else []
+    try:
+        for record in (settings_path(index), run_path(index)):
+            (root / record).unlink(missing_ok=True)
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"warning: no report rendered: {' '.join(str(error).split())}"
+    if done.returncode == 0:
+        return f"A report of what exists is at {index}"
+    lines = done.stderr.strip().splitlines() or ["lct report ended without a word"]
+    return f"warning: no report rendered: {lines[-1]}"

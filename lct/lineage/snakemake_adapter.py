@@ -45,6 +45,11 @@ def jobs_of(dag: Any) -> list[Job]:
     return sorted(jobs, key=lambda job: job.outputs[0])
 
 
+def rules_due(dag: Any) -> set[str]:
+    """Rules of a Snakemake DAG with jobs that are due and have not finished."""
+    return {job.rule.name for job in dag.needrun_jobs()}
+
+
 def _settings(job: Any) -> dict[str, Any] | None:
     """The settings that a Snakemake job gives; None where it gives none."""
     text = getattr(job.params, "settings", None)

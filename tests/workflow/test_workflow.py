@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lct.files.atomic import write_json
+from lct.files.atomic import write_json, write_text
 from lct.files.hashing import sha256_file
+from lct.files.records import settings_path
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers.copies import ROOT, SMOKE, project, snakemake
@@ -265,6 +266,20 @@ def test_a_bad_image_stops_with_its_name_and_leaves_nothing(tmp_path, damage):
     assert expected in line and "expected" in line and "found" in line
     left = [p for p in (folder / "results").rglob("*") if p.is_file()] if (folder / "results").exists() else []
     assert left == []
+
+
+def test_a_report_of_what_exists_comes_out_whatever_failed(tmp_path):
+    folder = project(tmp_path / "project")
+    (own_images(folder, 400) / "007.png").write_bytes(b"<html>not found</html>")
+    index = folder / "reports/smoke/index.html"
+    write_text(settings_path(index), "{}")  # of an earlier report: it must not pass for the graph's own
+    done = snakemake(folder, *SMOKE)
+    assert done.returncode != 0 and "A report of what exists is at reports/smoke/index.html" in done.stdout
+    assert "not computed yet" in index.read_text() and not settings_path(index).exists()
+    assert "report_tables" in snakemake(folder, "-n", "--quiet", "progress", *SMOKE).stdout
+    (folder / "reports/templates/index.html.jinja").write_text("{{ nothing.at_all }}")
+    done = snakemake(folder, *SMOKE)
+    assert "warning: no report rendered: lct report:" in done.stdout and "Not everything was made" in done.stdout
 
 
 @pytest.mark.slow  # mounts a small file system, as root

@@ -34,8 +34,8 @@ from lct.plan.recipes import RECIPES
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.guard import check_links, check_plan
-from lct.lineage.hooks import record_run
-from lct.lineage.snakemake_adapter import decide_by_records, jobs_of
+from lct.lineage.hooks import record_run, render_report
+from lct.lineage.snakemake_adapter import decide_by_records, jobs_of, rules_due
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
@@ -184,10 +184,19 @@ def say_where_the_report_is():
             say(f"{what} is at {PATHS.report('index.html', which)}")
 
 
+def render_what_exists():
+    """A report in place of each that this run was to make and did not."""
+    if LOCKS:  # not in a job's own Snakemake, nor beside another run
+        due = rules_due(workflow.dag)
+        for which in ("tables", "all"):
+            if f"report_{which}" in due:
+                say(render_report(Path.cwd(), PLAN, which))
+
+
 def say_how_to_go_on():
     say(
-        f"Not everything was made; the last lines of failed jobs are above, their logs under logs/{PLAN.scale_name}/. The same command goes"
-        f" on from here; `lct report --scale {PLAN.scale_name}` renders what exists."
+        "Not everything was made; the last lines of failed jobs are above, their logs under "
+        f"logs/{PLAN.scale_name}/. The same command goes on from here."
     )
 
 
