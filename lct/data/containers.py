@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +40,7 @@ class SourceFiles:
     names: dict[Path, str]  # file -> its name in the source, in reading order
     unpacked: Path  # folder for the content of an archive that has to be unpacked
     scratch: Path | str | None  # folder for temporary files
+    others: Counter[str] = field(default_factory=Counter)  # what lies beside the files and is not read, by kind
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Container:
     labels: list[int | None]
     contents: Callable[[Sequence[int]], Iterator[Content]]  # the images of these numbers, in the order of the argument
     source: dict[str, Any] = field(default_factory=dict)  # what was read, for the manifest
+    others: Counter[str] = field(default_factory=Counter)  # what else there is, by kind (lct/data/selection.py)
 
 
 class Sequential:

@@ -1,10 +1,12 @@
 """Folders and archives of image files."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 
 from lct.data.containers import LARGEST, Container, Content, Sequential, SourceFiles
+from lct.data.selection import describe, select
 from lct.data.settings import ArchiveReading, FolderReading
 from lct.files.hashing import sha256_json
 from lct.files.zip_tar import Archive
@@ -12,9 +14,10 @@ from lct.files.zip_tar import Archive
 
 def folder(files: SourceFiles, reading: FolderReading) -> Container:
     """Image files of a folder, in sorted order of their names."""
-    images = sorted((name, path) for path, name in files.names.items() if _is_image(name, reading.extensions))
+    images, others = select(((name, path) for path, name in files.names.items()), reading.extensions)
+    images.sort()
     names = [name for name, _ in images]
-    labels = _labels(files.where, names, reading)
+    labels = _labels(files.where, names, reading, others + files.others)
     for name in names:
         try:
             name.encode()
@@ -28,7 +31,7 @@ def folder(files: SourceFiles, reading: FolderReading) -> Container:
     def contents(indices: Sequence[int]) -> Iterator[Content]:
         return (images[i][1].read_bytes for i in indices)
 
-    return Container(names, labels, contents, source)
+    return Container(names, labels, contents, source, others + files.others)
 
 
 def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
@@ -38,14 +41,16 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
     inside = reading.inside.strip("/") + "/" if reading.inside.strip("/") else ""
     archives = [Archive(path, reading.limits) for path in files.names]
     images = []  # (name, number of its archive, member), over all archives
+    others: Counter[str] = Counter()
     for number, (archive, archive_name) in enumerate(zip(archives, files.names.values(), strict=True)):
         prefix = f"{archive_name}/" if len(archives) > 1 else ""
-        for member in archive.members:
-            if member.name.startswith(inside) and _is_image(member.name, reading.extensions):
-                images.append((prefix + member.name.removeprefix(inside), number, member))
+        members = [(m.name.removeprefix(inside), m) for m in archive.members if m.name.startswith(inside)]
+        taken, rest = select(members, reading.extensions)
+        images += [(prefix + name, number, member) for name, member in taken]
+        others += rest
     images.sort(key=lambda image: image[0])
     names = [name for name, _, _ in images]
-    labels = _labels(files.where, names, reading, below=f" below {inside!r}" if inside else "")
+    labels = _labels(files.where, names, reading, others, below=f" below {inside!r}" if inside else "")
 
     def read(i: int) -> bytes:
         _, number, member = images[i]
@@ -54,7 +59,7 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
         return archives[number].read(member)
 
     if all(archive.random_access for archive in archives):
-        return Container(names, labels, lambda indices: (partial(read, i) for i in indices))
+        return Container(names, labels, lambda indices: (partial(read, i) for i in indices), others=others)
     index = {(number, member.key): i for i, (_, number, member) in enumerate(images)}
 
     def forward() -> Iterator[tuple[int, bytes]]:
@@ -63,22 +68,20 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
                 if (i := index.get((number, member.key))) is not None:
                     yield i, handle.read(LARGEST)
 
-    return Container(names, labels, Sequential(forward, files.scratch))
+    return Container(names, labels, Sequential(forward, files.scratch), others=others)
 
 
-def _is_image(name: str, extensions: Sequence[str]) -> bool:
-    """Whether a relative name has one of the extensions and is not hidden, as macOS's ._ companions are."""
-    *folders, last = name.split("/")
-    stem, _, ending = last.rpartition(".")
-    endings = {extension.lower().lstrip(".") for extension in extensions}
-    return bool(stem) and ending.lower() in endings and not last.startswith(".") and "__MACOSX" not in folders
+def _labels(
+    where: str, names: list[str], reading: FolderReading | ArchiveReading, others: Counter[str], below: str = ""
+) -> list[int | None]:
+    """The label of every image: the number of its sub-folder, or None. Raises ValueError where there is no image.
 
-
-def _labels(where: str, names: list[str], reading: FolderReading | ArchiveReading, below: str = "") -> list[int | None]:
-    """The label of every image: the number of its sub-folder, or None. Raises ValueError where there is no image."""
+    others: the files that are no images, by kind."""
     if not names:
+        beside = f" ({text})" if (text := describe(others)) else ""
         raise ValueError(
-            f"{where}: expected images ending in {sorted(reading.extensions)}{below}, found none; correct the source"
+            f"{where}: expected images ending in {sorted(reading.extensions)}{below}, found none{beside}; correct the "
+            "source"
         )
     if reading.labels == "none":
         return [None] * len(names)

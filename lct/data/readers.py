@@ -5,7 +5,7 @@ plain tars and LMDBs are read at any place, in any thread. Parquet files and com
 for any other order their images go through a temporary file.
 """
 
-import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from lct.data import databases, filesets
 from lct.data.containers import Container, Locations, SourceFiles
+from lct.data.selection import check_link, is_tool_folder, walk
 from lct.data.settings import DownloadSource, FilesReading, Reading
 from lct.files.hashing import sha256_file
 
@@ -53,18 +54,20 @@ def _downloaded(source: DownloadSource, locations: Locations) -> tuple[FilesRead
 
 
 def _local(source: FilesReading, locations: Locations) -> tuple[SourceFiles, dict[str, Any]]:
-    path = locations.root / source.path
+    path = locations.root / Path(source.path).expanduser()
+    check_link(path)
     if source.kind == "folder" and not path.is_dir():
         raise FileNotFoundError(f"{path}: expected a folder of images, found none; correct source.path")
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected {source.kind} files, found nothing; correct source.path")
     if source.kind == "archive" and path.is_dir():
         raise ValueError(f"{path}: expected a zip or tar archive, found a folder; set `kind: folder`")
-    files = hashed = [path]
+    files, others = [path], Counter()
+    hashed = files
     if path.is_dir():
-        files = _files_below(path, recursive=source.kind != "folder" or source.recursive)
+        files, others = walk(path, recursive=source.kind != "folder" or source.recursive)
         if source.kind == "parquet":
-            files = hashed = sorted(file for file in files if file.suffix == ".parquet")
+            files = hashed = _parquet_files(path, files)
         elif source.kind == "lmdb":
             hashed = sorted(file for file in files if file.name == "data.mdb")
         if not files and source.kind != "folder":
@@ -75,17 +78,13 @@ def _local(source: FilesReading, locations: Locations) -> tuple[SourceFiles, dic
         description["files"] = [{"path": names[file], "sha256": sha256_file(file)} for file in hashed]
         if path.is_file():
             unpacked = path.parent / f".{path.name}.{description['files'][0]['sha256'][:16]}"
-    return SourceFiles(str(path), names, unpacked, locations.scratch), description
+    return SourceFiles(str(path), names, unpacked, locations.scratch, others), description
 
 
-def _files_below(folder: Path, recursive: bool) -> list[Path]:
-    """The files of a folder; links to folders are not followed."""
-    paths = []
-    for parent, folders, files in os.walk(folder):
-        if not recursive:
-            folders.clear()
-        paths += [Path(parent, name) for name in files]
-    return paths
+def _parquet_files(folder: Path, files: list[Path]) -> list[Path]:
+    """The parquet files among those of a folder, in order; copies that a tool keeps are left out."""
+    parquet = sorted(file for file in files if file.suffix == ".parquet")
+    return [file for file in parquet if not any(is_tool_folder(part) for part in file.relative_to(folder).parts)]
 
 
 _OPEN: dict[str, Callable[..., Container]] = {

@@ -8,6 +8,7 @@ container of image files is one in lct/data/readers.py.
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +39,7 @@ class Split:
 
     items: list[dict[str, Any]]
     tasks: Callable[[Sequence[int]], Iterator[Task]]
+    mirrored: int = 0  # how many of the images, the last ones, are mirror images of others
 
     def __len__(self) -> int:
         return len(self.items)
@@ -58,6 +60,7 @@ class Splits:
     where: str = ""  # name of the source in messages
     source: dict[str, Any] = field(default_factory=dict)  # what was read: kind, files with their hashes, origin
     left_out: tuple[str, ...] = ()  # names of the source's images that settings leave out of both splits
+    others: Counter[str] = field(default_factory=Counter)  # what else the source holds, by kind
 
 
 def load(
@@ -103,7 +106,7 @@ def _with_flips(split: Split) -> Split:
             originals = split.tasks([i - count * flip for i in run])
             yield from (partial(mirror, task) for task in originals) if flip else originals
 
-    return Split(split.items + mirrored, tasks)
+    return Split(split.items + mirrored, tasks, count)
 
 
 def digits(source: DigitsSource, dataset: DataSettings, locations: Locations) -> Splits:
@@ -223,7 +226,7 @@ def files(source: Reading | DownloadSource, dataset: DataSettings, locations: Lo
         heldout, chosen = order[: dataset.heldout], order[dataset.heldout :][:train]
     else:
         heldout, chosen = usable[len(usable) - dataset.heldout :], usable[:train]
-    return Splits(split(chosen), split(heldout), where, container.source, left_out)
+    return Splits(split(chosen), split(heldout), where, container.source, left_out, container.others)
 
 
 def _usable(where: str, reading: Reading, names: list[str]) -> list[int]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lct.config.schema import build
-from lct.data import imageset, sources
+from lct.data import imageset, selection, sources
 from lct.data.containers import DownloadedFiles
 from lct.data.decode import UnusableImageError
-from lct.data.prepare import Preparation
+from lct.data.prepare import Preparation, readable
 from lct.data.settings import DataSettings
 from lct.download import record as downloads
 from lct.files.atomic import atomic, write_json
@@ -60,15 +60,37 @@ def images(
             watch = partial(job.progress, total=len(split), what=out.stem)
             empty = split is splits.heldout and dataset.heldout == 0
             manifests[out] = preparation.write(file, split, out.name, allow_empty=empty, watch=watch)
+        if preparation.unusable:
+            log.warning("%s", preparation.setting)
         preparation.check(splits.where)
+    duplicates = preparation.duplicates()
     origin = {"source": splits.source, "left_out": list(splits.left_out)} if splits.source else {}
+    if splits.source and duplicates:
+        origin["duplicates"] = duplicates
+    if not_taken := selection.pictures(splits.others):
+        origin["not_taken"] = not_taken
     for out, content in manifests.items():
         write_json(manifest(str(out)), content | origin)
     with imageset.ImageSet(train) as written, atomic(grid(str(train))) as file:
         imageset.write_grid(file, written.array(0, min(GRID, len(written))), columns=16, scale=2)
     record.write([train, heldout])
-    left_out = f", {len(splits.left_out)} left out" if splits.left_out else ""
-    return f"images {train.parent.name}: {len(splits.train)} training, {len(splits.heldout)} held out{left_out}"
+    if splits.others:
+        log.info("not taken: %s", ", ".join(f"{count} {kind}" for kind, count in splits.others.most_common()))
+    texts = [f"{len(splits.train)} training, {len(splits.heldout)} held out"]
+    texts += [f"{len(splits.left_out)} left out"] if splits.left_out else []
+    texts += [f"not taken: {selection.describe(splits.others)}"] if not_taken else []
+    texts += [_about(duplicates)] if duplicates else []
+    return f"images {train.parent.name}: {', '.join(texts)}"
+
+
+def _about(duplicates: dict[str, int]) -> str:
+    """What copies among the images mean for the numbers."""
+    line = (
+        "copies: {train} of training images, {heldout} of held-out images, {across} held-out images that are training "
+        "images too"
+    ).format(**duplicates)
+    log.warning("%s. Copies raise recall, and make held-out images look memorised; leave them out of the source", line)
+    return line
 
 
 def _downloaded(path: Path) -> DownloadedFiles:
@@ -79,7 +101,7 @@ def _downloaded(path: Path) -> DownloadedFiles:
 
 
 def _report(image: UnusableImageError) -> None:
-    log.warning("unusable image name=%s reason=%s", image.name, image.reason)
+    log.warning("unusable image name=%s reason=%s", readable(image.name), image.reason)
 
 
 if __name__ == "__main__":

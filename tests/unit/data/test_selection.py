@@ -1,0 +1,113 @@
+"""Which files are images: none is passed over in silence, and what is printed about names works when it is pasted."""
+
+import json
+import os
+from collections import Counter
+
+import pytest
+import yaml
+from PIL import Image
+
+from lct.data.prepare import quoted, readable
+from lct.data.selection import describe, pictures, select, walk
+from lct.jobs.images import images
+
+ENDINGS = ("png", "jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a/b.jpg", None),
+        ("b.JFIF", None),
+        ("b.jpe", None),
+        ("b.gif", ".gif"),
+        ("b.AVIF", ".avif"),
+        ("notes.txt", "other files"),
+        ("png", "other files"),
+        (".b.png", "hidden images"),
+        ("._b.png", "other files"),
+        ("__MACOSX/._b.png", "other files"),
+        ("a/@eaDir/b.jpg", "in @eaDir"),
+        (".Trash-1000/files/b.heic", "in .Trash-1000"),
+        ("#recycle/b.png", "in #recycle"),
+        (".git/HEAD", "other files"),
+    ],
+)
+def test_every_file_is_an_image_or_counted_by_kind(name, kind):
+    taken, others = select([(name, 0)], ENDINGS)
+    assert ([name for name, _ in taken], dict(others)) == ([name] if kind is None else [], {kind: 1} if kind else {})
+
+
+def test_kinds_are_described_by_frequency_without_files_that_are_no_images():
+    others = Counter({".gif": 2, ".heic": 5, "other files": 9}) + Counter({f".x{i}": 1 for i in range(6)})
+    assert list(pictures(others))[:2] == [".heic", ".gif"] and "other files" not in pictures(others)
+    assert describe(others) == "5 .heic, 2 .gif, 1 .x0, 1 .x1, 1 .x2, 1 .x3, 2 of other kinds"
+
+
+def test_links_are_followed_once_and_loops_end(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    (root / "z").mkdir(parents=True)
+    elsewhere.mkdir()
+    for path in (root / "0.png", root / "z" / "1.png", elsewhere / "2.png"):
+        path.write_bytes(b"")
+    (root / "a").symlink_to(root / "z")  # sorts first, but z is the folder's own name
+    (root / "z" / "up").symlink_to(root)
+    (root / "more").symlink_to(elsewhere)
+    (root / "file.png").symlink_to(elsewhere / "2.png")
+    os.mkfifo(root / "pipe.png")
+    files, others = walk(root)
+    names = sorted(path.relative_to(root).as_posix() for path in files)
+    assert names == ["0.png", "file.png", "more/2.png", "z/1.png"]
+    assert others == {"links to folders that are read already": 2, "other files": 1}
+    assert sorted(path.name for path in walk(root, recursive=False)[0]) == ["0.png", "file.png"]
+
+
+def test_a_link_to_nothing_is_named_unless_a_tool_made_it(tmp_path):
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "gone.png").symlink_to("nowhere")
+    assert walk(tmp_path) == ([], Counter())
+    (tmp_path / "class").symlink_to("nowhere")
+    with pytest.raises(
+        ValueError, match=r"class: expected a file or folder, found a link to nothing \(nowhere\); copy"
+    ):
+        walk(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.jpg", "a  b.jpg", " a.jpg ", 'q"uo\\te.jpg', "line\nbreak.jpg", "\u202f.jpg", "\U0001f600 \U000e0001.jpg"],
+)
+def test_a_quoted_name_survives_yaml_and_one_line_messages(name):
+    text = f"exceptions: [{quoted(name)}]"
+    assert yaml.safe_load(text)["exceptions"] == [name]
+    assert yaml.safe_load(" ".join(text.split()))["exceptions"] == [name]
+    assert readable(name) in (name, quoted(name)) and readable(name).isprintable()
+
+
+def test_copies_and_files_that_are_not_taken_stand_in_the_line_and_the_manifest(tmp_path):
+    source = tmp_path / "source"
+    (source / ".thumbnails").mkdir(parents=True)
+    for i in range(6):
+        Image.new("RGB", (16, 16), (40 * (i % 4), 0, 0)).save(source / f"{i}.png")
+    for name in ("a.gif", "b.gif", ".thumbnails/0.png", "notes.txt"):
+        (source / name).write_bytes(b"")
+    dataset = {"source": {"kind": "folder", "path": str(source), "split": "ordered"}, "resolution": 16, "heldout": 2}
+    outputs = tmp_path / "train.zip", tmp_path / "heldout.zip"
+    line = images({"recipe": 1, "dataset": dataset}, *outputs)
+    assert line.endswith(
+        "4 training, 2 held out, not taken: 2 .gif, 1 in .thumbnails, copies: 0 of training images, 0 of held-out "
+        "images, 2 held-out images that are training images too"
+    )
+    content = json.loads((tmp_path / "train.manifest.json").read_text())
+    assert content["duplicates"] == {"train": 0, "heldout": 0, "across": 2}
+    assert content["not_taken"] == {".gif": 2, "in .thumbnails": 1}
+
+
+def test_mirror_images_of_symmetric_images_are_no_copies(tmp_path):
+    for i in range(4):
+        Image.new("RGB", (16, 16), (40 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    dataset = {"source": {"kind": "folder", "path": str(tmp_path)}, "resolution": 16, "flips": "appended"}
+    line = images({"recipe": 1, "dataset": dataset}, tmp_path / "out" / "train.zip", tmp_path / "out" / "heldout.zip")
+    assert line.endswith("8 training, 0 held out")
+    assert "duplicates" not in json.loads((tmp_path / "out" / "train.manifest.json").read_text())
