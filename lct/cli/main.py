@@ -89,6 +89,14 @@ VERBS = {
     ),
 }
 
+_PARTS = (
+    "config",
+    "lineage",
+    "results",
+    "reports",
+    ".dvc",
+)  # of a project; a folder with one of them is taken as it is
+
 
 def parser() -> argparse.ArgumentParser:
     examples = "\n".join(f"  {verb.example}" for verb in VERBS.values())
@@ -112,12 +120,35 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _enter_project(arguments: argparse.Namespace) -> Path:
+    """Make the project around the current folder the current folder; files named by the user stay where they are.
+    Raises ValueError outside a project."""
+    here = Path.cwd()
+    project = next((folder for folder in (here, *here.parents) if is_project(folder)), None)
+    if project is None and not any((here / name).exists() for name in _PARTS):
+        if arguments.verb == "completion":
+            return here
+        raise ValueError(f"{here}: expected the project's folder, or one inside it, found neither; cd to the clone")
+    if project not in (None, here):
+        for name, value in vars(arguments).items():
+            if isinstance(value, Path):
+                setattr(arguments, name, here / value)
+        os.chdir(project)
+    return project or here
+
+
+def is_project(folder: Path) -> bool:
+    """Whether a folder is the root of a clone of the project."""
+    return (folder / "Snakefile").is_file() and (folder / "config" / "config.yaml").is_file()
+
+
 def main(words: list[str] | None = None) -> int:
     root = parser()
     arguments = root.parse_args(words)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
-    arguments.root, arguments.parser = Path.cwd(), root
+    arguments.parser = root
     try:
+        arguments.root = _enter_project(arguments)
         code, value, text = VERBS[arguments.verb].run(arguments)
     except (ValueError, OSError) as error:
         line = f"lct {arguments.verb}: {' '.join(str(error).split())}"

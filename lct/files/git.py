@@ -1,5 +1,6 @@
 """Git, called as a program."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,23 @@ def run_git(root: Path, *arguments: str, text: bool = True) -> subprocess.Comple
         return subprocess.CompletedProcess(arguments, 127, *(("", "git: not found") if text else (b"", b"")))
 
 
+def checkout_fault(root: Path) -> str | None:
+    """Why git cannot read `root` as a checkout, in one line with what to do; None when it can."""
+    done = run_git(root, "rev-parse", "--git-dir")
+    if done.returncode == 0:
+        return None
+    if done.returncode == 127:
+        return "git: expected the program, found none; install it (apt-get install git), or load its module"
+    if remedy := re.search(r"git config --global --add safe\.directory .*", done.stderr):
+        return f"{root}: git refuses this folder, because another user is its owner; `{remedy[0].strip()}` allows it"
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return f"{root}: expected a git repository, found none; clone the project instead of copying it"
+    return f"{root}: git cannot read this repository: {' '.join(done.stderr.split())}; `git status` says the same"
+
+
 def is_checkout(root: Path) -> bool:
     """Whether `root` lies in a git checkout, and git is here to read it."""
-    return run_git(root, "rev-parse", "--git-dir").returncode == 0
+    return checkout_fault(root) is None
 
 
 def git_state(root: Path = _PROJECT) -> dict[str, Any] | None:

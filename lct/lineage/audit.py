@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import json_text, read_json
-from lct.files.git import is_checkout, run_git
+from lct.files.git import checkout_fault, is_checkout, run_git
 from lct.files.hashing import sha256_file, sha256_text
 from lct.files.nested import MISSING, differences, flatten
 from lct.lineage import chain, dvc_lock, planned
@@ -316,11 +316,7 @@ class Auditor:
             return [Check("git", "dirty", f"{text}file again: `snakemake --force {record.path}`")]
         is_here = self._is_here(revision)
         if is_here is None:
-            return [
-                Check(
-                    "git", "unchecked", f"code: revision {revision[:12]}: this is not a git checkout, or git is missing"
-                )
-            ]
+            return [Check("git", "unchecked", f"code: revision {revision[:12]}: {checkout_fault(self.root)}")]
         if not is_here:
             text = f"code: revision {revision[:12]} is not in this clone; `git fetch --all` may bring it"
             return [Check("git", "unchecked", text)]

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from lct.files.git import is_checkout
+from lct.files.git import checkout_fault
 
 VERSIONS = "3."  # the file formats read here are those of this major version
 LOCK_SECONDS = 30.0  # how long another dvc in this project is waited for
@@ -31,8 +31,8 @@ def check(root: Path) -> None:
         raise ValueError(f"dvc: expected version 3, found {installed}; `make tables` installs the locked one")
     if not (root / ".dvc" / "config").exists():
         raise ValueError(f"{root}: expected a DVC project, found no .dvc/config; git checkout -- .dvc")
-    if not is_checkout(root):
-        raise ValueError(f"{root}: expected a git repository, found none; clone the project instead of copying it")
+    if fault := checkout_fault(root):
+        raise ValueError(fault)
 
 
 def run(root: Path, *words: str) -> str:

@@ -1,9 +1,10 @@
-"""What DVC has written, read from its own plain files (dvc.lock, .dvc/config): no dvc needed."""
+"""What DVC has written: dvc.lock, read as text, and its settings, as DVC itself reads them where it is installed."""
 
 import configparser
+import os
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -140,15 +141,40 @@ def read_lock(root: Path) -> Lock | None:
     return Lock(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _config(root: Path) -> dict[str, dict[str, str]]:
-    """.dvc/config, with config.local over it: section -> key -> value."""
+def _config(root: Path) -> dict[str, dict[str, Any]]:
+    """DVC's settings, by section: as DVC itself reads them where it is installed, those of the user and of the machine
+    included; else .dvc/config with config.local over it. Relative folders are relative to .dvc."""
+    files = tuple(root / ".dvc" / name for name in ("config", "config.local"))
+    times = tuple(path.stat().st_mtime_ns if path.exists() else 0 for path in files)
+    variables = ("HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR")
+    return _read_config(files, times, tuple(os.environ.get(name) for name in variables))
+
+
+@lru_cache(maxsize=64)
+def _read_config(files: tuple[Path, ...], _times: tuple[int, ...], _places: tuple[str | None, ...]) -> dict[str, dict]:
+    try:
+        from dvc.config import Config, ConfigError
+    except ImportError:
+        return _read_files(files)
+    if not files[0].exists():
+        return _read_files(files)
+    try:
+        config = Config(str(files[0].parent))
+    except ConfigError as error:
+        text = " ".join(str(error).split())
+        raise ValueError(f"{files[0]}: expected DVC's settings, found damage ({text}); fix it") from error
+    remotes = {f'remote "{name}"': dict(values) for name, values in config.get("remote", {}).items()}
+    return {"cache": dict(config.get("cache", {})), **remotes}
+
+
+def _read_files(files: tuple[Path, ...]) -> dict[str, dict[str, str]]:
     settings: dict[str, dict[str, str]] = {}
-    for name in ("config", "config.local"):
+    for path in files:
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read(root / ".dvc" / name, encoding="utf-8")
+            parser.read(path, encoding="utf-8")
         except configparser.Error as error:
-            raise ValueError(f".dvc/{name}: expected DVC's settings, found damage ({error.message}); fix it") from error
+            raise ValueError(f"{path}: expected DVC's settings, found damage ({error.message}); fix it") from error
         for section in parser.sections():
             settings.setdefault(section.strip("'"), {}).update(parser[section])
     return settings
@@ -156,7 +182,7 @@ def _config(root: Path) -> dict[str, dict[str, str]]:
 
 def cache_folder(root: Path) -> Path:
     """The folder of DVC's cache."""
-    return (root / ".dvc" / _config(root).get("cache", {}).get("dir", "cache")).resolve()
+    return (root / ".dvc" / str(_config(root).get("cache", {}).get("dir", "cache"))).resolve()
 
 
 def remotes(root: Path) -> dict[str, str]:
@@ -165,7 +191,7 @@ def remotes(root: Path) -> dict[str, str]:
     for section, values in _config(root).items():
         name = re.fullmatch(r'remote "(.+)"', section)
         if name and "url" in values:
-            url = values["url"].removeprefix("file://")
+            url = str(values["url"]).removeprefix("file://")
             urls[name.group(1)] = url if "://" in url else str((root / ".dvc" / url).resolve())
     return urls
 

@@ -10,6 +10,7 @@ from lct.files import nested
 from lct.files.atomic import read_json_or_empty
 from lct.files.records import SETTINGS_CHANGED, settings_path
 from lct.lineage import registry
+from lct.lineage.dvc_lock import cache_folder, remotes, stored_object
 from lct.lineage.graph import Job
 from lct.lineage.registry import Entry
 from lct.plan.plan import Cell, Plan
@@ -66,10 +67,21 @@ def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
             words += [f"setting changed: {line}" for line in _changed(root, job, entries)] or [reason]
         elif reason.startswith("missing: ") and (absent := [p for p in job.outputs if _absent(root, p, entries)]):
             words.append(f"recorded, but not here: {absent[0]}" + (" and more" if absent[1:] else "")
-                         + "; `lct restore --pull` brings it back")  # fmt: skip
+                         + f"; {_way_back(root, entries)}")  # fmt: skip
         else:
             words.append(reason)
     return words
+
+
+def _way_back(root: Path, entries: dict[str, Entry]) -> str:
+    """How recorded files that are not here come back: from DVC's cache, from a remote, or not at all."""
+    folder = cache_folder(root)
+    absent = [entry for path, entry in entries.items() if not os.path.exists(root / path)]
+    if all(stored_object(folder, str(entry.md5)).exists() for entry in absent):
+        return "`lct restore` brings it back"
+    if remotes(root):
+        return "`lct restore --pull` brings it back"
+    return f"its content is not in DVC's cache ({folder}) and no remote is set, so only its jobs can make it again"
 
 
 def _absent(root: Path, path: str, entries: dict[str, Entry]) -> bool:
@@ -119,8 +131,19 @@ def check_links(root: Path, scale: str) -> None:
         if os.path.islink(root / path) and not os.path.exists(root / path):
             raise ValueError(
                 f"{path}: expected a link into DVC's cache, found one to nothing: {os.readlink(root / path)}; the "
-                "project was moved, or the cache lost content: `lct restore` sets links right, with --pull it fetches"
+                f"project was moved, or the cache lost content: {_links_back(root, scale)}"
             )
+
+
+def _links_back(root: Path, scale: str) -> str:
+    """The command that sets links to nothing right, by where their content is."""
+    entries = registry.read(root, scale)
+    folder = cache_folder(root)
+    dangling = [path for path in entries if os.path.islink(root / path) and not os.path.exists(root / path)]
+    lost = [path for path in dangling if not stored_object(folder, str(entries[path].md5)).exists()]
+    if lost and remotes(root):
+        return "`lct restore --pull` fetches it and sets links right"
+    return "`lct restore` sets links right" + (f"; {len(lost)} files are then made again by snakemake" if lost else "")
 
 
 def check_plan(root: Path, plan: Plan, jobs: list[Job]) -> None:

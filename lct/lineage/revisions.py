@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lct.files.git import is_checkout, run_git
+from lct.files.git import checkout_fault, run_git
 from lct.lineage import dvc_lock, registry
 from lct.lineage.chain import Record, Records
 
@@ -35,8 +35,8 @@ def commit(root: Path, name: str) -> str:
         raise ValueError(
             f"revision {name!r}: expected a commit, branch or tag, found other characters; git log lists them"
         )
-    if not is_checkout(root):
-        raise ValueError(f"{root}: expected a git checkout, found none; only there are earlier revisions known")
+    if fault := checkout_fault(root):
+        raise ValueError(f"{fault}; earlier revisions are in git alone")
     done = run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if done.returncode:
         raise ValueError(

@@ -18,7 +18,7 @@ from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
 from lct.files.records import run_path, settings_path
 from lct.lineage import dvc, guard, journal, record, registry, restore, views
-from lct.lineage.dvc_lock import cached, read_lock
+from lct.lineage.dvc_lock import cache_folder, cached, read_lock, remotes
 from lct.lineage.graph import Job
 from lct.lineage.hooks import record_run
 from lct.lineage.registry import Entry
@@ -746,7 +746,15 @@ def test_the_guard_says_where_it_begins_and_what_is_merely_not_here(tmp_path, pl
     root = archived(tmp_path, training("digits-lct", 0.1, False))
     lost = training("digits-lct", 0.1, True, reasons=("missing: results/...",))
     (root / lost.outputs[0]).unlink()
-    with pytest.raises(ValueError, match="recorded, but not here: .*`lct restore --pull` brings it back"):
+    with pytest.raises(ValueError, match="recorded, but not here: .* no remote is set, so only its jobs can make it"):
+        guard.check_plan(root, plan, [lost])
+    (cached(root, "0")).parent.mkdir(parents=True)
+    cached(root, "0").write_text("weights")
+    with pytest.raises(ValueError, match="recorded, but not here: .*; `lct restore` brings it back"):
+        guard.check_plan(root, plan, [lost])
+    cached(root, "0").unlink()
+    (root / ".dvc/config").write_text("[core]\n    remote = far\n['remote \"far\"']\n    url = /far\n")
+    with pytest.raises(ValueError, match="recorded, but not here: .*; `lct restore --pull` brings it back"):
         guard.check_plan(root, plan, [lost])
     images = Job(rule="images", outputs=("results/smoke/images/digits/train.zip",), inputs=(), settings=None, due=True,
                  reasons=("asked for with --force",))  # fmt: skip
@@ -769,6 +777,23 @@ def test_switches_change_no_setting_of_any_job(plan):
         assert stage_settings.sample(switched, run) == stage_settings.sample(plan, run)
     for which in ("tables", "all"):
         assert stage_settings.tables(switched, which) == stage_settings.tables(plan, which)
+
+
+def test_dvc_is_asked_where_its_cache_and_remotes_are(project, tmp_path, monkeypatch):
+    assert cache_folder(project) == project / ".dvc/cache" and remotes(project) == {}
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    (tmp_path / "xdg").mkdir()
+    dvc.run(project, "config", "--global", "cache.dir", str(tmp_path / "shared"))
+    dvc.run(project, "remote", "add", "--global", "team", str(tmp_path / "far"))
+    assert cache_folder(project) == tmp_path / "shared" and remotes(project) == {"team": str(tmp_path / "far")}
+    report = record.record(project, {}, "toy")
+    assert report.recorded and report.left_out == {}
+    assert (project / WEIGHTS).resolve().is_relative_to(tmp_path / "shared")
+    dvc.run(project, "config", "--local", "cache.dir", "own")
+    assert cache_folder(project) == project / "own"
+    (project / ".dvc/config").write_text("[cache\n")
+    with pytest.raises(ValueError, match=r"config: expected DVC's settings, found damage .*; fix it"):
+        cache_folder(project)
 
 
 # --- git -------------------------------------------------------------------------------------------------------------
