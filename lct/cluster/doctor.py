@@ -24,7 +24,9 @@ def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> li
     if settings.get("executor") != "slurm":
         return [*findings, check_torch(plan)]
     defaults = settings.get("default-resources") or {}
-    cluster, account = Cluster.of(defaults), str(defaults.get("slurm_account", ""))
+    qos = settings.get("slurm-qos")  # the executor's own option, for all jobs
+    cluster = Cluster.of(({} if qos is None else {"qos": qos}) | defaults)
+    account = str(defaults.get("slurm_account", ""))
     reachable = [*check_names(cluster, account), *check_commands()]
     findings += reachable
     if any(finding.level == "fail" for finding in reachable):

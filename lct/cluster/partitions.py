@@ -10,6 +10,7 @@ from lct.cluster.resources import Class, Cluster, Requests
 from lct.plan.plan import Plan
 
 _PLUGIN_TYPE = "[A-Za-z0-9_.]+"  # GPU types that snakemake-executor-plugin-slurm 2.8 accepts
+_EXPRESSION = r"[A-Za-z0-9][A-Za-z0-9_.,:&|*()\[\]-]*"  # SLURM's constraints and generic resources
 _OTHER_WAY = (
     "set `gpu_type: unspecified`, choose these nodes by `constraint` (sinfo -o '%N %f %G') or by their partition, and "
     "say the memory of a GPU in `gpu_memory`"
@@ -20,6 +21,7 @@ def check_names(cluster: Cluster, account: str) -> list[Finding]:
     """Names that go onto command lines."""
     names = {"slurm_account": account, "slurm_partition": cluster.partition or ""}
     names |= {"gpu_partition": cluster.gpu_partition or "", "gpu_type": cluster.gpu_type or ""}
+    names |= {"qos": cluster.qos} if cluster.qos else {}
     findings = []
     for key, value in names.items():
         try:
@@ -29,6 +31,10 @@ def check_names(cluster: Cluster, account: str) -> list[Finding]:
     if cluster.has_gpu_type and not re.fullmatch(_PLUGIN_TYPE, cluster.gpu_type or ""):
         words = f"gpu_type: expected letters, digits, dots and underscores, found {cluster.gpu_type!r}"
         findings.append(Finding("fail", "profile", f"{words}: Snakemake's executor submits no other", _OTHER_WAY))
+    for key, value in {"constraint": cluster.constraint, "gres": cluster.gres}.items():
+        if value and not re.fullmatch(_EXPRESSION, value):
+            words = f"{key}: expected names with & | , : * [ ] ( ) between them, found {value!r}"
+            findings.append(Finding("fail", "profile", words, "correct it there"))
     return findings or [Finding("ok", "profile", ", ".join(f"{key} {value}" for key, value in names.items()))]
 
 

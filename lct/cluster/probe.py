@@ -27,6 +27,8 @@ def probe(root: Path, cluster: Cluster, account: str, patience: float, sleep: Ca
     partition = cluster.gpu_partition if cluster.has_gpus else cluster.partition
     command = ["sbatch", "--parsable", f"--account={account}", f"--partition={partition}", "--time=5", "--nodes=1"]
     command += ["--ntasks=1", "--mem=4000", "--job-name=lct_doctor", f"--output={folder}/log", f"--chdir={root}"]
+    same = {"qos": cluster.qos, "constraint": cluster.constraint, "gres": cluster.gres}  # as every job of the graph has
+    command += [f"--{option}={value}" for option, value in same.items() if value]
     if cluster.has_gpus:
         command.append(f"--gpus={cluster.gpu_type}:1" if cluster.has_gpu_type else "--gpus=1")
     script = folder / "job.sh"
@@ -39,7 +41,14 @@ def probe(root: Path, cluster: Cluster, account: str, patience: float, sleep: Ca
             return [Finding("fail", "probe job", f"sbatch said {output[:80]!r}", "ask the cluster's staff")]
         return _wait_and_compare(folder, match.group(1), token, cluster, patience, sleep)
     except slurm.UnansweredError as error:
-        return [Finding("fail", "probe job", str(error), "correct account, partition or GPU type in the profile")]
+        return [
+            Finding(
+                "fail",
+                "probe job",
+                str(error),
+                "correct account, partition, GPU type, qos, constraint or gres in the profile",
+            )
+        ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

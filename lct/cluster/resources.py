@@ -32,12 +32,16 @@ class Cluster:
     gpu_partition: str | None = None  # of jobs with GPUs; None, "none": there are none to ask for
     gpu_type: str | None = None  # as the cluster spells it; "unspecified": any
     gpu_memory: float | None = None  # GB of a GPU, where neither type nor data sheet tells
+    qos: str | None = None  # of all jobs, as are the next two: for the probe job alone, rules get them from the profile
+    constraint: str | None = None  # features of nodes
+    gres: str | None = None  # further generic resources, such as a local disk
     longest: int = 1440  # minutes a job may ask for: most partitions allow a day; a longer training goes on in the next
 
     @classmethod
     def of(cls, defaults: Mapping[str, Any]) -> "Cluster":
         """From the default resources of a profile, as plain values."""
-        names = {"partition": "slurm_partition", "gpu_partition": "gpu_partition", "gpu_type": "gpu_type"}
+        names = {"partition": "slurm_partition"}
+        names |= {key: key for key in ("gpu_partition", "gpu_type", "qos", "constraint", "gres")}
         given = {name: str(defaults[key]) for name, key in names.items() if defaults.get(key) is not None}
         memory = defaults.get("gpu_memory")
         return cls(

@@ -443,6 +443,18 @@ def test_what_the_user_filled_in_wrongly_is_named_before_anything_is_submitted(
     assert not (tmp_path / "sbatch-words").exists()
 
 
+def test_the_probe_job_asks_for_what_all_jobs_ask_for(root, tools, tmp_path, monkeypatch):
+    cluster_tools(tools, tmp_path)
+    monkeypatch.setattr("lct.cluster.probe._wait_and_compare", lambda *_: [])
+    examined(root, changed(qos="high", constraint="a100&[rack1|rack2]", gres="tmpdisk:100"))
+    words = set((tmp_path / "sbatch-words").read_text().splitlines())
+    assert {"--qos=high", "--constraint=a100&[rack1|rack2]", "--gres=tmpdisk:100", "--account=proj"} <= words
+    examined(root, PROFILE | {"slurm-qos": "low"})
+    words = set((tmp_path / "sbatch-words").read_text().splitlines())
+    assert "--qos=low" in words and not any(word.startswith(("--constraint", "--gres")) for word in words)
+    assert "expected names with" in examined(root, changed(constraint="a; rm"))["profile"]
+
+
 def test_a_partition_with_short_jobs_says_which_line_to_change(root, tools, tmp_path):
     cluster_tools(tools, tmp_path, sinfo="main|up|30:00|gpu:a100:4|8")
     assert "set `longest: 30`" in examined(root)["partition main"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,11 +14,13 @@ import pytest
 import torch
 import yaml
 from diffusers import AutoencoderKL
+from snakemake.resources import Resources
 from torch.utils.flop_counter import FlopCounterMode
 
 from lct.cluster import cost_model
 from lct.cluster.cost_model import CostModel, PlannedJob, state_bytes
 from lct.cluster.gpus import lease, visible_gpus
+from lct.cluster.partitions import check_names
 from lct.cluster.rates import AUTOENCODER_FLOPS, card, card_name
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.start import plain_defaults
@@ -229,6 +232,16 @@ def test_the_slurm_profile_says_everything_in_one_place():
     assert "retries:" not in rules, "retries of a rule multiply with the profile's"
 
 
+def test_the_profiles_examples_are_read_as_they_stand():
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    profile = yaml.safe_load(re.sub(r"^  # (\w+: )", r"  \1", text, flags=re.MULTILINE))
+    assert {"gpu_memory", "qos", "constraint", "gres"} <= profile["default-resources"].keys()
+    words = [f"{key}={value}" for key, value in profile["default-resources"].items()]
+    cluster = Cluster.of(plain_defaults(Resources.parse(words, allow_expressions=True)))
+    assert (cluster.qos, cluster.constraint, cluster.gres) == ("normal", "a100&ib", "tmpdisk:100")
+    assert cluster.machine.memory == 80e9 and [finding.level for finding in check_names(cluster, "main")] == ["ok"]
+
+
 def submitted(tmp_path: Path, scale: str, rule: str, target: str, inputs: list[str], *words: str) -> list[str]:
     """The sbatch command line of a rule, from an sbatch that writes it down and refuses."""
     project = tmp_path / "project"
@@ -281,8 +294,6 @@ def test_the_command_line_of_a_job_without_a_gpu(tmp_path):
 
 
 def test_default_resources_are_read_as_plain_values():
-    from snakemake.resources import Resources
-
     given = Resources.parse(["slurm_partition=gpu-a", "longest=600", "gpu_type='a100'"], allow_expressions=True)
     assert plain_defaults(given) == {"slurm_partition": "gpu-a", "longest": 600, "gpu_type": "a100"}
     assert plain_defaults(None) == {}
