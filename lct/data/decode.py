@@ -6,9 +6,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from lct.data.damage import fault
 from lct.files.file_type import describe
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no formats that run programs, such as EPS
+LARGEST_SCALED = 2**26  # pixels of a scaled image that is cut afterwards; of larger ones only the middle is scaled
 
 
 class UnusableImageError(ValueError):
@@ -42,13 +44,15 @@ def decode(
             if min(image.size) < min_side:
                 raise ValueError(f"{image.width}x{image.height} pixels, less than `min_side` {min_side}")
             image.load()
+            if damage := fault(encoded, image):
+                raise ValueError(damage)
             if not convert and (image.mode not in ("RGB", "L") or image.has_transparency_data):
                 raise ValueError(f"mode {image.mode}; to bring such images to RGB, set `convert: true`")
             return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
     except UnidentifiedImageError as error:
         raise UnusableImageError(name, describe(encoded)) from error
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise MemoryError(f"{name}: expected enough memory to decode it, found too little") from error
     except Exception as error:  # damaged bytes make decoders raise anything
         reason = " ".join(str(error).replace(name, "").split()) or type(error).__name__
         raise UnusableImageError(name, reason) from error
@@ -75,6 +79,16 @@ def centre_crop(image: Image.Image, resolution: int) -> Image.Image:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = resolution / min(image.size)
     size = (max(resolution, round(image.width * scale)), max(resolution, round(image.height * scale)))
+    if size[0] * size[1] > LARGEST_SCALED:  # a very thin image
+        return _middle(image, resolution)
     image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = (image.width - resolution) // 2, (image.height - resolution) // 2
     return image.crop((left, top, left + resolution, top + resolution))
+
+
+def _middle(image: Image.Image, resolution: int) -> Image.Image:
+    """The middle square of an image, scaled to the resolution (bicubic) without the rest."""
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)

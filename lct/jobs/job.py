@@ -75,8 +75,9 @@ def run(
     except (ValueError, OSError, ArithmeticError, LockHeldError) as error:
         log.debug("where it happened", exc_info=True)
         return _fail(f"error: {' '.join(str(error).split())}", FAILED)
-    except MemoryError:
-        return _fail("error: expected enough memory, found none left; lower the batch or free memory", FAILED)
+    except MemoryError as error:
+        what = str(error) or "expected enough memory, found none left"
+        return _fail(f"error: {what}; lower the batch or free memory", FAILED)
     except InterruptedJobError as error:
         return _fail(f"interrupted: {error}; run the same command again to go on", INTERRUPTED)
     except KeyboardInterrupt:

@@ -1,0 +1,103 @@
+"""Damage that decoders pass over is named; whole files of every kind are taken; thin images take little memory."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lct.data.damage import fault
+from lct.data.decode import UnusableImageError, centre_crop, decode
+
+
+def encoded(pixels, kind="JPEG", mode=None, **options):
+    out = io.BytesIO()
+    Image.fromarray(pixels, mode).save(out, kind, **options)
+    return out.getvalue()
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+
+
+def reason(content):
+    """Why an image is refused; None where it is taken."""
+    try:
+        decode(lambda: content, "x", 16, convert=True)
+    except UnusableImageError as error:
+        return error.reason
+    return None
+
+
+NOISE, GREY = noise(72, 80, 3), np.full((72, 80, 3), 128, np.uint8)
+WHOLE = {
+    "sequential": encoded(NOISE),
+    "best": encoded(NOISE, quality=100, subsampling=0, optimize=True),
+    "grey level": encoded(noise(33, 17)),
+    "progressive": encoded(NOISE, progressive=True),
+    "progressive grey level": encoded(noise(72, 80), progressive=True),
+    "restarts": encoded(NOISE, restart_marker_blocks=2),
+    "CMYK": encoded(noise(40, 40, 4), mode="CMYK", quality=90),
+    "all of the grey of missing blocks": encoded(GREY),
+    "grey of missing blocks, with restarts": encoded(GREY, restart_marker_blocks=1),
+    "thumbnail inside, bytes behind": encoded(NOISE, exif=b"Exif\0\0" + encoded(NOISE)) + bytes(500),
+    "PNG": encoded(NOISE, "PNG"),
+    "PNG, bytes behind": encoded(NOISE, "PNG") + b"more",
+    "WebP": encoded(NOISE, "WEBP"),
+    "flat WebP": encoded(GREY, "WEBP"),
+    "flat lossless WebP": encoded(np.zeros((300, 300, 3), np.uint8), "WEBP", lossless=True, quality=0, method=0),
+    "GIF": encoded(noise(20, 20), "GIF"),
+    "TIFF": encoded(NOISE, "TIFF"),
+    "BMP": encoded(NOISE, "BMP"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_files_are_taken(name):
+    assert reason(WHOLE[name]) is None
+
+
+@pytest.mark.parametrize("name", ["sequential", "best", "grey level", "progressive", "restarts", "CMYK"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_jpeg_that_is_cut_off_zeroed_or_ended_early_is_named(name, share):
+    content = WHOLE[name]
+    kept = content[: max(int(len(content) * share), content.rindex(b"\xff\xda") + 40 if "pro" not in name else 0)]
+    assert reason(kept) is not None
+    assert reason(kept + bytes(len(content) - len(kept))) is not None
+    if name != "restarts":  # libjpeg looks for the next restart marker itself
+        assert "cut off" in reason(kept + b"\xff\xd9")
+
+
+def test_checksums_of_png_chunks_are_checked_and_the_last_chunk_is_there():
+    content = bytearray(WHOLE["PNG"])
+    content[content.index(b"IEND") - 8 + 2] ^= 1  # within the checksum of the image data
+    assert reason(bytes(content)) == "a wrong checksum of chunk IDAT"
+    assert reason(WHOLE["PNG"][:-12]) == "no last chunk (IEND): it is cut off"
+
+
+def test_a_webp_whose_end_was_not_written_is_named():
+    content = WHOLE["WebP"]
+    assert reason(content[: len(content) // 2] + bytes(len(content) - len(content) // 2)).startswith("data that end in")
+    assert reason(content[:-20]) is not None
+
+
+def test_of_other_formats_nothing_is_known():
+    with Image.open(io.BytesIO(WHOLE["BMP"])) as image:
+        assert fault(b"", image) is None
+
+
+def test_of_a_very_thin_image_only_the_middle_is_scaled(monkeypatch):
+    image = Image.fromarray(noise(3, 400, 3))
+    expected = np.asarray(centre_crop(image, 24)).astype(int)
+    monkeypatch.setattr("lct.data.decode.LARGEST_SCALED", 1)
+    assert np.abs(np.asarray(centre_crop(image, 24)) - expected).max() <= 40  # the middle falls between two pixels
+    assert np.asarray(centre_crop(Image.new("RGB", (2, 60000), "red"), 64))[..., 0].min() == 255
+
+
+def test_memory_that_runs_out_names_the_image(monkeypatch):
+    def exhausted(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("lct.data.decode.centre_crop", exhausted)
+    with pytest.raises(MemoryError, match="photograph.png: expected enough memory"):
+        decode(lambda: WHOLE["PNG"], "photograph.png", 16)
