@@ -1,6 +1,7 @@
 """Checks of one machine for `lct doctor`: packages, folders, disk, clock, torch."""
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -67,6 +68,16 @@ def check_packages(root: Path) -> Finding:
         return Finding("ok", "packages", f"the {len(pins)} of requirements.lock, Python {sys.version.split()[0]}")
     words = f"{len(different)} differ from requirements.lock: {', '.join(different[:3])}"
     return Finding("warn", "packages", words, "`make tables` installs the locked ones into .venv; start from there")
+
+
+def check_optional(plan: Plan) -> list[Finding]:
+    """Packages that are not locked, and that some runs need: none of those that a bare `snakemake` trains."""
+    runs = sorted(name for name, run in plan.runs.items() if run.training.objective.loss == "e-latent-lpips")
+    if not runs or importlib.util.find_spec("elatentlpips") is not None:
+        return []
+    words = f"elatentlpips is not installed; {', '.join(runs)} of `snakemake all_tables` need it"
+    remedy = "pip install elatentlpips, and load it once where there is a network: it downloads its weights into ./ckpt"
+    return [Finding("warn", "optional packages", words, remedy)]
 
 
 def check_folders(root: Path) -> list[Finding]:

@@ -8,7 +8,15 @@ from typing import Any
 
 import yaml
 
-from lct.cluster.checks import Finding, check_clock, check_disk, check_folders, check_packages, check_torch
+from lct.cluster.checks import (
+    Finding,
+    check_clock,
+    check_disk,
+    check_folders,
+    check_optional,
+    check_packages,
+    check_torch,
+)
 from lct.cluster.partitions import check_account, check_accounting, check_commands, check_names, check_partitions
 from lct.cluster.probe import probe
 from lct.cluster.resources import Cluster
@@ -20,7 +28,13 @@ FIX_FIRST = "fix the lines above first"
 def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> list[Finding]:
     """All checks: of this machine, and, with a SLURM profile, of its cluster. patience: seconds for the probe job."""
     settings = {} if profile is None else read_profile(profile)
-    findings = [check_packages(root), *check_folders(root), check_disk(plan, root), check_clock(root)]
+    findings = [
+        check_packages(root),
+        *check_optional(plan),
+        *check_folders(root),
+        check_disk(plan, root),
+        check_clock(root),
+    ]
     if settings.get("executor") != "slurm":
         return [*findings, check_torch(plan)]
     defaults = settings.get("default-resources") or {}

@@ -1,7 +1,9 @@
 """E-LatentLPIPS, a learned perceptual distance between latents (arXiv:2405.05967): optional, from its own package.
 
 The authors' runs with it use the encoder "sd15" without augmentation or ensembling, on latents that are scaled by
-0.18215 but not normalised; choose that encoding in the dataset's settings. Its weights are its package's to fetch.
+0.18215 but not normalised; choose that encoding in the dataset's settings. Its weights are its
+package's to fetch, into ./ckpt, when the distance is first loaded. Neither package nor weights are locked or pinned, so
+no table that a bare `snakemake` makes needs them.
 """
 
 import importlib
@@ -25,7 +27,8 @@ def load(device: torch.device | str = "cpu") -> Distance:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"loss e-latent-lpips: expected the package {PACKAGE} and its sd15 weights, found them missing ({reason});"
-            f" run `pip install {PACKAGE}` with network access, or choose another loss"
+            f" run `pip install {PACKAGE}`, and once on a host with network access `python -c 'from lct.losses import"
+            f" perceptual; perceptual.load()'`, which puts the weights into ./ckpt; or leave the row out of its table"
         ) from error
     metric = metric.to(device).eval().requires_grad_(False)
 

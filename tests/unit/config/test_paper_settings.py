@@ -11,6 +11,7 @@ import pytest
 
 from lct.cli import show as show_verb
 from lct.cli.main import parser
+from lct.cluster.checks import check_optional
 from lct.config.folder import ConfigFolder
 from lct.config.resolve import run_settings, scale_settings
 from lct.config.schema import plain
@@ -174,6 +175,20 @@ def test_paper_scale_trains_nothing_twice_and_lists_every_table(paper):
     assert len(trained) == len(set(trained))
     one = {cell.run for cell in paper.cells if cell.table == "ablation-f"}
     assert one == {"celebahq-lct"}
+
+
+def test_no_row_of_a_bare_snakemake_needs_what_is_neither_locked_nor_pinned(paper):
+    runs = {name: paper.runs[name].training.objective for name in paper.runs_of("tables")}
+    assert not [name for name, objective in runs.items() if objective.loss == "e-latent-lpips"]
+    (cell,) = (cell for cell in paper.cells if cell.run == "celebahq-lct-elatentlpips")
+    assert cell.table == "readings" and cell.table in paper.scale.more_tables
+    (finding,) = check_optional(paper)
+    assert finding.level == "warn" and "celebahq-lct-elatentlpips of `snakemake all_tables` need it" in finding.line()
+    for name in (
+        paper.extractor("celebahq", kind).weights for p in paper.scale.protocols for kind in (p.distance, p.recall)
+    ):
+        files = [file for origin in paper.downloads[name] if origin.kind == "web" for file in origin.files]
+        assert all(file.sha256 for file in files), name
 
 
 def test_rows_of_one_training_differ_by_sampler_ema_or_epoch(paper):
