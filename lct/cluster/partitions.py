@@ -127,11 +127,22 @@ def check_account(account: str) -> Finding:
 
 def check_accounting(settings: dict[str, Any]) -> Finding:
     """Without slurmdbd, the executor waits for ever where the sacct binary exists."""
+    command = settings.get("slurm-status-command")
+    try:
+        require_accounting(command)
+    except ValueError as error:
+        observation, _, remedy = str(error).removeprefix("accounting: ").rpartition("; ")
+        return Finding("fail", "accounting", observation, remedy)
+    words = "sacct is not asked; jobs are followed by squeue, GPU hours by their own records"
+    return Finding("ok", "accounting", words if command == "squeue" else "sacct answers")
+
+
+def require_accounting(status_command: str | None) -> None:
+    """Raise ValueError when the end of jobs would go unseen: they are followed by sacct, and it does not answer."""
+    if status_command == "squeue":
+        return
     try:
         slurm.query(["sacct", "--noheader", "--allocations", f"--user={getpass.getuser()}"])
     except slurm.UnansweredError as error:
-        if settings.get("slurm-status-command") == "squeue":
-            return Finding("ok", "accounting", "none; jobs are followed by squeue, GPU hours by their own records")
         remedy = "put `slurm-status-command: squeue` into the profile, or finished jobs would go unseen"
-        return Finding("fail", "accounting", str(error), remedy)
-    return Finding("ok", "accounting", "sacct answers")
+        raise ValueError(f"accounting: {error}; {remedy}") from None

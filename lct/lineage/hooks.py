@@ -1,32 +1,53 @@
-"""What the graph calls when a run ends."""
+"""What the graph calls when a run ends, and when the next one starts."""
 
+import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lct.files.atomic import read_json_or_empty, write_json
+from lct.files.lock import is_held
 from lct.files.records import run_path, settings_path
 from lct.lineage import dvc
+from lct.lineage.record import RUN_LOCK
 from lct.plan.plan import Plan
 
+PENDING = ".snakemake/lct-record.json"  # a recording that has not ended well: {"config", "scale"}
 _SWITCHES = ("record", "allow_retrain", "save_minutes")  # keys of the configuration that no output depends on
 
 
 def record_run(root: Path, config: dict[str, Any], scale: str) -> str:
     """Record what a finished or failed run has made, and say how that went. Never raises: a run does not fail because
-    its record did. `lct record` is a process of its own, since it plans the graph again."""
+    its record did. `lct record` is a process of its own, since it plans the graph again. A recording that fails or is
+    interrupted is tried again when the next run starts."""
+    with contextlib.suppress(OSError):
+        write_json(root / PENDING, {"config": config, "scale": scale})
     settings = json.dumps({key: value for key, value in config.items() if key not in _SWITCHES})
     command = [sys.executable, "-m", "lct.cli.main", "record", "--in-run", "--scale", scale, "--config", settings]
     try:
         dvc.check(root)
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except KeyboardInterrupt:
+        return f"Lineage not recorded: interrupted; the next run records, or `lct record --scale {scale}` does"
     except (ValueError, OSError) as error:
         return f"Lineage not recorded: {' '.join(str(error).split())}"
     if report := done.stdout.strip():
+        with contextlib.suppress(OSError):
+            (root / PENDING).unlink(missing_ok=True)
         return f"Lineage: {report}"
     lines = done.stderr.strip().splitlines()
     return f"Lineage not recorded: {lines[-1] if lines else 'lct record ended without a word'}"
+
+
+def record_earlier_run(root: Path, say: Callable[[str], None]) -> None:
+    """Record what an earlier run has made, where its recording failed or was interrupted, and no run goes on now."""
+    pending = read_json_or_empty(root / PENDING) if (root / PENDING).exists() else {}
+    if isinstance(pending.get("config"), dict) and isinstance(pending.get("scale"), str):
+        if not is_held(root / RUN_LOCK):
+            say(f"Of an earlier run: {record_run(root, pending['config'], pending['scale'])}")
 
 
 def render_report(root: Path, plan: Plan, which: str) -> str:

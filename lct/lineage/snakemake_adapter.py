@@ -21,6 +21,7 @@ from lct.lineage.graph import Job, is_record
 
 TARGETS = ("all", "all_tables")  # between them, every output that a scale declares
 _KEPT = ("rule", "input", "log", "params", "code", "record_format_version", "software_stack_hash", "input_checksums")
+_PLANNING: list[Path] = []  # projects whose plan is being asked for
 _NAME_MAX = 254  # characters of a metadata file's name, after which Snakemake starts a folder
 
 
@@ -127,6 +128,7 @@ def plan_jobs(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TAR
     from snakemake.settings.types import RerunTrigger
 
     decide_by_records()
+    _PLANNING.append(root)
     here, level = Path.cwd(), logging.root.manager.disable
     logging.disable(logging.WARNING)
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
@@ -155,6 +157,12 @@ def plan_jobs(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TAR
         finally:
             logging.disable(level)
             os.chdir(here)
+            _PLANNING.pop()
+
+
+def is_planning() -> bool:
+    """Whether this process only asks for the plan of a graph, and runs nothing of it."""
+    return bool(_PLANNING)
 
 
 # --- Snakemake's metadata: what it knows of each output, in .snakemake/metadata -------------------------------------

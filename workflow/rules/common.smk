@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from lct.cluster.cost_model import reading_threads
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
+from lct.cluster.partitions import require_accounting
 from lct.cluster.start import (
     check_settings,
     check_writable,
@@ -34,8 +35,8 @@ from lct.plan.recipes import RECIPES
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.guard import check_links, check_plan
-from lct.lineage.hooks import record_run, render_report
-from lct.lineage.snakemake_adapter import decide_by_records, jobs_of, rules_due
+from lct.lineage.hooks import record_earlier_run, record_run, render_report
+from lct.lineage.snakemake_adapter import decide_by_records, is_planning, jobs_of, rules_due
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
@@ -146,6 +147,10 @@ def start_alone():
             rerun_incomplete=dag.force_incomplete,
         )
         check_writable(Path.cwd())
+        if ON_CLUSTER:
+            require_accounting(
+                getattr(workflow.executor_settings, "status_command", "squeue")
+            )
         LOCKS.append(take_lock(Path.cwd()))
         if wait_for_earlier_jobs(Path.cwd(), say, ON_CLUSTER):
             start_again()  # what they made was not there when this run was planned
@@ -199,6 +204,13 @@ def say_how_to_go_on():
         f"logs/{PLAN.scale_name}/. The same command goes on from here."
     )
 
+
+if (
+    PLAN.main.record
+    and workflow.exec_mode.name == "DEFAULT"
+    and not (workflow.output_settings.dryrun or is_planning())
+):
+    record_earlier_run(Path.cwd(), say)
 
 if (
     workflow.output_settings.dryrun

@@ -465,6 +465,9 @@ def test_a_host_without_slurm_and_a_cluster_without_accounting(root, tools, tmp_
     assert "load SLURM's module" in examined(root)["SLURM's commands"]
     cluster_tools(tools, tmp_path, sacct="echo Slurm accounting storage is disabled >&2; exit 1")
     assert "`slurm-status-command: squeue`" in examined(root)["accounting"]
+    partitions.require_accounting("squeue")
+    with pytest.raises(ValueError, match="storage is disabled; put `slurm-status-command: squeue` into the profile"):
+        partitions.require_accounting("sacct")
     lines = examined(root, PROFILE | {"slurm-status-command": "squeue"})
     assert lines["accounting"].startswith("ok")
 

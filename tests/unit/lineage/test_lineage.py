@@ -20,7 +20,7 @@ from lct.files.records import run_path, settings_path
 from lct.lineage import dvc, guard, journal, record, registry, restore, views
 from lct.lineage.dvc_lock import cache_folder, cached, read_lock, remotes
 from lct.lineage.graph import Job
-from lct.lineage.hooks import record_run
+from lct.lineage.hooks import record_earlier_run, record_run
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import metadata_path, plan_jobs, read_metadata
 from lct.lineage.stages import dvc_yaml, stages
@@ -483,6 +483,32 @@ def test_a_run_that_cannot_be_recorded_warns_in_one_line(tmp_path, project):
     (project / "config/config.yaml").write_text("scale: nowhere\n")
     line = record_run(project, {"record": True}, "toy")
     assert line.startswith("Lineage not recorded: lct record: ") and "\n" not in line
+
+
+def test_an_interrupted_recording_is_tried_again_by_the_next_run(project, monkeypatch):
+    (project / "config/config.yaml").write_text("scale: toy\n")
+    lines: list[str] = []
+    record_earlier_run(project, lines.append)
+    assert lines == [], "there was none"
+
+    def interrupted(*words, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lct.lineage.hooks.subprocess.run", interrupted)
+        patch.setattr("lct.lineage.dvc.check", lambda root: None)
+        assert record_run(project, {"scale": "toy"}, "toy") == (
+            "Lineage not recorded: interrupted; the next run records, or `lct record --scale toy` does"
+        )
+    with acquire(project / record.RUN_LOCK, "run"):
+        record_earlier_run(project, lines.append)
+    assert lines == [], "a run goes on"
+    done = subprocess.CompletedProcess([], 0, "toy: 3 jobs recorded", "")
+    monkeypatch.setattr("lct.lineage.hooks.subprocess.run", lambda *words, **options: done)
+    monkeypatch.setattr("lct.lineage.dvc.check", lambda root: None)
+    record_earlier_run(project, lines.append)
+    record_earlier_run(project, lines.append)
+    assert lines == ["Of an earlier run: Lineage: toy: 3 jobs recorded"], "once"
 
 
 @pytest.mark.parametrize("name", STATE[1:])
