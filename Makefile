@@ -1,5 +1,6 @@
 # make tables    from nothing to the report of the mini scale        make test      the tests, pip only
 # make test-all  also lint, slow, slurm, browser and latex tests (apt)      make lock      resolve requirements.in anew
+# make install   the locked packages into .venv and nothing else, as for a cluster
 # make test-slurm  of these, the tests on a SLURM of their own (root, apt)
 PYTHON ?= python3
 BIN := .venv/bin
@@ -9,7 +10,10 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist loadfile# two tests at a time, those of a file one after another
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header
 
-.PHONY: tables test test-all test-slurm lint lock schemas bench clean system-packages
+.PHONY: install tables test test-all test-slurm lint lock schemas bench clean system-packages
+
+install: $(INSTALLED)
+	@echo "Installed in $(CURDIR)/.venv; what a cluster needs next: docs/cluster.md"
 
 tables: $(INSTALLED)
 	@$(BIN)/snakemake --config scale=$(SCALE)

@@ -21,6 +21,7 @@ from lct.files.lock import acquire
 from lct.plan.plan import Plan
 
 FOLDERS = ("results", "reports", "logs", "work", ".dvc/cache", ".snakemake")
+DRIVER = 580  # oldest NVIDIA driver for CUDA 13, which the torch of requirements.lock is built for
 SKEW_WARN, SKEW_FAIL = 2.0, 30.0  # seconds between two clocks: Snakemake compares times of files
 _TORCH = """
 import json, torch
@@ -67,7 +68,7 @@ def check_packages(root: Path) -> Finding:
     if not different:
         return Finding("ok", "packages", f"the {len(pins)} of requirements.lock, Python {sys.version.split()[0]}")
     words = f"{len(different)} differ from requirements.lock: {', '.join(different[:3])}"
-    return Finding("warn", "packages", words, "`make tables` installs the locked ones into .venv; start from there")
+    return Finding("warn", "packages", words, "`make install` puts the locked ones into .venv; start from there")
 
 
 def check_optional(plan: Plan) -> list[Finding]:
@@ -139,11 +140,11 @@ def check_torch(plan: Plan) -> Finding:
     """torch and its GPUs on this machine."""
     facts = torch_facts()
     if "error" in facts:
-        return Finding("fail", "torch", facts["error"], "install the locked packages: make tables")
+        return Finding("fail", "torch", facts["error"], "install the locked packages: make install")
     if facts["available"]:
         return Finding("ok", "torch", f"{facts['version']}, CUDA {facts['cuda']}, {', '.join(facts['names'])}")
     if shutil.which("nvidia-smi") and os.environ.get("LCT_DEVICE") != "cpu":
-        remedy = f"torch is built for CUDA {facts['cuda']}; update the driver (nvidia-smi shows its CUDA version)"
+        remedy = f"torch is built for CUDA {facts['cuda']}, which needs driver {DRIVER} or newer (nvidia-smi shows it)"
         return Finding("fail", "torch", f"{facts['version']} sees no GPU, though nvidia-smi is there", remedy)
     if plan.scale.comparable:
         return Finding("warn", "torch", f"{facts['version']}, no GPU", "the paper's scale needs some: --profile")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lct.cluster import slurm
-from lct.cluster.checks import Finding, check_skew, packages
+from lct.cluster.checks import DRIVER, Finding, check_skew, packages
 from lct.cluster.resources import Cluster
 from lct.files.atomic import read_json, write_text
 from lct.files.hashing import sha256_json
@@ -138,5 +138,5 @@ def _check_gpu(answer: dict[str, Any], cluster: Cluster) -> Finding:
         return Finding("ok", "GPU", f"{torch['names'][0]}, torch {torch['version']}, CUDA {torch['cuda']}")
     if os.environ.get("LCT_DEVICE") == "cpu":
         return Finding("warn", "GPU", "given, and not used: LCT_DEVICE=cpu is set", "unset it to compute on GPUs")
-    remedy = "its driver is too old for this CUDA, or the device is broken: compare with nvidia-smi on the node"
+    remedy = f"its driver is older than {DRIVER}, or the device is broken: compare with nvidia-smi on the node"
     return Finding("fail", "GPU", f"given, but torch (CUDA {torch.get('cuda')}) sees {torch.get('gpus')}", remedy)

@@ -26,9 +26,9 @@ def check(root: Path) -> None:
     """Raise ValueError with one line when DVC cannot record here."""
     installed = version()
     if installed is None:
-        raise ValueError("dvc: expected version 3, found none; `make tables` installs the locked one")
+        raise ValueError("dvc: expected version 3, found none; `make install` installs the locked one")
     if not installed.startswith(VERSIONS):
-        raise ValueError(f"dvc: expected version 3, found {installed}; `make tables` installs the locked one")
+        raise ValueError(f"dvc: expected version 3, found {installed}; `make install` installs the locked one")
     if not (root / ".dvc" / "config").exists():
         raise ValueError(f"{root}: expected a DVC project, found no .dvc/config; git checkout -- .dvc")
     if fault := checkout_fault(root):

@@ -44,3 +44,10 @@ def test_a_skipped_test_fails_the_full_run(tmp_path, strict, code):
     environment = {k: v for k, v in os.environ.items() if k != "LCT_NO_SKIP"} | ({"LCT_NO_SKIP": "1"} if strict else {})
     command = [sys.executable, "-m", "pytest", "-q", str(tmp_path)]
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == code
+
+
+def test_make_install_installs_the_lock_and_runs_nothing(tmp_path):
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    plan = subprocess.run(["make", "-n", "install"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "--require-hashes -r requirements.lock" in plan and "snakemake" not in plan and "pytest" not in plan
