@@ -41,7 +41,12 @@ class ConfigFolder:
     def layer(self, folder: str, name: str, what: str, where: str) -> Layer:
         """The values of config/FOLDER/NAME.yaml; ValueError listing the existing names when there is none."""
         names = self.names(folder)
-        if not re.match(ID_PATTERN, str(name)) or name not in names:
+        if name in names and not re.match(ID_PATTERN, name):
+            raise ValueError(
+                f"config/{folder}/{name}.yaml: expected a file name of a-z, 0-9, _ and - only, found {name!r}; rename "
+                "the file"
+            )
+        if name not in names:
             raise ValueError(
                 f"{where}: expected a {what} of {names}, found {name!r}; {did_you_mean(name, names) or 'fix it'} "
                 f"or add config/{folder}/{name}.yaml"

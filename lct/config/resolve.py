@@ -13,7 +13,7 @@ from lct.config.folder import ConfigFolder, Layer
 from lct.config.model import Dataset, Main, Method, ReducedBudget, Run, Scale
 from lct.config.published import PublishedTable, TableSpec
 from lct.config.schema import build, check_layer
-from lct.data.settings import DownloadSource
+from lct.data.settings import COUNTS_ADVICE, DownloadSource
 from lct.download.settings import Origin, Weights
 from lct.metrics.settings import PretrainedExtractor
 from lct.training.settings import Training
@@ -118,8 +118,17 @@ def dataset_settings(config: ConfigFolder, name: str, scale: Layer, where: str) 
     layer = config.layer("datasets", name, "dataset", where)
     check_layer(Dataset, layer.values, layer.source)
     values, sources = merge([layer, Layer(scale.source, _fitting(scale.values.get("dataset", {}), layer.values))])
-    dataset = build(Dataset, values, layer.source)
+    try:
+        dataset = build(Dataset, values, layer.source)
+    except ValueError as error:
+        raise ValueError(str(error).replace(COUNTS_ADVICE, _counts_advice(sources))) from None
     return dataset, every_source(dataset, sources)
+
+
+def _counts_advice(sources: dict[str, str]) -> str:
+    """Where the number of images that a dataset asks for is set."""
+    places = [f"{sources[key]} ({key})" for key in ("train", "heldout") if key in sources]
+    return f"lower them in {' and '.join(places)}, or take another scale"
 
 
 def _fitting(overrides: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -54,18 +54,29 @@ def _image_column(path: Path, schema: Any, reading: ParquetReading) -> tuple[tup
     for column in filter(None, (reading.image, reading.label)):
         if column not in schema.names:
             raise ValueError(f"{path}: expected a column {column!r}, found {schema.names}; correct `image` or `label`")
+        if schema.names.count(column) > 1:
+            raise ValueError(f"{path}: expected one column {column!r}, found several of that name; rename them")
     if reading.label and not types.is_integer(label := schema.field(reading.label).type):
         raise ValueError(f"{path}: expected column {reading.label!r} of whole numbers, found {label}; correct `label`")
     image = schema.field(reading.image).type
-    if types.is_binary(image) or types.is_large_binary(image):
+    if _is_bytes(image):
         return (reading.image,), False
-    fields = {image.field(i).name for i in range(image.num_fields)} if types.is_struct(image) else set()
-    if "bytes" not in fields:
+    fields = [image.field(i) for i in range(image.num_fields)] if types.is_struct(image) else []
+    encoded = [field.type for field in fields if field.name == "bytes"]
+    if len(encoded) != 1 or not _is_bytes(encoded[0]):
         raise ValueError(
-            f"{path}: expected column {reading.image!r} to hold encoded images (bytes or a struct with them), "
-            f"found {image}; correct `image`"
+            f"{path}: expected column {reading.image!r} to hold encoded images (binary, or a struct with one field "
+            f"`bytes` of binary), found {image}; correct `image`, or write the column anew as pyarrow.binary()"
         )
-    return (reading.image, "bytes"), "path" in fields
+    paths = [field.type for field in fields if field.name == "path"]
+    return (reading.image, "bytes"), len(paths) == 1 and (types.is_string(paths[0]) or types.is_large_string(paths[0]))
+
+
+def _is_bytes(type_: Any) -> bool:
+    """Whether a column's values arrive as bytes."""
+    from pyarrow import types
+
+    return types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_)
 
 
 @contextmanager
@@ -75,7 +86,7 @@ def _whole_parquet(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pyarrow.ArrowInvalid, OSError) as error:
+    except (pyarrow.ArrowException, OSError) as error:
         with open(path, "rb") as handle:
             start = handle.read(64)
         content = f"damage ({str(error).splitlines()[0]})" if start.startswith(b"PAR1") else describe(start)

@@ -12,6 +12,8 @@ from pydantic import Discriminator
 from lct.download.settings import Origin
 from lct.files.zip_tar import Limits
 
+COUNTS_ADVICE = "lower them in config/datasets/"
+
 
 def _require(condition: bool, where: str, expected: str, value: object) -> None:
     if not condition:
@@ -318,7 +320,11 @@ class DataSettings:
         for reading in readings(self.source):
             needed = (self.train or 1) + self.heldout
             enough = reading.available is None or reading.available >= needed
-            _require(enough, "train, heldout", f"at most the source's {reading.available} images", needed)
+            if not enough:
+                raise ValueError(
+                    f"train, heldout: expected at most the source's {reading.available} images, found {needed}; "
+                    f"{COUNTS_ADVICE}"
+                )
         factor = self.autoencoder.downsampling
         _require(self.resolution % factor == 0, "resolution", f"a multiple of {factor}", self.resolution)
 

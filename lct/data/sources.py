@@ -33,6 +33,10 @@ _WORK = 4  # digits are warped at this multiple of their final side, then reduce
 Task = Callable[[], np.ndarray]  # returns one image
 
 
+class TooFewImagesError(ValueError):
+    """A source with fewer images than a dataset's counts ask for."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Images of one split: `items[i]` describes the image that `image(i)` returns; `tasks` gives several, in order."""
@@ -206,7 +210,7 @@ def files(source: Reading | DownloadSource, dataset: DataSettings, locations: Lo
     usable = _usable(where, reading, container.names)
     train = len(usable) - dataset.heldout if dataset.train is None else dataset.train
     if train < 1 or train + dataset.heldout > len(usable):
-        raise ValueError(
+        raise TooFewImagesError(
             f"{where}: expected {dataset.heldout} held-out and {dataset.train or 'some'} training images, found "
             f"{len(usable)} images in all; lower heldout or train"
         )

@@ -71,7 +71,7 @@ def _check_shape(model: AutoencoderKL, settings: Autoencoder) -> None:
 def _pretrained_folder(settings: PretrainedAutoencoder, source: list[Path]) -> Path:
     """The folder of a pretrained autoencoder; a downloaded one agrees with the record of its download."""
     if settings.folder is not None:
-        return Path(settings.folder)
+        return Path(settings.folder).expanduser()
     download = downloads.read(source[0])
     checked = [download.file(name) for name in AUTOENCODER_FILES]
     return checked[0].parent

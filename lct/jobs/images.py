@@ -52,7 +52,10 @@ def images(
     record = JobRecord("images", settings, inputs=inputs, seeds={"split": dataset.split_seed})
     train.parent.mkdir(parents=True, exist_ok=True)
     files = _downloaded(download) if download else None
-    splits = sources.load(dataset, download=files, scratch=train.parent)
+    try:
+        splits = sources.load(dataset, download=files, scratch=train.parent)
+    except sources.TooFewImagesError as error:
+        raise ValueError(f"{error}{_home_of_counts(train)}") from error
     preparation = Preparation(workers=workers, report=_report)
     manifests = {}
     with atomic(train) as train_file, atomic(heldout) as heldout_file:  # both sets appear, or neither
@@ -81,6 +84,17 @@ def images(
     texts += [f"not taken: {selection.describe(splits.others)}"] if not_taken else []
     texts += [_about(duplicates)] if duplicates else []
     return f"images {train.parent.name}: {', '.join(texts)}"
+
+
+def _home_of_counts(train: Path) -> str:
+    """Which files of the configuration set how many images a set has; `train`: its path."""
+    if len(train.parts) < 4 or train.parts[-3] != "images":
+        return ""
+    scale, dataset = train.parts[-4], train.parts[-2]
+    return (
+        f" in config/scales/{scale}.yaml (key `dataset`), which comes before config/datasets/{dataset}.yaml, or take "
+        "another scale"
+    )
 
 
 def _about(duplicates: dict[str, int]) -> str:

@@ -28,6 +28,7 @@ from lct.metrics.settings import TrainedExtractor
 from lct.streams import generator
 
 TURNS = 4  # classes of the rotation task
+MOST_CLASSES = 100_000  # of the labels that a source gives
 RESIDENT = 1 << 30  # bytes of images that training keeps in memory; larger sets are read step by step
 
 
@@ -148,6 +149,11 @@ def _check_labels(images: ImageSet, labels: Sequence[int | None]) -> None:
         raise ValueError(
             f"{images.path}: expected a label for every image, found {missing} without; give the dataset "
             "`extractor: {labels: rotations}`, which needs none"
+        )
+    if labels and not 0 <= min(labels) <= max(labels) < MOST_CLASSES:
+        raise ValueError(
+            f"{images.path}: expected labels from 0 to {MOST_CLASSES - 1}, found {min(labels)} to {max(labels)}; "
+            "number the classes from 0 on, or give the dataset `extractor: {labels: rotations}`, which needs none"
         )
 
 

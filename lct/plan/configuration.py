@@ -58,6 +58,7 @@ class Configuration:
         }
         self._check_protocols()
         self._check_extractors()
+        self._check_counts()
 
     def _read_tables(self) -> dict[str, TableSpec]:
         where, names = self.scale_layer.source, (*self.scale.tables, *self.scale.more_tables)
@@ -106,6 +107,26 @@ class Configuration:
                     f"{self.scale_layer.source}: distance: expected another name than FID, which is the Inception "
                     f"network's, found it with extractor {first.id}; call it FD"
                 )
+
+    def _check_counts(self) -> None:
+        """A ball that reaches the k-th neighbour needs more than k images: those of the reference, and of a floor."""
+        for name, dataset in self.datasets.items():
+            for protocol in self.scale.protocols:
+                counts = {"train": dataset.train}
+                if self.floor_missing(name, "heldout", protocol) is None:
+                    counts["heldout"] = dataset.heldout
+                for key, count in counts.items():
+                    if count is not None and count <= protocol.k:
+                        raise ValueError(
+                            f"{self._home(name, key)}: {key}: expected more than k = {protocol.k} images, the "
+                            f"neighbours of protocol {protocol.id} of {self.scale_layer.source}, found {count} for "
+                            f"dataset {name}; raise {key}, or lower k there"
+                        )
+
+    def _home(self, dataset: str, key: str) -> str:
+        """The file that sets a key of a dataset."""
+        source = self.dataset_sources[dataset].get(key, "default")
+        return f"config/datasets/{dataset}.yaml" if source == "default" else source
 
     def download_record(self, name: str, where: str) -> str:
         """The download.json of a network or dataset; ValueError naming `where` when nothing is declared for it."""

@@ -1,5 +1,7 @@
 """The files that each stage reads and writes, and those of each report, in one order everywhere."""
 
+import os
+
 from lct.config.figures import MEASURED
 from lct.metrics.settings import TrainedExtractor, feature_specs
 from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, page_name
@@ -24,7 +26,7 @@ def autoencoder_sources(plan: Plan, dataset: str) -> list[str]:
         return []
     if autoencoder.weights is not None:
         return [download(autoencoder.weights)]
-    return [f"{autoencoder.folder}/{name}" for name in AUTOENCODER_FILES]
+    return [f"{os.path.expanduser(autoencoder.folder)}/{name}" for name in AUTOENCODER_FILES]
 
 
 def latents(plan: Plan, dataset: str, name: str) -> str:

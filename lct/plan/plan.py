@@ -52,6 +52,7 @@ class Plan(Configuration):
         self._kept_weights: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._table_cells(name, spec)]
         self._check_distinct_runs()
+        self._check_batches()
         self.figures: dict[str, tuple[Figure, Training | None]] = {}  # (figure, its training)
         for name in sorted(self.config.names("figures"), key=_natural_order):
             figure = figure_settings(self.config, name, self.scale_name, self.scale_layer)
@@ -162,6 +163,17 @@ class Plan(Configuration):
                 )
             self.runs[name] = run
         return self.runs[name]
+
+    def _check_batches(self) -> None:
+        """A batch is drawn without replacement, so it holds at most all training images."""
+        for run in self.runs.values():
+            count, batch = self.datasets[run.dataset].count, run.training.batch
+            if run.weights is None and count is not None and batch > count:
+                raise ValueError(
+                    f"{run.sources['batch']}: training.batch of run {run.id}: expected at most the {count} training "
+                    f"images of {run.dataset} ({self._home(run.dataset, 'train')}), found {batch}; lower it, or raise "
+                    "train"
+                )
 
     def _check_distinct_runs(self) -> None:
         names: dict[str, str] = {}

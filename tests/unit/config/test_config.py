@@ -278,6 +278,36 @@ def test_a_dataset_of_ones_own_needs_one_file(project):
         Plan(project, {"scale": "smoke", "dataset": "mien"})
 
 
+def of_ones_own(project, name="mine", scale="smoke", **values):
+    """The plan of a dataset of one's own, whose file gives `values` too."""
+    source = values.pop("source", "{kind: folder, path: photographs}")
+    lines = ["title: t", f"source: {source}", "resolution: 16", *(f"{key}: {value}" for key, value in values.items())]
+    (project / f"config/datasets/{name}.yaml").write_text("\n".join(lines) + "\n")
+    return Plan(project, {"scale": scale, "dataset": name})
+
+
+def test_counts_that_cannot_work_are_refused_with_the_file_that_sets_them(project):
+    small = "{kind: folder, path: photographs, count: 100}"
+    at_smoke = r"found 384; lower them in config/scales/smoke.yaml \(train\) and config/scales/smoke.yaml \(heldout\)"
+    with pytest.raises(ValueError, match=f"train, heldout: .* 100 images, {at_smoke}, or take another scale"):
+        of_ones_own(project, source=small, train=80, heldout=10)
+    edit(project / "config/scales/smoke.yaml", "  train: 256\n  heldout: 128\n", "")
+    with pytest.raises(ValueError, match=r"found 101; lower them in config/datasets/mine.yaml \(train\)"):
+        of_ones_own(project, source=small, train=91, heldout=10)
+    with pytest.raises(ValueError, match=r"^config/datasets/mine.yaml: heldout: expected more than k = 3.*found 3 for"):
+        of_ones_own(project, train=91, heldout=3)
+    with pytest.raises(ValueError, match=r"^config/datasets/mine.yaml: train: expected more than k = 3 .*found 2 for"):
+        of_ones_own(project, train=2, heldout=0)
+    with pytest.raises(ValueError, match=r"^config/scales/smoke.yaml: training.batch of run mine-.*found 32; lower it"):
+        of_ones_own(project, train=31, heldout=4)
+    assert of_ones_own(project, train=32, heldout=0).datasets["mine"].count == 32
+
+
+def test_a_dataset_file_with_other_letters_is_to_be_renamed(project):
+    with pytest.raises(ValueError, match=r"^config/datasets/MyPhotos.yaml: expected a file name of a-z.*rename the"):
+        of_ones_own(project, "MyPhotos")
+
+
 def test_another_grid_is_given_once_and_accepted_by_samplers(project):
     method = project / "config/methods/lct.yaml"
     edit(method, "training:\n", "training:\n  grid: {sigma_min: 0.01, sigma_max: 120.0}\n")

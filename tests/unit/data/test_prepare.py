@@ -264,6 +264,37 @@ def test_rows_without_names_of_their_own_are_numbered(tmp_path, paths):
     assert train["items"][0]["source"] == "x.parquet#0"
 
 
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pyarrow.array([[1, 2]], pyarrow.list_(pyarrow.uint8())), "to hold encoded images .*found list<"),
+        (pyarrow.array(["/9j/4AAQ"]), "to hold encoded images .*found string"),
+        (pyarrow.array([{"bytes": "/9j/4AAQ"}]), "one field `bytes` of binary.*found struct<bytes: string>"),
+        (pyarrow.array([{"bytes": [1]}]), "one field `bytes` of binary.*found struct<bytes: list<"),
+        (pyarrow.array([{"path": "a.jpg"}]), "one field `bytes` of binary.*found struct<path: string>"),
+        (pyarrow.array([b"abcd"], pyarrow.binary(4)), "to hold encoded images .*found fixed_size_binary"),
+    ],
+)
+def test_parquet_columns_of_another_type_are_refused(tmp_path, column, message):
+    pyarrow.parquet.write_table(pyarrow.table({"image": column}), tmp_path / "x.parquet")
+    fails(dataset({"kind": "parquet", "path": str(tmp_path / "x.parquet")}), tmp_path / "out", message)
+
+
+def test_a_parquet_column_that_is_there_twice_is_refused(tmp_path):
+    table = pyarrow.Table.from_arrays([pyarrow.array([b""])] * 2, names=["image", "image"])
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    fails(dataset({"kind": "parquet", "path": str(tmp_path / "x.parquet")}), tmp_path / "out", "expected one column")
+
+
+def test_paths_with_a_tilde_and_links_to_nothing(tmp_path, monkeypatch):
+    source, path = as_folder(tmp_path)
+    monkeypatch.setenv("HOME", str(path.parent))
+    manifest, _ = job(dataset(source | {"path": f"~/{path.name}"}), tmp_path / "out")
+    assert manifest["count"] > 0
+    (path / "gone.png").symlink_to("nowhere")
+    fails(dataset(source | {"path": str(path)}), tmp_path / "no", "gone.png: .*link to nothing")
+
+
 def test_broken_parquet_files_are_named(tmp_path):
     source, path = as_parquet(tmp_path, files=1)
     values = dataset({**source, "path": str(path)})
