@@ -50,4 +50,4 @@ def test_make_install_installs_the_lock_and_runs_nothing(tmp_path):
     for name in ("Makefile", "requirements.lock", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
     plan = subprocess.run(["make", "-n", "install"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert "--require-hashes -r requirements.lock" in plan and "snakemake" not in plan and "pytest" not in plan
+    assert "--require-hashes -r requirements.lock" in plan and "bin/snakemake" not in plan and "-m pytest" not in plan

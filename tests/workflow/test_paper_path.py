@@ -31,7 +31,7 @@ from tests.helpers.server import Repository, serve
 SCALE = ("--config", "scale=paper")
 COUNTS = {"celebahq": (96, 24), "church": (48, 16), "ffhq": (48, 0)}  # training and held-out images
 VAE, VAE_REVISION = "stabilityai/sd-vae-ft-ema", "f04b2c4b98319346dad8c65879f680b1997b204a"
-CELEBAHQ, CELEBAHQ_REVISION = "eurecom-ds/celeba-hq-256", "7b4962e4e2d1de995510a2f37adbea41dfbbba69"
+CELEBAHQ, CELEBAHQ_REVISION = "mattymchen/celeba-hq", "1bc5dfbeb766d03abeddf5a48b9871479a4395bb"
 
 
 def pictures(count: int, seed: int, format: str) -> list[bytes]:
@@ -133,7 +133,10 @@ def paper(tmp_path_factory):
             CELEBAHQ,
             "dataset",
             CELEBAHQ_REVISION,
-            {"default/train/0000.parquet": parquet(faces[:40]), "default/train/0001.parquet": parquet(faces[40:])},
+            {
+                "data/train-00000-of-00001.parquet": parquet(faces[:40]),
+                "data/validation-00000-of-00001.parquet": parquet(faces[40:]),
+            },
         ),
     ]
     mirrored = {

@@ -155,6 +155,14 @@ def test_the_papers_latents_are_draws_of_the_downloaded_autoencoder(paper):
         assert min(dataset.count, encoding.reconstruct) == count
 
 
+def test_celebahq_has_one_origin_and_a_seeded_split_and_the_page_says_so(paper):
+    celebahq, church = paper.datasets["celebahq"], paper.datasets["church"]
+    kinds = [alternative.origin.kind for alternative in celebahq.source.alternatives]
+    assert kinds == ["hub", "manual"], "what is fetched is always the same"
+    assert {alternative.read.split for alternative in celebahq.source.alternatives} == {"seeded"}
+    assert "seeded draw" in celebahq.note and "first download is trusted" in church.note
+
+
 def test_table_1_shows_the_printed_epochs_and_batch_and_its_runs_say_so(paper):
     for cell in (cell for cell in paper.cells if cell.table == "table1"):
         training = paper.runs[cell.run].training
