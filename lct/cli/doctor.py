@@ -4,7 +4,9 @@ import argparse
 
 from lct.cli.options import overrides, scale_argument
 from lct.cli.verb import Result
+from lct.cluster.checks import Finding
 from lct.cluster.doctor import examine, summary
+from lct.lineage.dvc import place_fault
 from lct.plan.plan import Plan
 
 
@@ -21,5 +23,10 @@ def doctor(arguments: argparse.Namespace) -> Result:
     plan = Plan(arguments.root, overrides(arguments))
     profile = None if arguments.profile is None else arguments.root / arguments.profile
     findings = examine(plan, arguments.root, profile, 60 * arguments.patience)
+    fault = place_fault(arguments.root)
+    if fault and plan.main.record:
+        findings.append(Finding("fail", "recording", fault))
+    elif plan.main.record:
+        findings.append(Finding("ok", "recording", "git and DVC take what a run makes here"))
     value, lines = summary(findings)
     return int(not value["ok"]), value, "\n".join(lines)

@@ -16,12 +16,24 @@ from lct.cluster.attempts import last_lines
 from lct.files.atomic import read_json_or_empty
 from lct.files.formatting import format_duration
 from lct.files.lock import is_held
-from lct.files.records import run_path
+from lct.files.records import disagreements, run_path, settings_path
 from lct.plan import files as stage_files
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 
 FRESH_SECONDS = 120.0  # a younger heartbeat means that its training runs
-RUN_STATES = ("done", "evaluating", "running", "hung?", "queued", "interrupted", "stuck", "failed", "waiting")
+RUN_STATES = (
+    "done",
+    "outdated",
+    "evaluating",
+    "running",
+    "hung?",
+    "queued",
+    "interrupted",
+    "stuck",
+    "failed",
+    "waiting",
+)
 _NUMBERS = ("step", "total", "attempt", "loss", "steps_per_second", "eta_seconds", "updated", "gpu_seconds")
 _SHOWN = ("step", "total", "attempt", "loss", "steps_per_second", "eta_seconds")  # of a heartbeat
 
@@ -102,7 +114,8 @@ def _status(
         record = read_json_or_empty(run_path(root / plan.paths.train(run, seed) / "curves.json"))
         facts["gpu_hours"] = _gpu_hours(record.get("cost"))
         if all((root / path).exists() for path in stage_files.metrics(plan, run, seed)):
-            return RunStatus(state="done", **facts)
+            reasons = _outdated(plan, root, run, seed)
+            return RunStatus(state="outdated" if reasons else "done", note=reasons[0] if reasons else None, **facts)
         jobs = [job for job in queue if _evaluates(job.comment, run, seed)]
         state = "evaluating" if any(j.state == "RUNNING" for j in jobs) else "queued" if jobs else "waiting"
         return RunStatus(state=state, where=_where(None, jobs), note="trained", **facts)
@@ -116,6 +129,25 @@ def _status(
         facts["eta_seconds"] = facts["steps_per_second"] = None
     silent = beat.get("silent") if state in ("hung?", "interrupted") else None
     return RunStatus(state=state, note=note, silent_seconds=silent, where=_where(beat, jobs), **facts)
+
+
+def _outdated(plan: Plan, root: Path, run: str, seed: int) -> list[str]:
+    """Why finished files of a run are not what today's configuration makes, by their own records; [] if they are."""
+    train = (
+        stage_settings.train(plan, run) if plan.runs[run].weights is None else stage_settings.import_weights(plan, run)
+    )
+    stages = [
+        ([plan.paths.weights(run, seed, name) for name in plan.sampled_weights(run)], train),
+        (stage_files.samples(plan, run, seed), stage_settings.sample(plan, run)),
+        (stage_files.metrics(plan, run, seed), stage_settings.score(plan, plan.runs[run].dataset)),
+    ]
+    return [
+        f"{reason}: snakemake makes it again"
+        for paths, settings in stages
+        for reason in disagreements(
+            [str(root / path) for path in paths if settings_path(root / path).exists()], settings
+        )
+    ]
 
 
 def _state(log: Path, beat: dict[str, Any], jobs: list[slurm.QueuedJob], hung_after: float) -> tuple[str, str | None]:

@@ -1,16 +1,21 @@
 """The one place that calls DVC: as a program (`python -m dvc`), never imported; dvc_lock.py reads its files."""
 
 import importlib.metadata
+import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from lct.files.git import checkout_fault
+from lct.files.git import checkout_fault, run_git
+from lct.lineage.dvc_lock import settings
 
 VERSIONS = "3."  # the file formats read here are those of this major version
 LOCK_SECONDS = 30.0  # how long another dvc in this project is waited for
+FOLDERS = ("results", "reports", "resources")  # whose files are recorded
+WRITTEN = ("dvc.yaml", "dvc.lock", "lineage/smoke.jsonl")  # by a recording
 _LINES = 6  # of what DVC says when it fails
 
 
@@ -33,6 +38,56 @@ def check(root: Path) -> None:
         raise ValueError(f"{root}: expected a DVC project, found no .dvc/config; git checkout -- .dvc")
     if fault := checkout_fault(root):
         raise ValueError(fault)
+
+
+def check_place(root: Path) -> None:
+    """Raise ValueError with one line when DVC and git would refuse what a run makes in this folder."""
+    check(root)
+    for name in FOLDERS:
+        folder = root / name
+        if folder.is_symlink():
+            place = os.path.realpath(folder)
+            target = shlex.quote(place)
+            raise ValueError(
+                f"{folder}: expected a folder, found a link to {place}, and DVC records nothing behind a link; to keep "
+                f"the content alone there: `rm {name} && mv {target} {name} && dvc cache dir --local {target}-cache`"
+            )
+    for path in run_git(root, "check-ignore", *WRITTEN).stdout.split():
+        rule = run_git(root, "check-ignore", "--verbose", path).stdout.partition("\t")[0]
+        raise ValueError(
+            f"{path}: expected a file that git keeps, found one that git ignores ({rule}); "
+            f"`echo '!{path}' >> .gitignore` takes it out"
+        )
+    if not _links(root) and _link_types(root) == ["symlink"]:
+        raise ValueError(
+            f"{root}: expected a file system with symbolic links, found none; `dvc config --local cache.type copy` "
+            "records with copies, which take the space twice"
+        )
+
+
+def place_fault(root: Path) -> str | None:
+    """Why a run in this folder could not be recorded, in one line with what to do; None when it can be."""
+    try:
+        check_place(root)
+    except ValueError as error:
+        return " ".join(str(error).split())
+    return None
+
+
+def _links(root: Path) -> bool:
+    """Whether the project's file system takes symbolic links."""
+    trial = root / ".dvc" / f".lct-link-{os.getpid()}"
+    try:
+        os.symlink("nowhere", trial)
+    except OSError:
+        return False
+    trial.unlink()
+    return True
+
+
+def _link_types(root: Path) -> list[str]:
+    types = settings(root).get("cache", {}).get("type", [])
+    return [kind.strip() for kind in types.split(",")] if isinstance(types, str) else list(types)
 
 
 def run(root: Path, *words: str) -> str:
@@ -59,6 +114,9 @@ def explain(message: str) -> str:
         r"File too large": "a limit on file sizes was met; what was recorded is untouched",
         r"Checkout failed|missing cache|do not exist neither|not in cache": "the content is neither in the cache nor "
         "in a remote: snakemake makes it again",
+        r"cache link types": "this file system takes no such links: `dvc config --local cache.type copy` records with "
+        "copies",
+        r"git-ignored": "`git check-ignore -v dvc.lock dvc.yaml` names the rule; `!dvc.lock` in .gitignore undoes it",
         r"conflict|could not be read|corrupted": "mend that file (git checkout -- dvc.lock), then try again",
     }
     message = " ".join(message.split())

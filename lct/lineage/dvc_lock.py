@@ -141,7 +141,7 @@ def read_lock(root: Path) -> Lock | None:
     return Lock(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _config(root: Path) -> dict[str, dict[str, Any]]:
+def settings(root: Path) -> dict[str, dict[str, Any]]:
     """DVC's settings, by section: as DVC itself reads them where it is installed, those of the user and of the machine
     included; else .dvc/config with config.local over it. Relative folders are relative to .dvc."""
     files = tuple(root / ".dvc" / name for name in ("config", "config.local"))
@@ -168,7 +168,7 @@ def _read_config(files: tuple[Path, ...], _times: tuple[int, ...], _places: tupl
 
 
 def _read_files(files: tuple[Path, ...]) -> dict[str, dict[str, str]]:
-    settings: dict[str, dict[str, str]] = {}
+    sections: dict[str, dict[str, str]] = {}
     for path in files:
         parser = configparser.ConfigParser(interpolation=None)
         try:
@@ -176,19 +176,19 @@ def _read_files(files: tuple[Path, ...]) -> dict[str, dict[str, str]]:
         except configparser.Error as error:
             raise ValueError(f"{path}: expected DVC's settings, found damage ({error.message}); fix it") from error
         for section in parser.sections():
-            settings.setdefault(section.strip("'"), {}).update(parser[section])
-    return settings
+            sections.setdefault(section.strip("'"), {}).update(parser[section])
+    return sections
 
 
 def cache_folder(root: Path) -> Path:
     """The folder of DVC's cache."""
-    return (root / ".dvc" / str(_config(root).get("cache", {}).get("dir", "cache"))).resolve()
+    return (root / ".dvc" / str(settings(root).get("cache", {}).get("dir", "cache"))).resolve()
 
 
 def remotes(root: Path) -> dict[str, str]:
     """Name -> URL of each remote; a local folder as an absolute path."""
     urls = {}
-    for section, values in _config(root).items():
+    for section, values in settings(root).items():
         name = re.fullmatch(r'remote "(.+)"', section)
         if name and "url" in values:
             url = str(values["url"]).removeprefix("file://")

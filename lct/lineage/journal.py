@@ -1,5 +1,7 @@
 """The journal of a recording, which brings the recorded state back after a failure; and links into the cache."""
 
+import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -13,6 +15,8 @@ from lct.lineage.registry import Entry
 JOURNAL = ".dvc/tmp/lct-record"
 STAGES = "dvc.yaml"
 FORMER = "config/recorded.yaml"  # where the version before kept its list of artifacts
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_TIME_STEP = 1e-6  # seconds that two times of a file may differ by and be equal
 OPENED = (".html", ".md", ".tex", ".csv", ".svg", ".png", ".pdf")  # a browser goes by the name of what a link points to
 
 
@@ -66,19 +70,43 @@ def undo(root: Path) -> bool:
 
 def set_time(path: Path, seconds: float) -> None:
     """Set the modification time of a file, and of the link to it."""
-    os.utime(path, (seconds, seconds), follow_symlinks=False)
+    if path.is_symlink() and abs(path.stat().st_mtime - seconds) > _TIME_STEP:
+        with contextlib.suppress(PermissionError):  # a content that another user owns keeps its time
+            os.utime(path, (seconds, seconds))
+    if abs(path.lstat().st_mtime - seconds) <= _TIME_STEP:
+        return
+    try:
+        os.utime(path, (seconds, seconds), follow_symlinks=False)
+    except PermissionError:  # only a file's owner sets its time: make it this user's
+        _replace(path)
+        os.utime(path, (seconds, seconds), follow_symlinks=False)
+
+
+def _replace(path: Path) -> None:
+    """Put an equal file, or link, of this user in the place of another user's. Raises OSError naming the file."""
     if path.is_symlink():
-        os.utime(path, (seconds, seconds))
+        _symlink(os.readlink(path), path)
+    else:
+        copy(path, path)
+
+
+def _symlink(target: str, place: Path) -> None:
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    os.symlink(target, partial)
+    os.replace(partial, place)
 
 
 def link(stored: Path, place: Path) -> None:
-    """Make `place` a link to a content in the cache, or a copy of it where people open it; what was there is replaced
-    in one step."""
+    """Make `place` a link to a content in the cache, or a copy of it where people open it or the file system has no
+    links; what was there is replaced in one step."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.suffix in OPENED:
         copy(stored, place)
         return
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    os.symlink(os.path.abspath(stored), partial)
-    os.replace(partial, place)
+    try:
+        _symlink(os.path.abspath(stored), place)
+    except OSError as error:
+        if error.errno not in _NO_LINKS or not os.access(place.parent, os.W_OK):
+            raise
+        copy(stored, place)  # a file system without symbolic links

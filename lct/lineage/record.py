@@ -49,7 +49,7 @@ def record(
 ) -> RecordReport:
     """Record what is up to date of a scale. Raises ValueError, LockHeldError or OSError with one line; then nothing
     changed. What the version before this one has recorded is carried over."""
-    dvc.check(root)
+    dvc.check_place(root)
     if not in_run and is_held(root / RUN_LOCK):
         raise ValueError(
             "expected no running snakemake, found one; it records at its end, or wait and call `lct record`"

@@ -35,8 +35,14 @@ from lct.plan.recipes import RECIPES
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.guard import check_links, check_plan
+from lct.lineage.dvc import place_fault
 from lct.lineage.hooks import record_earlier_run, record_run, render_report
-from lct.lineage.snakemake_adapter import decide_by_records, is_planning, jobs_of, rules_due
+from lct.lineage.snakemake_adapter import (
+    decide_by_records,
+    is_planning,
+    jobs_of,
+    rules_due,
+)
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
@@ -147,6 +153,8 @@ def start_alone():
             rerun_incomplete=dag.force_incomplete,
         )
         check_writable(Path.cwd())
+        if PLAN.main.record and (fault := place_fault(Path.cwd())):
+            say(f"Warning: this run will not be recorded: {fault}")
         if ON_CLUSTER:
             require_accounting(
                 getattr(workflow.executor_settings, "status_command", "squeue")
@@ -166,8 +174,8 @@ def image_threads(wildcards):
 
 
 def heldout_images(wildcards):
-    return stage_files.heldout(PLAN,
-        wildcards.dataset, manifest(PATHS.images(wildcards.dataset, "heldout"))
+    return stage_files.heldout(
+        PLAN, wildcards.dataset, manifest(PATHS.images(wildcards.dataset, "heldout"))
     )
 
 

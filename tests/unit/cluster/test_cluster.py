@@ -23,7 +23,7 @@ from lct.cluster.start import failure, quieter, recognise_cancelled_jobs
 from lct.cluster.status import statuses
 from lct.files.atomic import write_json
 from lct.files.lock import hold
-from lct.files.records import run_path
+from lct.files.records import run_path, settings_path
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
@@ -281,6 +281,11 @@ def test_a_trained_run_is_evaluated_and_then_done(root, tools, comment):
     for path in stage_files.metrics(plan, "digits-lct", 0):
         write_json(root / path, {})
     assert status_of(root)[0].state == "done"
+    sampled = stage_files.samples(plan, "digits-lct", 0)[0]
+    write_json(settings_path(root / sampled), {"settings": {"recipe": 0}})
+    write_json(root / sampled, {})
+    status, _ = status_of(root)
+    assert status.state == "outdated" and "its settings changed: snakemake makes it again" in status.line()
 
 
 def test_failures_and_stuck_trainings_are_named(root, tools):

@@ -805,6 +805,71 @@ def test_switches_change_no_setting_of_any_job(plan):
         assert stage_settings.tables(switched, which) == stage_settings.tables(plan, which)
 
 
+def test_results_behind_a_link_are_refused_with_a_remedy_that_works(project, tmp_path):
+    assert dvc.place_fault(project) is None
+    (project / "results").rename(tmp_path / "disk")
+    (project / "results").symlink_to(tmp_path / "disk")
+    fault = str(dvc.place_fault(project))
+    assert fault.startswith(f"{project}/results: expected a folder, found a link to {tmp_path}/disk, and DVC records")
+    with pytest.raises(ValueError, match="found a link to"):
+        record.record(project, {}, "toy")
+    program = f"{sys.executable} -m dvc cache"
+    command = fault.rpartition(": ")[2].strip("`").replace("dvc cache", program)
+    subprocess.run(command, shell=True, check=True, cwd=project)
+    assert dvc.place_fault(project) is None and record.record(project, {}, "toy").left_out == {}
+    assert (project / WEIGHTS).resolve().is_relative_to(tmp_path / "disk-cache")
+
+
+def test_files_of_the_record_that_git_ignores_are_named_with_a_remedy_that_works(project):
+    (project / ".gitignore").write_text("*.lock\n")
+    fault = str(dvc.place_fault(project))
+    assert fault.startswith(
+        "dvc.lock: expected a file that git keeps, found one that git ignores (.gitignore:1:*.lock)"
+    )
+    subprocess.run(fault.split("`")[1], shell=True, check=True, cwd=project)
+    assert dvc.place_fault(project) is None
+
+
+def test_the_project_s_own_ignore_file_keeps_its_records(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ignore").write_text("*.lock\n*.jsonl\ndvc.yaml\nlineage\n")
+    subprocess.run(["git", "config", "--global", "core.excludesfile", str(tmp_path / "ignore")], check=True)
+    assert dvc.place_fault(project) is None
+
+
+def test_a_file_system_without_links_gets_copies(book, monkeypatch):
+    def refused(*words, **options):
+        raise PermissionError(1, "Operation not permitted", str(words[1]))
+
+    monkeypatch.setattr("os.symlink", refused)
+    assert "`dvc config --local cache.type copy`" in str(dvc.place_fault(book))
+    dvc.run(book, "config", "--local", "cache.type", "copy")
+    assert dvc.place_fault(book) is None
+    shutil.rmtree(book / "results")
+    report = restore.restore(book, "toy")
+    assert report.absent == [] and report.differing == []
+    assert not (book / WEIGHTS).is_symlink() and due(book) == []
+
+
+def test_files_of_another_user_are_replaced_where_only_their_owner_may_set_times(book, monkeypatch):
+    for i, path in enumerate((book / WEIGHTS, settings_path(book / WEIGHTS))):
+        os.link(path, book / f"kept-{i}", follow_symlinks=False)  # so that no new file gets the number of theirs
+    theirs = {(book / WEIGHTS).lstat().st_ino, settings_path(book / WEIGHTS).stat().st_ino}
+    utime, refusals = os.utime, []
+
+    def only_mine(path, times=None, *, follow_symlinks=True, **options):
+        if os.stat(path, follow_symlinks=follow_symlinks).st_ino in theirs:
+            refusals.append(path)
+            raise PermissionError(1, "Operation not permitted")
+        utime(path, times, follow_symlinks=follow_symlinks, **options)
+
+    for path in (book / WEIGHTS, settings_path(book / WEIGHTS)):
+        utime(path, (1, 1), follow_symlinks=False)
+    monkeypatch.setattr("os.utime", only_mine)
+    assert restore.restore(book, "toy").differing == []
+    assert len(refusals) == 2 and due(book) == []
+
+
 def test_dvc_is_asked_where_its_cache_and_remotes_are(project, tmp_path, monkeypatch):
     assert cache_folder(project) == project / ".dvc/cache" and remotes(project) == {}
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
