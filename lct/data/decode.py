@@ -1,15 +1,18 @@
 """From encoded bytes of any origin to one square RGB image, or to one line that says why not."""
 
+import functools
+import importlib.util
 import io
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from lct.data.damage import fault
 from lct.files.file_type import describe
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no formats that run programs, such as EPS
+PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}  # further formats, with the packages that read them
 LARGEST_SCALED = 2**26  # pixels of a scaled image that is cut afterwards; of larger ones only the middle is scaled
 
 
@@ -37,7 +40,7 @@ def decode(
     encoded = b""
     try:
         encoded = content()
-        with Image.open(io.BytesIO(encoded), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(encoded), formats=formats()) as image:
             # A phone's MPO is a photograph with a preview or depth map behind it, not an animation.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise ValueError(f"{image.n_frames} frames")
@@ -50,12 +53,36 @@ def decode(
                 raise ValueError(f"mode {image.mode}; to bring such images to RGB, set `convert: true`")
             return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
     except UnidentifiedImageError as error:
-        raise UnusableImageError(name, describe(encoded)) from error
+        raise UnusableImageError(name, _unreadable(encoded)) from error
     except MemoryError as error:
         raise MemoryError(f"{name}: expected enough memory to decode it, found too little") from error
     except Exception as error:  # damaged bytes make decoders raise anything
         reason = " ".join(str(error).replace(name, "").split()) or type(error).__name__
         raise UnusableImageError(name, reason) from error
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats that can be read here: FORMATS, AVIF where Pillow has it, and those of installed PLUGINS."""
+    further = ["AVIF"] if features.check("avif") else []
+    for name, package in PLUGINS.items():
+        if importlib.util.find_spec(package):
+            plugin = importlib.import_module(package)
+            getattr(plugin, "register_heif_opener", lambda: None)()
+            further.append(name)
+    return (*FORMATS, *(name for name in further if name in Image.registered_extensions().values()))
+
+
+def _unreadable(encoded: bytes) -> str:
+    """What an image is that no format of `formats` is; says which package reads it, where there is one."""
+    brand = encoded[8:12] if encoded[4:8] == b"ftyp" else b""
+    if brand in (b"avif", b"avis"):
+        return "an AVIF image, which this Pillow does not read or which is damaged; convert it to PNG"
+    if brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return "a HEIC image, which pillow-heif reads; install it (pip install pillow-heif), or convert it to PNG"
+    if encoded.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "a JPEG XL image, which pillow-jxl-plugin reads; install it, or convert the image to PNG"
+    return describe(encoded)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

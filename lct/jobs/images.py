@@ -103,7 +103,9 @@ def _about(duplicates: dict[str, int]) -> str:
         "copies: {train} of training images, {heldout} of held-out images, {across} held-out images that are training "
         "images too"
     ).format(**duplicates)
-    log.warning("%s. Copies raise recall, and make held-out images look memorised; leave them out of the source", line)
+    log.warning(
+        "%s. Copies count again in every number, and held-out ones look memorised; remove them from the source", line
+    )
     return line
 
 

@@ -1,6 +1,7 @@
 """Damage that decoders pass over is named; whole files of every kind are taken; thin images take little memory."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -79,6 +80,23 @@ def test_a_webp_whose_end_was_not_written_is_named():
     content = WHOLE["WebP"]
     assert reason(content[: len(content) // 2] + bytes(len(content) - len(content) // 2)).startswith("data that end in")
     assert reason(content[:-20]) is not None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(99), "a HEIC image.*pip install pillow-heif"),
+        (b"\0\0\0\x18ftypavif" + bytes(99), "AVIF image|damage|unable|[Ff]ailed|Invalid"),
+        (b"\xff\x0a" + bytes(99), "a JPEG XL image.*pillow-jxl-plugin"),
+        (b"<html>", "a web page"),
+    ],
+)
+def test_images_that_cannot_be_read_here_say_what_reads_them(content, words):
+    assert re.search(words, reason(content))
+
+
+def test_avif_is_read():
+    assert reason(encoded(NOISE, "AVIF")) is None
 
 
 def test_of_other_formats_nothing_is_known():
