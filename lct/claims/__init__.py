@@ -1,0 +1,1 @@
+"""What the paper claims, and what each body of evidence says about it: noise between trainings, and judgements."""

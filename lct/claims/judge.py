@@ -1,0 +1,230 @@
+"""What one body of evidence says about a claim: each part's difference with its interval, and one verdict.
+
+A part is supported where the whole interval lies on the claimed side, contradicted where it lies on the other one, and
+undecided in between. A claim is supported where all of its parts are, and contradicted where one part is at a
+confidence that allows for their number (Bonferroni). Numbers come in as `Body`; nothing is read here.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lct.claims.noise import (
+    CONFIDENCE,
+    Contrast,
+    Noise,
+    Spread,
+    contrast,
+    pooled,
+    quantile,
+    scaled,
+    seeds_needed,
+    spread,
+)
+from lct.claims.settings import Claim, Comparison, Gap, Measurement, Trend
+
+SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "supported", "contradicted", "undecided", "not measured"
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body of evidence: what is known of table rows, and of the noise between trainings.
+
+    cells:     (TABLE.SUBTABLE.ROW, metric) -> one value for each training seed.
+    protocols: (row, metric) -> hash of how it was measured; rows of different ones are never compared.
+    spreads:   metric -> spreads of runs with two seeds or more, on the scale of lct.claims.noise.scaled.
+    prior:     metric -> noise that is known before any seed of one's own.
+    measures:  (source, quantity, box or row) -> dataset -> value.
+    command:   what makes the numbers that are missing.
+    """
+
+    id: str
+    title: str
+    cells: dict[tuple[str, str], tuple[float, ...]]
+    protocols: dict[tuple[str, str], str] = field(default_factory=dict)
+    spreads: dict[str, tuple[Spread, ...]] = field(default_factory=dict)
+    prior: dict[str, Noise] = field(default_factory=dict)
+    measures: dict[tuple[str, str, str], dict[str, float]] = field(default_factory=dict)
+    command: str = ""
+
+    def noise(self, metric: str, level: float) -> Noise | None:
+        """The noise of a row: pooled over measured rows of a similar level, with the prior where that is known."""
+        own = pooled(
+            self.spreads.get(metric, ()), level if metric == "fid" else None, f"seeds, {metric} near {level:.3g}"
+        )
+        return own or self.prior.get(metric)
+
+
+@dataclass(frozen=True)
+class PartVerdict:
+    """One part of a claim, judged."""
+
+    text: str  # what is compared, in words
+    verdict: str
+    why: str = ""  # where there is no interval
+    estimate: float | None = None  # ratio of FIDs, difference of recalls or quantities, or of FIDs beyond the share
+    low: float | None = None  # ends of its interval
+    high: float | None = None
+    kind: str = ""  # "ratio", "difference", "beyond the share"
+    n: tuple[int, ...] = ()  # trainings on each side
+    seeds: int | None = None  # on each side, that would decide it, where it is undecided
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """A claim, judged on one body of evidence."""
+
+    claim: str
+    body: str
+    verdict: str
+    why: str
+    parts: tuple[PartVerdict, ...]
+    seeds: int | None  # the most that an undecided part needs; None where 100 would not do
+    command: str
+
+
+def judge(claim: Claim, body: Body) -> ClaimVerdict:
+    """The verdict of one body of evidence on one claim."""
+    count = sum(len(part.trend) - 1 if isinstance(part, Trend) else 1 for part in claim.parts)
+    parts = tuple(verdict for part in claim.parts for verdict in _judge_part(part, body, count))
+    verdicts = [part.verdict for part in parts]
+    missing = verdicts.count(NOT_MEASURED)
+    if CONTRADICTED in verdicts:
+        verdict, why = CONTRADICTED, ""
+    elif missing == len(parts):
+        verdict, why = NOT_MEASURED, "; ".join(dict.fromkeys(part.why for part in parts))
+    elif missing:
+        verdict, why = UNDECIDED, f"{missing} of {len(parts)} parts are not measured"
+    else:
+        verdict, why = (SUPPORTED, "") if set(verdicts) == {SUPPORTED} else (UNDECIDED, "")
+    undecided = [part for part in parts if part.verdict == UNDECIDED]
+    seeds = max((part.seeds or 0 for part in undecided), default=None)
+    if undecided and any(part.seeds is None for part in undecided):
+        seeds = None
+    return ClaimVerdict(claim.id, body.id, verdict, why, parts, seeds, body.command if missing else "")
+
+
+def _judge_part(part: Comparison | Gap | Trend | Measurement, body: Body, count: int) -> list[PartVerdict]:
+    if isinstance(part, Trend):
+        pairs = zip(part.trend[1:], part.trend[:-1], strict=True)
+        return [_comparison(Comparison(better=b, worse=w, metric=part.metric), body, count) for b, w in pairs]
+    if isinstance(part, Measurement):
+        return [_measurement(part, body, count)]
+    return [_comparison(part, body, count) if isinstance(part, Comparison) else _gap(part, body, count)]
+
+
+def _comparison(part: Comparison, body: Body, count: int) -> PartVerdict:
+    """log FID(better) - log FID(worse) - log factor < 0, or recall(better) - recall(worse) > 0."""
+    times = f" times {part.factor:g}" if part.factor != 1 else ""
+    text = f"{part.better} beats {part.worse}{times} in {'FID' if part.metric == 'fid' else part.metric}"
+    sides = _values(part.rows, part.metric, body)
+    if isinstance(sides, str):
+        return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
+    better, worse = ([scaled(part.metric, value) for value in side] for side in sides)
+    n = (len(better), len(worse))
+    terms = _terms([(1.0, better), (-1.0, worse)], part.metric, body)
+    if terms is None:
+        return PartVerdict(text, UNDECIDED, f"the spread of {part.metric} between trainings is not known", n=n)
+    difference = contrast(terms)
+    sign = 1.0
+    if part.metric == "fid":
+        sign, difference = -1.0, Contrast(difference.estimate - math.log(part.factor), difference.error, difference.df)
+    low, high = difference.interval()
+    show, kind = (math.exp, "ratio") if part.metric == "fid" else (float, "difference")
+    shift = math.log(part.factor) if part.metric == "fid" else 0.0
+    return PartVerdict(
+        text,
+        _side(difference, sign, count),
+        estimate=show(difference.estimate + shift),
+        low=show(low + shift),
+        high=show(high + shift),
+        kind=kind,
+        n=n,
+        seeds=_seeds(difference, terms, sign, count),
+    )
+
+
+def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
+    """(start - row) - share (start - goal) > 0, in FID."""
+    text = f"{part.row} closes at least {part.share:.0%} of the gap from {part.start} to {part.goal}"
+    sides = _values(part.rows, "fid", body)
+    if isinstance(sides, str):
+        return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
+    weights = (-1.0, 1.0 - part.share, part.share)  # row, start, goal
+    terms = []
+    for weight, side in zip(weights, sides, strict=True):
+        level = math.fsum(side) / len(side)
+        noise = body.noise("fid", scaled("fid", level))
+        if noise is None:
+            return PartVerdict(text, UNDECIDED, "the spread of fid between trainings is not known")
+        terms.append((weight, level, Noise(noise.sd * level, noise.df, f"{noise.source} at {level:.4g}"), len(side)))
+    beyond = contrast(terms)
+    low, high = beyond.interval()
+    n = tuple(len(side) for side in sides)
+    verdict = _side(beyond, 1.0, count)
+    return PartVerdict(
+        text, verdict, "", beyond.estimate, low, high, "beyond the share", n, _seeds(beyond, terms, 1.0, count)
+    )
+
+
+def _measurement(part: Measurement, body: Body, count: int) -> PartVerdict:
+    """larger - smaller > 0 over datasets, each dataset one observation: t with (datasets - 1) degrees of freedom."""
+    text = f"{part.quantity} of {part.larger} is larger than that of {part.smaller} ({part.source})"
+    larger, smaller = (body.measures.get((part.source, part.quantity, x), {}) for x in (part.larger, part.smaller))
+    differences = [larger[name] - smaller[name] for name in sorted(larger.keys() & smaller.keys())]
+    if not differences:
+        return PartVerdict(text, NOT_MEASURED, f"no value of {part.quantity}")
+    if any(not math.isfinite(value) for value in differences):
+        return PartVerdict(text, UNDECIDED, "a value is not a finite number")
+    observed = spread(differences)
+    n = (len(differences), len(differences))
+    if observed.df < 1 or observed.variance == 0:
+        return PartVerdict(text, UNDECIDED, "one observation gives no interval", observed.level, kind="difference", n=n)
+    difference = Contrast(observed.level, math.sqrt(observed.variance / len(differences)), observed.df)
+    low, high = difference.interval()
+    return PartVerdict(text, _side(difference, 1.0, count), "", observed.level, low, high, "difference", n)
+
+
+def _values(rows: Sequence[str], metric: str, body: Body) -> list[tuple[float, ...]] | str:
+    """Values of each row, or why they cannot be compared."""
+    sides = [body.cells.get((row, metric), ()) for row in rows]
+    if absent := [row for row, side in zip(rows, sides, strict=True) if not side]:
+        return f"no value of {metric} for {', '.join(absent)}"
+    if any(not math.isfinite(value) for side in sides for value in side):
+        return f"a value of {metric} is not a finite number"
+    if len({body.protocols.get((row, metric)) for row in rows}) > 1:
+        return "measured by different protocols"
+    return sides
+
+
+def _terms(
+    sides: Sequence[tuple[float, Sequence[float]]], metric: str, body: Body
+) -> list[tuple[float, float, Noise, int]] | None:
+    terms = []
+    for weight, values in sides:
+        mean = math.fsum(values) / len(values)
+        noise = body.noise(metric, mean)
+        if noise is None:
+            return None
+        terms.append((weight, mean, noise, len(values)))
+    return terms
+
+
+def _side(difference: Contrast, sign: float, count: int) -> str:
+    """supported, contradicted or undecided; sign: +1 where larger is claimed, -1 where smaller is."""
+    estimate, error = sign * difference.estimate, difference.error
+    if estimate > quantile(difference.df) * error:
+        return SUPPORTED
+    stricter = 1 - (1 - CONFIDENCE) / count  # one of several parts is contradicted by chance more often
+    return CONTRADICTED if -estimate > quantile(difference.df, stricter) * error else UNDECIDED
+
+
+def _seeds(
+    difference: Contrast, terms: Sequence[tuple[float, float, Noise, int]], sign: float, count: int
+) -> int | None:
+    """Seeds on each side that would see a difference as large as this; None where it is decided, or 100 are too few."""
+    if _side(difference, sign, count) != UNDECIDED or difference.estimate == 0:
+        return None
+    weights = math.fsum(weight**2 for weight, *_ in terms)
+    sd = math.sqrt(math.fsum((weight * noise.sd) ** 2 for weight, _, noise, _ in terms) / weights)
+    return seeds_needed(abs(difference.estimate) * math.sqrt(2 / weights), sd, min(noise.df for *_, noise, _ in terms))

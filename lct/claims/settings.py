@@ -1,0 +1,119 @@
+"""What config/claims/*.yaml holds: statements of the paper, or one's own, as comparisons of table rows. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Metric = Literal["fid", "recall"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """`better` beats `worse`: a lower FID, or a higher recall, in rows of one dataset."""
+
+    better: str  # row that is said to win, as TABLE.SUBTABLE.ROW
+    worse: str  # row that it is compared with
+    metric: Metric = "fid"  # what is compared
+    factor: float = 1.0  # FID only: `better` is at most so many times `worse`
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return (self.better, self.worse)
+
+    def __post_init__(self):
+        if self.better == self.worse:
+            raise ValueError(f"comparison: expected two different rows, found {self.better} twice; fix one of them")
+        if not self.factor > 0 or (self.metric != "fid" and self.factor != 1.0):
+            raise ValueError(
+                f"comparison of {self.better}: expected factor > 0, and 1 for recall, found {self.factor}; fix it"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """`row` closes at least `share` of the distance between `start` and `goal`, in FID."""
+
+    row: str  # row that closes the gap, as TABLE.SUBTABLE.ROW
+    start: str  # where the gap begins: the worse row
+    goal: str  # where it ends: the better row
+    share: float  # of the gap, 0 to 1
+    metric: Metric = "fid"  # always FID
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return (self.row, self.start, self.goal)
+
+    def __post_init__(self):
+        if len(set(self.rows)) < 3 or not 0 < self.share <= 1 or self.metric != "fid":
+            raise ValueError(
+                f"gap of {self.row}: expected three different rows, a share in (0, 1] and metric fid, found "
+                f"{', '.join(self.rows)}, {self.share} and {self.metric}; fix them"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trend:
+    """The metric improves from each row to the next."""
+
+    trend: tuple[str, ...]  # rows in the order in which they improve
+    metric: Metric = "fid"  # what improves
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return self.trend
+
+    def __post_init__(self):
+        if len(self.trend) < 3 or len(set(self.trend)) < len(self.trend):
+            raise ValueError(f"trend: expected three different rows or more, found {list(self.trend)}; fix them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """A number that a figure or a training curve holds is larger for one thing than for another, over all datasets."""
+
+    source: Literal["figure1", "curves"]  # where the numbers are: figure 1's boxes, or the curves of trainings
+    quantity: str  # figure1: a number of each box, such as beyond_outer; curves: relative_sd (of the loss)
+    larger: str  # box of figure 1, or row whose training has the larger number
+    smaller: str  # box or row whose number is smaller
+
+    def __post_init__(self):
+        allowed = {"figure1": ("beyond_outer", "kurtosis"), "curves": ("relative_sd",)}[self.source]
+        if self.quantity not in allowed or self.larger == self.smaller:
+            raise ValueError(
+                f"measurement: expected a quantity of {list(allowed)} for {self.source}, of two different things, "
+                f"found {self.quantity!r} of {self.larger} and {self.smaller}; fix it"
+            )
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return (self.larger, self.smaller) if self.source == "curves" else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One statement, and what must hold for it: every part."""
+
+    id: str  # a name of a-z, 0-9, _ and -
+    statement: str  # in our own words
+    place: str  # where the paper makes it
+    parts: tuple[Comparison | Gap | Trend | Measurement, ...]  # all of them must hold
+    note: str | None = None  # what a reader should know
+    ours: bool = False  # a statement of this project, not of the paper
+
+    def __post_init__(self):
+        if not self.parts:
+            raise ValueError(f"claim {self.id}: expected one part or more, found none; add a comparison")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """Two published runs with equal settings: what they differ by is noise between trainings."""
+
+    rows: tuple[str, str]  # as TABLE.SUBTABLE.ROW, or a number of the log
+    why: str  # why they count as equal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimFile:
+    """config/claims/*.yaml."""
+
+    claims: tuple[Claim, ...]  # judged in this order
