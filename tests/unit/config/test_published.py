@@ -1,5 +1,8 @@
 """The printed numbers of Table 1, restated from the paper independently of the file that the report reads."""
 
+import csv
+import re
+
 import pytest
 
 from lct.config import yaml
@@ -115,3 +118,34 @@ def test_unknown_keys_twice_used_ids_and_unknown_rows_are_refused():
     values["remarks"][0]["rows"] = ["a.nobody"]
     with pytest.raises(ValueError, match="found \\['a.nobody'\\]"):
         build(PublishedTable, values, "t.yaml")
+
+
+def log_rows() -> list[tuple[str, PublishedRow]]:
+    """Every row of config/published/ that quotes the authors' log."""
+    tables = [
+        build(PublishedTable, yaml.load(p), str(p)) for p in sorted((ROOT / "config" / "published").glob("*.yaml"))
+    ]
+    rows = [(f"{table.id}.{sub.id}.{row.id}", row) for table in tables for sub in table.subtables for row in sub.rows]
+    return [(place, row) for place, row in rows if row.origin.kind == "authors' log"]
+
+
+def test_every_quoted_log_value_stands_at_the_commit_and_epoch_that_it_cites():
+    (path,) = (ROOT / "config").glob("*/authors_runs.csv")
+    with path.open(newline="") as file:
+        log = list(csv.DictReader(file))
+    assert len(log_rows()) > 90
+    for place, row in log_rows():
+        commit, _, name = row.origin.place.partition(":")
+        decimals = len(str(row.fid).partition(".")[2])
+        lines = [
+            line for line in log if round(float(line["fid"]), decimals) == row.fid and line["source_commit"] == commit
+        ]
+        assert name == "fid.txt" and lines, f"{place}: {row.fid} is not logged at {commit}"
+        epochs = {line["epoch"] for line in lines}
+        assert str(row.epochs) in epochs or "content.pth (last save)" in epochs, (
+            f"{place}: epoch {row.epochs}, {epochs}"
+        )
+        emas = {line["ema"] for line in lines} - {""}
+        rate = re.search(r"EMA (0\.\d+)", row.origin.line)
+        assert not emas or rate is None or rate[1] in emas, f"{place}: {row.origin.line}, but {emas}"
+        assert row.origin.status != "L" or all(line["experiment"] for line in lines if line["ema"]), place
