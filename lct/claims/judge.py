@@ -32,7 +32,7 @@ class Body:
 
     cells:     (TABLE.SUBTABLE.ROW, metric) -> one value for each training seed.
     protocols: (row, metric) -> hash of how it was measured; rows of different ones are never compared.
-    spreads:   metric -> spreads of runs with two seeds or more, on the scale of lct.claims.noise.scaled.
+    spreads:   (sub-table, metric) -> spreads of runs with two seeds or more, on the scale of lct.claims.noise.scaled.
     prior:     metric -> noise that is known before any seed of one's own.
     measures:  (source, quantity, box or row) -> dataset -> value.
     command:   what makes the numbers that are missing.
@@ -42,17 +42,17 @@ class Body:
     title: str
     cells: dict[tuple[str, str], tuple[float, ...]]
     protocols: dict[tuple[str, str], str] = field(default_factory=dict)
-    spreads: dict[str, tuple[Spread, ...]] = field(default_factory=dict)
+    spreads: dict[tuple[str, str], tuple[Spread, ...]] = field(default_factory=dict)
     prior: dict[str, Noise] = field(default_factory=dict)
     measures: dict[tuple[str, str, str], dict[str, float]] = field(default_factory=dict)
     command: str = ""
 
-    def noise(self, metric: str, level: float) -> Noise | None:
-        """The noise of a row: pooled over measured rows of a similar level, with the prior where that is known."""
-        own = pooled(
-            self.spreads.get(metric, ()), level if metric == "fid" else None, f"seeds, {metric} near {level:.3g}"
-        )
-        return own or self.prior.get(metric)
+    def noise(self, row: str, metric: str, level: float) -> Noise | None:
+        """The noise of a row: pooled over the runs of its sub-table at a similar level; else what was known before."""
+        subtable = row.split(".")[1]
+        spreads = self.spreads.get((subtable, metric), ())
+        near = level if metric == "fid" else None
+        return pooled(spreads, near, f"{subtable}, {metric}") or self.prior.get(metric)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _comparison(part: Comparison, body: Body, count: int) -> PartVerdict:
         return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
     better, worse = ([scaled(part.metric, value) for value in side] for side in sides)
     n = (len(better), len(worse))
-    terms = _terms([(1.0, better), (-1.0, worse)], part.metric, body)
+    terms = _terms([(part.better, 1.0, better), (part.worse, -1.0, worse)], part.metric, body)
     if terms is None:
         return PartVerdict(text, UNDECIDED, f"the spread of {part.metric} between trainings is not known", n=n)
     difference = contrast(terms)
@@ -152,9 +152,9 @@ def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
         return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
     weights = (-1.0, 1.0 - part.share, part.share)  # row, start, goal
     terms = []
-    for weight, side in zip(weights, sides, strict=True):
+    for row, weight, side in zip(part.rows, weights, sides, strict=True):
         level = math.fsum(side) / len(side)
-        noise = body.noise("fid", scaled("fid", level))
+        noise = body.noise(row, "fid", scaled("fid", level))
         if noise is None:
             return PartVerdict(text, UNDECIDED, "the spread of fid between trainings is not known")
         terms.append((weight, level, Noise(noise.sd * level, noise.df, f"{noise.source} at {level:.4g}"), len(side)))
@@ -198,12 +198,13 @@ def _values(rows: Sequence[str], metric: str, body: Body) -> list[tuple[float, .
 
 
 def _terms(
-    sides: Sequence[tuple[float, Sequence[float]]], metric: str, body: Body
+    sides: Sequence[tuple[str, float, Sequence[float]]], metric: str, body: Body
 ) -> list[tuple[float, float, Noise, int]] | None:
+    """(weight, mean, noise, trainings) of (row, weight, values), or None where the noise of one is not known."""
     terms = []
-    for weight, values in sides:
+    for row, weight, values in sides:
         mean = math.fsum(values) / len(values)
-        noise = body.noise(metric, mean)
+        noise = body.noise(row, metric, mean)
         if noise is None:
             return None
         terms.append((weight, mean, noise, len(values)))

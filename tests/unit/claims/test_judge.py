@@ -13,8 +13,12 @@ PRIOR = {"fid": Noise(0.022, 4)}
 
 
 def body(values: dict[str, tuple[float, ...] | float], metric: str = "fid", **more) -> Body:
-    cells = {(row, metric): value if isinstance(value, tuple) else (value,) for row, value in values.items()}
+    cells = {(f"t.a.{row}", metric): value if isinstance(value, tuple) else (value,) for row, value in values.items()}
     return Body("b", "a body of evidence", cells, **{"prior": PRIOR, "command": "snakemake"} | more)
+
+
+def beats(better: str, worse: str, **more) -> Comparison:
+    return Comparison(better=f"t.a.{better}", worse=f"t.a.{worse}", **more)
 
 
 def claim(*parts) -> Claim:
@@ -26,7 +30,7 @@ def claim(*parts) -> Claim:
     [(7.27, 9.97, SUPPORTED), (9.97, 7.27, CONTRADICTED), (9.53, 9.41, UNDECIDED), (7.27, 7.53, UNDECIDED)],
 )
 def test_one_training_on_each_side_is_judged_by_the_prior(better, worse, verdict):
-    found = judge(claim(Comparison(better="a", worse="b")), body({"a": better, "b": worse}))
+    found = judge(claim(beats("a", "b")), body({"a": better, "b": worse}))
     part = found.parts[0]
     assert found.verdict == part.verdict == verdict
     half = 2.7764451 * 0.022 * math.sqrt(2)
@@ -36,59 +40,56 @@ def test_one_training_on_each_side_is_judged_by_the_prior(better, worse, verdict
 
 
 def test_the_smaller_an_undecided_difference_the_more_seeds_decide_it():
-    seeds = [
-        judge(claim(Comparison(better="a", worse="b")), body({"a": 10.0, "b": b})).seeds for b in (10.7, 10.3, 10.1)
-    ]
+    seeds = [judge(claim(beats("a", "b")), body({"a": 10.0, "b": b})).seeds for b in (10.7, 10.3, 10.1)]
     assert seeds == sorted(seeds) and seeds[0] >= 2
 
 
 def test_measured_seeds_take_the_place_of_the_prior_at_their_level():
     values = {"a": (7.0, 8.4), "b": (9.5, 11.0)}
     spreads = tuple(spread([math.log(v) for v in row]) for row in values.values())
-    found = judge(claim(Comparison(better="a", worse="b")), body(values, spreads={"fid": spreads}))
+    found = judge(claim(beats("a", "b")), body(values, spreads={("a", "fid"): spreads}))
     assert found.verdict == UNDECIDED and found.parts[0].n == (2, 2)
     far = tuple(spread([math.log(100 * v) for v in row]) for row in values.values())
-    assert judge(claim(Comparison(better="a", worse="b")), body(values, spreads={"fid": far})).verdict == SUPPORTED
+    assert judge(claim(beats("a", "b")), body(values, spreads={("a", "fid"): far})).verdict == SUPPORTED
 
 
 def test_recall_without_a_known_spread_is_undecided_and_larger_is_better():
-    comparison = Comparison(better="a", worse="b", metric="recall")
+    comparison = beats("a", "b", metric="recall")
     values = {"a": (0.52, 0.53, 0.52), "b": (0.40, 0.41, 0.40)}
     found = judge(claim(comparison), body(values, "recall"))
     assert found.verdict == UNDECIDED and "spread" in found.parts[0].why
-    spreads = {"recall": tuple(spread(list(row)) for row in values.values())}
+    spreads = {("a", "recall"): tuple(spread(list(row)) for row in values.values())}
     assert judge(claim(comparison), body(values, "recall", spreads=spreads)).verdict == SUPPORTED
 
 
 def test_every_part_must_hold():
     values = {"a": 7.0, "b": 9.0, "c": 7.1, "d": 5.0}
-    b, c, d = (Comparison(better="a", worse=row) for row in "bcd")
+    b, c, d = (beats("a", row) for row in "bcd")
     assert judge(claim(b), body(values)).verdict == SUPPORTED
     assert judge(claim(b, c), body(values)).verdict == UNDECIDED
     assert judge(claim(b, c, d), body(values)).verdict == CONTRADICTED
 
 
 def test_what_is_absent_is_named_with_the_command():
-    found = judge(claim(Comparison(better="a", worse="x")), body({"a": 7.0}))
+    found = judge(claim(beats("a", "x")), body({"a": 7.0}))
     assert (found.verdict, found.command) == (NOT_MEASURED, "snakemake") and "x" in found.why
-    half = judge(
-        claim(Comparison(better="a", worse="b"), Comparison(better="a", worse="x")), body({"a": 7.0, "b": 9.0})
-    )
+    half = judge(claim(beats("a", "b"), beats("a", "x")), body({"a": 7.0, "b": 9.0}))
     assert half.verdict == UNDECIDED and "1 of 2" in half.why
 
 
 @pytest.mark.parametrize(("row", "verdict"), [(9.97, SUPPORTED), (30.0, CONTRADICTED), (22.0, UNDECIDED)])
 def test_a_share_of_a_gap_is_a_contrast_of_three_rows(row, verdict):
-    gap = Gap(row="x", start="ilct", goal="lct", share=0.5)
+    gap = Gap(row="t.a.x", start="t.a.ilct", goal="t.a.lct", share=0.5)
     found = judge(claim(gap), body({"x": row, "ilct": 37.15, "lct": 7.27}))
     assert found.verdict == verdict
     assert found.parts[0].estimate == pytest.approx((37.15 - row) - 0.5 * (37.15 - 7.27))
 
 
 def test_a_trend_is_each_row_against_the_one_before():
-    found = judge(claim(Trend(trend=("a", "b", "c"))), body({"a": 9.0, "b": 8.0, "c": 7.0}))
+    found = judge(claim(Trend(trend=("t.a.a", "t.a.b", "t.a.c"))), body({"a": 9.0, "b": 8.0, "c": 7.0}))
     assert found.verdict == SUPPORTED and len(found.parts) == 2
-    assert judge(claim(Trend(trend=("a", "c", "b"))), body({"a": 9.0, "b": 8.0, "c": 7.0})).verdict == CONTRADICTED
+    back = judge(claim(Trend(trend=("t.a.a", "t.a.c", "t.a.b"))), body({"a": 9.0, "b": 8.0, "c": 7.0}))
+    assert back.verdict == CONTRADICTED
 
 
 def test_a_measurement_is_paired_over_datasets():
@@ -107,8 +108,8 @@ def test_a_measurement_is_paired_over_datasets():
 
 
 def test_rows_of_different_protocols_and_values_that_are_no_numbers_are_not_compared():
-    comparison = claim(Comparison(better="a", worse="b"))
-    protocols = {("a", "fid"): "1", ("b", "fid"): "2"}
+    comparison = claim(beats("a", "b"))
+    protocols = {("t.a.a", "fid"): "1", ("t.a.b", "fid"): "2"}
     assert "protocol" in judge(comparison, body({"a": 7.0, "b": 9.0}, protocols=protocols)).parts[0].why
     nan = judge(comparison, body({"a": 7.0, "b": math.nan}))
     assert nan.verdict == UNDECIDED and "finite" in nan.parts[0].why
