@@ -21,7 +21,7 @@ from lct.claims.noise import (
     seeds_needed,
     spread,
 )
-from lct.claims.settings import Claim, Comparison, Gap, Measurement, Trend
+from lct.config.claims import Claim, Comparison, Gap, Measurement, Trend
 
 SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED = "supported", "contradicted", "undecided", "not measured"
 

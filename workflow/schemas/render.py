@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lct.config.claims import ClaimFile, Repeats
 from lct.config.devices import Device
 from lct.config.evidence import Evidence
 from lct.config.figures import Figure
@@ -34,7 +35,9 @@ SCHEMAS = {  # name -> (the files that it describes, what they hold)
     "weights": ("config/weights/*.yaml", Weights),
     "figure": ("config/figures/*.yaml", Figure),
     "device": ("config/devices/*.yaml", Device),
-    "evidence": ("config/evidence/*.yaml", Evidence),
+    "evidence": ("config/evidence/facts.yaml", Evidence),
+    "repeats": ("config/evidence/repeats.yaml", Repeats),
+    "claims": ("config/claims/*.yaml", ClaimFile),
 }
 
 

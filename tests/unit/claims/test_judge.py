@@ -7,7 +7,7 @@ import pytest
 
 from lct.claims.judge import CONTRADICTED, NOT_MEASURED, SUPPORTED, UNDECIDED, Body, judge
 from lct.claims.noise import Noise, spread
-from lct.claims.settings import Claim, Comparison, Gap, Measurement, Trend
+from lct.config.claims import Claim, Comparison, Gap, Measurement, Trend
 
 PRIOR = {"fid": Noise(0.022, 4)}
 

@@ -76,7 +76,7 @@ class Measurement:
     smaller: str  # box or row whose number is smaller
 
     def __post_init__(self):
-        allowed = {"figure1": ("beyond_outer", "kurtosis"), "curves": ("relative_sd",)}[self.source]
+        allowed = {"figure1": ("beyond_outer", "excess_kurtosis"), "curves": ("relative_sd",)}[self.source]
         if self.quantity not in allowed or self.larger == self.smaller:
             raise ValueError(
                 f"measurement: expected a quantity of {list(allowed)} for {self.source}, of two different things, "
@@ -105,15 +105,26 @@ class Claim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repeat:
-    """Two published runs with equal settings: what they differ by is noise between trainings."""
-
-    rows: tuple[str, str]  # as TABLE.SUBTABLE.ROW, or a number of the log
-    why: str  # why they count as equal
-
-
-@dataclass(frozen=True, kw_only=True)
 class ClaimFile:
     """config/claims/*.yaml."""
 
     claims: tuple[Claim, ...]  # judged in this order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat:
+    """Published runs of equal settings: what they differ by is noise between trainings."""
+
+    rows: tuple[str, ...]  # as TABLE.SUBTABLE.ROW
+    why: str  # why they count as equal
+
+    def __post_init__(self):
+        if len(set(self.rows)) < 2:
+            raise ValueError(f"repeat: expected two different rows or more, found {list(self.rows)}; add one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeats:
+    """config/evidence/repeats.yaml."""
+
+    repeats: tuple[Repeat, ...]  # at least one

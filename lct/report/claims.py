@@ -1,0 +1,174 @@
+"""Claims of config/claims/, judged on every body of evidence: the paper's numbers, the authors' log, what is measured here.
+
+The rules are those of lct.claims.judge; this module gathers what is known of each row.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lct.claims.judge import Body, ClaimVerdict, judge
+from lct.claims.noise import Noise, Spread, pooled, scaled, spread
+from lct.config import yaml
+from lct.config.claims import Claim, ClaimFile, Repeats
+from lct.config.folder import ConfigFolder
+from lct.config.published import PublishedRow, PublishedTable
+from lct.config.resolve import published_table, table_spec
+from lct.config.schema import build, did_you_mean
+from lct.report.tables import PAIRS, Figure, Tables, place
+from lct.report.training_curves import relative_spread
+
+FOLDER = Path("config/claims")
+REPEATS = Path("config/evidence/repeats.yaml")
+
+
+@dataclass(frozen=True)
+class JudgedClaim:
+    """A claim with the verdict of each body of evidence, in the order of `bodies`."""
+
+    claim: Claim
+    verdicts: tuple[ClaimVerdict, ...]
+
+
+class PublishedRows:
+    """Rows of every table that has published numbers, by TABLE.SUBTABLE.ROW."""
+
+    def __init__(self, root: Path):
+        self._config = ConfigFolder(root)
+        self._tables: dict[str, PublishedTable] = {}
+
+    def row(self, name: str, where: str) -> PublishedRow:
+        """One row. ValueError naming `where` if the table, sub-table or row does not exist."""
+        parts = name.split(".")
+        if len(parts) != 3:
+            raise ValueError(f"{where}: expected a row as TABLE.SUBTABLE.ROW, found {name!r}; fix it")
+        table, subtable, row = parts
+        rows = self.table(table, where).rows_of(subtable)
+        if row not in rows:
+            known = [f"{table}.{s.id}.{r.id}" for s in self.table(table, where).subtables for r in s.rows]
+            hint = did_you_mean(name, known) or f"give one of config/tables/{table}.yaml"
+            raise ValueError(f"{where}: expected a row of table {table}, found {name!r}; {hint}")
+        return rows[row]
+
+    def table(self, name: str, where: str) -> PublishedTable:
+        """The published numbers that a table of config/tables/ is compared with."""
+        if name not in self._tables:
+            published = table_spec(self._config, name, where).published
+            self._tables[name] = published_table(self._config, published, f"config/tables/{name}.yaml: published")
+        return self._tables[name]
+
+
+def read(root: Path) -> list[Claim]:
+    """Every claim of config/claims/. ValueError with one line on a damaged file, a row that does not exist, a metric
+    that its table does not have, or a part whose rows are of different sub-tables."""
+    claims: dict[str, tuple[Claim, str]] = {}
+    rows = PublishedRows(root)
+    for path in sorted((root / FOLDER).glob("*.yaml")):
+        source = str(path.relative_to(root))
+        for claim in build(ClaimFile, yaml.load(path), source).claims:
+            where = f"{source}: {claim.id}"
+            if claim.id in claims:
+                raise ValueError(f"{where}: expected an id of its own, found it in {claims[claim.id][1]} too; rename one")
+            _check(claim, rows, where)
+            claims[claim.id] = (claim, source)
+    return [claim for claim, _ in claims.values()]
+
+
+def _check(claim: Claim, rows: PublishedRows, where: str) -> None:
+    for part in claim.parts:
+        for name in part.rows:
+            rows.row(name, where)
+            table = rows.table(name.split(".")[0], where)
+            metric = getattr(part, "metric", None)
+            if metric is not None and metric not in (known := [m.id for m in table.metrics]):
+                raise ValueError(f"{where}: expected a metric of {known}, which {name} has, found {metric!r}; fix it")
+        if len({name.split(".")[1] for name in part.rows}) > 1:
+            raise ValueError(
+                f"{where}: expected rows of one sub-table, that is of one dataset and protocol, found "
+                f"{', '.join(part.rows)}; compare rows of the same letter"
+            )
+
+
+def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables]) -> list[Body]:
+    """The paper's table, the authors' log, and each report's measurements. root: the project's folder."""
+    rows = PublishedRows(root)
+    names = sorted({name for claim in claims for part in claim.parts for name in part.rows})
+    published = {name: rows.row(name, str(FOLDER)) for name in names}
+    prior = {"fid": prior_noise(root, rows)}
+    printed = {name: row for name, row in published.items() if row.origin.kind == "published table"}
+    log = {name: row for name, row in published.items() if row.origin.kind != "not published"}
+    return [
+        Body("paper-table", "the paper's Table 1", _published_cells(printed), prior=prior),
+        Body("authors-log", "the authors' log, with the paper's Table 1", _published_cells(log), prior=prior),
+        *(measured_body(tables, root) for tables in measured),
+    ]
+
+
+def prior_noise(root: Path, rows: PublishedRows) -> Noise:
+    """Noise of log FID between trainings, from the authors' runs that were trained alike (config/evidence/repeats.yaml)."""
+    where = str(REPEATS)
+    repeats = build(Repeats, yaml.load(root / REPEATS), where).repeats
+    pairs = [[scaled("fid", rows.row(name, where).fid) for name in repeat.rows] for repeat in repeats]
+    return pooled([spread(pair) for pair in pairs], source="the authors' repeated runs")
+
+
+def _published_cells(rows: dict[str, PublishedRow]) -> dict[tuple[str, str], tuple[float, ...]]:
+    values = {(name, metric): getattr(row, metric) for name, row in rows.items() for metric in PAIRS}
+    return {key: (value,) for key, value in values.items() if value is not None}
+
+
+def measured_body(tables: Tables, root: Path) -> Body:
+    """What a report's cells, figures and training curves say. Runs of two seeds or more give the noise; samplers of a run
+    share its trainings, so that a run counts once."""
+    cells, protocols = {}, {}
+    variances: dict[tuple[str, str], dict[str, list[Spread]]] = defaultdict(lambda: defaultdict(list))
+    for table, subtable, row in tables.rows:
+        for metric, ours in PAIRS.items():
+            cell = row.cells.get(ours)
+            if cell is None or not cell.values or row.run is None:
+                continue
+            values = tuple(cell.by_seed.values())
+            name = (place(table, subtable, row), metric)
+            cells[name], protocols[name] = values, cell.protocol
+            if len(values) > 1 and all(math.isfinite(v) and (metric != "fid" or v > 0) for v in values):
+                variances[subtable.id, metric][row.run].append(spread([scaled(metric, value) for value in values]))
+    spreads = {key: tuple(_of_run(of) for of in runs.values()) for key, runs in variances.items()}
+    command = f"snakemake all_tables --config scale={tables.scale}"
+    title = f"measured here, {tables.scale} scale"
+    return Body(tables.scale, title, cells, protocols, spreads, {}, _measures(tables, root), command)
+
+
+def _of_run(spreads: Sequence[Spread]) -> Spread:
+    """One spread of a run whose rows share its trainings."""
+    count = len(spreads)
+    level, variance = (math.fsum(getattr(s, key) for s in spreads) / count for key in ("level", "variance"))
+    return Spread(level, variance, max(s.df for s in spreads))
+
+
+def _measures(tables: Tables, root: Path) -> dict[tuple[str, str, str], dict[str, float]]:
+    """Numbers of figure 1 by dataset, and of training curves by seed."""
+    measures: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
+    for figure in tables.figures:
+        if figure.kind == "box-plots":
+            _add_boxes(figure, measures)
+    for table, subtable, row in tables.rows:
+        for curve in subtable.curves:
+            if curve.run == row.run and (value := relative_spread(root / curve.path)) is not None:
+                measures["curves", "relative_sd", place(table, subtable, row)][f"seed {curve.seed}"] = value
+    return dict(measures)
+
+
+def _add_boxes(figure: Figure, measures: dict[tuple[str, str, str], dict[str, float]]) -> None:
+    for entry in figure.datasets:
+        for box in entry.numbers["boxes"] if entry.numbers else ():
+            for quantity in ("beyond_outer", "excess_kurtosis"):
+                measures["figure1", quantity, box["id"]][entry.dataset] = box[quantity]
+
+
+def judged(root: Path, measured: Iterable[Tables]) -> tuple[list[Body], list[JudgedClaim]]:
+    """The bodies of evidence, and every claim of the project at `root` with their verdicts."""
+    claims = read(root)
+    evidence = bodies(root, claims, measured)
+    return evidence, [JudgedClaim(claim, tuple(judge(claim, body) for body in evidence)) for claim in claims]
