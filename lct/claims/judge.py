@@ -82,6 +82,17 @@ class ClaimVerdict:
     seeds: int | None  # the most that an undecided part needs; None where 100 would not do
     command: str
 
+    @property
+    def deciding(self) -> str:
+        """What would decide an undecided claim; empty for the others."""
+        if self.verdict != UNDECIDED:
+            return ""
+        if self.why:
+            return self.why
+        return (
+            f"{self.seeds} seeds on each side would decide it" if self.seeds else "100 seeds on each side are too few"
+        )
+
 
 def judge(claim: Claim, body: Body) -> ClaimVerdict:
     """The verdict of one body of evidence on one claim."""

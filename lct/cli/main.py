@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from lct.cli import audit, completion, doctor, export, lineage, plan, report, show, status
+from lct.cli import audit, claims, completion, doctor, export, lineage, plan, report, show, status
 from lct.cli.colour import fault, paint
 from lct.cli.verb import Verb
 
@@ -43,6 +43,18 @@ VERBS = {
     ),
     "report": Verb(
         "render the report from whatever cells exist", report.report, report.arguments, "lct report --scale mini"
+    ),
+    "claims": Verb(
+        "does what the paper says hold? each claim, judged on every body of evidence",
+        claims.claims,
+        claims.claims_arguments,
+        "lct claims lct-beats-ilct",
+    ),
+    "power": Verb(
+        "how many training seeds a difference needs to be seen",
+        claims.power,
+        claims.power_arguments,
+        "lct power --difference 5",
     ),
     "audit": Verb(
         "where does a number come from? every link of its chain, checked",

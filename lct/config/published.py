@@ -102,6 +102,7 @@ class PublishedSubtable:
     id: str  # letter in print
     dataset: str  # name in print
     resolution: int  # pixels per side
+    generated: int | None = None  # generated images that its numbers were measured on; null: as the table says
     rows: tuple[PublishedRow, ...]  # in the order of print
 
     def __post_init__(self):

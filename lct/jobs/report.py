@@ -16,6 +16,7 @@ from lct.lineage.cells import report_audits
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
 from lct.report import audit
+from lct.report.claims import FOLDER as CLAIMS
 from lct.report.collect import collect
 from lct.report.evidence import FOLDER
 from lct.report.files import EVIDENCE
@@ -43,6 +44,7 @@ def report(arguments: argparse.Namespace) -> str:
         tables, record = loads(dumps(collect(plan, root, arguments.collect))), None  # as tables.json holds it
     else:
         inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in EVIDENCE}
+        inputs |= {f"claims/{path.name}": path for path in sorted(CLAIMS.glob("*.yaml"))}
         preview = arguments.preview
         record = None if preview else JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
         tables = read(arguments.tables)

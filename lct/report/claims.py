@@ -1,16 +1,15 @@
-"""Claims of config/claims/, judged on every body of evidence: the paper's numbers, the authors' log, what is measured here.
+"""Claims of config/claims/, judged on every body of evidence: the paper's numbers, the authors' log, measurements.
 
 The rules are those of lct.claims.judge; this module gathers what is known of each row.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lct.claims.judge import Body, ClaimVerdict, judge
-from lct.claims.noise import Noise, Spread, pooled, scaled, spread
+from lct.claims.noise import Noise, pooled, scaled, spread
 from lct.config import yaml
 from lct.config.claims import Claim, ClaimFile, Repeats
 from lct.config.folder import ConfigFolder
@@ -19,6 +18,7 @@ from lct.config.resolve import published_table, table_spec
 from lct.config.schema import build, did_you_mean
 from lct.report.tables import PAIRS, Figure, Tables, place
 from lct.report.training_curves import relative_spread
+from lct.report.verdicts import measured_spreads
 
 FOLDER = Path("config/claims")
 REPEATS = Path("config/evidence/repeats.yaml")
@@ -70,7 +70,9 @@ def read(root: Path) -> list[Claim]:
         for claim in build(ClaimFile, yaml.load(path), source).claims:
             where = f"{source}: {claim.id}"
             if claim.id in claims:
-                raise ValueError(f"{where}: expected an id of its own, found it in {claims[claim.id][1]} too; rename one")
+                raise ValueError(
+                    f"{where}: expected an id of its own, found it in {claims[claim.id][1]} too; rename one"
+                )
             _check(claim, rows, where)
             claims[claim.id] = (claim, source)
     return [claim for claim, _ in claims.values()]
@@ -107,7 +109,7 @@ def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables]) -> l
 
 
 def prior_noise(root: Path, rows: PublishedRows) -> Noise:
-    """Noise of log FID between trainings, from the authors' runs that were trained alike (config/evidence/repeats.yaml)."""
+    """Noise of log FID between trainings, from the authors' runs that were trained alike (repeats.yaml)."""
     where = str(REPEATS)
     repeats = build(Repeats, yaml.load(root / REPEATS), where).repeats
     pairs = [[scaled("fid", rows.row(name, where).fid) for name in repeat.rows] for repeat in repeats]
@@ -120,31 +122,18 @@ def _published_cells(rows: dict[str, PublishedRow]) -> dict[tuple[str, str], tup
 
 
 def measured_body(tables: Tables, root: Path) -> Body:
-    """What a report's cells, figures and training curves say. Runs of two seeds or more give the noise; samplers of a run
-    share its trainings, so that a run counts once."""
+    """What a report's cells, figures and training curves say; runs of two seeds or more give the noise."""
     cells, protocols = {}, {}
-    variances: dict[tuple[str, str], dict[str, list[Spread]]] = defaultdict(lambda: defaultdict(list))
     for table, subtable, row in tables.rows:
         for metric, ours in PAIRS.items():
             cell = row.cells.get(ours)
-            if cell is None or not cell.values or row.run is None:
-                continue
-            values = tuple(cell.by_seed.values())
-            name = (place(table, subtable, row), metric)
-            cells[name], protocols[name] = values, cell.protocol
-            if len(values) > 1 and all(math.isfinite(v) and (metric != "fid" or v > 0) for v in values):
-                variances[subtable.id, metric][row.run].append(spread([scaled(metric, value) for value in values]))
-    spreads = {key: tuple(_of_run(of) for of in runs.values()) for key, runs in variances.items()}
+            if cell is not None and cell.values and row.run is not None:
+                name = (place(table, subtable, row), metric)
+                cells[name], protocols[name] = tuple(cell.by_seed.values()), cell.protocol
+    spreads = measured_spreads(tables)
     command = f"snakemake all_tables --config scale={tables.scale}"
     title = f"measured here, {tables.scale} scale"
     return Body(tables.scale, title, cells, protocols, spreads, {}, _measures(tables, root), command)
-
-
-def _of_run(spreads: Sequence[Spread]) -> Spread:
-    """One spread of a run whose rows share its trainings."""
-    count = len(spreads)
-    level, variance = (math.fsum(getattr(s, key) for s in spreads) / count for key in ("level", "variance"))
-    return Spread(level, variance, max(s.df for s in spreads))
 
 
 def _measures(tables: Tables, root: Path) -> dict[tuple[str, str, str], dict[str, float]]:
@@ -172,3 +161,17 @@ def judged(root: Path, measured: Iterable[Tables]) -> tuple[list[Body], list[Jud
     claims = read(root)
     evidence = bodies(root, claims, measured)
     return evidence, [JudgedClaim(claim, tuple(judge(claim, body) for body in evidence)) for claim in claims]
+
+
+@dataclass(frozen=True)
+class ClaimsPage:
+    """What the page of claims shows."""
+
+    judgements: tuple[JudgedClaim, ...]
+    titles: dict[str, str]  # of each body of evidence, by id
+
+
+def page(root: Path, tables: Tables) -> ClaimsPage:
+    """Every claim of the project at `root`, with the measurements of `tables` as evidence."""
+    evidence, judgements = judged(root, [tables])
+    return ClaimsPage(tuple(judgements), {body.id: body.title for body in evidence})

@@ -23,6 +23,7 @@ from lct.plan import listing
 from lct.plan.paths import FLOORS, METRICS, grid, page_name
 from lct.plan.plan import Cell, Plan
 from lct.report import tables as model
+from lct.report.claims import PublishedRows, prior_noise
 from lct.report.verdicts import judge
 
 FLOOR_TITLES = {
@@ -79,7 +80,7 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> model.Tables:
         left_out=tuple(model.LeftOut(**table) for table in listing.left_out(plan, which)),
         runs={name: _run(plan, name) for name in plan.runs_of(which)},
     )
-    return replace(tables, verdicts=judge(tables))
+    return replace(tables, verdicts=judge(tables, {"fid": prior_noise(plan.root, PublishedRows(plan.root))}))
 
 
 def _metrics(plan: Plan) -> tuple[model.Metric, ...]:
@@ -139,6 +140,7 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, published: Pu
         dataset=name,
         dataset_title=dataset.title if dataset else None,
         resolution=dataset.resolution if dataset else None,
+        generated=published.generated,
         dataset_note=dataset.note if dataset else None,
         rows=tuple(_row(plan, root, row, cells.get(row.id), spec, protocols) for row in published.rows),
         floors=tuple(_floor(plan, root, (table, published.id), name, floor, protocols) for floor in FLOORS if name),

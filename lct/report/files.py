@@ -1,9 +1,12 @@
 """Names of what the report is made from and into; the graph declares them, the renderer makes them. No imports."""
 
-REPORT_FILES = ("index.html", "report.md", "tables.tex", "tables.csv", "audit.html", "evidence.html", "numbers.tex")
+REPORT_FILES = (
+    *("index.html", "report.md", "tables.tex", "tables.csv", "numbers.tex"),
+    *("audit.html", "evidence.html", "claims.html"),
+)
 TEMPLATES = (
-    *("index.html.jinja", "cell.html.jinja", "evidence.html.jinja", "audit.html.jinja"),
+    *("index.html.jinja", "cell.html.jinja", "evidence.html.jinja", "claims.html.jinja", "audit.html.jinja"),
     *("report.md.jinja", "tables.tex.jinja", "numbers.tex.jinja"),
     *("_macros.html.jinja", "_style.css", "_states.css", "_tables.js"),
 )
-EVIDENCE = ("facts.yaml", "authors_runs.csv")  # of config/evidence/: what the page "What we know and do not" rests on
+EVIDENCE = ("facts.yaml", "authors_runs.csv", "repeats.yaml")  # of config/evidence/: what pages rest on

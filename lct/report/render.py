@@ -13,7 +13,7 @@ import pandas
 from markupsafe import Markup
 
 from lct.plan.paths import DRAWN
-from lct.report import evidence, text
+from lct.report import claims, evidence, text
 from lct.report import tables as model
 from lct.report.images import inside
 from lct.report.pages import Pages
@@ -38,17 +38,20 @@ def render(
     root:  the folder that the paths in `tables` start from. Files missing there are shown as "not available".
     up:    from the report's folder to that folder.
     costs: run -> what it has cost; differs by machine, so not part of `tables`.
-    facts: the folder with config/evidence/; the project itself by default.
+    facts: the folder with config/evidence/ and config/claims/; the project itself by default.
     drawn: the result of `pictures` for the same tables, if it is at hand.
     """
     drawn = pictures(tables, root) if drawn is None else drawn
     shown = report(tables, root, drawn, costs or {})
-    content = evidence.read(facts or TEMPLATES.parents[1])
+    project = facts or TEMPLATES.parents[1]
+    content = evidence.read(project)
+    judgements = claims.page(project, tables)
     script = _script()
     pages = _pages()
     cell = pages.get_template("cell.html.jinja")
     return {
-        "index.html": pages.get_template("index.html.jinja").render(report=shown, **script),
+        "index.html": pages.get_template("index.html.jinja").render(report=shown, claims=judgements, **script),
+        "claims.html": pages.get_template("claims.html.jinja").render(report=shown, claims=judgements, **script),
         "evidence.html": pages.get_template("evidence.html.jinja").render(
             page=evidence.page(*content, shown), report=shown, **script
         ),
@@ -143,7 +146,7 @@ CSV_COLUMNS = [
     *("scale", "watermark", "table", "subtable", "row", "group", "model", "citation", "dagger", "status", "why"),
     *("source", "dataset", "metric", "better", "nfe", "epochs", "batch", "steps", "run", "sampler"),
     *("value", "sd", "n", "axis", "values", "seeds", "draws", "protocol", "cell", "metrics_files", "sha256"),
-    *("verdict", "reason", "difference", "band", "sigma", "degrees_of_freedom"),
+    *("verdict", "reason", "difference", "band_low", "band_high", "sigma", "degrees_of_freedom"),
 ]
 
 
@@ -167,7 +170,8 @@ def csv(tables: Tables) -> str:
 def _verdict_columns(verdict: Verdict | None) -> dict[str, Any]:
     if verdict is None:
         return {}
-    values = {key: _digits(getattr(verdict, key)) for key in ("difference", "band", "sigma")}
+    values = {key: _digits(getattr(verdict, key)) for key in ("difference", "sigma")}
+    values |= dict(zip(("band_low", "band_high"), map(_digits, verdict.band or (None, None)), strict=True))
     return {"verdict": verdict.kind, "reason": verdict.why, "degrees_of_freedom": verdict.df, **values}
 
 
@@ -219,7 +223,7 @@ def _outcome(verdict: Verdict) -> str:
     difference = text.signed(verdict.difference)
     if verdict.band is None:
         return f"{difference}; {verdict.why}"
-    band = f"{difference}, band {text.PLUS_MINUS}{text.number(verdict.band)}"
+    band = f"{difference}, band {text.number(verdict.band[0])} to {text.number(verdict.band[1])}"
     return f"{band}; {verdict.why}" if verdict.why else band
 
 

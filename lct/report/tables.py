@@ -97,9 +97,10 @@ class Verdict:
     ours: float | None = None  # mean over trainings; null: must not be compared
     n: int = 0  # trainings
     difference: float | None = None  # ours - published
-    band: float | None = None  # half of its width
-    sigma: float | None = None  # run-to-run standard deviation that the band rests on
-    df: int | None = None  # degrees of freedom of sigma; 0: taken from the authors' log
+    band: tuple[float, float] | None = None  # ends; around ours, for one training of the same law
+    sigma: float | None = None  # run-to-run standard deviation that the band rests on; of log FID, so relative
+    df: int | None = None  # degrees of freedom of sigma
+    prior: bool = False  # sigma is that of the authors' repeated runs
 
 
 @keeping_other_keys
@@ -220,6 +221,7 @@ class Subtable:
     dataset_title: str | None = None
     dataset_note: str | None = None
     resolution: int | None = None
+    generated: int | None = None  # images that its published numbers were measured on; null: as the table says
     floors: tuple[Row, ...] = ()  # what the metrics read on real images
     reconstructions: Grid | None = None
     readings: tuple[Reading, ...] = ()
@@ -390,13 +392,13 @@ class Noise:
 
     dataset: str
     metric: str  # published one
-    sigma: float
+    sigma: float  # of log FID, so relative; of recall as it is
     df: int  # degrees of freedom
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    score: dict[str, int]  # number of published values by what became of them
+    score: dict[str, int]  # printed numbers by what became of them; those of the authors' log with "log " before
     noise: tuple[Noise, ...]
     rows: dict[str, dict[str, Verdict]]  # table.sub-table.row -> published metric -> verdict
 

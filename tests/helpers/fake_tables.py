@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lct.claims.noise import Noise
 from lct.config import yaml
 from lct.config.published import PublishedRow, PublishedTable
 from lct.config.schema import build, plain
@@ -169,10 +170,13 @@ def fake_tables(seeds: int = 2, curves: bool = True) -> dict[str, Any]:
     return copy.deepcopy(head | {"metrics": METRICS, "tables": [made], "runs": runs})
 
 
+PRIOR = {"fid": Noise(0.022, 4, "repeated runs")}  # of log FID
+
+
 def loaded(tables: dict[str, Any]) -> Tables:
     """The typed content of a dict as `fake_tables` returns it, its verdicts judged anew."""
     content = loads(json.dumps(tables))
-    return dataclasses.replace(content, verdicts=judge(content))
+    return dataclasses.replace(content, verdicts=judge(content, PRIOR))
 
 
 def fake_curves(run: str, rng: np.random.Generator) -> dict[str, list[Any]]:

@@ -47,6 +47,7 @@ for _which in ("tables", "all"):
             tables=PATHS.tables(_which),
             templates=collect("reports/templates/{name}", name=TEMPLATES),
             evidence=collect("config/evidence/{name}", name=EVIDENCE),
+            claims=sorted(map(str, Path("config/claims").glob("*.yaml"))),
             shown=stage_files.report_inputs(PLAN, _which),
         output:
             files=[

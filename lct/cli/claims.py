@@ -1,0 +1,84 @@
+"""`lct claims`: does what the paper says hold? `lct power`: how many seeds show a difference?"""
+
+import argparse
+import math
+from typing import Any
+
+from lct.claims.judge import ClaimVerdict, PartVerdict
+from lct.claims.noise import seeds_needed, visible_difference
+from lct.cli.options import overrides, plan_arguments
+from lct.cli.verb import Result
+from lct.config.schema import plain
+from lct.plan.plan import Plan
+from lct.report.claims import JudgedClaim, PublishedRows, judged, prior_noise
+from lct.report.tables import read
+
+
+def claims_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("claims", nargs="*", metavar="CLAIM", help="ids of config/claims/ (default: all of them)")
+    plan_arguments(parser)
+
+
+def claims(arguments: argparse.Namespace) -> Result:
+    """Every claim with its verdict on the paper's table, the authors' log, and what is measured here."""
+    plan = Plan(arguments.root, overrides(arguments))
+    files = [arguments.root / plan.paths.tables(which) for which in ("all", "tables")]
+    measured = [read(path) for path in files if path.exists()][:1]
+    evidence, judgements = judged(arguments.root, measured)
+    ids = [judgement.claim.id for judgement in judgements]
+    if unknown := sorted(set(arguments.claims) - set(ids)):
+        raise ValueError(f"expected claims of {ids}, found {unknown[0]!r}; fix the name")
+    chosen = [j for j in judgements if j.claim.id in (arguments.claims or ids)]
+    lines = [line for judgement in chosen for line in _lines(judgement, detailed=bool(arguments.claims))]
+    if not measured:
+        lines.append(f"nothing is measured here at {plan.scale_name} scale: snakemake --config scale={plan.scale_name}")
+    lines.append("statements and rows: config/claims/; rules: docs/protocol.md")
+    titles = {body.id: body.title for body in evidence}
+    return 0, {"evidence": titles, "claims": [_json(judgement) for judgement in chosen]}, "\n".join(lines)
+
+
+def _json(judgement: JudgedClaim) -> dict[str, Any]:
+    claim = {key: plain(getattr(judgement.claim, key)) for key in ("id", "statement", "place", "note", "ours")}
+    return claim | {"verdicts": plain(judgement.verdicts)}
+
+
+def _lines(judgement: JudgedClaim, detailed: bool) -> list[str]:
+    lines = [f"{judgement.claim.id}: {judgement.claim.statement}"]
+    for verdict in judgement.verdicts:
+        lines.append(f"  {verdict.body:<12} {verdict.verdict}{_reason(verdict)}")
+        if detailed:
+            lines += [f"    {part.verdict:<13} {part.text}{_interval(part)}" for part in verdict.parts]
+    return lines
+
+
+def _reason(verdict: ClaimVerdict) -> str:
+    if verdict.verdict == "not measured" and verdict.command:
+        return f" ({verdict.command})"
+    return f" ({verdict.deciding})" if verdict.deciding else ""
+
+
+def _interval(part: PartVerdict) -> str:
+    if part.low is None or part.high is None:
+        return f": {part.why}" if part.why else ""
+    return f": {part.kind} {part.estimate:.3g} [{part.low:.3g}, {part.high:.3g}]"
+
+
+def power_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--difference", type=float, required=True, help="true difference of two FIDs, per cent of them")
+    parser.add_argument("--noise", type=float, help="run-to-run noise, per cent (default: the authors' repeated runs)")
+
+
+def power(arguments: argparse.Namespace) -> Result:
+    """Seeds on each side that show a difference with a probability of 80 %, and what 1 to 5 seeds can show."""
+    prior = prior_noise(arguments.root, PublishedRows(arguments.root))
+    noise = prior.sd if arguments.noise is None else arguments.noise / 100
+    if not arguments.difference > 0 or not noise > 0:
+        pair = f"{arguments.difference:g} and {100 * noise:g}"
+        raise ValueError(f"expected a difference and a noise above 0 %, found {pair}; fix them")
+    seeds = seeds_needed(math.log1p(arguments.difference / 100), noise, prior.df)
+    visible = {n: 100 * math.expm1(visible_difference(noise, n, prior.df + 2 * (n - 1), 1 / n)) for n in range(1, 6)}
+    need = "more than 100 seeds" if seeds is None else f"{seeds} seed{'s' * (seeds > 1)}"
+    lines = [f"a difference of {arguments.difference:g} % is seen with a probability of 80 % by {need} on each side"]
+    lines += [f"  {n} seed{'s' * (n > 1)} on each side: differences of {v:.1f} % and more" for n, v in visible.items()]
+    lines.append(f"run-to-run noise {100 * noise:.2g} % of the FID, {prior.df} degrees of freedom known before")
+    return 0, {"seeds": seeds, "noise": noise, "visible_per_cent": visible}, "\n".join(lines)
