@@ -1,7 +1,9 @@
 """What config/claims/*.yaml holds: statements of the paper, or one's own, as comparisons of table rows. Torch-free."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Discriminator
 
 Metric = Literal["fid", "recall"]
 
@@ -10,6 +12,7 @@ Metric = Literal["fid", "recall"]
 class Comparison:
     """`better` beats `worse`: a lower FID, or a higher recall, in rows of one dataset."""
 
+    kind: Literal["beats"] = "beats"
     better: str  # row that is said to win, as TABLE.SUBTABLE.ROW
     worse: str  # row that it is compared with
     metric: Metric = "fid"  # what is compared
@@ -32,6 +35,7 @@ class Comparison:
 class Gap:
     """`row` closes at least `share` of the distance between `start` and `goal`, in FID."""
 
+    kind: Literal["gap"] = "gap"
     row: str  # row that closes the gap, as TABLE.SUBTABLE.ROW
     start: str  # where the gap begins: the worse row
     goal: str  # where it ends: the better row
@@ -54,6 +58,7 @@ class Gap:
 class Trend:
     """The metric improves from each row to the next."""
 
+    kind: Literal["trend"] = "trend"
     trend: tuple[str, ...]  # rows in the order in which they improve
     metric: Metric = "fid"  # what improves
 
@@ -70,6 +75,7 @@ class Trend:
 class Measurement:
     """A number that a figure or a training curve holds is larger for one thing than for another, over all datasets."""
 
+    kind: Literal["measured"] = "measured"
     source: Literal["figure1", "curves"]  # where the numbers are: figure 1's boxes, or the curves of trainings
     quantity: str  # figure1: a number of each box, such as beyond_outer; curves: relative_sd (of the loss)
     larger: str  # box of figure 1, or row whose training has the larger number
@@ -88,6 +94,9 @@ class Measurement:
         return (self.larger, self.smaller) if self.source == "curves" else ()
 
 
+Part = Annotated[Comparison | Gap | Trend | Measurement, Discriminator("kind")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """One statement, and what must hold for it: every part."""
@@ -95,7 +104,7 @@ class Claim:
     id: str  # a name of a-z, 0-9, _ and -
     statement: str  # in our own words
     place: str  # where the paper makes it
-    parts: tuple[Comparison | Gap | Trend | Measurement, ...]  # all of them must hold
+    parts: tuple[Part, ...]  # all of them must hold
     note: str | None = None  # what a reader should know
     ours: bool = False  # a statement of this project, not of the paper
 

@@ -60,11 +60,13 @@ class PublishedRows:
         return self._tables[name]
 
 
-def read(root: Path) -> list[Claim]:
-    """Every claim of config/claims/. ValueError with one line on a damaged file, a row that does not exist, a metric
-    that its table does not have, or a part whose rows are of different sub-tables."""
+def read(root: Path, rows: PublishedRows | None = None) -> list[Claim]:
+    """Every claim of config/claims/. rows: those of `root`, where they are at hand.
+
+    Raises ValueError with one line on a damaged file, a row that does not exist, a metric that its table does not have,
+    or a part whose rows are of different sub-tables."""
     claims: dict[str, tuple[Claim, str]] = {}
-    rows = PublishedRows(root)
+    rows = rows or PublishedRows(root)
     for path in sorted((root / FOLDER).glob("*.yaml")):
         source = str(path.relative_to(root))
         for claim in build(ClaimFile, yaml.load(path), source).claims:
@@ -93,9 +95,8 @@ def _check(claim: Claim, rows: PublishedRows, where: str) -> None:
             )
 
 
-def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables]) -> list[Body]:
+def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows: PublishedRows) -> list[Body]:
     """The paper's table, the authors' log, and each report's measurements. root: the project's folder."""
-    rows = PublishedRows(root)
     names = sorted({name for claim in claims for part in claim.parts for name in part.rows})
     published = {name: rows.row(name, str(FOLDER)) for name in names}
     prior = {"fid": prior_noise(root, rows)}
@@ -158,8 +159,9 @@ def _add_boxes(figure: Figure, measures: dict[tuple[str, str, str], dict[str, fl
 
 def judged(root: Path, measured: Iterable[Tables]) -> tuple[list[Body], list[JudgedClaim]]:
     """The bodies of evidence, and every claim of the project at `root` with their verdicts."""
-    claims = read(root)
-    evidence = bodies(root, claims, measured)
+    rows = PublishedRows(root)
+    claims = read(root, rows)
+    evidence = bodies(root, claims, measured, rows)
     return evidence, [JudgedClaim(claim, tuple(judge(claim, body) for body in evidence)) for claim in claims]
 
 

@@ -1,0 +1,96 @@
+"""Claims of the paper: their rows exist, the authors' log decides what it can, a claim of one's own is one entry."""
+
+import json
+import math
+import shutil
+
+import pytest
+
+from lct.cli.main import main
+from lct.report.claims import PublishedRows, judged, prior_noise, read
+from tests.helpers import ROOT
+from tests.helpers.fake_tables import fake_tables, loaded
+
+OWN = """
+claims:
+  - id: two-steps-of-lct
+    statement: Two steps of LCT beat one on digits.
+    place: a table of my own
+    parts: [{kind: beats, better: table1.a.lct-2, worse: table1.a.lct-1}]
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with the project's configuration, in which files may be added."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path
+
+
+def verdicts(root, tables=()):
+    _, judgements = judged(root, tables)
+    return {j.claim.id: {verdict.body: verdict for verdict in j.verdicts} for j in judgements}
+
+
+def test_the_prior_is_the_spread_of_the_authors_repeated_runs():
+    pairs = [(8.195, 7.8302), (7.4179, 7.2677), (7.9984, 7.8099), (9.686, 9.4132)]
+    expected = math.sqrt(sum(math.log(a / b) ** 2 / 2 for a, b in pairs) / 4)
+    noise = prior_noise(ROOT, PublishedRows(ROOT))
+    assert noise.df == 4 and noise.sd == pytest.approx(expected)
+
+
+def test_the_authors_log_alone_supports_some_claims_and_leaves_others_open():
+    judgements = verdicts(ROOT)
+    log = {claim: of["authors-log"].verdict for claim, of in judgements.items()}
+    assert log["cauchy-beats-other-losses"] == log["lct-beats-ilct"] == log["c-explains-the-gap"] == "supported"
+    assert log["transport-lowers-fid"] == log["diffusion-loss-helps"] == log["two-steps-beat-one"] == "undecided"
+    assert log["latents-have-heavier-tails"] == "not measured"
+    transport = judgements["transport-lowers-fid"]["authors-log"]
+    assert transport.parts[0].estimate == pytest.approx(9.5348 / 9.4132) and transport.seeds > 20
+    assert judgements["lct-beats-ilct"]["paper-table"].verdict == "supported"
+
+
+def test_measured_cells_are_a_body_of_evidence_of_their_own():
+    tables = fake_tables(seeds=3, curves=False)
+    judgement = verdicts(ROOT, [loaded(tables)])["lct-beats-ilct"]["mini"]
+    assert judgement.verdict in ("supported", "contradicted", "undecided")
+    assert {part.n for part in judgement.parts if part.n} == {(3, 3)}
+    assert verdicts(ROOT, [loaded(tables)])["cauchy-beats-other-losses"]["mini"].command.startswith("snakemake")
+
+
+def test_a_claim_of_ones_own_is_one_entry(project):
+    (project / "config" / "claims" / "mine.yaml").write_text(OWN)
+    assert "two-steps-of-lct" in verdicts(project)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("table1.a.lct-2", "table1.a.lct-3", "table1.a.lct-3"),
+        ("table1.a.lct-2", "tabel1.a.lct-2", "tabel1"),
+        ("table1.a.lct-2", "lct-2", "TABLE.SUBTABLE.ROW"),
+        ("table1.a.lct-2", "table1.b.lct-2", "one sub-table"),
+        ("worse: table1.a.lct-1", "worse: table1.a.lct-1, metric: precision", "metric"),
+        ("id: two-steps-of-lct", "id: lct-beats-ilct", "lct-beats-ilct"),
+    ],
+)
+def test_a_claim_that_cannot_be_judged_is_named_in_one_line(project, old, new, message):
+    (project / "config" / "claims" / "mine.yaml").write_text(OWN.replace(old, new))
+    with pytest.raises(ValueError) as error:
+        read(project)
+    assert "config/claims/" in str(error.value) and message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_verbs_answer_people_and_programs_where_nothing_was_run(project, monkeypatch, capsys):
+    shutil.copy(ROOT / "Snakefile", project / "Snakefile")
+    monkeypatch.chdir(project)
+    assert main(["claims", "--scale", "smoke", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer["evidence"]) == {"paper-table", "authors-log"} and len(answer["claims"]) >= 12
+    assert main(["claims", "transport-lowers-fid", "--scale", "smoke"]) == 0
+    text = capsys.readouterr().out
+    assert "undecided" in text and "seeds" in text and "snakemake" in text
+    assert main(["claims", "no-such-claim", "--scale", "smoke"]) == 1 and "no-such-claim" in capsys.readouterr().err
+    assert main(["power", "--difference", "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["seeds"] == 4
+    assert main(["power", "--difference", "0"]) == 1
