@@ -66,7 +66,7 @@ PATHS = PLAN.paths
 for _name, _value in PLAN.main.downloads.environment().items():
     os.environ.setdefault(_name, _value)  # not a param: another mirror reruns nothing
 if (_minutes := PLAN.main.save_minutes or DEFAULTS.get("save_minutes")) is not None:
-    os.environ["LCT_SAVE_MINUTES"] = str(_minutes)  # no param either
+    os.environ.update(LCT_SAVE_MINUTES=str(_minutes))  # no param either
 LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signals reach them
     "python -m lct.jobs.launch --gpus {resources.gpu} --cpus {resources.cpus_per_task}"
     " --minutes {resources.runtime}"

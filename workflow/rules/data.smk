@@ -1,7 +1,8 @@
 # Images: each dataset's training and held-out side, one file each.
 rule images:
     input:
-        download=lambda wildcards: stage_files.image_download(PLAN, wildcards.dataset) or [],
+        download=lambda wildcards: stage_files.image_download(PLAN, wildcards.dataset)
+        or [],
     output:
         train=PATHS.images("{dataset}", "train"),
         heldout=PATHS.images("{dataset}", "heldout"),

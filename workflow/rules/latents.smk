@@ -2,7 +2,9 @@
 rule autoencoder:
     input:
         images=manifest(PATHS.images("{dataset}", "train")),
-        source=lambda wildcards: stage_files.autoencoder_sources(PLAN, wildcards.dataset),
+        source=lambda wildcards: stage_files.autoencoder_sources(
+            PLAN, wildcards.dataset
+        ),
     output:
         files=[f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES],
         records=records(

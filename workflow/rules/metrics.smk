@@ -38,19 +38,27 @@ for _dataset in PLAN.datasets:
             rule_name("reference", _dataset)
         input:
             train=manifest(PATHS.images(_dataset, "train")),
-            heldout=stage_files.heldout(PLAN,
-                _dataset, manifest(PATHS.images(_dataset, "heldout"))
+            heldout=stage_files.heldout(
+                PLAN, _dataset, manifest(PATHS.images(_dataset, "heldout"))
             ),
-            reconstructed=manifest(stage_files.latents(PLAN, _dataset, "reconstructed-train.zip")),
-            reconstructed_heldout=stage_files.heldout(PLAN,
+            reconstructed=manifest(
+                stage_files.latents(PLAN, _dataset, "reconstructed-train.zip")
+            ),
+            reconstructed_heldout=stage_files.heldout(
+                PLAN,
                 _dataset,
-                manifest(stage_files.latents(PLAN, _dataset, "reconstructed-heldout.zip")),
+                manifest(
+                    stage_files.latents(PLAN, _dataset, "reconstructed-heldout.zip")
+                ),
             ),
             extractors=stage_files.extractors(PLAN, _dataset).values(),
         output:
             references=stage_files.references(PLAN, _dataset),
             floors=stage_files.floors(PLAN, _dataset),
-            records=records(*stage_files.references(PLAN, _dataset), *stage_files.floors(PLAN, _dataset)),
+            records=records(
+                *stage_files.references(PLAN, _dataset),
+                *stage_files.floors(PLAN, _dataset),
+            ),
         log:
             PATHS.log("reference", f"{_dataset}.log"),
         benchmark:
@@ -76,7 +84,10 @@ for _run in PLAN.runs.values():
         name:
             rule_name("score", _run.id)
         input:
-            samples=[manifest(images) for images in stage_files.samples(PLAN, _run.id, "{seed}")],
+            samples=[
+                manifest(images)
+                for images in stage_files.samples(PLAN, _run.id, "{seed}")
+            ],
             references=stage_files.references(PLAN, _run.dataset),
             extractors=stage_files.extractors(PLAN, _run.dataset).values(),
         output:
@@ -114,7 +125,8 @@ for _run in PLAN.runs.values():
             rule_name("neighbours", _run.id)
         input:
             samples=[
-                manifest(images) for images in stage_files.first_samples(PLAN, _run.id, "{seed}")
+                manifest(images)
+                for images in stage_files.first_samples(PLAN, _run.id, "{seed}")
             ],
             train=manifest(PATHS.images(_run.dataset, "train")),
             reference=stage_files.references(PLAN, _run.dataset)[0],

@@ -49,7 +49,9 @@ for _run in PLAN.runs.values():
             **resource_class("gpu_small", "sample", _run.id),
         params:
             settings=settings_param(stage_settings.sample(PLAN, _run.id)),
-            autoencoder=subpath(lambda wildcards, input: input.autoencoder[0], parent=True),
+            autoencoder=subpath(
+                lambda wildcards, input: input.autoencoder[0], parent=True
+            ),
             train=subpath(lambda wildcards, input: input.weights[0], parent=True),
             folder=subpath(lambda wildcards, output: output.images[0], ancestor=3),
         shell:
