@@ -34,6 +34,8 @@ _MAGIC = {  # first bytes -> how tarfile opens what follows them; None: a zip
     b"\x28\xb5\x2f\xfd": "zst",
 }
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+_ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
+_OTHER_METHODS = {9: "Deflate64, of Windows Explorer", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
 _BLOCK = 512  # bytes of a tar block
 _PADDING = 2**24  # bytes that may follow the end mark of a tar
 
@@ -115,10 +117,16 @@ class Archive:
 
     def _zip_entries(self) -> Iterator[_Entry]:
         types = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "a symbolic link"}
+        first = min((info.header_offset for info in self._zip.infolist()), default=0)
+        if first:  # the file starts as a zip does, but this listing begins further behind
+            raise zipfile.BadZipFile(f"another archive of {first} bytes in front, as in joined files")
         for index, info in enumerate(self._zip.infolist()):
             type_ = types.get(stat.S_IFMT(info.external_attr >> 16), "a device")
             type_ = "folder" if type_ == "file" and info.is_dir() else type_
             type_ = "an encrypted file" if info.flag_bits & 1 else type_
+            if info.compress_type not in _ZIP_METHODS:
+                method = _OTHER_METHODS.get(info.compress_type, "unknown")
+                type_ = f"compression method {info.compress_type} ({method}), which Python does not read"
             # orig_filename: zipfile itself cuts names at a zero byte
             yield _Entry(info.orig_filename, info.file_size, index, type_)
 
@@ -133,7 +141,11 @@ class Archive:
             if any(after) or not (self.compression or after):
                 raise tarfile.ReadError("no end mark")
             padding = 0
-            while self.compression and (rest := tar.fileobj.read(2**20)):  # the checksum comes last
+            while rest := (  # the checksum of a compressed one comes last
+                tar.fileobj.read(2**20) if self.compression else os.pread(self._descriptor, 2**20, tar.offset + padding)
+            ):
+                if rest.count(0) != len(rest):
+                    raise tarfile.ReadError("more behind the end mark than padding, as in joined archives")
                 padding += len(rest)
                 if padding > _PADDING:
                     raise tarfile.ReadError("more behind the end mark than padding")

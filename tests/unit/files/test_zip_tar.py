@@ -299,3 +299,30 @@ def test_listing_many_members_takes_little_memory(tmp_path):
     with Archive(path) as archive:
         assert len(archive.members) == 20_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000  # kB
+
+
+# --- what lies beside the first listing -------------------------------------------------------------------------------
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_a_second_archive_behind_the_first_is_not_passed_over(tmp_path, ending):
+    path = make(tmp_path / f"x.{ending}")
+    path.write_bytes(path.read_bytes() + make(tmp_path / f"y.{ending}", {"b.txt": b"second"}).read_bytes())
+    assert_refused(path, tmp_path / "out", "more behind the end mark than padding, as in joined archives")
+
+
+def test_a_zip_behind_another_one_is_not_taken_for_the_whole(tmp_path):
+    path, other = make(tmp_path / "x.zip"), make(tmp_path / "y.zip", {"b.txt": b"second"})
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + other.read_bytes())
+    assert_refused(path, tmp_path / "out", f"another archive of {size} bytes in front")
+
+
+def test_compression_that_python_does_not_read_is_refused_once_by_name(tmp_path):
+    path = make(tmp_path / "x.zip", {"a.txt": b"first" * 99, "b.txt": b"second" * 99})
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        at = content.find(signature)
+        content[at + offset] = 9
+    path.write_bytes(content)
+    assert_refused(
+        path, tmp_path / "out", "a.txt.* compression method 9 .Deflate64, of Windows Explorer., which Python"
+    )
