@@ -60,7 +60,7 @@ def record(
         before = {name: registry.read(root, name) for name in names}
         lock = read_lock(root) or Lock("")
         lock.all()  # readable, or nothing is touched
-        jobs, memo = plan_jobs(root, config), HashMemo(root)
+        jobs, memo = plan_jobs(root, config, adopt=True), HashMemo(root)
         judgement = judge(root, jobs, before[scale], memo)
         new = judgement.entries
         gone = _undeclared(root, config, jobs, before[scale])

@@ -118,10 +118,22 @@ def _some(paths: Any, most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def plan_jobs(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TARGETS) -> list[Job]:
+def _adopt(workflow: Any) -> None:
+    """Tell Snakemake how finished outputs were made whose own records agree with their jobs, where it does not know."""
+    from snakemake.settings.types import ExecutionSettings
+
+    workflow.execution_settings = workflow.execution_settings or ExecutionSettings()
+    for job in workflow.dag.jobs:
+        is_finished = _settings(job) is not None and all(os.path.exists(path) for path in job.output)
+        if is_finished and not workflow.dag.reason(job) and workflow.dag.reason(job).no_metadata:
+            workflow.async_run(workflow.persistence.finished(job))
+
+
+def plan_jobs(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TARGETS, adopt: bool = False) -> list[Job]:
     """The jobs of the graph of the project in `root`, judged as a run with profiles/default would judge them.
 
-    Runs nothing and writes nothing but Snakemake's own folder. Raises ValueError with Snakemake's message.
+    Runs nothing and writes nothing but Snakemake's own folder. adopt: write Snakemake's metadata of finished jobs where
+    they are lost. Raises ValueError with Snakemake's message.
     """
     from snakemake.api import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings, SnakemakeApi
     from snakemake.settings.enums import Quietness
@@ -151,6 +163,8 @@ def plan_jobs(root: Path, config: dict[str, Any], targets: tuple[str, ...] = TAR
                 graph = workflow._workflow  # noqa: SLF001 the API prints plans, but does not return them
                 graph._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True, nolock=True)
                 graph._build_dag()
+                if adopt:
+                    _adopt(graph)
                 return jobs_of(graph.dag)
         except Exception as error:  # noqa: BLE001 Snakemake's errors have no common base but Exception
             raise ValueError(f"snakemake: the graph cannot be planned: {' '.join(str(error).split())}") from error

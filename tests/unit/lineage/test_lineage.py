@@ -358,7 +358,7 @@ def test_what_is_not_up_to_date_is_left_out_with_what_follows_and_stays_as_recor
     assert "up to date" in dvc.run(book, "status")
 
 
-@pytest.mark.parametrize("damage", ["flipped", "edited", "records", "gone", "metadata", "other input"])
+@pytest.mark.parametrize("damage", ["flipped", "edited", "records", "gone", "other input"])
 def test_what_does_not_agree_with_its_records_is_left_out_and_named(project, damage):
     path = project / WEIGHTS
     if damage == "flipped":
@@ -374,9 +374,6 @@ def test_what_does_not_agree_with_its_records_is_left_out_and_named(project, dam
     elif damage == "gone":
         settings_path(path).unlink()
         expected = "expected a JSON file, found nothing"
-    elif damage == "metadata":
-        metadata_path(project, WEIGHTS).unlink()
-        expected = "Snakemake does not know how"
     else:
         settings = json.loads(settings_path(path).read_text())
         settings["inputs"]["latents"]["sha256"] = "0" * 64
@@ -388,6 +385,14 @@ def test_what_does_not_agree_with_its_records_is_left_out_and_named(project, dam
     assert name not in registry.read(project, "toy") and METRICS not in registry.read(project, "toy")
     assert TABLES in report.left_out and METRICS.replace("run-0", "run-1") in registry.read(project, "toy")
     assert "up to date" in dvc.run(project, "status")
+
+
+def test_results_without_snakemake_s_metadata_are_recorded_by_their_own_records(project):
+    shutil.rmtree(project / ".snakemake")
+    assert record.record(project, {}, "toy").left_out == {}
+    assert due(project) == [] and "0.001" in str(read_metadata(project, WEIGHTS).job["params"])
+    change(project, "train_run-0", 0.5)
+    assert "train_run-0" in due(project)
 
 
 def test_bytes_that_change_while_dvc_reads_them_are_not_recorded(project, monkeypatch):
