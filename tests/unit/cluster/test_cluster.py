@@ -509,6 +509,7 @@ def test_a_probe_that_leaves_nothing_is_no_shared_file_system(root, tools, tmp_p
 
 def test_the_doctor_of_a_machine_and_its_exit_code(root, tools, monkeypatch, capsys):
     monkeypatch.chdir(root)
+    monkeypatch.setattr("lct.cli.doctor.place_fault", lambda _: None)  # this copy is no git checkout
     assert main(["doctor", "--scale", "smoke"]) == 0
     assert "ok    folders" in capsys.readouterr().out
     assert main(["doctor", "--scale", "smoke", "--profile", "profiles/slurm", "--json"]) == 1
