@@ -11,7 +11,8 @@ from PIL import Image
 
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff])")  # 0 stands behind a data byte 255
 _RESTARTS = range(0xD0, 0xD8)
-_START, _END, _SCAN, _PROGRESSIVE = 0xD8, 0xD9, 0xDA, (0xC2, 0xCA)
+_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_PROGRESSIVE = 0xC2  # Huffman-coded; the ends of arithmetic-coded data do not show whether all of them are there
 _ALONE = {0x01, _START, _END, *_RESTARTS}  # markers without a length
 _SEQUENTIAL = (0xC0, 0xC1)
 _GREY = (127, 128)  # what blocks without data become
@@ -38,7 +39,7 @@ def _jpeg_fault(encoded: bytes, image: Image.Image) -> str | None:
         if marker == _END:
             end = at
             break
-        if marker in (*_SEQUENTIAL, *_PROGRESSIVE) and not frame:
+        if marker in (*_SEQUENTIAL, _PROGRESSIVE) and not frame:
             frame, components = marker, segment[6::3]  # behind precision, height, width and count
         elif marker == _SCAN:
             count = segment[0]
@@ -47,12 +48,12 @@ def _jpeg_fault(encoded: bytes, image: Image.Image) -> str | None:
                 precision |= {(component, k): bits & 15 for k in range(first, last + 1)}
     if end is None:
         return "no end-of-image marker: it is cut off"
-    if frame in _PROGRESSIVE:
+    if frame == _PROGRESSIVE:
         whole = all(precision.get((component, k)) == 0 for component in components for k in range(64))
         if not whole or _grows(encoded, end, image):
             return "a progressive image without all of its scans: it is cut off"
         return None
-    grey = np.isin(np.asarray(image)[-1, -1], _GREY).all()
+    grey = np.isin(image.getpixel((image.width - 1, image.height - 1)), _GREY).all()
     return "blocks without data: it is cut off" if frame and grey and _grows(encoded, end, image) else None
 
 

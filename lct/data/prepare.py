@@ -96,7 +96,7 @@ class Preparation:
             return
         shown = list(self.unusable.items())[:3]
         examples = "; ".join(f"{readable(name)} ({reason})" for name, reason in shown)
-        setting = f"`{self.setting}`" if count <= NAMED else "`exceptions` (the last line of the log, to paste)"
+        setting = f"`{self.setting}`" if count <= NAMED else "`exceptions` (the log has the line to paste)"
         more = " or more; is this the right dataset?" if count >= MOST else ""
         raise ValueError(
             f"{where}: expected usable images only, found {count}{more} that are not: {examples}"

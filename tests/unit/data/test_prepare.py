@@ -540,7 +540,7 @@ def test_many_unusable_images_are_counted_and_named_in_the_log(tmp_path, caplog)
     source, path = as_folder(tmp_path, {**IMAGES, **{f"x{i:04d}.png": b"" for i in range(40)}})
     line = fails(dataset({**source, "path": str(path)}, train=45, heldout=0), tmp_path / "out", "that are not")
     found = int(re.search(r"found (\d+)", line)[1])
-    assert 30 < found <= 40 and "the last line of the log, to paste" in line and len(line) < 600
+    assert 30 < found <= 40 and "the log has the line to paste" in line and len(line) < 600
     assert sum("unusable image name=x" in record.message for record in caplog.records) == found
 
 

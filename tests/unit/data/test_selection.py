@@ -85,6 +85,21 @@ def test_a_quoted_name_survives_yaml_and_one_line_messages(name):
     assert readable(name) in (name, quoted(name)) and readable(name).isprintable()
 
 
+def test_the_line_of_many_damaged_images_works_when_it_is_pasted(tmp_path, caplog):
+    source = tmp_path / "source"
+    source.mkdir()
+    Image.new("RGB", (16, 16)).save(source / "good.png")
+    for i in range(30):
+        (source / f"{i}  damaged\n.png").write_bytes(b"hello")
+    dataset = {"source": {"kind": "folder", "path": str(source)}, "resolution": 16}
+    outputs = tmp_path / "train.zip", tmp_path / "heldout.zip"
+    with pytest.raises(ValueError, match="the log has the line to paste"):
+        images({"recipe": 1, "dataset": dataset}, *outputs)
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("exceptions: ")]
+    dataset["source"] |= yaml.safe_load(line)
+    assert "1 training, 0 held out, 30 left out" in images({"recipe": 1, "dataset": dataset}, *outputs)
+
+
 def test_copies_and_files_that_are_not_taken_stand_in_the_line_and_the_manifest(tmp_path):
     source = tmp_path / "source"
     (source / ".thumbnails").mkdir(parents=True)
