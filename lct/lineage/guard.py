@@ -68,6 +68,8 @@ def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
         elif reason.startswith("missing: ") and (absent := [p for p in job.outputs if _absent(root, p, entries)]):
             words.append(f"recorded, but not here: {absent[0]}" + (" and more" if absent[1:] else "")
                          + f"; {_way_back(root, entries)}")  # fmt: skip
+        elif ", so nothing says how " in reason and any(path in entries for path in job.outputs):
+            words.append(f"{reason}; `lct restore` brings it back")
         else:
             words.append(reason)
     return words

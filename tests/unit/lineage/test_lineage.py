@@ -164,6 +164,15 @@ def test_an_output_whose_record_is_gone_or_damaged_is_made_again(project):
     assert "train_run-0" in due(project)
 
 
+def test_a_lost_record_comes_back_by_the_command_that_the_guard_names(book):
+    settings_path(book / WEIGHTS).unlink()
+    job = next(job for job in plan_jobs(book, {}) if job.rule == "train_run-0")
+    (cause,) = guard.causes(book, job, registry.read(book, "toy"))
+    assert cause.startswith(f"{WEIGHTS}.settings.json is missing") and "`lct restore` brings it back" in cause
+    restore.restore(book, "toy")
+    assert due(book) == []
+
+
 def test_an_output_of_an_older_input_is_made_again_though_touched(project):
     change(project, "train_run-1", 0.5)
     assert fake.snakemake(project, WEIGHTS.replace("run-0", "run-1")).returncode == 0
