@@ -39,5 +39,5 @@ def test_errors_are_json_for_programs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["show", "x", "--json"]) == 1
     captured = capsys.readouterr()
-    assert captured.out == "" and "config/config.yaml" in json.loads(captured.err)["error"]
+    assert captured.out == "" and "project's folder" in json.loads(captured.err)["error"]
     assert main(["show", "x"]) == 1 and capsys.readouterr().err.startswith("lct show: ")

@@ -131,12 +131,12 @@ def test_the_same_in_words(lct):
 
 
 def test_committed_files_alone_are_enough(project, template):
-    """A clone without results, cache, network or dvc."""
+    """A clone without results, cache or network."""
     for name in ("results", "reports", ".dvc/cache"):
         shutil.rmtree(project / name)
     probe = (
         "import sys; from lct.cli.main import main; code = main(sys.argv[1:]); "
-        "print(sorted({'torch', 'dvc', 'diffusers', 'pandas', 'matplotlib'} & set(sys.modules)), file=sys.stderr); "
+        "print(sorted({'torch', 'diffusers', 'pandas', 'matplotlib'} & set(sys.modules)), file=sys.stderr); "
         "sys.exit(code)"
     )
     command = [sys.executable, "-c", probe, "audit", CELL, "--scale", "smoke", "--json"]
@@ -419,9 +419,9 @@ def test_without_an_archive_the_live_records_do(project, lct):
 def test_outside_a_git_checkout(project, lct):
     shutil.rmtree(project / ".git")
     code, text, _ = lct("audit", CELL)
-    assert code == 0 and "this is not a git checkout, or git is missing" in text
+    assert code == 0 and "expected a git repository, found none" in text
     code, _, error = lct("diff", "HEAD")
-    assert code == 1 and "expected a git checkout, found none" in error
+    assert code == 1 and "expected a git repository, found none" in error
 
 
 def test_a_revision_that_is_not_in_this_clone(project, lct):

@@ -295,7 +295,7 @@ def test_features_of_the_wrong_kind_are_refused():
         statistics(torch.zeros(10, 6, dtype=torch.int64))
     with pytest.raises(ValueError, match="2 or more images, found 1"):
         statistics(cloud(1))
-    with pytest.raises(ValueError, match="generated: expected 4 or more images, found 3"):
+    with pytest.raises(ValueError, match="generated: expected more than k = 3 images, found 3"):
         distances.precision_recall(generated=cloud(3), real=cloud(10))
 
 

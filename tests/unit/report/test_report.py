@@ -275,7 +275,9 @@ def test_page_is_one_file_whose_links_all_lead_somewhere(complete):
     inner = [link for link in page.links if link.startswith("#")]
     assert {link[1:] for link in inner} <= set(page.ids)
     traced = {link for link in page.links if link.startswith("audit.html#cell-")}
-    assert set(page.links) - set(inner) - traced == {"https://arxiv.org/abs/2502.01441", "evidence.html"}
+    claims = {link for link in page.links if link.startswith("claims.html#")}
+    pages = {"https://arxiv.org/abs/2502.01441", "evidence.html", "claims.html"}
+    assert set(page.links) - set(inner) - traced - claims == pages and len(claims) >= 12
     assert page.resources and all(source.startswith(("data:", "#")) for source in page.resources)
     assert not re.search(r"@import|url\((?!#)", html) and html.count("<script>") == html.count("<script") == 1
     script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
