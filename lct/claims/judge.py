@@ -89,9 +89,8 @@ class ClaimVerdict:
             return ""
         if self.why:
             return self.why
-        return (
-            f"{self.seeds} seeds on each side would decide it" if self.seeds else "100 seeds on each side are too few"
-        )
+        seeds = f"{self.seeds} seeds on each side" if self.seeds else "more than 100 seeds on each side, if any number,"
+        return f"{seeds} would decide it"
 
 
 def judge(claim: Claim, body: Body) -> ClaimVerdict:
@@ -109,6 +108,8 @@ def judge(claim: Claim, body: Body) -> ClaimVerdict:
     else:
         verdict, why = (SUPPORTED, "") if set(verdicts) == {SUPPORTED} else (UNDECIDED, "")
     undecided = [part for part in parts if part.verdict == UNDECIDED]
+    if verdict == UNDECIDED and not why and all(part.why for part in undecided):  # no number of seeds would help
+        why = "; ".join(dict.fromkeys(part.why for part in undecided))
     seeds = max((part.seeds or 0 for part in undecided), default=None)
     if undecided and any(part.seeds is None for part in undecided):
         seeds = None
