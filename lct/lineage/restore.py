@@ -63,16 +63,23 @@ def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: boo
             dvc.check(root)
             dvc.pull(root, [] if only is None else sorted(paths))
         report = RestoreReport(scale)
-        restored = {path for path, entry in entries.items() if path in paths and _restore(root, path, entry, report)}
+        previews = _previews(root, entries)
+        restored = {p for p, entry in entries.items() if p in paths and _restore(root, p, entry, report, previews)}
         _tell_snakemake(root, entries, restored)
         if only is None:
             _clear(root, scale, entries, report)
         return report
 
 
-def _restore(root: Path, path: str, entry: Entry, report: RestoreReport) -> bool:
-    """Content, records and times of a file; whether it is now as recorded."""
-    state = _place(root, path, entry)
+def _previews(root: Path, entries: dict[str, Entry]) -> tuple[str, ...]:
+    """Folders of reports rendered outside the graph, as after a failed run: their first page has no record."""
+    pages = [path for path in entries if path.endswith("/index.html")]
+    return tuple(f"{os.path.dirname(page)}/" for page in pages if not settings_path(root / page).exists())
+
+
+def _restore(root: Path, path: str, entry: Entry, report: RestoreReport, previews: tuple[str, ...]) -> bool:
+    """Content, records and times of a file; whether it is now as recorded. Previews of reports are replaced."""
+    state = _place(root, path, entry, path.startswith(previews))
     if state in ("absent", "differing"):
         getattr(report, state).append(path)
         return False
@@ -105,7 +112,7 @@ def _tell_snakemake(root: Path, entries: dict[str, Entry], restored: set[str]) -
             write_metadata(root, name, metadata, started, ended)
 
 
-def _place(root: Path, path: str, entry: Entry) -> str:
+def _place(root: Path, path: str, entry: Entry, is_preview: bool) -> str:
     """Make sure that the recorded content is in its place: "there", "linked", "absent" or "differing"."""
     place, stored = root / path, cached(root, str(entry.md5))
     here = stored.exists() and stored.stat().st_size == entry.bytes
@@ -115,7 +122,7 @@ def _place(root: Path, path: str, entry: Entry) -> str:
         size, sha256, md5 = hash_file(place)
         if (size, sha256) == (entry.bytes, entry.sha256):
             return "there"
-        if not cached(root, md5).exists():
+        if not is_preview and not cached(root, md5).exists():
             return "differing"
     elif place.is_symlink() and not _into_a_cache(place):
         return "differing"

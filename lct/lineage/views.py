@@ -55,12 +55,14 @@ def contents(scale: str, entries: Mapping[str, Entry]) -> dict[str, str]:
         place = path if is_curve(path) or folders[folder] > 1 else f"{folder}.json"
         place = f"lineage/{scale}/{place.split('/', 3)[3]}"
         if is_curve(path):
-            points = [dict(zip(entry.content, row, strict=True)) for row in zip(*entry.content.values(), strict=True)]
+            names = [name for name in _COLUMNS if name in entry.content]  # the archive sorts its keys
+            columns = [entry.content[name] for name in names]
+            points = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             files[place] = "[" + ",\n".join(json.dumps(point) for point in points) + "]\n"
         else:
             values = entry.content.get("values", entry.content).items()
             numbers = {name: v for name, v in values if isinstance(v, int | float) and name not in _SECONDARY}
-            files[place] = json.dumps(numbers, indent=1) + "\n"
+            files[place] = json.dumps(numbers, indent=1, sort_keys=True) + "\n"
     return files
 
 
