@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, ndtr, stdtr, stdtrit
+from scipy.special import chdtri, ndtr, stdtrit
 
 CONFIDENCE = 0.95  # of every band and interval, two-sided
 POWER = 0.80  # probability with which a difference counts as one that can be seen
@@ -138,8 +138,3 @@ def seeds_needed(difference: float, sd: float, prior_df: int = 0) -> int | None:
         if df > 0 and power(difference, sd, n, df, 1 / n) >= POWER:
             return n
     return None
-
-
-def two_sided(difference: Contrast) -> float:
-    """Two-sided p-value of "no difference"."""
-    return 2 * float(stdtr(difference.df, -abs(difference.estimate / difference.error)))
