@@ -15,6 +15,8 @@ from typing import Any
 from lct.files.formatting import format_size
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_UMASK = os.umask(0o022)  # the only way to read it is to set it
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -28,6 +30,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     with _beside(path) as partial:
         yield partial
+        os.chmod(partial, 0o666 & ~_UMASK)  # safetensors writes files that nobody else may read
         publish(partial, path)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from lct.cli.main import main, parser
@@ -53,9 +54,25 @@ import torch
 torch.set_num_threads(1)
 from diffusers import DiffusionPipeline
 pipeline = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
-np.save(sys.argv[2], pipeline(num_images=11, draw=3, output_type="np").images)
-alone = pipeline(num_images=2, first=6, draw=3).images
+np.save(sys.argv[2], pipeline(batch_size=11, draw=3, exact=True, output_type="np").images)
+alone = pipeline(2, first=6, draw=3, exact=True).images
 np.save(sys.argv[3], np.stack([np.array(image) for image in alone]))
+quick = pipeline(2, first=6, draw=3, output_type="np").images.astype(int)
+assert abs(quick - np.stack([np.array(image) for image in alone])).max() <= 1, "other batches, other rounding alone"
+seeded = [pipeline(3, generator=torch.Generator().manual_seed(s), output_type="np").images for s in (0, 0, 1)]
+assert (seeded[0] == seeded[1]).all() and (seeded[0] != seeded[2]).any()
+each = [torch.Generator().manual_seed(0) for _ in range(2)]
+pair, = pipeline(2, generator=each, output_type="np", return_dict=False)
+assert pair.shape == quick.shape and abs(pair[0].astype(int) - pair[1]).max() <= 1, "a generator for each image"
+steps = [pipeline(2, draw=3, num_inference_steps=n, output_type="np").images for n in (2, 3)]
+assert (steps[0] != steps[1]).any() and steps[0].shape == quick.shape
+for bad in ({"batch_size": 0}, {"exact": True, "generator": each[0]}, {"num_inference_steps": 0}):
+    try:
+        pipeline(**bad)
+    except ValueError as error:
+        assert next(iter(bad)).split("_")[-1] in str(error) and "expected" in str(error)
+    else:
+        raise AssertionError(f"{bad} was accepted")
 assert not any(name == "lct" or name.startswith("lct.") for name in sys.modules)
 """
 
@@ -133,7 +150,11 @@ def test_equal_runs_give_equal_folders_and_the_card_says_what_it_is(stored, tmp_
     first, second = (exported(stored, tmp_path / name, "two") for name in ("a", "b"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     card = (tmp_path / "a/README.md").read_text()
-    assert "2 network evaluations" in card and "| FD | 1.5 |" in card and "`abc`" in card and '"m: \\"x\\""' in card
+    assert "2 network evaluations" in card and "| FD | 1.5 |" in card and "`abc`" in card
+    header = yaml.safe_load(card.split("---")[1])
+    assert header["tags"] == ["latent-consistency", 'm: "x"', "arxiv:2502.01441"]
+    assert header["model-index"][0]["results"][0]["metrics"] == [{"type": "fd", "name": "FD", "value": 1.5}]
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in first), "others may read what is to be uploaded"
     for name in ("pipeline.py", "generator/consistency_model.py"):
         source = (tmp_path / "a" / name).read_text()
         modules = {
