@@ -1,8 +1,10 @@
 """The project as a package: the graph parses without torch, the lock resolves, the profile is whole."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -51,3 +53,16 @@ def test_make_install_installs_the_lock_and_runs_nothing(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     plan = subprocess.run(["make", "-n", "install"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "--require-hashes -r requirements.lock" in plan and "bin/snakemake" not in plan and "-m pytest" not in plan
+
+
+def test_what_contributors_run_exists():
+    """Each make target of the workflow and of CONTRIBUTING.md, and each tool of the pre-commit hooks."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    jobs = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())["jobs"]
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    called = {run.split()[1] for run in runs if run.startswith("make ")}
+    called |= set(re.findall(r"^make ([a-z-]+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+    assert {"test", "test-all", "lint"} <= called <= targets
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    tools = {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in hooks}
+    assert tools and all((Path(sys.executable).parent / tool).exists() for tool in tools)
