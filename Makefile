@@ -7,7 +7,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SCALE ?= mini
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := -n 2 --dist loadfile# two tests at a time, those of a file one after another
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder# two tests at a time, those of a file one after another
 UV := $(BIN)/uv pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --no-header
 
 .PHONY: install tables test test-all test-slurm lint lock schemas bench clean system-packages

@@ -49,7 +49,7 @@ def name(process: psutil.Process) -> str:
         words = process.cmdline()
     except psutil.NoSuchProcess:
         return "gone"
-    modules = [word.removeprefix("lct.cli.") for word in words if word.startswith("lct.cli.")]
+    modules = [word.removeprefix("lct.jobs.") for word in words if word.startswith("lct.jobs.")]
     if modules:
         out = [words[i + 1] for i, word in enumerate(words[:-1]) if word in ("--out", "--train", "--samples")]
         return f"job {modules[0]} {'/'.join(Path(out[-1]).parts[-3:]) if out else ''}".strip()

@@ -169,6 +169,7 @@ def test_touching_a_file_reruns_nothing_and_a_setting_reruns_exactly_what_follow
     }
 
 
+@pytest.mark.slow
 def test_killed_and_interrupted_runs_go_on_to_the_same_bytes(smoke, tmp_path):
     """Snakemake alone killed with -9 while a training lives on, Ctrl-C later, then to the end: the same bytes."""
     folder = project(tmp_path / "project")
@@ -338,6 +339,7 @@ def test_following_the_printed_advice_mends_a_damaged_image_set(smoke, tmp_path)
     assert "Nothing to be done" in snakemake(folder, *SMOKE).stdout, "the same bytes: nothing follows"
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_named_and_made_again(smoke, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(smoke[0], folder, symlinks=True)
@@ -405,6 +407,7 @@ def test_the_report_renders_from_what_exists(smoke, tmp_path):
     assert "not computed yet" in page and "table1.a.ilct-1.fd" in page and "table1.a.lct-1.fd" not in page
 
 
+@pytest.mark.slow
 def test_given_weights_are_sampled_and_scored_without_training(smoke, tmp_path):
     """The weights of a finished run, handed over by path and hash: the same images, the same values, no training."""
     folder = tmp_path / "project"

@@ -204,6 +204,7 @@ def test_every_protocol_is_computed_from_its_own_images_and_networks(place):
     assert not (place.folder / "out/a/second.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_features_and_metrics_are_the_same_for_any_number_of_processes(place):
     place.sample("good", pictures(60, 7))
     place.reference()

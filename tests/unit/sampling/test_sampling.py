@@ -233,6 +233,7 @@ def command(weights, out, count: int, *words: str) -> list[str]:
     return [*made, "--out", str(out / "run" / "s0"), "--device", "cpu", *words]
 
 
+@pytest.mark.slow
 def test_images_are_the_same_for_any_number_of_workers(weights, tmp_path):
     found = []
     for number in (1, 2):

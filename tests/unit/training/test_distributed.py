@@ -447,6 +447,7 @@ def test_a_killed_attempt_lasted_until_its_last_heartbeat(tmp_path):
     assert cost(tmp_path)["gpu_seconds"] >= 60
 
 
+@pytest.mark.slow
 def test_a_stuck_training_ends_at_once_with_the_log_of_the_earlier_attempts(encoded, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "71")
     words = command(encoded, "out", settings(steps=400))

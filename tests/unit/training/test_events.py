@@ -65,6 +65,7 @@ def test_a_training_writes_its_curve_and_a_preview_and_its_result_stays_the_same
     assert sorted(points(events, "preview/one_step_latents")) == [6, 12]
 
 
+@pytest.mark.slow
 def test_a_resumed_training_appends_and_purges_the_steps_it_takes_again(encoded):
     made = settings(steps=60)
     words = command(encoded, "out", made)

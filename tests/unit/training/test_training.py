@@ -440,6 +440,7 @@ def test_compilation_wraps_what_a_step_calls_and_nothing_else(tmp_path, monkeypa
 # --- the job ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_ended_by_a_signal_goes_on_to_the_same_bytes(encoded):
     made = settings(steps=400, log_every=10)
     whole = subprocess.run(command(encoded, "whole", made), capture_output=True, text=True, check=True)
