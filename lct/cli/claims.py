@@ -8,9 +8,11 @@ from lct.claims.judge import ClaimVerdict, PartVerdict
 from lct.claims.noise import seeds_needed, visible_difference
 from lct.cli.options import overrides, plan_arguments
 from lct.cli.verb import Result
+from lct.config.claim_rows import PublishedRows
+from lct.config.folder import ConfigFolder
 from lct.config.schema import plain
 from lct.plan.plan import Plan
-from lct.report.claims import JudgedClaim, PublishedRows, judged, prior_noise
+from lct.report.claims import JudgedClaim, judged, prior_noise
 from lct.report.tables import read
 
 
@@ -70,7 +72,8 @@ def power_arguments(parser: argparse.ArgumentParser) -> None:
 
 def power(arguments: argparse.Namespace) -> Result:
     """Seeds on each side that show a difference with a probability of 80 %, and what 1 to 5 seeds can show."""
-    prior = prior_noise(arguments.root, PublishedRows(arguments.root))
+    config = ConfigFolder(arguments.root)
+    prior = prior_noise(config, PublishedRows(config))
     noise = prior.sd if arguments.noise is None else arguments.noise / 100
     if not arguments.difference > 0 or not noise > 0:
         pair = f"{arguments.difference:g} and {100 * noise:g}"

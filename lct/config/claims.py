@@ -1,5 +1,6 @@
 """What config/claims/*.yaml holds: statements of the paper, or one's own, as comparisons of table rows. Torch-free."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -25,7 +26,7 @@ class Comparison:
     def __post_init__(self):
         if self.better == self.worse:
             raise ValueError(f"comparison: expected two different rows, found {self.better} twice; fix one of them")
-        if not self.factor > 0 or (self.metric != "fid" and self.factor != 1.0):
+        if not 0 < self.factor < math.inf or (self.metric != "fid" and self.factor != 1.0):
             raise ValueError(
                 f"comparison of {self.better}: expected factor > 0, and 1 for recall, found {self.factor}; fix it"
             )

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from lct.cluster.costs import costs
+from lct.config.claim_rows import FOLDER as CLAIMS
 from lct.files.atomic import write_bytes, write_text
 from lct.files.records import JobRecord
 from lct.jobs import job
@@ -16,7 +17,6 @@ from lct.lineage.cells import report_audits
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
 from lct.report import audit
-from lct.report.claims import FOLDER as CLAIMS
 from lct.report.collect import collect
 from lct.report.evidence import FOLDER
 from lct.report.files import EVIDENCE

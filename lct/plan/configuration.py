@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from lct.config.claim_rows import PublishedRows, read_claims, read_repeats
+from lct.config.claims import Claim
 from lct.config.model import Dataset, Main, Scale
 from lct.config.published import PublishedTable, TableSpec
 from lct.config.resolve import (
@@ -40,6 +42,9 @@ class Configuration:
             spec.published: published_table(self.config, spec.published, f"config/tables/{name}.yaml: published")
             for name, spec in self.tables.items()
         }
+        self.published_rows = PublishedRows(self.config)
+        self.claims: list[Claim] = read_claims(self.config, self.published_rows)
+        read_repeats(self.config, self.published_rows)  # a report that could not be made is refused before any job
         where = self.scale_layer.source
         for method in self.scale.methods:
             self.config.layer("methods", method, "method", f"{where}: methods")

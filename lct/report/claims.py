@@ -10,18 +10,13 @@ from pathlib import Path
 
 from lct.claims.judge import Body, ClaimVerdict, judge
 from lct.claims.noise import Noise, pooled, scaled, spread
-from lct.config import yaml
-from lct.config.claims import Claim, ClaimFile, Repeats
+from lct.config.claim_rows import FOLDER, PublishedRows, read_claims, read_repeats
+from lct.config.claims import Claim
 from lct.config.folder import ConfigFolder
-from lct.config.published import PublishedRow, PublishedTable
-from lct.config.resolve import published_table, table_spec
-from lct.config.schema import build, did_you_mean
+from lct.config.published import PublishedRow
 from lct.report.tables import PAIRS, Figure, Tables, place
 from lct.report.training_curves import relative_spread
 from lct.report.verdicts import measured_spreads
-
-FOLDER = Path("config/claims")
-REPEATS = Path("config/evidence/repeats.yaml")
 
 
 @dataclass(frozen=True)
@@ -32,74 +27,11 @@ class JudgedClaim:
     verdicts: tuple[ClaimVerdict, ...]
 
 
-class PublishedRows:
-    """Rows of every table that has published numbers, by TABLE.SUBTABLE.ROW."""
-
-    def __init__(self, root: Path):
-        self._config = ConfigFolder(root)
-        self._tables: dict[str, PublishedTable] = {}
-
-    def row(self, name: str, where: str) -> PublishedRow:
-        """One row. ValueError naming `where` if the table, sub-table or row does not exist."""
-        parts = name.split(".")
-        if len(parts) != 3:
-            raise ValueError(f"{where}: expected a row as TABLE.SUBTABLE.ROW, found {name!r}; fix it")
-        table, subtable, row = parts
-        rows = self.table(table, where).rows_of(subtable)
-        if row not in rows:
-            known = [f"{table}.{s.id}.{r.id}" for s in self.table(table, where).subtables for r in s.rows]
-            hint = did_you_mean(name, known) or f"give one of config/tables/{table}.yaml"
-            raise ValueError(f"{where}: expected a row of table {table}, found {name!r}; {hint}")
-        return rows[row]
-
-    def table(self, name: str, where: str) -> PublishedTable:
-        """The published numbers that a table of config/tables/ is compared with."""
-        if name not in self._tables:
-            published = table_spec(self._config, name, where).published
-            self._tables[name] = published_table(self._config, published, f"config/tables/{name}.yaml: published")
-        return self._tables[name]
-
-
-def read(root: Path, rows: PublishedRows | None = None) -> list[Claim]:
-    """Every claim of config/claims/. rows: those of `root`, where they are at hand.
-
-    Raises ValueError with one line on a damaged file, a row that does not exist, a metric that its table does not have,
-    or a part whose rows are of different sub-tables."""
-    claims: dict[str, tuple[Claim, str]] = {}
-    rows = rows or PublishedRows(root)
-    for path in sorted((root / FOLDER).glob("*.yaml")):
-        source = str(path.relative_to(root))
-        for claim in build(ClaimFile, yaml.load(path), source).claims:
-            where = f"{source}: {claim.id}"
-            if claim.id in claims:
-                raise ValueError(
-                    f"{where}: expected an id of its own, found it in {claims[claim.id][1]} too; rename one"
-                )
-            _check(claim, rows, where)
-            claims[claim.id] = (claim, source)
-    return [claim for claim, _ in claims.values()]
-
-
-def _check(claim: Claim, rows: PublishedRows, where: str) -> None:
-    for part in claim.parts:
-        for name in part.rows:
-            rows.row(name, where)
-            table = rows.table(name.split(".")[0], where)
-            metric = getattr(part, "metric", None)
-            if metric is not None and metric not in (known := [m.id for m in table.metrics]):
-                raise ValueError(f"{where}: expected a metric of {known}, which {name} has, found {metric!r}; fix it")
-        if len({name.split(".")[1] for name in part.rows}) > 1:
-            raise ValueError(
-                f"{where}: expected rows of one sub-table, that is of one dataset and protocol, found "
-                f"{', '.join(part.rows)}; compare rows of the same letter"
-            )
-
-
 def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows: PublishedRows) -> list[Body]:
     """The paper's table, the authors' log, and each report's measurements. root: the project's folder."""
     names = sorted({name for claim in claims for part in claim.parts for name in part.rows})
     published = {name: rows.row(name, str(FOLDER)) for name in names}
-    prior = {"fid": prior_noise(root, rows)}
+    prior = {"fid": prior_noise(ConfigFolder(root), rows)}
     printed = {name: row for name, row in published.items() if row.origin.kind == "published table"}
     log = {name: row for name, row in published.items() if row.origin.kind != "not published"}
     return [
@@ -109,11 +41,10 @@ def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows
     ]
 
 
-def prior_noise(root: Path, rows: PublishedRows) -> Noise:
+def prior_noise(config: ConfigFolder, rows: PublishedRows) -> Noise:
     """Noise of log FID between trainings, from the authors' runs that were trained alike (repeats.yaml)."""
-    where = str(REPEATS)
-    repeats = build(Repeats, yaml.load(root / REPEATS), where).repeats
-    pairs = [[scaled("fid", rows.row(name, where).fid) for name in repeat.rows] for repeat in repeats]
+    repeats = read_repeats(config, rows)
+    pairs = [[scaled("fid", rows.row(name, str(FOLDER)).fid) for name in repeat.rows] for repeat in repeats]
     return pooled([spread(pair) for pair in pairs], source="the authors' repeated runs")
 
 
@@ -159,8 +90,9 @@ def _add_boxes(figure: Figure, measures: dict[tuple[str, str, str], dict[str, fl
 
 def judged(root: Path, measured: Iterable[Tables]) -> tuple[list[Body], list[JudgedClaim]]:
     """The bodies of evidence, and every claim of the project at `root` with their verdicts."""
-    rows = PublishedRows(root)
-    claims = read(root, rows)
+    config = ConfigFolder(root)
+    rows = PublishedRows(config)
+    claims = read_claims(config, rows)
     evidence = bodies(root, claims, measured, rows)
     return evidence, [JudgedClaim(claim, tuple(judge(claim, body) for body in evidence)) for claim in claims]
 

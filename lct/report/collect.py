@@ -23,7 +23,7 @@ from lct.plan import listing
 from lct.plan.paths import FLOORS, METRICS, grid, page_name
 from lct.plan.plan import Cell, Plan
 from lct.report import tables as model
-from lct.report.claims import PublishedRows, prior_noise
+from lct.report.claims import prior_noise
 from lct.report.verdicts import judge
 
 FLOOR_TITLES = {
@@ -36,6 +36,9 @@ FLOOR_TITLES = {
     ),
 }
 SIDES = {"train": "training images", "heldout": "held-out images"}  # of a reference
+_LOGGED = re.compile(
+    r"([^,=]+?)(?: = LCT)?(?:, (?:last logged )?epoch \d+)?"
+)  # c in the model of a row of ablation D; others name more
 STAGES = ("score", "sample", "train")  # whose logs tell why a row is missing, last one first
 Protocols = dict[str, dict[str, Any]]  # first digits of the hash -> description
 
@@ -80,7 +83,7 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> model.Tables:
         left_out=tuple(model.LeftOut(**table) for table in listing.left_out(plan, which)),
         runs={name: _run(plan, name) for name in plan.runs_of(which)},
     )
-    return replace(tables, verdicts=judge(tables, {"fid": prior_noise(plan.root, PublishedRows(plan.root))}))
+    return replace(tables, verdicts=judge(tables, {"fid": prior_noise(plan.config, plan.published_rows)}))
 
 
 def _metrics(plan: Plan) -> tuple[model.Metric, ...]:
@@ -409,10 +412,8 @@ def _figure(plan: Plan, root: Path, name: str) -> model.Figure:
 def _logged(plan: Plan) -> tuple[model.LoggedFid, ...]:
     """The authors' FID by epoch and c, from the rows that config/published/ has of them."""
     rows = published_table(plan.config, "ablation-d", "figure 4").rows_of("a").values()
-    names = [(row, *row.model.partition(", epoch ")) for row in rows]
-    return tuple(
-        model.LoggedFid(label=label, epoch=int(epoch), fid=row.fid) for row, label, by_epoch, epoch in names if by_epoch
-    )
+    names = [(row, _LOGGED.fullmatch(row.model)) for row in rows if row.fid is not None]
+    return tuple(model.LoggedFid(label=name[1], epoch=row.epochs, fid=row.fid) for row, name in names if name)
 
 
 def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, float]:

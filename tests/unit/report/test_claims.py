@@ -7,7 +7,11 @@ import shutil
 import pytest
 
 from lct.cli.main import main
-from lct.report.claims import PublishedRows, judged, prior_noise, read
+from lct.config.claim_rows import PublishedRows
+from lct.config.folder import ConfigFolder
+from lct.plan.plan import Plan
+from lct.report.claims import judged, prior_noise
+from lct.report.collect import collect
 from tests.helpers import ROOT
 from tests.helpers.fake_tables import fake_tables, loaded
 
@@ -35,7 +39,8 @@ def verdicts(root, tables=()):
 def test_the_prior_is_the_spread_of_the_authors_repeated_runs():
     pairs = [(8.195, 7.8302), (7.4179, 7.2677), (7.9984, 7.8099), (9.686, 9.4132)]
     expected = math.sqrt(sum(math.log(a / b) ** 2 / 2 for a, b in pairs) / 4)
-    noise = prior_noise(ROOT, PublishedRows(ROOT))
+    config = ConfigFolder(ROOT)
+    noise = prior_noise(config, PublishedRows(config))
     assert noise.df == 4 and noise.sd == pytest.approx(expected)
 
 
@@ -71,13 +76,20 @@ def test_a_claim_of_ones_own_is_one_entry(project):
         ("table1.a.lct-2", "lct-2", "TABLE.SUBTABLE.ROW"),
         ("table1.a.lct-2", "table1.b.lct-2", "one sub-table"),
         ("worse: table1.a.lct-1", "worse: table1.a.lct-1, metric: precision", "metric"),
+        ("worse: table1.a.lct-1", "worse: table1.a.lct-1, factor: .nan", "factor"),
+        ("worse: table1.a.lct-1", "worse: table1.a.lct-1, factor: .inf", "factor"),
+        ("kind: beats, better: table1.a.lct-2", "kind: trend, trend: [table1.a.lct-1]", "trend"),
+        ("table1.a.lct-1", "ablation-a.a.ot", "protocol"),
         ("id: two-steps-of-lct", "id: lct-beats-ilct", "lct-beats-ilct"),
     ],
 )
-def test_a_claim_that_cannot_be_judged_is_named_in_one_line(project, old, new, message):
+def test_a_claim_that_cannot_be_judged_stops_the_plan_with_one_line(project, old, new, message):
+    if message == "protocol":  # measured on another number of images than Table 1
+        published = project / "config" / "published" / "ablation-a.yaml"
+        published.write_text(published.read_text().replace("generated: 50176", "generated: 10000"))
     (project / "config" / "claims" / "mine.yaml").write_text(OWN.replace(old, new))
     with pytest.raises(ValueError) as error:
-        read(project)
+        Plan(project, {"scale": "smoke"})
     assert "config/claims/" in str(error.value) and message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -94,3 +106,21 @@ def test_the_verbs_answer_people_and_programs_where_nothing_was_run(project, mon
     assert main(["power", "--difference", "5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seeds"] == 4
     assert main(["power", "--difference", "0"]) == 1
+
+
+@pytest.mark.parametrize("fid", [".nan", ".inf", "0.0"])
+def test_a_published_number_that_cannot_be_compared_stops_the_plan(project, fid):
+    published = project / "config" / "published" / "table1.yaml"
+    published.write_text(published.read_text().replace("fid: 7.27,", f"fid: {fid},"))
+    with pytest.raises(ValueError, match="lct-1.*fid|FID of table1.a.lct-1") as error:
+        Plan(project, {"scale": "smoke"})
+    assert "\n" not in str(error.value)
+
+
+def test_figure_4_holds_every_logged_point_of_the_runs_that_differ_in_c_alone(tmp_path):
+    plan = Plan(ROOT, {"scale": "smoke"})
+    (figure,) = (f for f in collect(plan, tmp_path).figures if f.kind == "schedules")
+    points = {(point.label, point.epoch): point.fid for point in figure.logged}
+    assert points["0.3 c0", 1375] == 8.7124 and points["3 c0", 1375] == 11.3469 and points["adaptive", 1400] == 7.2677
+    alike = [r for r in plan.published_rows.table("ablation-d", "here").rows_of("a").values() if r.fid is not None]
+    assert len(points) == len(figure.logged) == sum(not row.group.startswith("As logged") for row in alike)

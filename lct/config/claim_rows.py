@@ -1,0 +1,107 @@
+"""Claims and repeated runs, read and checked against the rows that they name. Torch-free."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from lct.config import yaml
+from lct.config.claims import Claim, ClaimFile, Part, Repeat, Repeats
+from lct.config.folder import ConfigFolder
+from lct.config.published import PublishedRow, PublishedTable
+from lct.config.resolve import published_table, table_spec
+from lct.config.schema import build, did_you_mean
+
+FOLDER = Path("config/claims")
+REPEATS = Path("config/evidence/repeats.yaml")
+
+
+class PublishedRows:
+    """Rows of every table that has published numbers, by TABLE.SUBTABLE.ROW."""
+
+    def __init__(self, config: ConfigFolder):
+        self._config = config
+        self._tables: dict[str, PublishedTable] = {}
+
+    def row(self, name: str, where: str) -> PublishedRow:
+        """One row. ValueError naming `where` if the table, sub-table or row does not exist."""
+        parts = name.split(".")
+        if len(parts) != 3:
+            raise ValueError(f"{where}: expected a row as TABLE.SUBTABLE.ROW, found {name!r}; fix it")
+        table, subtable, row = parts
+        rows = self.table(table, where).rows_of(subtable)
+        if row not in rows:
+            known = [f"{table}.{s.id}.{r.id}" for s in self.table(table, where).subtables for r in s.rows]
+            hint = did_you_mean(name, known) or f"give one of config/tables/{table}.yaml"
+            raise ValueError(f"{where}: expected a row of table {table}, found {name!r}; {hint}")
+        return rows[row]
+
+    def table(self, name: str, where: str) -> PublishedTable:
+        """The published numbers that a table of config/tables/ is compared with."""
+        if name not in self._tables:
+            published = table_spec(self._config, name, where).published
+            self._tables[name] = published_table(self._config, published, f"config/tables/{name}.yaml: published")
+        return self._tables[name]
+
+
+def read_claims(config: ConfigFolder, rows: PublishedRows) -> list[Claim]:
+    """Every claim of config/claims/, in the order of the files.
+
+    Raises ValueError with one line on a damaged file, a row that does not exist, a metric that its table does not have,
+    a part whose rows are of different datasets or protocols, or a published number that cannot be compared."""
+    claims: dict[str, tuple[Claim, str]] = {}
+    for name in config.names("claims"):
+        source = str(FOLDER / f"{name}.yaml")
+        layer = config.layer("claims", name, "file of claims", str(FOLDER))
+        for claim in build(ClaimFile, layer.values, source).claims:
+            where = f"{source}: {claim.id}"
+            if claim.id in claims:
+                raise ValueError(
+                    f"{where}: expected an id of its own, found it in {claims[claim.id][1]} too; rename one"
+                )
+            for part in claim.parts:
+                _check(part, rows, where)
+            claims[claim.id] = (claim, source)
+    return [claim for claim, _ in claims.values()]
+
+
+def _check(part: Part, rows: PublishedRows, where: str) -> None:
+    metric, named = getattr(part, "metric", None), ", ".join(part.rows)
+    for name in part.rows:
+        fid = rows.row(name, where).fid
+        if fid is not None and not 0 < fid < math.inf:
+            raise ValueError(f"{where}: expected a number above 0 as FID of {name}, found {fid}; correct its row")
+        known = [m.id for m in rows.table(name.split(".")[0], where).metrics]
+        if metric is not None and metric not in known:
+            raise ValueError(f"{where}: expected a metric of {known}, which {name} has, found {metric!r}; fix it")
+    if len({name.split(".")[1] for name in part.rows}) > 1:
+        raise ValueError(
+            f"{where}: expected rows of one sub-table, that is of one dataset, found {named}; compare rows of the same "
+            "letter"
+        )
+    if len(protocols := _protocols(part.rows, rows, where)) > 1:
+        raise ValueError(
+            f"{where}: expected published numbers of one protocol, found {' and '.join(protocols)} in {named}; compare "
+            "rows that were measured alike"
+        )
+
+
+def _protocols(names: Sequence[str], rows: PublishedRows, where: str) -> list[str]:
+    """How the rows that have published numbers were measured: protocol and number of images."""
+    described = set()
+    for name in names:
+        (table, subtable, _), row = name.split("."), rows.row(name, where)
+        if row.fid is not None or row.recall is not None:
+            published = rows.table(table, where)
+            of = {part.id: part.generated for part in published.subtables}
+            described.add(f"{published.protocol} on {of[subtable] or published.generated} images")
+    return sorted(described)
+
+
+def read_repeats(config: ConfigFolder, rows: PublishedRows) -> tuple[Repeat, ...]:
+    """Published runs that were trained alike. ValueError with one line on a row without a FID."""
+    where = str(REPEATS)
+    repeats = build(Repeats, yaml.load(config.root / where), where).repeats
+    for name in (name for repeat in repeats for name in repeat.rows):
+        if rows.row(name, where).fid is None:
+            raise ValueError(f"{where}: expected rows with a published FID, found {name} without; take another")
+    return repeats
