@@ -6,10 +6,12 @@ the paper is silent, its authors' scripts.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+
+OPTIONAL = {"optional": True}  # of a field: settings that keep its default are written without it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +143,7 @@ class IndexDistribution:
 
 @dataclass(frozen=True, kw_only=True)
 class RobustScale:
-    """c of the robust losses, in units of the normalised latents. c0 = base sqrt(d), d = latent elements.
+    """c of the robust losses, in units of the normalised latents. c0 = base sqrt(d), d = latent elements, or given.
 
     constant:  c = multiple c0                                                                 (iCT, Sec. 3.3)
     adaptive:  c = multiple exp(slope ln s + offset) for s > s0, and multiple c0 at s = s0     (the paper's law)
@@ -151,6 +153,7 @@ class RobustScale:
 
     law: Literal["constant", "adaptive", "nfe-sigma"] = "constant"  # how c follows the number of intervals s
     base: float = 0.00054  # c0 / sqrt(d), unitless (iCT)
+    c0: float | None = field(default=None, metadata=OPTIONAL)  # c0 by value, whatever d is; null: base sqrt(d)
     multiple: float = 1.0  # factor on every value of the law (ablation D)
     slope: float = -1.15  # of ln c against ln s, adaptive law only; fitted by the authors to the spread of their loss
     offset: float = -0.85  # of ln c, adaptive law only
@@ -161,6 +164,8 @@ class RobustScale:
             raise ValueError(
                 f"scale: expected positive base and multiple, found {self.base} and {self.multiple}; fix them"
             )
+        if self.c0 is not None and not self.c0 > 0:
+            raise ValueError(f"scale.c0: expected a positive number, found {self.c0}; null is base sqrt(d)")
         if self.from_intervals is not None and self.from_intervals < 1:
             raise ValueError(f"scale.from_intervals: expected 1 or more, found {self.from_intervals}; name a stage s")
         if self.from_intervals is not None and self.law == "constant":
@@ -168,7 +173,7 @@ class RobustScale:
 
     def c(self, intervals: int, s0: int, dimension: int, grid: NoiseGrid) -> float:
         """c at `intervals` = s, for a curriculum that starts at s0 and latents of `dimension` = d elements."""
-        c0 = self.base * math.sqrt(dimension)
+        c0 = self.base * math.sqrt(dimension) if self.c0 is None else self.c0
         if self.from_intervals is not None:
             if intervals < self.from_intervals:
                 return self.multiple * c0

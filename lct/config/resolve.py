@@ -12,7 +12,7 @@ from lct.config.figures import Figure
 from lct.config.folder import ConfigFolder, Layer
 from lct.config.model import Dataset, Main, Method, ReducedBudget, Run, Scale
 from lct.config.published import PublishedTable, TableSpec
-from lct.config.schema import build, check_layer
+from lct.config.schema import build, check_layer, written_fields
 from lct.data.settings import COUNTS_ADVICE, DownloadSource
 from lct.download.settings import Origin, Weights
 from lct.metrics.settings import PretrainedExtractor
@@ -50,7 +50,7 @@ def _merge_into(into: dict[str, Any], new: dict[str, Any], source: str, sources:
 def every_source(settings: Any, sources: dict[str, str], prefix: str = "") -> dict[str, str]:
     """Source of every leaf of resolved settings; what no layer set comes from the dataclass: "default"."""
     leaves: dict[str, str] = {}
-    for f in dataclasses.fields(settings):
+    for f in written_fields(settings):
         value, name = getattr(settings, f.name), f"{prefix}{f.name}"
         if dataclasses.is_dataclass(value):
             leaves |= every_source(value, sources, f"{name}.")
@@ -197,6 +197,7 @@ def figure_settings(
     layers = [
         Layer(method.source, method.values.get("training", {})),
         Layer(scale.source, scale.values.get("training", {})),
+        Layer(scale.source, scale.values.get("methods", {}).get(figure.method, {})),
         Layer(layer.source, layer.values.get("training", {})),
         Layer(layer.source, layer.values["scales"][scale_name].get("training", {})),
     ]

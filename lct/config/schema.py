@@ -40,12 +40,19 @@ def check_layer(settings: type, values: dict[str, Any], where: str) -> None:
 def plain(settings: Any) -> Any:
     """Settings as JSON-able values (dataclasses to dicts, tuples to lists)."""
     if dataclasses.is_dataclass(settings):
-        return {f.name: plain(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+        return {f.name: plain(getattr(settings, f.name)) for f in written_fields(settings)}
     if isinstance(settings, dict):
         return {key: plain(value) for key, value in settings.items()}
     if isinstance(settings, list | tuple):
         return [plain(value) for value in settings]
     return settings
+
+
+def written_fields(settings: Any) -> list[dataclasses.Field]:
+    """Fields of a settings dataclass, without those marked `optional` that keep their default: a new key then changes
+    nothing in the settings of results that do without it."""
+    fields = dataclasses.fields(settings)
+    return [f for f in fields if not (f.metadata.get("optional") and getattr(settings, f.name) == f.default)]
 
 
 @functools.cache

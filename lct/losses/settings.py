@@ -1,6 +1,6 @@
 """Settings of the objective. The defaults are plain consistency training (iCT); each part of the paper is a key."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lct.losses.robust import ROBUST
@@ -74,7 +74,7 @@ class Objective:
             raise ValueError(f"target_ema: expected 0 <= rate < 1, found {self.target_ema}; 0 copies the weights")
         if self.target_ema_law == "adaptive" and self.target_ema == 0:
             raise ValueError("target_ema_law: expected a positive target_ema with `adaptive`, found 0; CM uses 0.95")
-        if self.loss not in ROBUST and self.scale != RobustScale():
+        if self.loss not in ROBUST and replace(self.scale, c0=None) != RobustScale():  # a scale sets c0 for every loss
             raise ValueError(
                 f"scale: expected only with one of {list(ROBUST)}, which read c, found {self.loss}; remove it"
             )

@@ -138,6 +138,13 @@ def test_base_constant():
     assert scale("constant", 10, multiple=100.0) == pytest.approx(3.456, rel=1e-12)
 
 
+def test_c0_by_value_holds_for_latents_of_any_size():
+    small = [RobustScale(c0=0.03456, multiple=m).c(10, 10, d, GRID) for d in (64, 4096) for m in (1.0, 3.0)]
+    assert small == pytest.approx([0.03456, 0.10368] * 2, rel=1e-12)
+    adaptive = RobustScale(c0=0.03456, law="adaptive")
+    assert adaptive.c(20, 10, 64, GRID) == scale("adaptive", 20)  # above s0 the law alone counts
+
+
 @pytest.mark.parametrize(
     ("intervals", "printed"),
     list(zip(STAGES, ("0.03456", "0.013635", "0.006144", "0.002769", "0.001248", "0.000562", "0.000253"), strict=True)),
@@ -202,6 +209,7 @@ def test_target_rate_of_the_original_consistency_models():
         (lambda: IndexDistribution(p_mean=1e6).probabilities(GRID.sigmas(11)), "p_mean"),
         (lambda: RobustScale(base=0.0), "positive base"),
         (lambda: RobustScale(multiple=-1.0), "positive base"),
+        (lambda: RobustScale(c0=0.0), r"scale\.c0: expected a positive number, found 0\.0"),
         (lambda: RobustScale(law="adaptive", from_intervals=0), "from_intervals"),
         (lambda: RobustScale(from_intervals=40), "from_intervals"),
         (lambda: LearningRate(lr=0.0), "lr > 0"),

@@ -22,6 +22,7 @@ from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from lct.report.collect import collect
 from lct.report.render import render
+from lct.schedules import NoiseGrid
 from tests.helpers import ROOT
 
 BOTH = ("block_norm", "output_norm")
@@ -248,6 +249,20 @@ def test_the_mini_default_holds_table_1_and_what_needs_no_training():
     left = {table["id"]: table["command"] for table in listing.left_out(plan, "tables")}
     assert left["ablation-a"] == "snakemake all_tables --config scale=mini"
     assert plan.runs["digits-lct-short"].sources["steps"] == "config/scales/mini.yaml: short"
+
+
+def test_c0_is_the_papers_by_value_at_small_scales_and_by_formula_at_paper_scale():
+    for scale, runs in {"mini": ("digits-lct", "digits-ilct", "digits-lct-l2-short"), "smoke": ("digits-lct",)}.items():
+        plan = Plan(ROOT, {"scale": scale})
+        for run in runs:
+            training = stage_settings.train(plan, run)["training"]
+            assert training["objective"]["scale"]["c0"] == 0.03456
+            assert plan.runs[run].training.objective.scale.c(10, 10, 64, NoiseGrid()) == 0.03456
+        _, figure = plan.figures["figure1"]
+        assert figure.objective.scale.c0 == 0.03456
+    plan = Plan(ROOT, {"scale": "paper"})
+    assert "c0" not in stage_settings.train(plan, "celebahq-lct")["training"]["objective"]["scale"]
+    assert "objective.scale.c0" not in plan.runs["celebahq-lct"].sources  # recorded projects plan nothing new
 
 
 def show(*words: str) -> tuple:
