@@ -6,6 +6,7 @@ the paper is silent, its authors' scripts.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -186,6 +187,19 @@ class RobustScale:
         if self.law == "adaptive" and s > s0:
             return math.exp(self.slope * math.log(s) + self.offset)
         return c0
+
+
+def residual_by_stage(curve: Mapping[str, Sequence[float | None]]) -> dict[int, float]:
+    """Intervals s -> measured RMS of an element of f(x_t, t) - f^-(x_r, r) in that stage, in units of the normalised
+    latents: what the adaptive law of c was fitted to. In order of s.
+
+    curve: columns `intervals` and `residual_rms` of a curves.json, a value per logged step. Empty for the denoising
+    objective, and for curves without that column."""
+    squares: dict[int, list[float]] = {}
+    for s, rms in zip(curve["intervals"], curve.get("residual_rms", ()), strict=False):
+        if s is not None and rms is not None:
+            squares.setdefault(int(s), []).append(rms**2)
+    return {s: math.sqrt(sum(values) / len(values)) for s, values in sorted(squares.items())}
 
 
 @dataclass(frozen=True, kw_only=True)

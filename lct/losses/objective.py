@@ -22,6 +22,7 @@ class Terms:
     consistency: Tensor  # mean over the batch of weight(t, r) * distance; 0 for the denoising loss
     diffusion: Tensor  # mean over the selected samples, before its factor; 0 when none is selected
     samples: Tensor  # (B,) what `consistency` (denoising loss: `diffusion`) averages
+    residual: Tensor | None = None  # mean over the batch and d of (f - f^-)^2; None for the denoising loss
 
 
 def perturb(x: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -94,16 +95,17 @@ def consistency_terms(
     distance = distance or named_distance(settings)
     samples = consistency_loss(f, f_target, t, r, c, distance, settings.weighting, sigma_data)
     consistency = samples.sum() / (batch or len(f))
+    residual = squared(f.detach(), f_target.detach()).mean(1).sum() / (batch or len(f))
     if settings.diffusion is None:
         zero = torch.zeros_like(consistency.detach())
-        return Terms(consistency, consistency.detach(), zero, samples.detach())
+        return Terms(consistency, consistency.detach(), zero, samples.detach(), residual)
     term = settings.diffusion
     mask = low_noise_mask(index.to(f.device), points, term.threshold)
     count = mask.sum() if selected is None else torch.as_tensor(selected, device=f.device)
     losses = diffusion_loss(f, x, t, term, sigma_data)
     diffusion = torch.where(mask, losses, 0.0).sum() / count.clamp(min=1)  # an empty selection adds zero
     total = consistency + term.weight * diffusion
-    return Terms(total, consistency.detach(), diffusion.detach(), samples.detach())
+    return Terms(total, consistency.detach(), diffusion.detach(), samples.detach(), residual)
 
 
 def denoising_terms(

@@ -1,6 +1,7 @@
 """The training loop: steps, states, the training curve, and its early end: a signal, a NaN or a diverging loss."""
 
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ EVENTS = {  # name among the events -> column of the training curve
     "loss/consistency": "consistency",
     "loss/diffusion": "diffusion",
     "schedule/c": "c",
+    "residual/rms": "residual_rms",
     "optimiser/gradient_norm": "gradient_norm",
     "optimiser/learning_rate": "lr",
 }
@@ -94,11 +96,13 @@ def _log_point(
     """Append a point to the training curve, and to the events."""
     stage, objective = trainer.stage(progress.step - 1), trainer.settings.objective
     denoising = objective.kind == "denoising"
+    residual = None if terms.residual is None else sum(trainer.world.gather(float(terms.residual)))
     point = {
         "step": progress.step,
         "loss": float(terms.total),
         "consistency": None if denoising else float(terms.consistency),
         "diffusion": float(terms.diffusion) if denoising or objective.diffusion else None,
+        "residual_rms": None if residual is None else math.sqrt(residual),
         "c": None if objective.loss == "l2" else stage.c,
         "intervals": stage.intervals,
         "gradient_norm": None if gradient_norm is None else float(gradient_norm),

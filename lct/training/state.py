@@ -25,7 +25,7 @@ from lct.files.tensors import METADATA_KEY, stream_tensors
 
 log = logging.getLogger(__name__)
 
-CURVE_COLUMNS = ("step", "loss", "consistency", "diffusion", "c", "intervals", "gradient_norm", "lr")
+CURVE_COLUMNS = ("step", "loss", "consistency", "diffusion", "residual_rms", "c", "intervals", "gradient_norm", "lr")
 KEPT = 2  # generations
 
 
@@ -144,7 +144,9 @@ class StateFolder:
                 metadata = json.loads(handle.metadata()[METADATA_KEY])
         except (SafetensorError, OSError) as error:
             raise _DamagedStateError(str(error)) from error
-        return TrainingProgress(step=metadata["step"], curve=metadata["curve"]), tensors
+        unknown = [None] * len(metadata["curve"]["step"])  # of a column that this state's version did not have
+        curve = {name: metadata["curve"].get(name, unknown[:]) for name in CURVE_COLUMNS}
+        return TrainingProgress(step=metadata["step"], curve=curve), tensors
 
     def _join(self) -> None:
         if self._writer is not None:

@@ -151,7 +151,8 @@ class Trainer:
         return Batch(rows[share], x[own], noise[own], index[share], selected)
 
     def step(self, step: int, measure_gradient: bool) -> tuple[Terms, Tensor | None]:
-        """One optimiser step; returns the terms of the whole batch and, if asked for, the norm of its gradient."""
+        """One optimiser step; returns the terms of the whole batch and, if asked for, the norm of its gradient. The
+        terms' `samples` and `residual` are this rank's part."""
         s = self.settings
         for group in self.optimiser.param_groups:
             group["lr"] = s.optimiser.learning_rate.at(step, self.schedule_steps)
@@ -165,7 +166,8 @@ class Trainer:
             terms.total.backward()
             parts.append(replace(terms, total=terms.total.detach()))
         sums = [sum(getattr(p, name) for p in parts) for name in ("total", "consistency", "diffusion")]
-        terms = Terms(*self.flat.all_reduce(self.world, sums), torch.cat([p.samples for p in parts]))
+        residual = None if parts[0].residual is None else sum(p.residual for p in parts)
+        terms = Terms(*self.flat.all_reduce(self.world, sums), torch.cat([p.samples for p in parts]), residual)
         self.nan_monitor.update(step, terms)
         norm = None
         if s.optimiser.clip_gradient_norm is not None:

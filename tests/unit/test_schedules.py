@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from lct.schedules import Curriculum, IndexDistribution, LearningRate, NoiseGrid, RobustScale, target_rate
+from lct.schedules import (
+    Curriculum,
+    IndexDistribution,
+    LearningRate,
+    NoiseGrid,
+    RobustScale,
+    residual_by_stage,
+    target_rate,
+)
 
 GRID = NoiseGrid()
 STAGES = (10, 20, 40, 80, 160, 320, 640)
@@ -165,6 +173,14 @@ def test_scale_held_from_a_stage_on():
     held = [scale("adaptive", s, from_intervals=40) for s in STAGES]
     np.testing.assert_allclose(held, [0.03456, 0.03456] + [0.00614442] * 5, rtol=1e-5)
     assert scale("adaptive", 640, from_intervals=80) == pytest.approx(0.00276883, rel=1e-5)
+
+
+def test_the_residual_of_a_stage_is_the_root_of_its_mean_square():
+    curve = {"intervals": [20, 10, 10, 20], "residual_rms": [0.5, 3.0, 4.0, None]}
+    assert residual_by_stage(curve) == pytest.approx({10: math.sqrt(12.5), 20: 0.5})
+    assert list(residual_by_stage(curve)) == [10, 20]
+    assert residual_by_stage({"intervals": [10, 20]}) == {}  # a curve from before the column
+    assert residual_by_stage({"intervals": [999], "residual_rms": [None]}) == {}  # the denoising objective
 
 
 # Learning rate, target rate

@@ -56,6 +56,7 @@ def test_a_training_writes_its_curve_and_a_preview_and_its_result_stays_the_same
         "loss/consistency": "consistency",
         "loss/diffusion": "diffusion",
         "schedule/c": "c",
+        "residual/rms": "residual_rms",
         "optimiser/gradient_norm": "gradient_norm",
         "optimiser/learning_rate": "lr",
     }

@@ -18,13 +18,13 @@ from lct.config.schema import plain
 from lct.files.hashing import sha256_file
 from lct.files.tensors import read_metadata, read_tensors, stream_tensors, write_tensors
 from lct.losses.settings import Objective
-from lct.schedules import Curriculum, IndexDistribution, LearningRate
+from lct.schedules import Curriculum, IndexDistribution, LearningRate, residual_by_stage
 from lct.training import draws
 from lct.training.ema import EMA
 from lct.training.flat import Flat
 from lct.training.loop import diverges, train
 from lct.training.settings import Optimiser, Training
-from lct.training.state import StateFolder
+from lct.training.state import CURVE_COLUMNS, StateFolder, TrainingProgress
 from lct.training.trainer import Trainer
 from tests.helpers.tiny_training import CPU, LCT, LDM, TINY, command, latents, settings
 
@@ -115,6 +115,14 @@ def test_a_damaged_state_is_not_trusted_and_the_result_is_the_same(tmp_path, cap
     assert "state-000000007.safetensors: damaged" in caplog.text and "trying the state before it" in caplog.text
     assert "starting again" not in caplog.text
     assert equal(whole[0.9], resumed[0.9]) and finished.curve == undisturbed.curve
+
+
+def test_a_state_from_before_a_column_of_the_curve_is_read(tmp_path):
+    curve = {name: [0.5] for name in CURVE_COLUMNS if name != "residual_rms"}
+    states = StateFolder(tmp_path, {})
+    states.save(TrainingProgress(step=3, curve=curve), {"x": torch.zeros(2)}, wait=True)
+    progress, _ = states.load()
+    assert progress.curve == curve | {"residual_rms": [None]}
 
 
 def test_two_damaged_states_mean_a_new_start(tmp_path, caplog):
@@ -218,6 +226,12 @@ def test_the_curve_follows_the_curriculum_and_the_law_of_c(tmp_path):
     laws = [c0, *(math.exp(-1.15 * math.log(s) - 0.85) for s in (20, 40, 40))]
     np.testing.assert_allclose(curve["c"], laws, rtol=1e-12)
     assert all(math.isfinite(v) and v > 0 for v in curve["loss"] + curve["gradient_norm"])
+    trainer = Trainer(settings(), latents(), 0, CPU)
+    for step in range(2):
+        trainer.step(step, measure_gradient=False)
+    rms = trainer.temporal_difference(2).square().mean().sqrt()  # of the third step's batch, before its update
+    assert curve["residual_rms"][0] == pytest.approx(float(rms), rel=1e-5)
+    assert residual_by_stage(curve).keys() == {10, 20, 40}
     assert all(
         math.isclose(a, b + 5 * d, rel_tol=1e-5)
         for a, b, d in zip(curve["loss"], curve["consistency"], curve["diffusion"], strict=True)
