@@ -68,7 +68,7 @@ def verify(arguments: argparse.Namespace) -> Result:
     plan = Plan(arguments.root, overrides(arguments))
     if arguments.recompute:
         return _recompute(arguments, plan)
-    findings = check(cells.link_auditor(arguments.root, plan.scale_name, arguments.deep), plan.scale_name)
+    findings = check(cells.link_auditor(plan, arguments.root, arguments.deep), plan.scale_name)
     objects = "".join(f", {count} objects of the {place}" for place, count in findings.objects.items())
     lines = [*findings.faults, *(f"note: {note}" for note in findings.notes)]
     lines.append(f"{findings.checked} outputs{objects} checked, {len(findings.faults)} faults")

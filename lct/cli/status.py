@@ -8,6 +8,7 @@ from collections.abc import Callable
 from lct.cli.options import overrides, plan_arguments
 from lct.cli.verb import Result
 from lct.cluster.status import overview
+from lct.lineage.cells import link_auditor
 from lct.lineage.record import unrecorded
 from lct.plan.plan import Plan
 
@@ -27,7 +28,8 @@ def status(arguments: argparse.Namespace) -> Result:
 
 def _status(arguments: argparse.Namespace) -> Result:
     plan = Plan(arguments.root, overrides(arguments))
-    value, lines = overview(plan, arguments.root, 60 * arguments.hung_after)
+    outdated = link_auditor(plan, arguments.root).outdated
+    value, lines = overview(plan, arguments.root, 60 * arguments.hung_after, outdated)
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
     paths = unrecorded(arguments.root, plan.scale_name)
     if paths:

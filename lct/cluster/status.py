@@ -7,6 +7,7 @@ import platform
 import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,8 @@ from lct.cluster.attempts import last_lines
 from lct.files.atomic import read_json_or_empty
 from lct.files.formatting import format_duration
 from lct.files.lock import is_held
-from lct.files.records import disagreements, run_path, settings_path
+from lct.files.records import run_path
 from lct.plan import files as stage_files
-from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 
 FRESH_SECONDS = 120.0  # a younger heartbeat means that its training runs
@@ -74,11 +74,13 @@ class RunStatus:
         return f"  {self.state:<11}  {self.run} s{self.seed}: {', '.join(fact for fact in facts if fact) or '-'}"
 
 
-def overview(plan: Plan, root: Path, hung_after: float) -> tuple[dict[str, Any], list[str]]:
-    """Value and lines of `lct status`: what is computed, and every training. hung_after: as for `statuses`."""
+def overview(
+    plan: Plan, root: Path, hung_after: float, outdated: Callable[[str], list[str]]
+) -> tuple[dict[str, Any], list[str]]:
+    """Value and lines of `lct status`: what is computed, and every training. For the arguments see `statuses`."""
     planned = stage_files.report_metrics(plan, "tables")
     computed = sum((root / path).exists() for path in planned)
-    runs, queue_error = statuses(plan, root, hung_after)
+    runs, queue_error = statuses(plan, root, hung_after, outdated)
     counts = Counter(status.state for status in runs)
     summary = ", ".join(f"{counts[state]} {state}" for state in RUN_STATES if counts[state])
     lines = [f"{plan.scale_name}: {computed} of {len(planned)} metrics files computed; trainings: {summary}"]
@@ -88,10 +90,13 @@ def overview(plan: Plan, root: Path, hung_after: float) -> tuple[dict[str, Any],
     return value | {"trainings": [asdict(status) for status in runs], "queue_unseen": queue_error}, lines
 
 
-def statuses(plan: Plan, root: Path, hung_after: float, now: float | None = None) -> tuple[list[RunStatus], str | None]:
+def statuses(
+    plan: Plan, root: Path, hung_after: float, outdated: Callable[[str], list[str]], now: float | None = None
+) -> tuple[list[RunStatus], str | None]:
     """Every run and seed of the scale's tables, and why SLURM's queue is not in it, if it should be.
 
     hung_after: seconds of silence after which a training that holds its lock, or its SLURM job, counts as hung.
+    outdated:   why a finished file is not what today's configuration, inputs and sources make; [] where it is.
     """
     now = time.time() if now is None else now
     jobs: list[slurm.QueuedJob] = []
@@ -102,19 +107,28 @@ def statuses(plan: Plan, root: Path, hung_after: float, now: float | None = None
         except slurm.UnansweredError as error:
             queue_error = str(error)
     runs = {(s.run, s.seed) for cell in plan.cells_of("tables") for s in cell.sets}
-    return [_status(plan, root, run, seed, jobs, hung_after, now) for run, seed in sorted(runs)], queue_error
+    listed = [_status(plan, root, run, seed, jobs, hung_after, outdated, now) for run, seed in sorted(runs)]
+    return listed, queue_error
 
 
 def _status(
-    plan: Plan, root: Path, run: str, seed: int, queue: list[slurm.QueuedJob], hung_after: float, now: float
+    plan: Plan,
+    root: Path,
+    run: str,
+    seed: int,
+    queue: list[slurm.QueuedJob],
+    hung_after: float,
+    outdated: Callable[[str], list[str]],
+    now: float,
 ) -> RunStatus:
     names = {f"{cell.table}.{cell.subtable}.{cell.row}" for cell in plan.cells_of("tables") if cell.run == run}
     facts: dict[str, Any] = {"run": run, "seed": seed, "cells": sorted(names)}
     if all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.sampled_weights(run)):
         record = read_json_or_empty(run_path(root / plan.paths.train(run, seed) / "curves.json"))
         facts["gpu_hours"] = _gpu_hours(record.get("cost"))
-        if all((root / path).exists() for path in stage_files.metrics(plan, run, seed)):
-            reasons = _outdated(plan, root, run, seed)
+        metrics = stage_files.metrics(plan, run, seed)
+        if all((root / path).exists() for path in metrics):
+            reasons = [reason for path in metrics for reason in outdated(path)]
             return RunStatus(state="outdated" if reasons else "done", note=reasons[0] if reasons else None, **facts)
         jobs = [job for job in queue if _evaluates(job.comment, run, seed)]
         state = "evaluating" if any(j.state == "RUNNING" for j in jobs) else "queued" if jobs else "waiting"
@@ -129,25 +143,6 @@ def _status(
         facts["eta_seconds"] = facts["steps_per_second"] = None
     silent = beat.get("silent") if state in ("hung?", "interrupted") else None
     return RunStatus(state=state, note=note, silent_seconds=silent, where=_where(beat, jobs), **facts)
-
-
-def _outdated(plan: Plan, root: Path, run: str, seed: int) -> list[str]:
-    """Why finished files of a run are not what today's configuration makes, by their own records; [] if they are."""
-    train = (
-        stage_settings.train(plan, run) if plan.runs[run].weights is None else stage_settings.import_weights(plan, run)
-    )
-    stages = [
-        ([plan.paths.weights(run, seed, name) for name in plan.sampled_weights(run)], train),
-        (stage_files.samples(plan, run, seed), stage_settings.sample(plan, run)),
-        (stage_files.metrics(plan, run, seed), stage_settings.score(plan, plan.runs[run].dataset)),
-    ]
-    return [
-        f"{reason}: snakemake makes it again"
-        for paths, settings in stages
-        for reason in disagreements(
-            [str(root / path) for path in paths if settings_path(root / path).exists()], settings
-        )
-    ]
 
 
 def _state(log: Path, beat: dict[str, Any], jobs: list[slurm.QueuedJob], hung_after: float) -> tuple[str, str | None]:

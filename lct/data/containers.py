@@ -51,7 +51,7 @@ class Container:
     labels: list[int | None]
     contents: Callable[[Sequence[int]], Iterator[Content]]  # the images of these numbers, in the order of the argument
     source: dict[str, Any] = field(default_factory=dict)  # what was read, for the manifest
-    others: Counter[str] = field(default_factory=Counter)  # what else there is, by kind (lct/data/selection.py)
+    others: Counter[str] = field(default_factory=Counter)  # what else there is, by kind (lct/files/selection.py)
 
 
 class Sequential:

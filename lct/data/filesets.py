@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from lct.data.containers import LARGEST, Container, Content, Sequential, SourceFiles
-from lct.data.selection import describe, select
 from lct.data.settings import ArchiveReading, FolderReading
 from lct.files.hashing import sha256_json
+from lct.files.selection import describe, select
 from lct.files.zip_tar import Archive
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from lct.data import databases, filesets
 from lct.data.containers import Container, Locations, SourceFiles
-from lct.data.selection import check_link, is_tool_folder, walk
 from lct.data.settings import DownloadSource, FilesReading, Reading
-from lct.files.hashing import sha256_file
+from lct.files.local_source import content_sha256, relevant
+from lct.files.selection import check_link, walk
 
 
 def open_source(source: Reading | DownloadSource, locations: Locations) -> tuple[str, Reading, Container]:
@@ -63,28 +63,20 @@ def _local(source: FilesReading, locations: Locations) -> tuple[SourceFiles, dic
     if source.kind == "archive" and path.is_dir():
         raise ValueError(f"{path}: expected a zip or tar archive, found a folder; set `kind: folder`")
     files, others = [path], Counter()
-    hashed = files
     if path.is_dir():
         files, others = walk(path, recursive=source.kind != "folder" or source.recursive)
-        if source.kind == "parquet":
-            files = hashed = _parquet_files(path, files)
-        elif source.kind == "lmdb":
-            hashed = sorted(file for file in files if file.name == "data.mdb")
-        if not files and source.kind != "folder":
-            raise ValueError(f"{path}: expected {source.kind} files, found none; correct source.path")
+    hashed = [] if source.kind == "folder" else sorted(relevant({"kind": source.kind}, path, files).values())
+    if source.kind == "parquet":
+        files = hashed
+    if not files and source.kind != "folder":
+        raise ValueError(f"{path}: expected {source.kind} files, found none; correct source.path")
     names = {file: file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files}
     description, unpacked = {"kind": source.kind, "path": source.path}, path
     if source.kind != "folder":  # a folder has a listing with its own hash
-        description["files"] = [{"path": names[file], "sha256": sha256_file(file)} for file in hashed]
+        description["files"] = [{"path": names[file], "sha256": content_sha256(file)} for file in hashed]
         if path.is_file():
             unpacked = path.parent / f".{path.name}.{description['files'][0]['sha256'][:16]}"
     return SourceFiles(str(path), names, unpacked, locations.scratch, others), description
-
-
-def _parquet_files(folder: Path, files: list[Path]) -> list[Path]:
-    """The parquet files among those of a folder, in order; copies that a tool keeps are left out."""
-    parquet = sorted(file for file in files if file.suffix == ".parquet")
-    return [file for file in parquet if not any(is_tool_folder(part) for part in file.relative_to(folder).parts)]
 
 
 _OPEN: dict[str, Callable[..., Container]] = {

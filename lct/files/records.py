@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lct.files import local_source
 from lct.files.atomic import read_json, write_json
 from lct.files.git import git_state
 from lct.files.hashing import sha256_file
@@ -51,6 +52,7 @@ class JobRecord:
     device: str = "cpu"  # device kind that computed
     started: float = field(default_factory=time.time)  # seconds since the epoch
     cost: dict[str, Any] | None = None  # over all attempts at the outputs, where there may be several
+    source: dict[str, Any] | None = None  # of a local source of images: `SourceState.record()`
 
     def deterministic(self) -> dict[str, Any]:
         """What X.settings.json holds."""
@@ -62,6 +64,7 @@ class JobRecord:
             "inputs": {
                 role: {"path": str(path), "sha256": sha256_file(path)} for role, path in sorted(self.inputs.items())
             },
+            **({"source": self.source} if self.source is not None else {}),
         }
 
     def write(self, outputs: list[Path]) -> None:
@@ -113,37 +116,41 @@ def mismatch(output: Path, deep: bool = True) -> str | None:
     return None
 
 
-def disagreements(outputs: Iterable[str], settings: dict[str, Any]) -> list[str]:
+def disagreements(outputs: Iterable[str], settings: dict[str, Any], root: Path = Path()) -> list[str]:
     """Why finished outputs are not what a job with these settings makes from the files that are here; [] if they are.
 
     The records beside the outputs decide, whatever else remembers or has forgotten how they were made. Each output must
     have its settings file; its settings must be equal, and each input that the graph made must still have the hash that
-    was read. Outputs and inputs that are not here are not judged. Paths are relative to the current folder.
+    was read, and a local source its content. Outputs and inputs that are not here are not judged. Paths are relative to
+    `root`.
     """
     reasons: dict[str, None] = {}
     for output in outputs:
-        if not os.path.exists(output):
+        if not os.path.exists(root / output):
             continue
         record = settings_path(output)
         try:
-            content = read_json(record)
+            content = read_json(root / record)
             inputs = [(used["path"], used["sha256"]) for used in content.get("inputs", {}).values()]
         except (ValueError, KeyError, TypeError, AttributeError):
-            fault = "damaged" if record.exists() else "missing"
+            fault = "damaged" if (root / record).exists() else "missing"
             reasons[f"{record} is {fault}, so nothing says how {output} was made"] = None
             continue
         if json.dumps(content.get("settings"), sort_keys=True) != json.dumps(settings, sort_keys=True):
             reasons[SETTINGS_CHANGED] = None
         for path, sha256 in inputs:
-            current = _current_sha256(path) if path.startswith(_COMPARED) else None
+            current = _current_sha256(root / path) if path.startswith(_COMPARED) else None
             if current not in (None, sha256):
                 reasons[f"made from {path} as it was before: read with sha256 {sha256[:12]}, now {current[:12]}"] = None
+        if (source := content.get("source")) is not None:
+            if (change := local_source.change(settings, source, (root / output).parent, root)) is not None:
+                reasons[change] = None
     return list(reasons)
 
 
-def _current_sha256(path: str) -> str | None:
+def _current_sha256(path: Path) -> str | None:
     """Hash of a file by its record, or of a small file by its content; None where neither says it."""
-    for place, of in ((run_path(path), _recorded_sha256), (Path(path), sha256_file)):
+    for place, of in ((run_path(path), _recorded_sha256), (path, sha256_file)):
         with suppress(OSError, ValueError, KeyError, TypeError):
             status = os.stat(place)
             if os.path.exists(path) and status.st_size <= _SMALL:

@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lct.config.schema import build
-from lct.data import imageset, selection, sources
+from lct.config.schema import build, plain
+from lct.data import imageset, sources
 from lct.data.containers import DownloadedFiles
 from lct.data.decode import UnusableImageError
 from lct.data.prepare import Preparation, readable
 from lct.data.settings import DataSettings
 from lct.download import record as downloads
+from lct.files import local_source, selection
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
@@ -51,6 +52,8 @@ def images(
     inputs = {"download": download} if download else {}
     record = JobRecord("images", settings, inputs=inputs, seeds={"split": dataset.split_seed})
     train.parent.mkdir(parents=True, exist_ok=True)
+    source = plain(dataset.source)
+    held = local_source.read_state(source) if local_source.is_local(source) else None
     files = _downloaded(download) if download else None
     try:
         splits = sources.load(dataset, download=files, scratch=train.parent)
@@ -66,6 +69,11 @@ def images(
         if preparation.unusable:
             log.warning("%s", preparation.setting)
         preparation.check(splits.where)
+        if held is not None and local_source.read_state(source, memory=held.files) != held:
+            raise ValueError(
+                f"{splits.where}: expected files that stay the same while they are read, found changes; run the same "
+                "command again when nothing writes there"
+            )
     duplicates = preparation.duplicates()
     origin = {"source": splits.source, "left_out": list(splits.left_out)} if splits.source else {}
     if splits.source and duplicates:
@@ -76,6 +84,9 @@ def images(
         write_json(manifest(str(out)), content | origin)
     with imageset.ImageSet(train) as written, atomic(grid(str(train))) as file:
         imageset.write_grid(file, written.array(0, min(GRID, len(written))), columns=16, scale=2)
+    if held is not None:
+        record.source = held.record()
+        held.remember(train.parent)
     record.write([train, heldout])
     if splits.others:
         log.info("not taken: %s", ", ".join(f"{count} {kind}" for kind, count in splits.others.most_common()))

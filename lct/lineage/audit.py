@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lct.files import local_source
 from lct.files.atomic import json_text, read_json
 from lct.files.git import checkout_fault, is_checkout, run_git
 from lct.files.hashing import sha256_file, sha256_text
 from lct.files.nested import MISSING, differences, flatten
+from lct.files.records import SETTINGS_CHANGED, disagreements
 from lct.lineage import chain, dvc_lock, planned
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry
@@ -45,8 +47,10 @@ class Auditor:
     deep: bool = False
     _links: dict[str, dict[str, Any]] = field(default_factory=dict)
     _revisions: dict[str, bool | None] = field(default_factory=dict)
+    _stale_texts: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self):
+        local_source.look_again()
         self.contents = Contents(self.root, self.deep, self.archive)
         self.records = chain.Records(self.root, self.archive)
         self._cells = {name: _cells(content) for name, content in self.tables.items()}
@@ -172,6 +176,7 @@ class Auditor:
             checks += [] if record.holder == path else self._manifest(record)
             checks += self._inputs(record)
             checks += self._settings(record)
+            checks += self._source(record)
             checks += self._git(record)
         checks += self._dvc(path, entry)
         return {
@@ -281,7 +286,7 @@ class Auditor:
         return checks
 
     def _settings(self, record: chain.Record) -> list[Check]:
-        """Recorded settings against those of today's configuration."""
+        """A record against today's configuration and inputs; `disagreements` decides, as it does for Snakemake."""
         configured = planned.of(self.planned, record.stage, record.holder)
         recorded = (record.settings or {}).get("settings")
         if recorded is None:
@@ -290,14 +295,55 @@ class Auditor:
             text = f"{record.path}: settings: the configuration has no such job now, nothing to compare with"
             return [Check("settings", "unchecked", text)]
         changed = differing(recorded, json.loads(json.dumps(configured)))
+        reasons = disagreements([record.holder], configured, self.root)
+        others = [reason for reason in reasons if reason not in (SETTINGS_CHANGED, self._source_change(record))]
+        checks = [Check("settings", "stale", f"{record.path}: stale: {reason}; run `snakemake`") for reason in others]
         if changed:
             listed = "; ".join(
                 f"{key}: recorded {_short(old)}, configured {_short(new)}" for key, old, new in changed[:6]
             )
             more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
             text = f"{record.path}: stale: {listed}{more}; run `snakemake`, or put the setting back"
-            return [Check("settings", "stale", text)]
-        return [Check("settings", "ok", "settings are those of the configuration")]
+            checks.append(Check("settings", "stale", text))
+        return checks or [Check("settings", "ok", "settings are those of the configuration")]
+
+    def _source_change(self, record: chain.Record) -> str | None:
+        recorded, settings = (record.settings or {}).get("source"), (record.settings or {}).get("settings") or {}
+        folder = (self.root / record.holder).parent
+        return local_source.change(settings, recorded, folder, self.root, self.deep) if recorded else None
+
+    def _source(self, record: chain.Record) -> list[Check]:
+        """A local source against what was read from it: sizes and times, and with `deep` its content."""
+        settings = (record.settings or {}).get("settings") or {}
+        source = settings.get("dataset", {}).get("source", {}) if record.holder == record.path else {}
+        if not local_source.is_local(source):
+            return []
+        path = source["path"]
+        if "source" not in record.settings:
+            text = f"{record.path}: the record lacks a hash of its source {path}, so nothing says whether that changed"
+            return [Check("source", "unchecked", text)]
+        if (change := self._source_change(record)) is not None:
+            text = f"{record.path}: stale: {change}; run `snakemake`, or put the files back"
+            return [Check("source", "stale", text)]
+        if not local_source.is_here(path, self.root):
+            return [Check("source", "unchecked", f"{record.path}: its source {path} is not on this machine")]
+        how = "content" if self.deep else "sizes and times; --deep reads the content"
+        return [Check("source", "ok", f"the source {path} is what was read ({how})")]
+
+    def outdated(self, path: str) -> list[str]:
+        """Why a file, or a file that it was made from, is not what today's configuration, inputs and sources make; []
+        where it is. Reads records, and hashes nothing that is large."""
+        return list(dict.fromkeys(text for name in chain.walk(self.records, path) for text in self._stale(name)))
+
+    def _stale(self, path: str) -> list[str]:
+        if path not in self._stale_texts:
+            record = self.records.of(path)
+            checks = self._settings(record) + self._source(record)
+            texts = [check.text for check in checks if check.state == "stale"]
+            if not record.where and path.startswith("results/") and (self.root / path).exists():
+                texts.append(f"{path}: no record says how it was made; run `snakemake`")
+            self._stale_texts[path] = texts
+        return self._stale_texts[path]
 
     def _git(self, record: chain.Record) -> list[Check]:
         """The revision that made a file."""

@@ -59,9 +59,10 @@ def chosen(names: Iterable[str], cells: Mapping[str, Target]) -> list[Target]:
     return list(selection.values())
 
 
-def link_auditor(root: Path, scale: str, deep: bool = False) -> Auditor:
-    """What checks files and records, without the configuration and the tables."""
-    return Auditor(root, registry.read(root, scale), dvc_lock.read_lock(root), planned={}, deep=deep)
+def link_auditor(plan: Plan, root: Path, deep: bool = False) -> Auditor:
+    """What checks files and records, without the tables."""
+    archive, lock = registry.read(root, plan.scale_name), dvc_lock.read_lock(root)
+    return Auditor(root, archive, lock, planned=planned.settings(plan), deep=deep)
 
 
 def auditor(

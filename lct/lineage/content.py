@@ -17,7 +17,7 @@ FAULTS = STATES[:4]
 class Check:
     """One thing looked at."""
 
-    kind: str  # "file", "records", "manifest", "input", "settings", "git", "dvc", "value", "protocol"
+    kind: str  # "file", "records", "manifest", "input", "settings", "source", "git", "dvc", "value", "protocol"
     state: str  # one of STATES
     text: str  # what was found, in one line; for a fault also what to do
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import write_text
+from lct.files.local_source import look_again
 from lct.files.records import SETTINGS_CHANGED, disagreements, run_path, settings_path
 from lct.lineage.graph import Job, is_record
 
@@ -73,6 +74,7 @@ def decide_by_records() -> None:
     metadata are missing, were cleaned up, or were written anew by `--touch`: they then count as changed params."""
     from snakemake.persistence import ParamsChange, PersistenceBase
 
+    look_again()
     if hasattr(PersistenceBase.params_changed, "by_metadata"):
         return
     has_metadata, by_metadata = PersistenceBase.has_metadata, PersistenceBase.params_changed

@@ -1,8 +1,8 @@
 """Verify: is everything that was written still what was written?
 
 Fast: sizes, hashes of small files, records against the archive, manifests against image sets, dvc.lock against the
-archive. Deep: every byte of the workspace, of DVC's cache and of the remotes hashed again by us, since `dvc status` and
-`dvc pull` believe sizes, times and read-only marks.
+archive; what settings or sources outdate is noted. Deep: every byte of the workspace, of DVC's cache and of the remotes
+hashed again by us, since `dvc status` and `dvc pull` believe sizes, times and read-only marks.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from lct.lineage import dvc_lock, remote
 from lct.lineage.audit import Auditor
 from lct.lineage.content import FAULTS
 
-_KINDS = ("file", "records", "manifest", "input", "dvc")  # what is about bytes, not about settings or code
+_KINDS = ("file", "records", "manifest", "input", "dvc")  # what is about bytes; settings and sources are noted
 
 
 @dataclass
@@ -44,6 +44,8 @@ def verify(auditor: Auditor, scale: str) -> Findings:
         findings.checked += not missing
     findings.faults += _alone(auditor, scale, paths)
     unrecorded = [path for path in paths if auditor.archive and path not in auditor.archive]
+    outdated = [path for path in paths if path not in absent and auditor.outdated(path)]
+    findings.notes += _counted(outdated, "outdated by today's settings or sources (`snakemake` makes them again)")
     findings.notes += _counted(absent, "recorded, but not in the workspace (`lct restore`)")
     findings.notes += _counted(unrecorded, "not in the archive yet (`lct record`)")
     if not auditor.archive:

@@ -10,7 +10,7 @@ from tests.helpers import ROOT
 from tests.helpers.copies import project
 
 SCRIPTS = sorted(path.name for path in (ROOT / "tests/cases/data").glob("[0-9]*.py"))
-WRITING = ("16", "20")  # scripts that write into the project
+WRITING = ("01", "16", "20")  # scripts that write into the project
 QUICK = ("20", "21")
 
 

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from lct.data.prepare import quoted, readable
-from lct.data.selection import describe, pictures, select, walk
+from lct.files.selection import describe, pictures, select, walk
 from lct.jobs.images import images
 
 ENDINGS = ("png", "jpg")

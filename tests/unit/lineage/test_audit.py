@@ -220,6 +220,11 @@ def other_batch_configured(project):
     path.write_text(yaml.safe_dump(content))
 
 
+def lost_settings(project):
+    for of in ("settings", "run"):
+        (project / f"{WEIGHTS}.{of}.json").unlink()
+
+
 def dirty_code(project):
     def change(line):
         if line["path"] == LATENTS:
@@ -319,6 +324,22 @@ BROKEN = [
     (moved_folder, "missing", "the project folder was moved or renamed: `lct restore`"),
     (linked_elsewhere, "broken", f"{WEIGHTS}: expected a link to the DVC object"),
 ]
+
+
+OUTDATED = [
+    (other_batch_configured, "training.batch: recorded 32, configured 16"),
+    (other_weights, f"made from {WEIGHTS} as it was before"),
+    (lost_settings, f"{WEIGHTS}.settings.json is missing, so nothing says how"),
+]
+
+
+@pytest.mark.parametrize(("damage", "says"), OUTDATED, ids=lambda one: getattr(one, "__name__", ""))
+def test_audit_verify_and_status_agree_on_what_is_outdated(project, lct, damage, says):
+    assert "digits-lct s0" in (before := lct("status")[1]) and "outdated" not in before + lct("verify")[1]
+    damage(project)
+    assert says in lct("audit", CELL)[1]
+    assert f"outdated     digits-lct s0: {SMOKE}" in (text := lct("status")[1]) and says in text
+    assert "outdated by today's settings or sources" in lct("verify")[1]
 
 
 @pytest.mark.parametrize(("damage", "state", "says"), BROKEN, ids=lambda one: getattr(one, "__name__", ""))
