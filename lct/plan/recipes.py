@@ -12,6 +12,8 @@ RECIPES = {
     "train": 2,
     "sample": 1,
     "score": 3,
+    "score of wide features": 4,  # in place of `score` for datasets with an extractor of WIDE_FEATURES or more: last
+    # digits of the Frechet distance by Cholesky factors
     "neighbours": 1,
     "figure": 4,
     "tables": 3,

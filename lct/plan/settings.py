@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from lct.config.schema import plain
+from lct.metrics.settings import WIDE_FEATURES
 from lct.plan.listing import left_out
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
@@ -32,10 +33,12 @@ def extractor(plan: Plan, dataset: str) -> Settings:
 
 def score(plan: Plan, dataset: str) -> Settings:
     """Of scoring, and of the references that it compares with."""
+    extractors = plan.extractors_of(dataset)
+    wide = any(extractor.features >= WIDE_FEATURES for extractor in extractors)
     return {
-        "recipe": RECIPES["score"],
+        "recipe": RECIPES["score of wide features" if wide else "score"],
         "protocols": plain(plan.scale.protocols),
-        "extractors": plain(plan.extractors_of(dataset)),
+        "extractors": plain(extractors),
         "own_extractor": plan.datasets[dataset].extractor.id,
         "flips": plan.datasets[dataset].flips,
     }
