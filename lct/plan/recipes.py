@@ -1,6 +1,7 @@
 """The recipe number of each stage: raised, on purpose, when a change of its code changes what the same settings mean.
 
 The graph reruns a stage when its recipe changes; it does not look at code, so that a comment never costs a training.
+Losses, which users add, are the exception: lct.plan.code.
 """
 
 RECIPES = {
