@@ -18,6 +18,7 @@ include: "workflow/rules/report.smk"
 localrules:
     all,
     all_tables,
+    unlisted,
 
 
 rule all:
@@ -29,6 +30,30 @@ rule all:
 rule all_tables:
     input:
         rules.report_all.output,
+
+
+# What is here and no report shows, such as a further seed of a run: `lct record` records it too.
+rule unlisted:
+    input:
+        targets.unlisted_files(PLAN),
+
+
+# Tables, sub-tables, rows and runs by name, where the command line has them: `snakemake table1.a`.
+for _target in sorted(set(WORDS) & set(target_names(PLAN.cells))):
+
+    rule:
+        name:
+            _target
+        input:
+            targets.target_files(PLAN, _target),
+        localrule: True
+
+
+offer_targets(
+    workflow,
+    lambda: targets.descriptions(PLAN),
+    lambda name: targets.unknown_target(PLAN, name),
+)
 
 
 onstart:

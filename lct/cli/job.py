@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 from lct.plan.plan import Plan
+from lct.plan.selection import option_words
 
 
 def run_job(root: Path, plan: Plan, name: str, *words: str) -> str:
     """Standard output of `python -m lct.jobs.NAME`. ValueError with the line that the job ends with if it fails."""
     command = [sys.executable, "-m", f"lct.jobs.{name}", "--scale", plan.scale_name]
-    command += ["--dataset", plan.main.dataset] if plan.main.dataset else []
-    done = subprocess.run([*command, *words], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, *option_words(plan), *words], cwd=root, capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
         raise ValueError(lines[-1].removeprefix("error: ") if lines else f"the job {name} ended without a message")

@@ -4,12 +4,13 @@ import argparse
 import json
 from typing import Any
 
-from lct.cli.options import overrides, plan_arguments
+from lct.cli.options import overrides, plan_arguments, selected
 from lct.cli.verb import Result
 from lct.files.lock import LockHeldError
-from lct.lineage import guard, merge, record, registry, restore
+from lct.lineage import guard, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan
+from lct.plan.selection import plan_of
 
 _FOLLOWS = ("input will be made again", "made from ")  # reasons that follow from another artifact's
 _SHOWN = 12  # lines of a list that people are shown
@@ -24,19 +25,12 @@ def record_arguments(parser: argparse.ArgumentParser) -> None:
 
 def restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cells", nargs="*", metavar="CELL", help="only what these cells were made from, and they")
-    parser.add_argument("--scale", help="scale (default: every recorded one; with CELL, the one in config/config.yaml)")
-    parser.add_argument("--dataset", help="with CELL: a dataset of your own, as in `snakemake --config dataset=NAME`")
+    plan_arguments(parser)
     parser.add_argument("--pull", action="store_true", help="call `dvc pull` first, for what is wanted only")
 
 
-def merge_arguments(parser: argparse.ArgumentParser) -> None:
-    for side, whose in (("ours", "the current branch's"), ("theirs", "the other branch's")):
-        what = f"take {whose} content of these files and folders where both differ (no PATH: everywhere)"
-        parser.add_argument(f"--{side}", nargs="*", metavar="PATH", help=what)
-
-
 def why_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("cell", metavar="CELL", help="such as table1.a.lct-1.fd")
+    parser.add_argument("cells", nargs="+", metavar="CELL", help="a row, or the start of its name: table1.a.lct-1")
     plan_arguments(parser)
 
 
@@ -70,7 +64,7 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
     try:
         if arguments.cells:
             plan = _plan(arguments)
-            paths = [p for cell in guard.find_cells(plan, arguments.cells) for p in guard.metrics_of(plan, cell)]
+            paths = [p for cell in selected(arguments, arguments.cells)[1] for p in guard.metrics_of(plan, cell)]
             if not set(paths) & registry.read(root, plan.scale_name).keys():
                 raise ValueError(f"expected recorded cells, found nothing recorded of {', '.join(arguments.cells)}")
             reports.append(restore.restore(root, plan.scale_name, paths, arguments.pull))
@@ -93,39 +87,18 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
     return int(wrong), [vars(report) for report in reports], "\n".join(lines)
 
 
-def merge_verb(arguments: argparse.Namespace) -> Result:
-    """Join the recorded states of two branches; exit code 1 when a conflict is left to decide."""
-    chosen = {side: getattr(arguments, side) for side in ("ours", "theirs")}
-    prefixes = {side: tuple(paths or [""]) if paths is not None else () for side, paths in chosen.items()}
-    try:
-        report = merge.merge(arguments.root, **prefixes)
-    except LockHeldError as error:
-        raise ValueError(str(error)) from error
-    if report.conflicts:
-        lines = _list("recorded on both sides with other content", report.conflicts)
-        lines.append("nothing is written; `lct merge --ours PATH` or `--theirs PATH` decides for a file or a folder")
-        return 1, vars(report), "\n".join(lines)
-    lines = [
-        f"recorded files joined: {report.ours} changes of ours, {report.theirs} of theirs, {report.twice} made twice"
-    ]
-    lines += _list("of one side only; `snakemake` makes them again, of all rows", report.views)
-    lines += _list("not recorded state: merge these yourself, then git add", report.unmerged)
-    lines.append("next: git commit; lct restore --pull; snakemake -n")
-    return 0, vars(report), "\n".join(lines)
-
-
 def why_verb(arguments: argparse.Namespace) -> Result:
-    """Why a cell would run again; exit code 0 either way."""
-    plan = _plan(arguments)
-    (cell,) = guard.find_cells(plan, [arguments.cell])
-    jobs = plan_jobs(arguments.root, {"scale": plan.scale_name, "dataset": plan.main.dataset})
-    causes = guard.why(arguments.root, plan, jobs, cell)
-    lines = [f"{guard.name(cell)} would not run again: everything it was made from is up to date"]
-    if causes:
-        lines = [f"{guard.name(cell)} would run again:"]
+    """Why rows would run again; exit code 0 either way."""
+    plan, rows = selected(arguments, arguments.cells)
+    jobs = plan_jobs(arguments.root, plan_of(plan))
+    value = {cell.name: guard.why(arguments.root, plan, jobs, cell) for cell in rows}
+    lines = []
+    for name, causes in value.items():
+        verdict = "would run again:" if causes else "would not run again: everything it was made from is up to date"
+        lines.append(f"{name} {verdict}")
         for job, why in causes.items():
             lines += [f"  {job}", *(f"    {cause}" for cause in why)]
-    return 0, causes, "\n".join(lines)
+    return 0, value if len(value) > 1 else next(iter(value.values())), "\n".join(lines)
 
 
 def _plan(arguments: argparse.Namespace, config: dict[str, Any] | None = None) -> Plan:

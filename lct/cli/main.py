@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from lct.cli import audit, claims, completion, doctor, export, lineage, plan, report, show, status
+from lct.cli import audit, claims, completion, doctor, export, lineage, plan, report, show, status, table
 from lct.cli.colour import fault, paint
 from lct.cli.verb import Verb
 
@@ -23,6 +23,7 @@ VERBS = {
         show.arguments,
         "lct show digits-lct digits-ilct",
     ),
+    "table": Verb("results in the terminal", table.table, table.arguments, "lct table table1.a"),
     "plan": Verb(
         "what a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took",
         plan.plan_verb,
@@ -85,12 +86,6 @@ VERBS = {
         lineage.restore_verb,
         lineage.restore_arguments,
         "lct restore --pull table1.a.lct-1.fd",
-    ),
-    "merge": Verb(
-        "join the recorded states of two branches, where git reports conflicts in them",
-        lineage.merge_verb,
-        lineage.merge_arguments,
-        "lct merge --theirs results/smoke/train/digits-lct",
     ),
     "why": Verb("why a cell would run again", lineage.why_verb, lineage.why_arguments, "lct why table1.a.lct-1.fd"),
     "export": Verb(

@@ -1,16 +1,21 @@
-"""Options that several verbs share: the scale, a dataset of the user's own, the further tables of a scale."""
+"""Options that several verbs share: those that select a plan, and the further tables of a scale."""
 
 import argparse
-from typing import Any
+
+from lct.plan.names import cells_named
+from lct.plan.plan import Cell, Plan
+from lct.plan.selection import add_selection as plan_arguments
+from lct.plan.selection import overrides
+
+__all__ = ["all_tables_argument", "overrides", "plan_arguments", "selected", "which"]
 
 
-def scale_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
-
-
-def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    scale_argument(parser)
-    parser.add_argument("--dataset", help="a dataset of your own, as in `snakemake --config dataset=NAME`")
+def selected(arguments: argparse.Namespace, names: list[str]) -> tuple[Plan, list[Cell]]:
+    """The plan of a verb, and the rows that names mean; a run that no table lists has rows too. None: all rows."""
+    plan = Plan(arguments.root, overrides(arguments))
+    if more_runs := set(names) & set(plan.unlisted()):
+        plan = Plan(arguments.root, overrides(arguments), more_runs)
+    return plan, cells_named(plan.cells, names or ["all"], plan.scale_name)
 
 
 def all_tables_argument(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +25,3 @@ def all_tables_argument(parser: argparse.ArgumentParser) -> None:
 def which(arguments: argparse.Namespace) -> str:
     """The tables that a report holds: "tables", those that the scale lists, or "all"."""
     return "all" if arguments.all else "tables"
-
-
-def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Keys of config/config.yaml that the command line sets."""
-    values = {"scale": arguments.scale, "dataset": getattr(arguments, "dataset", None)}
-    return {key: value for key, value in values.items() if value is not None}

@@ -19,6 +19,11 @@ def report(arguments: argparse.Namespace) -> Result:
     """Collect and render without the graph; cells that do not exist yet appear as not run."""
     plan, tables = Plan(arguments.root, overrides(arguments)), which(arguments)
     index = plan.paths.report("index.html", tables)
+    if arguments.tables and not arguments.tables.exists():
+        raise ValueError(
+            f"--tables {arguments.tables}: expected a tables.json, found no such file; some tables alone: "
+            f"lct report --only {arguments.tables.name}"
+        )
     words = ["--preview", "--tables", str(arguments.tables.absolute())] if arguments.tables else ["--collect", tables]
     run_job(arguments.root, plan, "report", *words, "--out", plan.paths.report("", tables))
     return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {index}"

@@ -1,39 +1,83 @@
-"""`lct show`: the resolved settings of a run, or the settings that differ between two runs."""
+"""`lct show`: what a scale holds, the rows of a table, the resolved settings of a run, or what differs between two."""
 
 import argparse
 import json
 from typing import Any
 
-from lct.cli.options import overrides, scale_argument
+from lct.cli.options import overrides, plan_arguments, selected
 from lct.cli.verb import Result
 from lct.config.folder import ConfigFolder
 from lct.config.model import Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
 from lct.config.schema import plain
 from lct.files.nested import flatten
+from lct.plan import listing
 from lct.plan.facts import facts
+from lct.plan.names import cells_named
+from lct.plan.plan import Cell, Plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run of config/runs/; with two, what differs")
-    scale_argument(parser)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a run, or a table, sub-table or row; with two runs, what differs"
+    )
+    plan_arguments(parser)
 
 
 def show(arguments: argparse.Namespace) -> Result:
-    """Dotted settings with their sources, or the differing ones of two runs."""
-    if len(arguments.runs) > 2:
-        raise ValueError(f"expected one run or two, found {len(arguments.runs)}; compare two at a time")
+    """An overview; the rows of a table; dotted settings of a run with their sources; or the differing ones of two."""
+    if len(arguments.names) > 2:
+        raise ValueError(f"expected two names at most, found {len(arguments.names)}; compare two at a time")
     config = ConfigFolder(arguments.root)
     scale_name = main_settings(config, overrides(arguments)).scale
     _, scale = scale_settings(config, scale_name)
-    for name in arguments.runs:
-        if not run_exists(config, name, scale):
-            raise ValueError(f"expected runs of {sorted(config.run_entries())}, found {name!r}; fix the name")
-    runs = [run_settings(config, name, scale) for name in arguments.runs]
+    names = arguments.names
+    if not names or not all(run_exists(config, name, scale) for name in names):
+        plan, _ = selected(arguments, names)
+        if not names:
+            return _overview(plan)
+        cells = [cells_named(plan.cells, [name], scale_name) for name in names]
+        if any(len(of) > 1 for of in cells):
+            return _rows([cell for of in cells for cell in of])
+        names = [of[0].run for of in cells]
+    runs = [run_settings(config, name, scale) for name in names]
     if len(runs) == 2:
         return _compare(runs[0], runs[1], scale_name)
     dataset, _ = dataset_settings(config, runs[0].dataset, scale, f"run {runs[0].id}: dataset")
     return _show(runs[0], facts(runs[0], dataset, scale_name))
+
+
+def _overview(plan: Plan) -> Result:
+    """What the scale holds, and how to see more."""
+    unlisted = [name for name in plan.unlisted() if name not in plan.own_runs]
+    lines = [
+        *plan.scale.banner,
+        *listing.dry_run_lines(plan),
+        f"runs that no table lists: {', '.join(unlisted) or 'none'}",
+        "lct show NAME: rows or a run; lct table: results; lct plan: cost; snakemake --list: targets",
+    ]
+    tables = {name: [cell.name for cell in plan.cells if cell.table == name] for name in plan.tables}
+    return 0, {"scale": plan.scale_name, "tables": tables, "unlisted_runs": unlisted}, "\n".join(lines)
+
+
+def _rows(cells: list[Cell]) -> Result:
+    """Which run, weights and sampler answer each row."""
+    value = {
+        cell.name: {
+            "run": cell.run,
+            "weights": cell.weights,
+            "sampler": cell.sampler,
+            "seeds": sorted({s.seed for s in cell.sets}),
+        }
+        for cell in cells
+    }
+    widths = [max(map(len, column)) for column in zip(*((c.name, c.run, c.weights) for c in cells), strict=True)]
+    lines = [
+        "  ".join(f"{word:<{width}}" for word, width in zip((c.name, c.run, c.weights), widths, strict=True))
+        + f"  {c.sampler}"
+        for c in cells
+    ]
+    return 0, value, "\n".join(lines)
 
 
 def _show(run: Run, run_facts: dict[str, Any]) -> Result:

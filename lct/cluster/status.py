@@ -121,7 +121,7 @@ def _status(
     outdated: Callable[[str], list[str]],
     now: float,
 ) -> RunStatus:
-    names = {f"{cell.table}.{cell.subtable}.{cell.row}" for cell in plan.cells_of("tables") if cell.run == run}
+    names = {cell.name for cell in plan.cells_of("tables") if cell.run == run}
     facts: dict[str, Any] = {"run": run, "seed": seed, "cells": sorted(names)}
     if all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.sampled_weights(run)):
         record = read_json_or_empty(run_path(root / plan.paths.train(run, seed) / "curves.json"))

@@ -1,6 +1,5 @@
 """The YAML files under config/: read once, looked up by name, and the runs that config/runs/ declares."""
 
-import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ class ConfigFolder:
 
     def run_entries(self) -> dict[str, RunSource]:
         """Every run by id: those of config/runs/*.yaml (an entry for several datasets gives one for each), and
-        DATASET-METHOD where these do not name it: the plain run of a method needs no entry."""
+        DATASET-METHOD for datasets that these do not name."""
         if self._runs is None:
             self._runs = {}
             for name in self.names("runs"):
@@ -73,8 +72,11 @@ class ConfigFolder:
                 for key, values in self._load(source).items():
                     for run, run_values in _per_dataset(str(key), values, source):
                         self._add_run(run, run_values, source)
-            for dataset, method in itertools.product(self.names("datasets"), self.names("methods")):
-                if f"{dataset}-{method}" not in self._runs:
+            declared = {run.entry.dataset for run in self._runs.values()}
+            for dataset in sorted(
+                set(self.names("datasets")) - declared
+            ):  # the plain runs of a new dataset need no entry
+                for method in self.names("methods"):
                     values = {"dataset": dataset, "method": method}
                     self._add_run(f"{dataset}-{method}", values, f"config/datasets/{dataset}.yaml")
         return self._runs
@@ -89,8 +91,12 @@ class ConfigFolder:
         self._runs[run] = RunSource(source, build(RunEntry, values, f"{source}: {run}"), values)
 
     def dataset_of(self, run: str) -> str | None:
-        """The dataset that a run is trained on; None where there is no such run."""
-        return self.run_chain(run)[0][1].entry.dataset if run in self.run_entries() else None
+        """The dataset of a run; None where it starts from a run that does not exist, or from itself."""
+        entries, passed = self.run_entries(), set()
+        while run in entries and run not in passed and entries[run].entry.base is not None:
+            passed.add(run)
+            run = entries[run].entry.base
+        return entries[run].entry.dataset if run in entries and run not in passed else None
 
     def run_chain(self, run: str) -> list[tuple[str, RunSource]]:
         """The run and those it starts from, the first one first."""

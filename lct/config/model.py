@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from lct.config.published import check_seeds
 from lct.config.schema import ID_PATTERN, Name, Partial
 from lct.data.settings import DataSettings
 from lct.download.settings import Downloads
@@ -13,6 +12,13 @@ from lct.sampling.settings import Sampler, Sampling
 from lct.training.settings import Training
 
 TrainingChanges = Annotated[dict[str, Any], Partial(Training)]  # values for some keys of Training
+
+
+def words(value: str | int | tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """A list as the command line gives it, separated by commas, or as YAML does."""
+    if isinstance(value, str):
+        return tuple(word.strip() for word in value.split(",") if word.strip())
+    return value if isinstance(value, tuple) else (value,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +42,17 @@ class Main:
     downloads: Downloads = field(default_factory=Downloads)  # mirror, cache and offline mode of this machine
     record: bool = True  # whether a run records at its end what it finished (`lct record` does it by hand)
     allow_retrain: str | tuple[str, ...] = ()  # recorded cells that may be trained again; "all": every one
+    only: str | tuple[str, ...] = ()  # rows of the tables that are made and shown, such as table1.a; none: all of them
+    seeds: (
+        str | int | tuple[int, ...]
+    ) = ()  # training seeds beside those of the scale, such as "1,2", for every dataset
+    own_runs: tuple[str, ...] | None = None  # runs that no table lists and the report shows; null: those with results
     save_minutes: float | None = None  # between two saved states of a training; null: the profile's, or 5
 
     def __post_init__(self):
+        for seed in words(self.seeds):
+            if not str(seed).isdecimal():
+                raise ValueError(f"seeds: expected numbers from 0 on, such as 1,2, found {seed!r}; correct it")
         if self.save_minutes is not None and not self.save_minutes > 0:
             raise ValueError(f"save_minutes: expected above 0, found {self.save_minutes}; correct it")
 
@@ -85,6 +99,13 @@ class Scale:
             )
         if len({protocol.batch for protocol in self.protocols}) > 1:
             raise ValueError("protocols: expected one `batch` for all, since they share each pass; make them equal")
+
+
+def check_seeds(seeds: dict[Name, tuple[int, ...]]) -> None:
+    """Every dataset needs training seeds; a seed given twice would be counted as two trainings."""
+    for dataset, given in seeds.items():
+        if not given or len(set(given)) != len(given) or min(given) < 0:
+            raise ValueError(f"seeds.{dataset}: expected different seeds from 0 on, found {list(given)}; fix them")
 
 
 @dataclass(frozen=True, kw_only=True)

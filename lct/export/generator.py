@@ -28,7 +28,7 @@ class GeneratorFiles:
 
 
 def row_id(cell: Cell) -> str:
-    return f"{cell.table}.{cell.subtable}.{cell.row}"
+    return cell.name
 
 
 def training_seed(plan: Plan, cell: Cell, seed: int | None) -> int:

@@ -23,6 +23,7 @@ from lct.lineage import cells
 from lct.lineage.audit import Auditor, Target, equal
 from lct.lineage.chain import MANIFEST, Record, Records
 from lct.plan.plan import Plan
+from lct.plan.selection import add_selection, overrides
 
 JOBS = ("score", "reference", "sample")  # jobs that may be run again; a training is not among them
 RELATIVE = 1e-4  # of a metric's value; another CPU instruction set moves it by 1e-7 (measured), a GPU by more
@@ -44,13 +45,12 @@ class Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", required=True, help="scale of the cells")
-    parser.add_argument("--dataset", help="a dataset of the user's own")
+    add_selection(parser)
     parser.add_argument("--source", choices=("samples", "weights"), default="samples", help="what is recomputed from")
     parser.add_argument("cells", nargs="+", metavar="CELL", help="ids of cells")
     arguments = parser.parse_args()
     try:
-        outcomes = recompute_cells(Path.cwd(), arguments.scale, arguments.dataset, arguments.cells, arguments.source)
+        outcomes = recompute_cells(Path.cwd(), overrides(arguments), arguments.cells, arguments.source)
     except (ValueError, OSError) as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         return 1
@@ -58,9 +58,9 @@ def main() -> int:
     return 0
 
 
-def recompute_cells(root: Path, scale: str, dataset: str | None, names: list[str], source: str) -> list[Outcome]:
+def recompute_cells(root: Path, config: dict[str, Any], names: list[str], source: str) -> list[Outcome]:
     """Recompute what cells rest on; cells that share a job share the work. Raises ValueError as `recompute` does."""
-    plan = Plan(root, {"scale": scale, "dataset": dataset})
+    plan = Plan(root, config)
     auditor, targets = cells.auditor(plan, root), cells.targets(plan)
     outcomes: dict[str, Outcome] = {}
     for target in {targets[name].files: targets[name] for name in names}.values():

@@ -16,6 +16,7 @@ from lct.jobs import job
 from lct.lineage.cells import report_audits
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
+from lct.plan.selection import add_selection, overrides
 from lct.report import audit
 from lct.report.collect import collect
 from lct.report.evidence import FOLDER
@@ -29,8 +30,7 @@ def main() -> int:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--tables", type=Path, help="tables.json to render")
     source.add_argument("--collect", choices=("tables", "all"), help="tables to collect first, as a preview")
-    parser.add_argument("--scale", help="scale to collect")
-    parser.add_argument("--dataset", help="the tables are those of a dataset of its own")
+    add_selection(parser)
     parser.add_argument("--preview", action="store_true", help="write no records")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     arguments = parser.parse_args()
@@ -40,7 +40,7 @@ def main() -> int:
 def report(arguments: argparse.Namespace) -> str:
     root = Path.cwd()
     if arguments.collect:
-        plan = Plan(root, {"scale": arguments.scale, "dataset": arguments.dataset})
+        plan = Plan(root, overrides(arguments))
         tables, record = loads(dumps(collect(plan, root, arguments.collect))), None  # as tables.json holds it
     else:
         inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in EVIDENCE}
@@ -48,7 +48,7 @@ def report(arguments: argparse.Namespace) -> str:
         preview = arguments.preview
         record = None if preview else JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
         tables = read(arguments.tables)
-        plan = Plan(root, {"scale": arguments.scale or tables.scale, "dataset": arguments.dataset})
+        plan = Plan(root, {"scale": tables.scale} | overrides(arguments))
     return f"report {write(tables, root, arguments.out, plan, record)}: open it in a browser"
 
 

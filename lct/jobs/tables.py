@@ -9,6 +9,7 @@ from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
+from lct.plan.selection import add_selection, overrides
 from lct.report.collect import collect
 from lct.report.tables import dump
 
@@ -16,8 +17,7 @@ from lct.report.tables import dump
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings-sha256", required=True, help="hash of the settings that the run was planned with")
-    parser.add_argument("--scale", required=True, help="scale whose cells are collected")
-    parser.add_argument("--dataset", help="a dataset of its own, in the place of the scale's tables")
+    add_selection(parser)
     parser.add_argument("--which", choices=("tables", "all"), default="tables", help="those it lists, or all of them")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")
     arguments = parser.parse_args()
@@ -25,7 +25,7 @@ def main() -> int:
 
 
 def tables(arguments) -> str:
-    plan = Plan(Path.cwd(), {"scale": arguments.scale, "dataset": arguments.dataset})
+    plan = Plan(Path.cwd(), overrides(arguments))
     planned = stage_settings.tables(plan, arguments.which)
     if sha256_json(planned) != arguments.settings_sha256:
         raise ValueError("config/: expected what this run was planned with, found changes; run the same command again")

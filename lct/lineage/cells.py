@@ -1,6 +1,5 @@
 """The cells of a scale's tables as an audit takes them: by id, by the start of an id, or all that a report shows."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from lct.files.atomic import read_json
 from lct.lineage import dvc_lock, planned, registry
 from lct.lineage.audit import Auditor, Target
+from lct.plan.names import beginning_with, nearest
 from lct.plan.paths import FLOORS, METRICS
 from lct.plan.plan import Plan
 
@@ -28,7 +28,7 @@ def targets(plan: Plan) -> dict[str, Target]:
             for s in cell.sets
         )
         title = f"run {cell.run}, weights {cell.weights}, sampler {cell.sampler}, {plan.scale_name} scale"
-        add(f"{cell.table}.{cell.subtable}.{cell.row}", title, files)
+        add(cell.name, title, files)
     for table in plan.tables:
         for subtable, dataset in plan.scale.subtables.items():
             for floor in FLOORS:
@@ -44,18 +44,12 @@ def chosen(names: Iterable[str], cells: Mapping[str, Target]) -> list[Target]:
     Raises ValueError naming the nearest ids."""
     selection: dict[str, Target] = {}
     for name in names:
-        matching = [cells[name]] if name in cells else [t for t in cells.values() if t.id.startswith(f"{name}.")]
+        matching = beginning_with(name, cells)
         if not matching:
-            matching = [t for t in cells.values() if t.id.startswith(name)]
-            if len(matching) > 1:
-                listed = ", ".join(target.id for target in matching[:4])
-                more = f" and {len(matching) - 4} more" if len(matching) > 4 else ""
-                raise ValueError(f"cell {name!r}: expected the start of one cell, found {listed}{more}; add letters")
-        if not matching:
-            near = difflib.get_close_matches(name, cells, n=4, cutoff=0.4)
-            advice = f"near: {', '.join(near)}" if near else f"the first is {next(iter(cells), 'none')}"
-            raise ValueError(f"cell {name!r}: expected table.sub-table.row.metric, found no such cell; {advice}")
-        selection |= {target.id: target for target in matching}
+            raise ValueError(
+                f"cell {name!r}: expected table.sub-table.row.metric, found no such cell; {nearest(name, cells)}"
+            )
+        selection |= {id: cells[id] for id in matching}
     return list(selection.values())
 
 

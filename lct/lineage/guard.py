@@ -1,6 +1,5 @@
 """Why would a cell run again? And the guard: what is recorded is not trained again by accident."""
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,33 +12,8 @@ from lct.lineage import registry
 from lct.lineage.dvc_lock import cache_folder, remotes, stored_object
 from lct.lineage.graph import Job
 from lct.lineage.registry import Entry
+from lct.plan.names import cells_named
 from lct.plan.plan import Cell, Plan
-
-
-# --- cells ----------------------------------------------------------------------------------------------------------
-def name(cell: Cell) -> str:
-    """A cell's id without a metric: all metrics of a row share their training."""
-    return f"{cell.table}.{cell.subtable}.{cell.row}"
-
-
-def find_cells(plan: Plan, names: Iterable[str]) -> list[Cell]:
-    """Cells by id, with or without a metric; "all" is every one. Raises ValueError naming the nearest known id."""
-    cells = {name(cell): cell for cell in plan.cells}
-    selection: dict[str, Cell] = {}
-    for text in names:
-        parts = text.strip().split(".")
-        short = ".".join(parts[:3])
-        if text == "all":
-            selection |= cells
-        elif short in cells and len(parts) <= 4:
-            selection[short] = cells[short]
-        else:
-            near = difflib.get_close_matches(short, cells, n=1, cutoff=0.3)
-            hint = f"; did you mean {near[0]}?" if near else f"; known: {sorted(cells)}"
-            raise ValueError(
-                f"expected a cell of scale {plan.scale_name}, such as table1.a.lct-1.fd, found {text!r}{hint}"
-            )
-    return list(selection.values())
 
 
 def metrics_of(plan: Plan, cell: Cell) -> list[str]:
@@ -153,12 +127,12 @@ def check_plan(root: Path, plan: Plan, jobs: list[Job]) -> None:
     entries = registry.read(root, plan.scale_name)
     allowed = plan.main.allow_retrain
     allowed = allowed.split(",") if isinstance(allowed, str) else allowed
-    free = {cell.run for cell in find_cells(plan, allowed)}
+    free = {cell.run for cell in cells_named(plan.cells, allowed, plan.scale_name)}
     recorded = {path.rpartition("/")[0] for path in entries if path.endswith(".safetensors")}
     due = {path.rpartition("/")[0]: job for job in jobs if job.due for path in job.outputs}
     lines = []
     for run in sorted(set(plan.runs) - free):
-        cells = [name(cell) for cell in plan.cells if cell.run == run]
+        cells = [cell.name for cell in plan.cells if cell.run == run]
         for seed in plan.seeds_of(run):
             folder = plan.paths.train(run, seed)
             if plan.runs[run].weights is None and folder in recorded and folder in due:

@@ -14,6 +14,7 @@ from lct.files.records import run_path, settings_path
 from lct.lineage import dvc
 from lct.lineage.record import RUN_LOCK
 from lct.plan.plan import Plan
+from lct.plan.selection import option_words
 
 PENDING = ".snakemake/lct-record.json"  # a recording that has not ended well: {"config", "scale"}
 _SWITCHES = ("record", "allow_retrain", "save_minutes")  # keys of the configuration that no output depends on
@@ -55,7 +56,7 @@ def render_report(root: Path, plan: Plan, which: str) -> str:
     failure of its jobs. Records of an earlier report are removed, so that the graph renders this one again."""
     index = plan.paths.report("index.html", which)
     command = [sys.executable, "-m", "lct.cli.main", "report", "--scale", plan.scale_name]
-    command += ["--dataset", plan.main.dataset] if plan.main.dataset else []
+    command += option_words(plan)
     command += ["--all"] if which == "all" else []
     try:
         for record in (settings_path(index), run_path(index)):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lct.config.folder import ConfigFolder
 from lct.files.atomic import read_json, write_text
 from lct.files.git import run_git
 from lct.files.lock import hold, is_held
@@ -71,7 +72,7 @@ def record(
             if new.keys() >= set(stage.outs)
             and (
                 any(before[scale].get(path) != new[path] for path in stage.outs)
-                or not agrees(stage, lock, after[scale])
+                or not _agrees(stage, lock, after[scale])
             )
         }
         _write(root, scale, after, lock, update)
@@ -89,13 +90,25 @@ def record(
 
 def _undeclared(root: Path, config: dict[str, Any], jobs: list[Job], recorded: Mapping[str, Entry]) -> set[str]:
     """Recorded files that the graph no longer declares. Neither with another `dataset`: none, which is the paper's
-    tables, or one that has recorded a report. A dataset whose configuration is gone declares nothing any more."""
+    tables, or one that has recorded a report; nor with another `only`. A dataset whose configuration is gone declares
+    nothing any more. Runs and seeds of which no table shows anything stay, as long as the run exists."""
     gone = {path for path in recorded if not is_shared(path)} - {path for job in jobs for path in job.outputs}
-    datasets = sorted({match[1] for path in gone if (match := re.search("/dataset-([^/]+)/", path))})
-    for dataset in [None, *datasets] if gone else []:
+    matches = [re.search("/(?:dataset-([^/]+)/)?(?:only-([^/]+)/)?[^/]*$", path) for path in gone]
+    others = {(match[1], match[2]) for match in matches if match}
+    declared = [path for job in jobs for path in job.outputs]
+    for dataset, only in sorted({(None, None), *others}, key=str) if gone else []:
+        selection = {"dataset": dataset, "only": only.replace("+", ",") if only else ()}
         with contextlib.suppress(ValueError):
-            gone -= {path for job in plan_jobs(root, {**config, "dataset": dataset}) for path in job.outputs}
-    return gone
+            declared += [path for job in plan_jobs(root, {**config, **selection}) for path in job.outputs]
+    runs, shown = ConfigFolder(root).run_entries(), set(map(_training, declared))
+    unlisted = {path for path in gone if (of := _training(path)) and of[0] in runs and of not in shown}
+    return gone - set(declared) - unlisted
+
+
+def _training(path: str) -> tuple[str, str] | None:
+    """(run, seed) that a result belongs to."""
+    match = re.match("results/[^/]+/[^/]+/([^/]+)/s([0-9]+)/", path)
+    return (match[1], match[2]) if match else None
 
 
 def _merged(kept: dict[str, Entry], new: dict[str, Entry]) -> dict[str, Entry]:
@@ -112,7 +125,7 @@ def _merged(kept: dict[str, Entry], new: dict[str, Entry]) -> dict[str, Entry]:
     return merged
 
 
-def agrees(stage: Stage, lock: Lock, entries: Mapping[str, Entry]) -> bool:
+def _agrees(stage: Stage, lock: Lock, entries: Mapping[str, Entry]) -> bool:
     """Whether dvc.lock holds a stage as it is recorded."""
     if stage.name not in lock.blocks:
         return False
@@ -134,7 +147,7 @@ def _write(root: Path, scale: str, after: dict[str, dict[str, Entry]], lock: Loc
     moving = {path: every[path] for stage in update.values() for path in stage.outs}
     recorded = stages(after)
     blocks = {
-        name: lock.blocks[name] if agrees(stage, lock, every) else lock_block(stage, every, lock)
+        name: lock.blocks[name] if _agrees(stage, lock, every) else _block(stage, every, lock)
         for name, stage in recorded.items()
         if name not in update
     }
@@ -185,7 +198,7 @@ def _commit(root: Path, update: dict[str, Stage], moving: dict[str, Entry]) -> d
     return committed.blocks
 
 
-def lock_block(stage: Stage, entries: Mapping[str, Entry], lock: Lock) -> str:
+def _block(stage: Stage, entries: Mapping[str, Entry], lock: Lock) -> str:
     """The block of dvc.lock of a stage whose files are not all here, from the archive; hashes of files that are not in
     it are taken from the block of before. What the version before this one recorded gets its new name in this way."""
     read = {stored.path: stored for path in stage.outs for stored in lock.maker(path) if stored.role == "deps"}

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from lct.files.local_source import look_again
 from lct.files.records import SETTINGS_CHANGED, disagreements, run_path, settings_path
 from lct.lineage.graph import Job, is_record
 
-TARGETS = ("all", "all_tables")  # between them, every output that a scale declares
+TARGETS = ("all", "all_tables", "unlisted")  # between them, every output that a scale declares or has
 _KEPT = ("rule", "input", "log", "params", "code", "record_format_version", "software_stack_hash", "input_checksums")
 _PLANNING: list[Path] = []  # projects whose plan is being asked for
 _NAME_MAX = 254  # characters of a metadata file's name, after which Snakemake starts a folder
@@ -50,6 +51,31 @@ def jobs_of(dag: Any) -> list[Job]:
 def rules_due(dag: Any) -> set[str]:
     """Rules of a Snakemake DAG with jobs that are due and have not finished."""
     return {job.rule.name for job in dag.needrun_jobs()}
+
+
+def offer_targets(workflow: Any, describe: Callable[[], dict[str, str]], unknown: Callable[[str], str]) -> None:
+    """Let `snakemake --list` show targets with what they are, and an unknown one end in one line.
+
+    describe: gives name -> description. unknown: the line about a name."""
+    from snakemake.exceptions import WorkflowError
+
+    is_rule = workflow.is_rule
+
+    def is_existing_rule(name: str) -> bool:
+        targets = workflow.dag_settings.targets if workflow.dag_settings else ()
+        if name in targets and not is_planning():
+            rule = workflow.get_rule(name) if is_rule(name) else None
+            is_file = "/" in name or os.path.exists(name)
+            if (rule is None and not is_file) or (rule is not None and rule.has_wildcards()):
+                raise WorkflowError(unknown(name))
+        return is_rule(name)
+
+    def list_rules(only_targets: bool = False) -> None:
+        texts = describe()
+        width = max(map(len, texts))
+        print("\n".join(f"{name:<{width}}  {text}" for name, text in texts.items()))
+
+    workflow.is_rule, workflow.list_rules = is_existing_rule, list_rules
 
 
 def _settings(job: Any) -> dict[str, Any] | None:

@@ -1,11 +1,13 @@
 """The files that each stage reads and writes, and those of each report, in one order everywhere."""
 
+import dataclasses
 import os
+from collections.abc import Iterable
 
 from lct.config.figures import MEASURED
 from lct.metrics.settings import TrainedExtractor, feature_specs
 from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, page_name
-from lct.plan.plan import Plan
+from lct.plan.plan import Cell, Plan
 
 
 # --- of a dataset -----------------------------------------------------------------------------------------------------
@@ -109,30 +111,37 @@ def _first_sets(plan: Plan, run: str) -> list[tuple[str, str, int]]:
 # --- of a report: `which` is "tables", those that the scale lists, or "all", its further ones too ---------------------
 def figure_numbers(plan: Plan) -> list[str]:
     """Numbers of every measured figure; its pictures are beside them."""
-    return [
-        plan.paths.figure(name, dataset, "json") for name in plan.figures_of(*MEASURED) for dataset in plan.datasets
-    ]
+    names, datasets = plan.figures_of(*MEASURED), plan.shown_datasets
+    return [plan.paths.figure(name, dataset, "json") for name in names for dataset in datasets]
+
+
+def cell_metrics(plan: Plan, cells: Iterable[Cell]) -> list[str]:
+    """Metrics files of cells, for every protocol."""
+    sets = {s for cell in cells for s in cell.sets}
+    protocols = plan.scale.protocols
+    return sorted(plan.paths.metrics(*dataclasses.astuple(s), protocol.id) for s in sets for protocol in protocols)
+
+
+def cell_inputs(plan: Plan, cells: Iterable[Cell]) -> list[str]:
+    """What is shown of cells beside their metrics: previews, neighbours, curves."""
+    sets = {s for cell in cells for s in cell.sets}
+    paths = {grid(plan.paths.samples(*dataclasses.astuple(s))) for s in sets}
+    for run, seed in {(s.run, s.seed) for s in sets}:
+        paths |= {path for kind in ("json", "png") for path in neighbours(plan, run, seed, kind)}
+        paths |= set() if plan.runs[run].weights else {f"{plan.paths.train(run, seed)}/curves.json"}
+    return sorted(paths)
 
 
 def report_metrics(plan: Plan, which: str = "all") -> list[str]:
     """Metrics files of every cell and every floor row."""
-    cells = {
-        plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, protocol.id)
-        for cell in plan.cells_of(which)
-        for s in cell.sets
-        for protocol in plan.scale.protocols
-    }
-    return sorted(cells | {floor for dataset in plan.datasets for floor in floors(plan, dataset)})
+    cells = set(cell_metrics(plan, plan.cells_of(which)))
+    return sorted(cells | {floor for dataset in plan.shown_datasets for floor in floors(plan, dataset)})
 
 
 def report_inputs(plan: Plan, which: str = "all") -> list[str]:
     """What a report shows beside the metrics: previews, neighbours, reconstructions, curves, summaries, figures."""
-    sets = [s for cell in plan.cells_of(which) for s in cell.sets]
-    paths = {grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw)) for s in sets}
-    for run, seed in {(s.run, s.seed) for s in sets}:
-        paths |= {path for kind in ("json", "png") for path in neighbours(plan, run, seed, kind)}
-        paths |= set() if plan.runs[run].weights else {f"{plan.paths.train(run, seed)}/curves.json"}
-    for dataset in plan.datasets:
+    paths = set(cell_inputs(plan, plan.cells_of(which)))
+    for dataset in plan.shown_datasets:
         paths |= {latents(plan, dataset, name) for name in ("reconstructions.grid.png", "summary.json")}
         if (extractor := own_extractor(plan, dataset)) is not None:
             paths.add(extractor.replace(".safetensors", ".summary.json"))
@@ -145,7 +154,7 @@ def row_pages(plan: Plan, which: str) -> list[str]:
         page_name(name, part.id, f"floor-{floor}")
         for name in plan.tables_of(which)
         for part in plan.published[plan.tables[name].published].subtables
-        if (dataset := plan.scale.subtables.get(part.id)) is not None
+        if (dataset := plan.subtables.get(part.id)) is not None
         for floor in FLOORS
         if plan.floor_missing(dataset, floor, plan.protocol) is None
     ]

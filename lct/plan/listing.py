@@ -25,7 +25,7 @@ def dry_run_lines(plan: Plan, which: str = "tables") -> list[str]:
 def left_out(plan: Plan, which: str) -> list[dict[str, str]]:
     """Tables of config/tables/ that a report does not hold: id, title, reason, and the command that makes them."""
     shown, tables = {*plan.tables_of(which), OWN_TABLE}, []
-    for name in plan.config.names("tables") if plan.main.dataset is None else []:
+    for name in plan.config.names("tables") if plan.main.dataset is None and not plan.only else []:
         if name in shown:
             continue
         spec = plan.tables.get(name) or table_spec(plan.config, name, "config/tables")

@@ -30,6 +30,7 @@ class Paths:
 
     scale: str
     dataset: str | None = None  # with it, tables and report are those of one dataset of the user's own
+    only: tuple[str, ...] = ()  # with them, tables and report hold these rows
 
     def images(self, dataset: str, split: str) -> str:
         return f"results/{self.scale}/images/{dataset}/{split}.zip"
@@ -58,7 +59,11 @@ class Paths:
         return f"results/{self.scale}/features/{run}/s{seed}/{weights}/{sampler}/d{draw}/{view}.safetensors"
 
     def metrics(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, protocol: str) -> str:
-        return f"results/{self.scale}/metrics/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
+        return f"{self.metrics_folder()}/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
+
+    def metrics_folder(self) -> str:
+        """Folder of a folder for each run."""
+        return f"results/{self.scale}/metrics"
 
     def neighbours(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, kind: str) -> str:
         """Training images nearest to some generated ones: numbers (json) and picture (png)."""
@@ -80,7 +85,8 @@ class Paths:
 
     @property
     def _own(self) -> str:
-        return f"dataset-{self.dataset}/" if self.dataset else ""
+        only = f"only-{'+'.join(self.only)}/" if self.only else ""
+        return f"dataset-{self.dataset}/{only}" if self.dataset else only
 
     def samples_folder(self, run: str, seed: int | str) -> str:
         return f"results/{self.scale}/sample/{run}/s{seed}"

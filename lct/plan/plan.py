@@ -1,19 +1,32 @@
 """The plan of one scale: which runs and cells its tables need. The graph and the report read it."""
 
+import itertools
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lct.config.figures import Figure
 from lct.config.model import Run
-from lct.config.published import RowChange, TableRow, TableSpec
+from lct.config.published import (
+    Origin,
+    PublishedRow,
+    PublishedSubtable,
+    PublishedTable,
+    RowChange,
+    TableRow,
+    TableSpec,
+)
 from lct.config.resolve import figure_settings, run_settings
-from lct.config.schema import plain
+from lct.config.schema import did_you_mean, plain
 from lct.networks.layout import macs_and_activations, parameters
 from lct.plan.configuration import Configuration
+from lct.plan.names import cells_named
 from lct.training.settings import Training
+
+OWN_RUNS = "own-runs"  # the table of runs that no file of config/tables/ lists
 
 
 @dataclass(frozen=True)
@@ -39,24 +52,34 @@ class Cell:
     sampler: str
     sets: tuple[SampleSet, ...]
 
+    @property
+    def name(self) -> str:
+        """Without a metric: all metrics of a row share their training."""
+        return f"{self.table}.{self.subtable}.{self.row}"
+
     def id(self, metric: str) -> str:
-        return f"{self.table}.{self.subtable}.{self.row}.{metric}"
+        return f"{self.name}.{metric}"
 
 
 class Plan(Configuration):
-    """Runs, cells and figures of one scale. Raises ValueError with one line on anything inconsistent."""
+    """Runs, cells and figures of one scale. Raises ValueError with one line on anything inconsistent.
 
-    def __init__(self, root: Path, overrides: dict[str, Any] | None = None):
+    more_runs: runs that no table lists and that can be made nevertheless, beside those that the report shows."""
+
+    def __init__(self, root: Path, overrides: dict[str, Any] | None = None, more_runs: Iterable[str] = ()):
         super().__init__(root, overrides)
         self.runs: dict[str, Run] = {}
         self._kept_weights: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._table_cells(name, spec)]
         self._check_distinct_runs()
+        self.own_runs = self._with_results() if self.main.own_runs is None else self.main.own_runs
+        self._add_own_runs(sorted({*self.own_runs, *more_runs} - self.runs.keys()))
         self._check_batches()
+        self._only = {cell.name for cell in cells_named(self.cells, self.only, self.scale_name)}
         self.figures: dict[str, tuple[Figure, Training | None]] = {}  # (figure, its training)
         for name in sorted(self.config.names("figures"), key=_natural_order):
             figure = figure_settings(self.config, name, self.scale_name, self.scale_layer)
-            if figure is not None and self._has_rows_of(figure[0]):
+            if figure is not None and self._has_rows_of(figure[0]) and not self.only:
                 self.figures[name] = figure
 
     # --- cells: which run, weights and sampler answer a row --------------------------------------------------------
@@ -68,7 +91,6 @@ class Plan(Configuration):
                 f"config/tables/{table}.yaml: rows: expected rows of config/published/{spec.published}.yaml, found "
                 f"{unknown}; known: {sorted(printed)}; fix the names"
             )
-        self._check_own_names(table, spec)
         cells = [
             self._cell(table, subtable, row, entry, f"config/tables/{table}.yaml: rows.{row}")
             for subtable in self.scale.subtables
@@ -76,22 +98,6 @@ class Plan(Configuration):
             if row in published.rows_of(subtable)
         ]
         return [cell for cell in cells if cell is not None]
-
-    def _check_own_names(self, table: str, spec: TableSpec) -> None:
-        """`model` and `group` are for rows without print; a row that was quoted in print is trained by nobody."""
-        quoted = {row.id for part in self.published[spec.published].subtables for row in part.rows if row.quoted}
-        for row, entry in spec.rows.items():
-            where = f"config/tables/{table}.yaml: rows.{row}"
-            if row in quoted:
-                raise ValueError(
-                    f"{where}: expected no run for a row that the paper quotes from other work, found {entry.run!r}; "
-                    f"set retrained_by_authors: true in config/published/{spec.published}.yaml, or remove the row here"
-                )
-            if (entry.model or entry.group) and spec.published not in self.without_print:
-                raise ValueError(
-                    f"{where}: expected model and group only in a table without `published`, found them; "
-                    f"config/published/{spec.published}.yaml has the names"
-                )
 
     def _cell(self, table: str, subtable: str, row: str, entry: TableRow, where: str) -> Cell | None:
         """The cell of one row; None where the row has no counterpart at this scale."""
@@ -116,7 +122,7 @@ class Plan(Configuration):
         weights = self._evaluated_weights(run, entry, where)
         sets = tuple(
             SampleSet(run.id, seed, weights, sampler, draw)
-            for seed in entry.seeds.get(self.scale_name) or self._default_seeds(run)
+            for seed in self.seeds_of(run.id)
             for draw in self.scale.sampling.draws
         )
         return Cell(table, subtable, row, run.id, weights, sampler, sets)
@@ -181,6 +187,69 @@ class Plan(Configuration):
             self.runs[name] = run
         return self.runs[name]
 
+    # --- runs that no table lists ------------------------------------------------------------------------------------
+    def unlisted(self) -> list[str]:
+        """Runs of config/runs/ on the datasets of this scale that no table lists."""
+        listed = {cell.run for cell in self.cells if cell.table != OWN_RUNS}
+        entries = self.config.run_entries()
+        return [name for name in entries if name not in listed and self.config.dataset_of(name) in self.datasets]
+
+    def _with_results(self) -> tuple[str, ...]:
+        folder = self.root / self.paths.metrics_folder()
+        names = self.unlisted() if folder.is_dir() else []
+        return tuple(name for name in names if any((folder / name).glob("s*/*/*/d*/*.json")))
+
+    def _add_own_runs(self, names: list[str]) -> None:
+        """Rows of a table of its own for runs that no table lists: each with the samplers that the first table uses for
+        its method, and those that its own entry names."""
+        if unknown := sorted(set(names) - set(self.unlisted())):
+            runs = [*self.runs, *self.unlisted()]
+            raise ValueError(
+                f"own_runs: expected runs of config/runs/ on {', '.join(self.datasets)}, found {unknown[0]!r}; "
+                f"{did_you_mean(unknown[0], runs) or 'fix the name'}"
+            )
+        usual: dict[str, set[str]] = {}
+        for cell in self.cells:
+            if cell.table == self.scale.tables[0]:
+                usual.setdefault(self.runs[cell.run].method, set()).add(cell.sampler)
+        rows: dict[str, list[PublishedRow]] = {letter: [] for letter in self.scale.subtables}
+        for name in names:
+            self.runs[name] = run = run_settings(self.config, name, self.scale_layer)
+            (letter,) = [key for key, dataset in self.scale.subtables.items() if dataset == run.dataset][:1]
+            samplers = {*usual.get(run.method, run.samplers), *self.config.run_entries()[name].entry.samplers}
+            for sampler in sorted(samplers & run.samplers.keys()):
+                weights = self.kept_weights(name)[0]
+                draws = itertools.product(self.seeds_of(name), self.scale.sampling.draws)
+                sets = tuple(SampleSet(name, seed, weights, sampler, draw) for seed, draw in draws)
+                self.cells.append(Cell(OWN_RUNS, letter, f"{name}-{sampler}", name, weights, sampler, sets))
+                if name in self.own_runs:
+                    rows[letter].append(_own_row(run, sampler))
+        if any(rows.values()):
+            self.tables[OWN_RUNS], self.published[OWN_RUNS] = self._own_table(rows)
+
+    def _own_table(self, rows: dict[str, list[PublishedRow]]) -> tuple[TableSpec, PublishedTable]:
+        title, caption = "Own runs", "Runs of config/runs/ that no table lists, measured like the rows of the tables."
+        subtables = tuple(
+            PublishedSubtable(
+                id=letter,
+                dataset=(data := self.datasets[self.scale.subtables[letter]]).title,
+                resolution=data.resolution,
+                rows=tuple(of),
+            )
+            for letter, of in rows.items()
+            if of
+        )
+        printed = next(iter(self.published.values()))
+        published = PublishedTable(
+            id=OWN_RUNS,
+            paper=printed.paper,
+            place="not in the paper",
+            provenance="This project alone.",
+            metrics=printed.metrics,
+            subtables=subtables,
+        )
+        return TableSpec(id=OWN_RUNS, title=title, caption=caption, published=OWN_RUNS), published
+
     def _check_batches(self) -> None:
         """A batch is drawn without replacement, so it holds at most all training images."""
         for run in self.runs.values():
@@ -217,14 +286,10 @@ class Plan(Configuration):
         return int(self.kept_weights(run)[0].partition("-")[0].removeprefix("step"))
 
     def seeds_of(self, run: str) -> tuple[int, ...]:
-        """Training seeds of a run: those of the rows that show it."""
-        return tuple(sorted({s.seed for cell in self.cells if cell.run == run for s in cell.sets}))
-
-    def _default_seeds(self, run: Run) -> tuple[int, ...]:
-        """Training seeds of a row that names none; one for existing weights, whatever seed they were trained with."""
-        if run.weights is not None:
+        """Training seeds of a run; one for existing weights, whatever seed they were trained with."""
+        if self.runs[run].weights is not None:
             return (0,)
-        return (self.scale.short.seeds if run.reduced else self.scale.seeds)[run.dataset]
+        return (self.scale.short.seeds if self.runs[run].reduced else self.scale.seeds)[self.runs[run].dataset]
 
     def evaluations(self, run: str) -> list[tuple[str, str]]:
         """(weights, sampler) pairs of a run that the cells show, sorted: one sampling job makes them all."""
@@ -260,9 +325,28 @@ class Plan(Configuration):
         return self.runs[run].training.c_stages(dataset.count, math.prod(dataset.latent_shape))
 
     # --- what a report shows: `which` is "tables", those the scale lists, or "all", its further ones too -----------
+    def tables_of(self, which: str) -> list[str]:
+        """Tables of a report: those that the scale lists ("tables"), or its further ones too ("all"); under `only`,
+        those that have rows of it. Runs that no table lists have a table of their own."""
+        if self.only:
+            return [name for name in self.tables if any(row.startswith(f"{name}.") for row in self._only)]
+        return [*super().tables_of(which), *([OWN_RUNS] if OWN_RUNS in self.tables else [])]
+
     def cells_of(self, which: str) -> list[Cell]:
-        names = self.tables_of(which)
-        return [cell for cell in self.cells if cell.table in names]
+        names, own = self.tables_of(which), set(self.own_runs)
+        cells = [cell for cell in self.cells if cell.table in names and (not self.only or cell.name in self._only)]
+        return [cell for cell in cells if cell.table != OWN_RUNS or cell.run in own]
+
+    @property
+    def subtables(self) -> dict[str, str]:
+        """Sub-table -> dataset, of those that a report shows."""
+        letters = {row.split(".")[1] for row in self._only} if self.only else self.scale.subtables
+        return {letter: dataset for letter, dataset in self.scale.subtables.items() if letter in letters}
+
+    @property
+    def shown_datasets(self) -> list[str]:
+        """Datasets of those sub-tables, each once."""
+        return list(dict.fromkeys(self.subtables.values()))
 
     def runs_of(self, which: str) -> list[str]:
         return sorted({cell.run for cell in self.cells_of(which)})
@@ -276,6 +360,18 @@ class Plan(Configuration):
             return self.main.dataset is None
         places = [row.split(".") for row in figure.rows]
         return all(table in self.tables and subtable in self.scale.subtables for table, subtable, *_ in places)
+
+
+def _own_row(run: Run, sampler: str) -> PublishedRow:
+    """The line of a run that no table lists: nothing is printed about it."""
+    return PublishedRow(
+        id=f"{run.id}-{sampler}",
+        group=run.method,
+        model=f"{run.id}, {sampler}",
+        nfe=run.samplers[sampler].nfe,
+        retrained_by_authors=True,
+        origin=Origin(kind="not published"),
+    )
 
 
 def _natural_order(name: str) -> list[tuple[str, int]]:

@@ -125,16 +125,20 @@ def _table(plan: Plan, root: Path, name: str, spec: TableSpec) -> model.Table:
         protocol=published.protocol,
         generated=published.generated,
         note=plan.scale.short.note if plan.scale.short and name in plan.scale.more_tables else None,
-        subtables=tuple(_subtable(plan, root, name, spec, subtable) for subtable in published.subtables),
+        subtables=tuple(
+            _subtable(plan, root, name, spec, subtable)
+            for subtable in published.subtables
+            if not plan.only or subtable.id in plan.subtables
+        ),
         remarks=published.remarks,
         cross_checks=published.cross_checks,
     )
 
 
 def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, published: PublishedSubtable) -> model.Subtable:
-    name = plan.scale.subtables.get(published.id)
+    name = plan.subtables.get(published.id)
     dataset = plan.datasets[name] if name else None
-    cells = {cell.row: cell for cell in plan.cells if (cell.table, cell.subtable) == (table, published.id)}
+    cells = {cell.row: cell for cell in plan.cells_of("all") if (cell.table, cell.subtable) == (table, published.id)}
     protocols: Protocols = {}
     latents = stage_files.latents(plan, name, "reconstructions.grid.png") if name else None
     return model.Subtable(
@@ -177,7 +181,8 @@ def _row(
         return row
     if cell is None:
         in_table = published.id in spec.rows
-        why = f"not part of the {plan.scale_name} scale" if in_table else "no run answers this row yet"
+        beyond = f"left out by only={','.join(plan.only)}" if plan.only else f"not part of the {plan.scale_name} scale"
+        why = beyond if in_table else "no run answers this row yet"
         return replace(row, why=why)
     run, shown = plan.runs[cell.run], [s for s in cell.sets if s.draw == min(plan.scale.sampling.draws)]
     row = replace(

@@ -370,15 +370,21 @@ def _row(
 
 
 def _cell(metric: model.Metric, row: model.Row, marks: dict[str, str]) -> CellView:
+    cell, text = row.cells.get(metric.id), cell_text(metric, row)
+    if cell is None or not cell.values:
+        return CellView(metric, None, text)
+    return CellView(metric, cell, text, marks.get(cell.protocol, "other protocol"))
+
+
+def cell_text(metric: model.Metric, row: model.Row) -> str:
+    """What a table shows of one metric of a row."""
     cell = row.cells.get(metric.id)
     if cell is None or not cell.values:
-        return CellView(metric, None, ABSENT.get(row.status, row.status))
+        return ABSENT.get(row.status, row.status)
     if cell.n <= 2:  # two values say more than their mean, and give no spread worth the name
-        text = " / ".join(number(value.value) for value in cell.values)
-    else:
-        text = "no mean" if cell.mean is None else number(cell.mean)
-        text += "" if cell.sd is None else f" {PLUS_MINUS} {number(cell.sd)}"
-    return CellView(metric, cell, text, marks.get(cell.protocol, "other protocol"))
+        return " / ".join(number(value.value) for value in cell.values)
+    text = "no mean" if cell.mean is None else number(cell.mean)
+    return text if cell.sd is None else f"{text} {PLUS_MINUS} {number(cell.sd)}"
 
 
 def _seed_name(grid: model.Grid | model.Nearest) -> str:

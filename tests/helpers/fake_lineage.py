@@ -37,6 +37,7 @@ rule all:
     input: [path for job in JOBS for path in job["outputs"]]
 rule all_tables:
     input: rules.all.input
+rule unlisted:
 for _job in JOBS:
     rule:
         name: _job["rule"]

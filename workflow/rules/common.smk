@@ -19,7 +19,13 @@ from lct.cluster.start import (
     take_lock,
     use_this_python,
 )
-from lct.plan import files as stage_files, listing, settings as stage_settings
+from lct.plan import (
+    files as stage_files,
+    listing,
+    settings as stage_settings,
+    targets,
+)
+from lct.plan.names import target_names
 from lct.plan.paths import (
     AUTOENCODER_FILES,
     IMAGE_SPLITS,
@@ -32,6 +38,7 @@ from lct.plan.paths import (
 )
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
+from lct.plan.selection import option_words, plan_of
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.guard import check_links, check_plan
@@ -41,12 +48,15 @@ from lct.lineage.snakemake_adapter import (
     decide_by_records,
     is_planning,
     jobs_of,
+    offer_targets,
     rules_due,
 )
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
 ON_CLUSTER = "slurm_partition" in DEFAULTS
+
+WORDS = [] if is_planning() else sys.argv[1:]  # of this command
 
 use_this_python()
 quieter(ON_CLUSTER)
@@ -57,6 +67,8 @@ if workflow.exec_mode.name == "DEFAULT":
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
+    if more_runs := targets.mentioned(PLAN.unlisted(), WORDS):
+        PLAN = Plan(Path(workflow.basedir), dict(config), more_runs)
     if workflow.exec_mode.name == "DEFAULT":
         check_links(Path.cwd(), PLAN.scale_name)
     REQUESTS = Requests(PLAN, Cluster.of(DEFAULTS))

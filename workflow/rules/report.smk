@@ -8,8 +8,8 @@ localrules:
 
 
 SHOWN = ("index.html", "evidence.html", "tables.csv")  # by `snakemake --report`
-OWN = f"dataset-{PLAN.main.dataset}/" if PLAN.main.dataset else ""
-OWN_OPTION = f"--dataset {PLAN.main.dataset}" if PLAN.main.dataset else ""
+OWN = PATHS.report("").removeprefix(f"reports/{PLAN.scale_name}/")
+OPTIONS = " ".join(option_words(PLAN))
 
 for _which in ("tables", "all"):
 
@@ -34,11 +34,11 @@ for _which in ("tables", "all"):
             settings=settings_param(stage_settings.tables(PLAN, _which)),
             sha256=sha256_json(stage_settings.tables(PLAN, _which)),
             scale=PLAN.scale_name,
-            dataset=OWN_OPTION,
+            options=OPTIONS,
             which=_which,
         shell:
             "python -m lct.jobs.tables --settings-sha256 {params.sha256} --scale {params.scale} --which {params.which}"
-            " {params.dataset} --out {output.tables:q} 2> {log:q}"
+            " {params.options} --out {output.tables:q} 2> {log:q}"
 
     rule:
         name:
@@ -88,6 +88,6 @@ for _which in ("tables", "all"):
         params:
             recipe=RECIPES["report"],
             folder=subpath(lambda wildcards, output: output.files[0], parent=True),
-            dataset=OWN_OPTION,
+            options=OPTIONS,
         shell:
-            "python -m lct.jobs.report --tables {input.tables:q} {params.dataset} --out {params.folder:q} 2> {log:q}"
+            "python -m lct.jobs.report --tables {input.tables:q} {params.options} --out {params.folder:q} 2> {log:q}"

@@ -365,9 +365,7 @@ def test_a_flipped_byte_with_size_and_time_kept_needs_deep(project, lct, damage)
 # --- names and bad input ------------------------------------------------------------------------------------------
 def test_an_unknown_cell_lists_near_ones(lct):
     code, _, error = lct("audit", "table1.a.lct-9.fd")
-    assert (
-        code == 1 and error.count("\n") == 1 and "found no such cell; near: " in error and "table1.a.lct-2.fd" in error
-    )
+    assert code == 1 and error.count("\n") == 1 and "found no such cell; did you mean 'table1.a.lct-" in error
 
 
 def test_a_row_a_start_and_several_cells(lct):
@@ -376,8 +374,7 @@ def test_a_row_a_start_and_several_cells(lct):
     ]
     assert json.loads(lct("audit", "table1.a.lct-1.p", "--json")[1])["cells"][0]["id"] == "table1.a.lct-1.precision"
     assert len(json.loads(lct("audit", CELL, "table1.a.lct-2.fd", "--json")[1])["cells"]) == 2
-    code, _, error = lct("audit", "table1.a.lct")
-    assert code == 1 and "expected the start of one cell, found table1.a.lct-1.fd, " in error
+    assert len(json.loads(lct("audit", "table1.a.lct", "--json")[1])["cells"]) == 8
     assert lct("audit")[0] == lct("audit", CELL, "--all")[0] == 1
 
 
@@ -402,7 +399,7 @@ def test_a_merge_conflict_is_named_by_its_line(project, lct, verb, name):
     (project / name).write_text("".join([*lines[:3], "<<<<<<< HEAD\n", *lines[3:]]))
     code, _, error = lct(*verb)
     assert code == 1 and error.count("\n") == 1 and f"{name}:4: " in error and "merge conflict" in error
-    assert "`lct merge` joins both recordings" in error
+    assert "lct record" in error
 
 
 @pytest.mark.parametrize(

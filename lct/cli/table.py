@@ -1,0 +1,27 @@
+"""`lct table`: results in the terminal."""
+
+import argparse
+
+from lct.cli.options import plan_arguments, selected
+from lct.cli.verb import Result
+from lct.report.collect import collect
+from lct.report.tables import dump, dumps, loads
+from lct.report.terminal import results
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "cells", nargs="*", metavar="CELL", help="a table, sub-table, row or run (default: all results)"
+    )
+    plan_arguments(parser)
+
+
+def table(arguments: argparse.Namespace) -> Result:
+    """Rows with numbers, from the metrics files that exist; the rows that are named, with numbers or without."""
+    plan, cells = selected(arguments, arguments.cells)
+    names = {cell.name for cell in cells} if arguments.cells else None
+    collected = loads(dumps(collect(plan, arguments.root, "all")))
+    lines = results(collected, names) or [
+        f"nothing is measured yet: snakemake {' '.join([*arguments.cells, ''])}--config scale={plan.scale_name}"
+    ]
+    return 0, dump(collected)["tables"], "\n".join(lines)

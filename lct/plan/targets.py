@@ -1,0 +1,65 @@
+"""Targets with names: what `snakemake NAME` makes, and what each is."""
+
+from collections.abc import Iterable
+
+from lct.plan import files
+from lct.plan.names import cells_named, nearest, target_names
+from lct.plan.plan import Plan
+
+
+def descriptions(plan: Plan) -> dict[str, str]:
+    """Every target by name: tables, sub-tables, rows, and runs, those that no table lists too."""
+    texts = {
+        "all": "the tables that the scale lists, as a report (a bare `snakemake`)",
+        "all_tables": "these and the further tables of the scale, as a report",
+    }
+    for name in target_names(plan.cells):
+        cells = cells_named(plan.cells, [name], plan.scale_name)
+        cell, depth = cells[0], name.count(".")
+        if name == cell.run:
+            texts[name] = f"run on {plan.runs[name].dataset}: trained, sampled and scored"
+        elif depth == 2:
+            texts[name] = f"row: run {cell.run}, sampler {cell.sampler}"
+        elif depth == 1:
+            texts[name] = f"{len(cells)} rows of {cell.table} on {plan.runs[cell.run].dataset}"
+        else:
+            texts[name] = f"{plan.tables[name].title}: {len(cells)} rows" if name in plan.tables else "runs of no table"
+    unlisted = [name for name in plan.unlisted() if name not in texts]
+    return texts | {name: f"run on {plan.config.dataset_of(name)} that no table lists" for name in unlisted}
+
+
+def mentioned(names: Iterable[str], words: Iterable[str]) -> list[str]:
+    """Names that the words of a command line hold, also inside a path or the name of a rule."""
+    words = list(words)
+    return [name for name in names if any(name in word or name.replace("-", "_") in word for word in words)]
+
+
+def target_files(plan: Plan, name: str) -> list[str]:
+    """The files that a target stands for: metrics, previews, neighbours and curves of its rows."""
+    cells = cells_named(plan.cells, [name], plan.scale_name)
+    return files.cell_metrics(plan, cells) + files.cell_inputs(plan, cells)
+
+
+def unlisted_files(plan: Plan) -> list[str]:
+    """Files of trainings that are here and that no report shows: further seeds of a run of the tables."""
+    shown = {(s.run, s.seed) for cell in plan.cells_of("all") for s in cell.sets}
+    paths: list[str] = []
+    for run in plan.runs:
+        for folder in sorted((plan.root / plan.paths.train(run, 0)).parent.glob("s*")):
+            seed = folder.name[1:]
+            if not seed.isdecimal() or (run, int(seed)) in shown or not any(folder.glob("*.safetensors")):
+                continue
+            stages = (files.metrics, files.samples)
+            done = [path for of in stages for path in of(plan, run, seed) if (plan.root / path).exists()]
+            paths += done or [
+                str(folder.relative_to(plan.root) / f"{name}.safetensors") for name in plan.kept_weights(run)
+            ]
+    return paths
+
+
+def unknown_target(plan: Plan, name: str) -> str:
+    """One line about a target that does not exist."""
+    return (
+        f"{name}: expected a target of scale {plan.scale_name}, found none of this name; "
+        f"{nearest(name, descriptions(plan))}; snakemake --list shows them all"
+    )

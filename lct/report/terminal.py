@@ -1,0 +1,87 @@
+"""Results for a terminal: each sub-table as aligned columns, the best value of each metric marked."""
+
+import math
+
+from lct.report import tables as model
+from lct.report.text import printed
+from lct.report.view import cell_text
+
+BEST = "*"
+_MISSING = "-"
+
+
+def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
+    """Lines of the rows with numbers, or of those that `names` (table.sub-table.row) gives; of quoted rows none."""
+    lines: list[str] = []
+    for table in tables.tables:
+        for subtable in table.subtables:
+            rows = [row for row in subtable.rows if _is_shown(model.place(table, subtable, row), row, names)]
+            if not rows:
+                continue
+            floors = [row for row in subtable.floors if row.measured]
+            title = subtable.dataset_title or subtable.paper_dataset
+            stands = f", in place of {subtable.paper_dataset}" if subtable.dataset and not tables.comparable else ""
+            lines += ["", f"{table.title} ({subtable.id}) {title}{stands}"]
+            lines += _aligned(_lines(tables, table, subtable, rows, floors))
+    return lines[1:]
+
+
+def _is_shown(name: str, row: model.Row, names: set[str] | None) -> bool:
+    return row.status != "quoted" and (row.measured if names is None else name in names)
+
+
+def _lines(
+    tables: model.Tables, table: model.Table, subtable: model.Subtable, rows: list[model.Row], floors: list[model.Row]
+) -> list[list[str]]:
+    """Head and rows: name, NFE, every metric, number of trainings, the paper's numbers, what is wrong."""
+    best = {metric.id: _best(metric, rows) for metric in tables.metrics}
+    head = [
+        "",
+        "NFE",
+        *(metric.label.replace(" to reconstructions", ", rec.") for metric in tables.metrics),
+        "n",
+        "paper FID",
+        "recall",
+        "",
+    ]
+    lines = [head]
+    for row in [*rows, *floors]:
+        cells = [_text(metric, row, best) for metric in tables.metrics]
+        count = max((cell.n for cell in row.cells.values()), default=0)
+        paper = [
+            printed(v) if (v := getattr(row.published, key, None)) is not None else "" for key in ("fid", "recall")
+        ]
+        why = "" if row.status == "complete" else f"{row.status}: {row.why}" if row.why else row.status
+        nfe = "" if row.nfe is None else str(row.nfe)
+        lines.append([model.place(table, subtable, row), nfe, *cells, str(count or ""), *paper, why])
+    return lines
+
+
+def _best(metric: model.Metric, rows: list[model.Row]) -> float | None:
+    """The best value of several rows; None where fewer than two have one."""
+    values = [cell.shown for row in rows if (cell := row.cells.get(metric.id)) and cell.values]
+    values = [value for value in values if math.isfinite(value)]
+    if len(values) < 2:
+        return None
+    return min(values) if metric.better == "lower" else max(values)
+
+
+def _text(metric: model.Metric, row: model.Row, best: dict[str, float | None]) -> str:
+    cell = row.cells.get(metric.id)
+    if cell is None or not cell.values:
+        return _MISSING
+    return cell_text(metric, row) + (BEST if cell.shown == best[metric.id] else " ")
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
+    """Columns of one width, the first and the last to the left; columns without a word are left out."""
+    columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    texts = []
+    for line in zip(*columns, strict=True):
+        words = [
+            word.ljust(width) if i in (0, len(line) - 1) and i != 1 else word.rjust(width)
+            for i, (word, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        texts.append("  ".join(words).rstrip())
+    return texts
