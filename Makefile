@@ -1,10 +1,16 @@
 # make tables    from nothing to the report of the mini scale        make test      the tests, pip only
 # make test-all  also lint, slow, slurm, browser and latex tests (apt)      make lock      resolve requirements.in anew
-# make install   the locked packages into .venv and nothing else, as for a cluster
+# make install   the locked packages into .venv and nothing else, as for a cluster; CUDA=12 for nodes with older drivers
 # make test-slurm  of these, the tests on a SLURM of their own (root, apt)
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+CUDA ?= $(if $(wildcard .venv/.installed-cuda12),12,13)# of torch: what is installed stays
+ifeq ($(filter 12 13,$(CUDA)),)
+$(error CUDA: expected 12 or 13, found $(CUDA); lct doctor says which one the driver needs)
+endif
+VARIANT := $(if $(filter 12,$(CUDA)),-cuda12)
+LOCK := requirements$(VARIANT).lock
+INSTALLED := .venv/.installed$(VARIANT)
 SCALE ?= mini
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder# two tests at a time, those of a file one after another
@@ -40,13 +46,14 @@ lint: $(INSTALLED)
 	@$(BIN)/python tests/lint/names.py
 	@! grep -rnE "^(from|import) tests\.(unit|workflow|browser|slurm)" tests # helpers live in tests/helpers
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON): expected Python 3.11 or newer, found $$($(PYTHON) --version 2>&1); set PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON): expected the venv module, found none; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing the locked packages into .venv (about 6 GB, a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@rm -f .venv/.installed*
 	@touch $@
 
 system-packages:
@@ -54,6 +61,7 @@ system-packages:
 
 lock: $(INSTALLED)
 	@$(UV) --quiet requirements.in -o requirements.lock
+	@$(UV) --quiet requirements.in --constraint requirements-cuda12.in -o requirements-cuda12.lock
 	@$(BIN)/python workflow/envs/render.py
 
 schemas: $(INSTALLED)

@@ -7,7 +7,7 @@ from typing import Any
 from lct.cli.options import overrides, plan_arguments, selected
 from lct.cli.verb import Result
 from lct.files.lock import LockHeldError
-from lct.lineage import guard, record, registry, restore
+from lct.lineage import guard, merge, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan
 from lct.plan.selection import plan_of
@@ -27,6 +27,12 @@ def restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cells", nargs="*", metavar="CELL", help="only what these cells were made from, and they")
     plan_arguments(parser)
     parser.add_argument("--pull", action="store_true", help="call `dvc pull` first, for what is wanted only")
+
+
+def merge_arguments(parser: argparse.ArgumentParser) -> None:
+    for side, whose in (("ours", "the current branch's"), ("theirs", "the other branch's")):
+        what = f"take {whose} content of these files and folders where both differ (no PATH: everywhere)"
+        parser.add_argument(f"--{side}", nargs="*", metavar="PATH", help=what)
 
 
 def why_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +91,27 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
         )
     wrong = any(report.absent or report.differing for report in reports)
     return int(wrong), [vars(report) for report in reports], "\n".join(lines)
+
+
+def merge_verb(arguments: argparse.Namespace) -> Result:
+    """Join the recorded states of two branches; exit code 1 when a conflict is left to decide."""
+    chosen = {side: getattr(arguments, side) for side in ("ours", "theirs")}
+    prefixes = {side: tuple(paths or [""]) if paths is not None else () for side, paths in chosen.items()}
+    try:
+        report = merge.merge(arguments.root, **prefixes)
+    except LockHeldError as error:
+        raise ValueError(str(error)) from error
+    if report.conflicts:
+        lines = _list("recorded on both sides with other content", report.conflicts)
+        lines.append("nothing is written; `lct merge --ours PATH` or `--theirs PATH` decides for a file or a folder")
+        return 1, vars(report), "\n".join(lines)
+    lines = [
+        f"recorded files joined: {report.ours} changes of ours, {report.theirs} of theirs, {report.twice} made twice"
+    ]
+    lines += _list("of one side only; `snakemake` makes them again, of all rows", report.views)
+    lines += _list("not recorded state: merge these yourself, then git add", report.unmerged)
+    lines.append("next: git commit; lct restore --pull; snakemake -n")
+    return 0, vars(report), "\n".join(lines)
 
 
 def why_verb(arguments: argparse.Namespace) -> Result:

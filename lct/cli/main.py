@@ -87,6 +87,12 @@ VERBS = {
         lineage.restore_arguments,
         "lct restore --pull table1.a.lct-1.fd",
     ),
+    "merge": Verb(
+        "join the recorded states of two branches, where git reports conflicts in them",
+        lineage.merge_verb,
+        lineage.merge_arguments,
+        "lct merge --theirs results/smoke/train/digits-lct",
+    ),
     "why": Verb("why a cell would run again", lineage.why_verb, lineage.why_arguments, "lct why table1.a.lct-1.fd"),
     "export": Verb(
         "results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself",

@@ -1,8 +1,10 @@
 """Checks of one machine for `lct doctor`: packages, folders, disk, clock, torch."""
 
+import getpass
 import importlib.metadata
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -16,19 +18,27 @@ from typing import Any, Literal
 
 from lct.cluster.cost_model import CostModel
 from lct.cluster.rates import CORE
+from lct.cluster.slurm import UnansweredError, query
 from lct.files.formatting import format_size
 from lct.files.lock import acquire
+from lct.files.records import environment_lock
 from lct.plan.plan import Plan
 
 FOLDERS = ("results", "reports", "logs", "work", ".dvc/cache", ".snakemake")
-DRIVER = 580  # oldest NVIDIA driver for CUDA 13, which the torch of requirements.lock is built for
+DRIVERS = {13: 580, 12: 525}  # CUDA that torch is built for -> oldest NVIDIA driver; 13: of requirements.lock
 SKEW_WARN, SKEW_FAIL = 2.0, 30.0  # seconds between two clocks: Snakemake compares times of files
 _TORCH = """
 import json, torch
-seen = torch.cuda.is_available()
+seen, fault = torch.cuda.is_available(), None
+try:
+    if seen and torch.ones(1000, device="cuda").sum().item() != 1000:
+        fault = "expected the sum 1000 of 1000 ones, found another"
+except RuntimeError as error:
+    fault = str(error).splitlines()[0]
 print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "available": seen,
                   "gpus": torch.cuda.device_count() if seen else 0,
-                  "names": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if seen else []}))
+                  "names": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if seen else [],
+                  "fault": fault}))
 """
 
 
@@ -56,9 +66,10 @@ def _normal(name: str) -> str:
 
 
 def check_packages(root: Path) -> Finding:
-    """The installed packages against requirements.lock."""
-    lock = (root / "requirements.lock").read_text()
-    pins = dict(re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)(?= ?\\?$)", lock, re.MULTILINE))
+    """The installed packages against the lock they came from."""
+    lock = environment_lock(root)
+    pattern = r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)(?= ?\\?$)"
+    pins = dict(re.findall(pattern, lock.read_text(), re.MULTILINE))
     versions = packages()
     different = sorted(
         f"{name} {versions.get(_normal(name), 'missing')} instead of {version}"
@@ -66,8 +77,8 @@ def check_packages(root: Path) -> Finding:
         if versions.get(_normal(name)) != version
     )
     if not different:
-        return Finding("ok", "packages", f"the {len(pins)} of requirements.lock, Python {sys.version.split()[0]}")
-    words = f"{len(different)} differ from requirements.lock: {', '.join(different[:3])}"
+        return Finding("ok", "packages", f"the {len(pins)} of {lock.name}, Python {sys.version.split()[0]}")
+    words = f"{len(different)} differ from {lock.name}: {', '.join(different[:3])}"
     return Finding("warn", "packages", words, "`make install` puts the locked ones into .venv; start from there")
 
 
@@ -100,11 +111,34 @@ def check_folders(root: Path) -> list[Finding]:
 
 
 def check_disk(plan: Plan, root: Path) -> Finding:
-    """Free space against what the scale's tables take by the cost model, as `lct plan` shows it."""
+    """Free space, and what a quota leaves of it, against what the scale's tables take by the cost model, as `lct plan`
+    shows it."""
     model = CostModel(plan, CORE)
     needed, free = model.total(model.needed(plan.cells_of("tables"))).disk, shutil.disk_usage(root).free
-    words = f"{format_size(free)} free, {format_size(needed)} for the {plan.scale_name} scale (estimated)"
-    return Finding("ok", "disk", words) if free > needed else Finding("fail", "disk", words, "free space or move there")
+    left = quota_left(root)
+    words = f"{format_size(free)} free" + ("" if left is None else f", {format_size(max(left, 0))} of your quota")
+    words += f", {format_size(needed)} for the {plan.scale_name} scale (estimated)"
+    enough = min(free, math.inf if left is None else left) > needed
+    return Finding("ok", "disk", words) if enough else Finding("fail", "disk", words, "free space or move there")
+
+
+def quota_left(root: Path) -> float | None:
+    """Bytes that the user may still write into the file system of `root`, by Lustre's quota or the system's; None
+    where no quota is set, or where none is reported."""
+    mount = next(folder for folder in (root.resolve(), *root.resolve().parents) if folder.is_mount())
+    commands = (["lfs", "quota", "-q", "-u", getpass.getuser(), str(root)], ["quota", "-w", "-f", str(mount)])
+    for command in commands:
+        try:
+            # quota ends with 1 where a limit is passed
+            answer = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=30, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        # file system, blocks of 1024 bytes in use (with a * beyond the quota), quota, limit; 0: none
+        match = re.search(r"^\s*/?\S+\s+(\d+)\*?\s+(\d+)\s+(\d+)\b", answer.stdout, re.MULTILINE)
+        if match is not None:
+            used, quota, limit = (1024.0 * int(word) for word in match.groups())
+            return (limit or quota) - used if limit or quota else None
+    return None
 
 
 def check_clock(root: Path) -> Finding:
@@ -136,16 +170,46 @@ def torch_facts() -> dict[str, Any]:
         return {"error": " ".join(done.stderr.split())[-300:] or f"exit code {done.returncode}"}
 
 
+def driver_version() -> str | None:
+    """NVIDIA's driver here, as 570.86.15; None without one, or without nvidia-smi."""
+    try:
+        answer = query(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], timeout=60)
+    except UnansweredError:
+        return None
+    match = re.search(r"^\s*(\d+(?:\.\d+)+)\s*$", answer, re.MULTILINE)
+    return match and match[1]
+
+
+def check_driver(driver: str, cuda: str | None, where: str) -> Finding:
+    """Is a driver new enough for the CUDA that torch is built for? Otherwise, which lock it can run."""
+    major, built = int(driver.partition(".")[0]), int((cuda or "13").partition(".")[0])
+    words = f"{driver} on {where}; torch is built for CUDA {cuda or 'of no version'}"
+    if cuda is None:
+        return Finding("fail", "driver", words, "install the locked packages: make install")
+    if major >= DRIVERS.get(built, 0):
+        return Finding("ok", "driver", words)
+    usable = next((version for version, oldest in DRIVERS.items() if major >= oldest), None)
+    oldest = min(DRIVERS.values())
+    remedy = f"`make install CUDA={usable}`" if usable else f"have the driver updated to {oldest} or newer"
+    return Finding("fail", "driver", f"{words}, which needs {DRIVERS[built]} or newer", remedy)
+
+
 def check_torch(plan: Plan) -> Finding:
     """torch and its GPUs on this machine."""
     facts = torch_facts()
     if "error" in facts:
         return Finding("fail", "torch", facts["error"], "install the locked packages: make install")
+    if facts.get("fault"):
+        return Finding("fail", "torch", f"a GPU computes nothing: {facts['fault']}", "compare with nvidia-smi")
     if facts["available"]:
         return Finding("ok", "torch", f"{facts['version']}, CUDA {facts['cuda']}, {', '.join(facts['names'])}")
     if shutil.which("nvidia-smi") and os.environ.get("LCT_DEVICE") != "cpu":
-        remedy = f"torch is built for CUDA {facts['cuda']}, which needs driver {DRIVER} or newer (nvidia-smi shows it)"
-        return Finding("fail", "torch", f"{facts['version']} sees no GPU, though nvidia-smi is there", remedy)
+        driver = driver_version()
+        finding = driver and check_driver(driver, facts["cuda"], "this machine")
+        if finding and finding.level == "fail":
+            return finding
+        words = f"{facts['version']} (CUDA {facts['cuda']}) sees no GPU, though nvidia-smi is there"
+        return Finding("fail", "torch", words, "does nvidia-smi list one? is CUDA_VISIBLE_DEVICES empty?")
     if plan.scale.comparable:
         return Finding("warn", "torch", f"{facts['version']}, no GPU", "the paper's scale needs some: --profile")
     return Finding("ok", "torch", f"{facts['version']}, no GPU; the {plan.scale_name} scale needs none")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lct.cluster import slurm
-from lct.cluster.checks import DRIVER, Finding, check_skew, packages
+from lct.cluster.checks import Finding, check_driver, check_skew, packages
 from lct.cluster.resources import Cluster
 from lct.files.atomic import read_json, write_text
 from lct.files.hashing import sha256_json
@@ -78,6 +78,7 @@ def _wait_and_compare(
         _check_files(answer, token, late),
         check_skew(f"clock of {answer.get('host')}", apart),
         _check_environment(answer),
+        *_check_node_driver(answer, cluster),
         _check_gpu(answer, cluster),
     ]
 
@@ -125,6 +126,13 @@ def _check_environment(answer: dict[str, Any]) -> Finding:
     return Finding("ok", "environment", f"equal on {host}: {versions}")
 
 
+def _check_node_driver(answer: dict[str, Any], cluster: Cluster) -> list[Finding]:
+    driver, torch = answer.get("driver"), answer.get("torch") or {}
+    if not cluster.has_gpus or not driver or "error" in torch:
+        return []
+    return [check_driver(str(driver), torch.get("cuda"), str(answer.get("host")))]
+
+
 def _check_gpu(answer: dict[str, Any], cluster: Cluster) -> Finding:
     torch = answer.get("torch") or {"error": "no answer"}
     if "error" in torch:
@@ -134,9 +142,13 @@ def _check_gpu(answer: dict[str, Any], cluster: Cluster) -> Finding:
     if answer.get("given_gpus") != 1:
         words = f"1 GPU was asked for, the job was given {answer.get('given_gpus')}"
         return Finding("fail", "GPU", words, "does the partition set CUDA_VISIBLE_DEVICES? ask the cluster's staff")
+    if torch.get("fault"):
+        return Finding("fail", "GPU", f"it computes nothing: {torch['fault']}", "compare with nvidia-smi on the node")
     if torch.get("gpus") == 1:
-        return Finding("ok", "GPU", f"{torch['names'][0]}, torch {torch['version']}, CUDA {torch['cuda']}")
+        return Finding(
+            "ok", "GPU", f"a kernel ran on {torch['names'][0]}, torch {torch['version']}, CUDA {torch['cuda']}"
+        )
     if os.environ.get("LCT_DEVICE") == "cpu":
         return Finding("warn", "GPU", "given, and not used: LCT_DEVICE=cpu is set", "unset it to compute on GPUs")
-    remedy = f"its driver is older than {DRIVER}, or the device is broken: compare with nvidia-smi on the node"
+    remedy = "the driver is too old for this CUDA, or the device is broken: compare with nvidia-smi on the node"
     return Finding("fail", "GPU", f"given, but torch (CUDA {torch.get('cuda')}) sees {torch.get('gpus')}", remedy)

@@ -1,5 +1,6 @@
 """The YAML files under config/: read once, looked up by name, and the runs that config/runs/ declares."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class ConfigFolder:
 
     def run_entries(self) -> dict[str, RunSource]:
         """Every run by id: those of config/runs/*.yaml (an entry for several datasets gives one for each), and
-        DATASET-METHOD for datasets that these do not name."""
+        DATASET-METHOD where these do not name it: the plain run of a method needs no entry."""
         if self._runs is None:
             self._runs = {}
             for name in self.names("runs"):
@@ -72,11 +73,8 @@ class ConfigFolder:
                 for key, values in self._load(source).items():
                     for run, run_values in _per_dataset(str(key), values, source):
                         self._add_run(run, run_values, source)
-            declared = {run.entry.dataset for run in self._runs.values()}
-            for dataset in sorted(
-                set(self.names("datasets")) - declared
-            ):  # the plain runs of a new dataset need no entry
-                for method in self.names("methods"):
+            for dataset, method in itertools.product(self.names("datasets"), self.names("methods")):
+                if f"{dataset}-{method}" not in self._runs:
                     values = {"dataset": dataset, "method": method}
                     self._add_run(f"{dataset}-{method}", values, f"config/datasets/{dataset}.yaml")
         return self._runs

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from lct.config.published import check_seeds
 from lct.config.schema import ID_PATTERN, Name, Partial
 from lct.data.settings import DataSettings
 from lct.download.settings import Downloads
@@ -99,13 +100,6 @@ class Scale:
             )
         if len({protocol.batch for protocol in self.protocols}) > 1:
             raise ValueError("protocols: expected one `batch` for all, since they share each pass; make them equal")
-
-
-def check_seeds(seeds: dict[Name, tuple[int, ...]]) -> None:
-    """Every dataset needs training seeds; a seed given twice would be counted as two trainings."""
-    for dataset, given in seeds.items():
-        if not given or len(set(given)) != len(given) or min(given) < 0:
-            raise ValueError(f"seeds.{dataset}: expected different seeds from 0 on, found {list(given)}; fix them")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,13 @@ def check_unique(ids: tuple[str, ...], where: str) -> None:
         raise ValueError(f"{where}: expected every id once, found {twice} twice; rename one of them")
 
 
+def check_seeds(seeds: dict[str, tuple[int, ...]]) -> None:
+    """Training seeds by a name: a seed given twice would be counted as two trainings."""
+    for name, given in seeds.items():
+        if not given or len(set(given)) != len(given) or min(given) < 0:
+            raise ValueError(f"seeds.{name}: expected different seeds from 0 on, found {list(given)}; fix them")
+
+
 @dataclass(frozen=True, kw_only=True)
 class PublishedMetric:
     """One column of numbers of a printed table."""
@@ -56,7 +63,7 @@ class PublishedRow:
     group: str  # heading the row is printed under
     model: str  # name as printed
     citation: str | None = None  # work it is credited to, as printed
-    nfe: int  # network evaluations per image
+    nfe: int | None = None  # network evaluations per image; null only where nothing is published
     fid: float | None = None  # Frechet Inception distance, lower is better
     recall: float | None = None  # improved recall, 0 to 1, higher is better
     epochs: int | None = None  # passes over the training set
@@ -68,7 +75,7 @@ class PublishedRow:
 
     def __post_init__(self):
         where = f"published row {self.id!r}"
-        if self.nfe < 1:
+        if (self.nfe is None and self.origin.kind != "not published") or (self.nfe is not None and self.nfe < 1):
             raise ValueError(f"{where}: expected nfe >= 1, found {self.nfe}; correct it")
         if self.fid is not None and not self.fid >= 0:
             raise ValueError(f"{where}: expected fid >= 0, found {self.fid}; correct it")
@@ -157,6 +164,24 @@ class PublishedTable:
         return {row.id: row for s in self.subtables if s.id == subtable for row in s.rows}
 
 
+OWN_GROUP = "Measured here"
+
+
+def without_print(table: "TableSpec", subtables: tuple[PublishedSubtable, ...]) -> PublishedTable:
+    """What stands in the place of a printed table for one whose rows are nowhere published."""
+    return PublishedTable(
+        id=table.id,
+        paper="none",
+        place="not in the paper",
+        provenance=f"Rows of config/tables/{table.id}.yaml, which nothing is published about.",
+        metrics=(
+            PublishedMetric(id="fid", label="FID", better="lower"),
+            PublishedMetric(id="recall", label="Recall", better="higher"),
+        ),
+        subtables=subtables,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowChange:
     """What one dataset answers a row with, where that differs from the others."""
@@ -176,6 +201,14 @@ class TableRow:
     )  # scale -> evaluation EMA; left out: the first that the run keeps
     epoch: dict[Name, int] = field(default_factory=dict)  # scale -> a kept epoch; left out: the last
     datasets: dict[Name, RowChange] = field(default_factory=dict)  # dataset -> what is different there
+    seeds: dict[Name, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # scale -> training seeds of this row; left out: the scale's
+    model: str | None = None  # name of a row of a table without `published`; left out: its id
+    group: str | None = None  # heading of such a row; left out: "Measured here"
+
+    def __post_init__(self):
+        check_seeds(self.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,5 +218,6 @@ class TableSpec:
     id: str  # same as the file's name
     title: str  # heading in the report
     caption: str  # under the heading: what the table shows
-    published: str  # a file in config/published/, which gives sub-tables, rows and their order
+    published: str | None = None  # a file in config/published/, which gives sub-tables, rows and their order; left out:
+    # a table of the rows below alone, about which nothing is published
     rows: dict[Name, TableRow] = field(default_factory=dict)  # published row id -> ours; applies to every sub-table

@@ -7,7 +7,7 @@ from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from lct.report.files import REPORT_FILES
 
-ABOUT = ("LICENSE", "CITATION.cff", "requirements.lock")
+ABOUT = ("LICENSE", "CITATION.cff", "requirements.lock", "requirements-cuda12.lock")
 
 
 def contents(plan: Plan, root: Path, which: str, with_weights: bool) -> list[str]:

@@ -30,7 +30,8 @@ _COMPARED = ("results/", "resources/")  # folders of files that the graph makes
 _SMALL = 1_000_000  # bytes; a file without a record of its own is hashed up to this size
 _PACKAGES = ("torch", "diffusers", "torch-fidelity", "clean-fid", "POT", "numpy", "scikit-learn", "snakemake")
 _SLURM = ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")
-_LOCK = Path(__file__).resolve().parents[2] / "requirements.lock"
+_ROOT = Path(__file__).resolve().parents[2]
+LOCKS = ("requirements.lock", "requirements-cuda12.lock")  # of environments, the default first
 
 
 def settings_path(output: Path | str) -> Path:
@@ -91,11 +92,21 @@ class JobRecord:
             "machine": f"{platform.machine()}, {os.cpu_count()} cpus",
             "python": platform.python_version(),
             "packages": _versions(),
-            "environment_lock_sha256": sha256_file(_LOCK) if _LOCK.exists() else None,
+            "environment_lock_sha256": sha256_file(lock) if (lock := environment_lock(_ROOT)).exists() else None,
             "git": git_state(),
             "slurm": {key: os.environ[key] for key in _SLURM if key in os.environ} or None,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         }
+
+
+def environment_lock(root: Path) -> Path:
+    """The lock that this environment was installed from: the one whose torch it has, otherwise the default."""
+    try:
+        pin = f"\ntorch=={importlib.metadata.version('torch')} "
+    except importlib.metadata.PackageNotFoundError:
+        return root / LOCKS[0]
+    locks = (root / name for name in LOCKS)
+    return next((lock for lock in locks if lock.exists() and pin in lock.read_text()), root / LOCKS[0])
 
 
 def mismatch(output: Path, deep: bool = True) -> str | None:

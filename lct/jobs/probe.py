@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from lct.cluster.checks import packages, torch_facts
+from lct.cluster.checks import driver_version, packages, torch_facts
 from lct.files.atomic import write_json
 
 
@@ -26,6 +26,7 @@ def main() -> int:
             "python": platform.python_version(),
             "executable": sys.executable,
             "packages": packages(),
+            "driver": driver_version(),
             "given_gpus": len(gpus),
             "torch": torch_facts(),
             "time": time.time(),  # last, as the file is written now

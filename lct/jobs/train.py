@@ -31,6 +31,7 @@ from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord, mismatch, settings_path
 from lct.files.tensors import read_tensors, write_tensors
 from lct.jobs import job
+from lct.plan.code import check_code
 from lct.training.ema import EMA
 from lct.training.events import EventLog
 from lct.training.loop import train
@@ -101,6 +102,7 @@ def train_run(
     stop = Stop(minutes)
     training = build(Training, settings["training"], "--settings: training")
     try:
+        check_code(settings.get("code", {}), training.objective.loss)
         torch_device = job.device(device, training.threads, tf32=training.matmul == "tf32")
     except ValueError as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of each node reports it

@@ -16,7 +16,7 @@ from lct.files.atomic import json_text, read_json
 from lct.files.git import checkout_fault, is_checkout, run_git
 from lct.files.hashing import sha256_file, sha256_text
 from lct.files.nested import MISSING, differences, flatten
-from lct.files.records import SETTINGS_CHANGED, disagreements
+from lct.files.records import SETTINGS_CHANGED, disagreements, environment_lock
 from lct.lineage import chain, dvc_lock, planned
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry
@@ -54,7 +54,7 @@ class Auditor:
         self.contents = Contents(self.root, self.deep, self.archive)
         self.records = chain.Records(self.root, self.archive)
         self._cells = {name: _cells(content) for name, content in self.tables.items()}
-        self._lock_sha256 = sha256_file(lock) if (lock := self.root / "requirements.lock").exists() else None
+        self._lock_sha256 = sha256_file(lock) if (lock := environment_lock(self.root)).exists() else None
 
     def audit(self, target: Target) -> dict[str, Any]:
         """All that is known of one cell, as JSON: its values, the links behind them, faults, what was not checked."""

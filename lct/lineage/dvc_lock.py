@@ -54,8 +54,8 @@ class Lock:
         self.where = where
         if line := conflict_line(text):
             raise ValueError(
-                f"{where}:{line}: expected DVC's record, found the mark of a merge conflict; take either side (git "
-                "checkout --ours, or --theirs, dvc.yaml dvc.lock lineage), then `lct record`"
+                f"{where}:{line}: expected DVC's record, found the mark of a merge conflict; `lct merge` joins both "
+                "recordings"
             )
         head, _, body = text.partition("\nstages:\n")
         if text and not (head.startswith("schema:") and "2.0" in head):

@@ -72,7 +72,7 @@ def record(
             if new.keys() >= set(stage.outs)
             and (
                 any(before[scale].get(path) != new[path] for path in stage.outs)
-                or not _agrees(stage, lock, after[scale])
+                or not agrees(stage, lock, after[scale])
             )
         }
         _write(root, scale, after, lock, update)
@@ -125,7 +125,7 @@ def _merged(kept: dict[str, Entry], new: dict[str, Entry]) -> dict[str, Entry]:
     return merged
 
 
-def _agrees(stage: Stage, lock: Lock, entries: Mapping[str, Entry]) -> bool:
+def agrees(stage: Stage, lock: Lock, entries: Mapping[str, Entry]) -> bool:
     """Whether dvc.lock holds a stage as it is recorded."""
     if stage.name not in lock.blocks:
         return False
@@ -147,7 +147,7 @@ def _write(root: Path, scale: str, after: dict[str, dict[str, Entry]], lock: Loc
     moving = {path: every[path] for stage in update.values() for path in stage.outs}
     recorded = stages(after)
     blocks = {
-        name: lock.blocks[name] if _agrees(stage, lock, every) else _block(stage, every, lock)
+        name: lock.blocks[name] if agrees(stage, lock, every) else lock_block(stage, every, lock)
         for name, stage in recorded.items()
         if name not in update
     }
@@ -198,7 +198,7 @@ def _commit(root: Path, update: dict[str, Stage], moving: dict[str, Entry]) -> d
     return committed.blocks
 
 
-def _block(stage: Stage, entries: Mapping[str, Entry], lock: Lock) -> str:
+def lock_block(stage: Stage, entries: Mapping[str, Entry], lock: Lock) -> str:
     """The block of dvc.lock of a stage whose files are not all here, from the archive; hashes of files that are not in
     it are taken from the block of before. What the version before this one recorded gets its new name in this way."""
     read = {stored.path: stored for path in stage.outs for stored in lock.maker(path) if stored.role == "deps"}

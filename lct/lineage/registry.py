@@ -62,8 +62,7 @@ def read(root: Path, scale: str) -> dict[str, Entry]:
         raise ValueError(f"{path}: expected UTF-8, found damage ({error}); git checkout -- {path}") from error
     if line := conflict_line(text):
         raise ValueError(
-            f"{path}:{line}: expected a line of JSON, found a merge conflict; take one side (git checkout --ours or "
-            f"--theirs {path.relative_to(root)} dvc.lock dvc.yaml), then run `lct record`"
+            f"{path}:{line}: expected a line of JSON, found a merge conflict; `lct merge` joins both recordings"
         )
     entries: dict[str, Entry] = {}
     for number, line in enumerate(text.splitlines(), start=1):

@@ -7,6 +7,7 @@ Sources: arXiv:2502.01441 (Cauchy, Geman-McClure), arXiv:2310.14189 (pseudo-Hube
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -45,4 +46,4 @@ def geman_mcclure(s: Tensor, c: float) -> Tensor:
     return 2 * s / (s + 4 * c**2)
 
 
-ROBUST_FUNCTIONS = {"l2": l2, **ROBUST}
+ROBUST_FUNCTIONS = ChainMap({"l2": l2}, ROBUST)  # a view, so that a function below is in it too

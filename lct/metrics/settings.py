@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
+WIDE_FEATURES = 1024  # dimensions from which a Frechet distance may be taken by Cholesky factors: other last digits
 OWN = "dataset"  # in a protocol: the extractor that each dataset names itself
 
 

@@ -7,7 +7,15 @@ from typing import Any
 from lct.config.claim_rows import PublishedRows, read_claims, read_repeats
 from lct.config.claims import Claim
 from lct.config.model import Dataset, Main, Scale, words
-from lct.config.published import PublishedTable, TableSpec
+from lct.config.published import (
+    OWN_GROUP,
+    Origin,
+    PublishedRow,
+    PublishedSubtable,
+    PublishedTable,
+    TableSpec,
+    without_print,
+)
 from lct.config.resolve import (
     ConfigFolder,
     dataset_settings,
@@ -18,7 +26,7 @@ from lct.config.resolve import (
     scale_settings,
     table_spec,
 )
-from lct.download.settings import Origin
+from lct.download.settings import Origin as DownloadOrigin
 from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol
 from lct.plan.paths import Paths, download
 
@@ -43,6 +51,7 @@ class Configuration:
         self.published: dict[str, PublishedTable] = {
             spec.published: published_table(self.config, spec.published, f"config/tables/{name}.yaml: published")
             for name, spec in self.tables.items()
+            if spec.published is not None
         }
         self.published_rows = PublishedRows(self.config)
         self.claims: list[Claim] = read_claims(self.config, self.published_rows)
@@ -53,7 +62,17 @@ class Configuration:
         self.datasets: dict[str, Dataset] = {}
         self.dataset_sources: dict[str, dict[str, str]] = {}
         self._read_datasets()
-        self.downloads: dict[str, tuple[Origin, ...]] = download_origins(self.config)
+        self.without_print = [name for name, spec in self.tables.items() if spec.published is None]
+        for name in self.without_print:
+            spec = self.tables[name]
+            if (self.root / f"config/published/{name}.yaml").exists():
+                raise ValueError(
+                    f"config/tables/{name}.yaml: published: expected {name!r}, found none beside "
+                    f"config/published/{name}.yaml; add it, or rename the table"
+                )
+            self.tables[name] = dataclasses.replace(spec, published=name)
+            self.published[name] = without_print(spec, self._own_subtables(spec))
+        self.downloads: dict[str, tuple[DownloadOrigin, ...]] = download_origins(self.config)
         for name, dataset in self.datasets.items():
             if (weights := getattr(dataset.autoencoder, "weights", None)) is not None:
                 self.download_record(weights, f"config/datasets/{name}.yaml: autoencoder.weights")
@@ -79,7 +98,8 @@ class Configuration:
     def _read_datasets(self) -> None:
         where = self.scale_layer.source
         letters = sorted({part.id for table in self.published.values() for part in table.subtables})
-        if unknown := sorted(set(self.scale.subtables) - set(letters)):
+        printed = all(spec.published is not None for spec in self.tables.values())
+        if printed and (unknown := sorted(set(self.scale.subtables) - set(letters))):
             raise ValueError(f"{where}: subtables: expected letters of {letters}, found {unknown[0]!r}; fix it")
         for subtable, name in self.scale.subtables.items():
             self.datasets[name], self.dataset_sources[name] = dataset_settings(
@@ -89,6 +109,28 @@ class Configuration:
                 raise ValueError(
                     f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"
                 )
+
+    def _own_subtables(self, spec: TableSpec) -> tuple[PublishedSubtable, ...]:
+        """Sub-tables of a table without a printed one: on each dataset, the rows whose run is trained on it."""
+        subtables = []
+        for letter, name in self.scale.subtables.items():
+            rows = [
+                PublishedRow(
+                    id=row,
+                    group=entry.group or OWN_GROUP,
+                    model=entry.model or row,
+                    retrained_by_authors=True,
+                    origin=Origin(kind="not published"),
+                )
+                for row, entry in spec.rows.items()
+                if self.config.dataset_of(entry.run.replace("{dataset}", name)) in (name, None)
+            ]
+            if rows:
+                dataset = self.datasets[name]
+                subtables.append(
+                    PublishedSubtable(id=letter, dataset=dataset.title, resolution=dataset.resolution, rows=tuple(rows))
+                )
+        return tuple(subtables)
 
     def _check_protocols(self) -> None:
         for protocol in self.scale.protocols:

@@ -91,6 +91,7 @@ class Plan(Configuration):
                 f"config/tables/{table}.yaml: rows: expected rows of config/published/{spec.published}.yaml, found "
                 f"{unknown}; known: {sorted(printed)}; fix the names"
             )
+        self._check_own_names(table, spec)
         cells = [
             self._cell(table, subtable, row, entry, f"config/tables/{table}.yaml: rows.{row}")
             for subtable in self.scale.subtables
@@ -98,6 +99,22 @@ class Plan(Configuration):
             if row in published.rows_of(subtable)
         ]
         return [cell for cell in cells if cell is not None]
+
+    def _check_own_names(self, table: str, spec: TableSpec) -> None:
+        """`model` and `group` are for rows without print; a row that was quoted in print is trained by nobody."""
+        quoted = {row.id for part in self.published[spec.published].subtables for row in part.rows if row.quoted}
+        for row, entry in spec.rows.items():
+            where = f"config/tables/{table}.yaml: rows.{row}"
+            if row in quoted:
+                raise ValueError(
+                    f"{where}: expected no run for a row that the paper quotes from other work, found {entry.run!r}; "
+                    f"set retrained_by_authors: true in config/published/{spec.published}.yaml, or remove the row here"
+                )
+            if (entry.model or entry.group) and spec.published not in self.without_print:
+                raise ValueError(
+                    f"{where}: expected model and group only in a table without `published`, found them; "
+                    f"config/published/{spec.published}.yaml has the names"
+                )
 
     def _cell(self, table: str, subtable: str, row: str, entry: TableRow, where: str) -> Cell | None:
         """The cell of one row; None where the row has no counterpart at this scale."""
@@ -122,7 +139,7 @@ class Plan(Configuration):
         weights = self._evaluated_weights(run, entry, where)
         sets = tuple(
             SampleSet(run.id, seed, weights, sampler, draw)
-            for seed in self.seeds_of(run.id)
+            for seed in entry.seeds.get(self.scale_name) or self._default_seeds(run)
             for draw in self.scale.sampling.draws
         )
         return Cell(table, subtable, row, run.id, weights, sampler, sets)
@@ -286,10 +303,14 @@ class Plan(Configuration):
         return int(self.kept_weights(run)[0].partition("-")[0].removeprefix("step"))
 
     def seeds_of(self, run: str) -> tuple[int, ...]:
-        """Training seeds of a run; one for existing weights, whatever seed they were trained with."""
-        if self.runs[run].weights is not None:
+        """Training seeds of a run: those of the rows that show it."""
+        return tuple(sorted({s.seed for cell in self.cells if cell.run == run for s in cell.sets}))
+
+    def _default_seeds(self, run: Run) -> tuple[int, ...]:
+        """Training seeds of a row that names none; one for existing weights, whatever seed they were trained with."""
+        if run.weights is not None:
             return (0,)
-        return (self.scale.short.seeds if self.runs[run].reduced else self.scale.seeds)[self.runs[run].dataset]
+        return (self.scale.short.seeds if run.reduced else self.scale.seeds)[run.dataset]
 
     def evaluations(self, run: str) -> list[tuple[str, str]]:
         """(weights, sampler) pairs of a run that the cells show, sorted: one sampling job makes them all."""

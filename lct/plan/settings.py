@@ -3,7 +3,10 @@
 import dataclasses
 from typing import Any
 
+from lct.config.published import TableSpec
 from lct.config.schema import plain
+from lct.metrics.settings import WIDE_FEATURES
+from lct.plan.code import SHIPPED, loss_code
 from lct.plan.listing import left_out
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
@@ -32,10 +35,12 @@ def extractor(plan: Plan, dataset: str) -> Settings:
 
 def score(plan: Plan, dataset: str) -> Settings:
     """Of scoring, and of the references that it compares with."""
+    extractors = plan.extractors_of(dataset)
+    wide = any(extractor.features >= WIDE_FEATURES for extractor in extractors)
     return {
-        "recipe": RECIPES["score"],
+        "recipe": RECIPES["score of wide features" if wide else "score"],
         "protocols": plain(plan.scale.protocols),
-        "extractors": plain(plan.extractors_of(dataset)),
+        "extractors": plain(extractors),
         "own_extractor": plan.datasets[dataset].extractor.id,
         "flips": plan.datasets[dataset].flips,
     }
@@ -55,7 +60,8 @@ def neighbours(plan: Plan, dataset: str) -> Settings:
 
 # --- of a run ---------------------------------------------------------------------------------------------------------
 def train(plan: Plan, run: str) -> Settings:
-    return {"recipe": RECIPES["train"], "training": plain(plan.runs[run].training)}
+    training = plan.runs[run].training
+    return {"recipe": RECIPES["train"], "training": plain(training)} | loss_code(training.objective.loss)
 
 
 def import_weights(plan: Plan, run: str) -> Settings:
@@ -91,7 +97,7 @@ def figure(plan: Plan, name: str) -> Settings:
     spec, training = plan.figures[name]
     cost = spec.scales[plan.scale_name]
     if spec.kind == "losses":
-        return {"recipe": RECIPES["figure"], "kind": spec.kind}
+        return {"recipe": RECIPES["figure"], "kind": spec.kind} | loss_code(*SHIPPED)
     if spec.kind == "couplings":
         shared = {"recipe": RECIPES["figure"], "kind": spec.kind, "seed": spec.seed}
         return shared | {"groups": list(spec.groups), "images": cost.images, "pairs": cost.pairs}
@@ -100,7 +106,7 @@ def figure(plan: Plan, name: str) -> Settings:
         "figure": {key: getattr(cost, key) for key in ("images", "values", "pairs")},
         "seed": spec.seed,
         "training": plain(training),
-    }
+    } | loss_code(training.objective.loss)
 
 
 def tables(plan: Plan, which: str = "all") -> Settings:
@@ -112,7 +118,7 @@ def tables(plan: Plan, which: str = "all") -> Settings:
     return {
         "recipe": RECIPES["tables"],
         "scale": scale,
-        "tables": {name: plain(plan.tables[name]) for name in names},
+        "tables": {name: _table(plan.tables[name]) for name in names},
         "published": {
             name: plain(plan.published[name]) for name in sorted({plan.tables[table].published for table in names})
         },
@@ -130,3 +136,13 @@ def tables(plan: Plan, which: str = "all") -> Settings:
         },
         "left_out": left_out(plan, which),
     } | ({"only": list(plan.only)} if plan.only else {})
+
+
+def _table(spec: TableSpec) -> Settings:
+    """A table; keys that came later than the first recorded tables are left out where they say nothing."""
+    values = plain(spec)
+    for row in values["rows"].values():
+        for key in ("seeds", "model", "group"):
+            if not row[key]:
+                del row[key]
+    return values

@@ -23,10 +23,13 @@ def test_parsing_the_graph_imports_no_torch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_the_lock_resolves_for_every_supported_python(version, tmp_path):
+@pytest.mark.parametrize(
+    ("lock", "version"),
+    [*(("requirements.lock", v) for v in ("3.11", "3.12", "3.13")), ("requirements-cuda12.lock", "3.12")],
+)
+def test_a_lock_resolves_for_every_supported_python(lock, version, tmp_path):
     command = [sys.executable, "-m", "uv", "pip", "install", "--dry-run", "--no-deps", "--require-hashes"]
-    command += ["--target", str(tmp_path), "--python-version", version, "-r", str(ROOT / "requirements.lock")]
+    command += ["--target", str(tmp_path), "--python-version", version, "-r", str(ROOT / lock)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "torch==" in done.stderr
@@ -49,10 +52,53 @@ def test_a_skipped_test_fails_the_full_run(tmp_path, strict, code):
 
 
 def test_make_install_installs_the_lock_and_runs_nothing(tmp_path):
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", "requirements.lock", "requirements-cuda12.lock", "pyproject.toml"):
         (tmp_path / name).symlink_to(ROOT / name)
-    plan = subprocess.run(["make", "-n", "install"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert "--require-hashes -r requirements.lock" in plan and "bin/snakemake" not in plan and "-m pytest" not in plan
+
+    def plan(*words: str) -> str:
+        command = ["make", "-n", "install", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    assert "--require-hashes -r requirements.lock" in plan() and "bin/snakemake" not in plan()
+    assert "-m pytest" not in plan() and "-r requirements-cuda12.lock" in plan("CUDA=12") and not plan("CUDA=11")
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed-cuda12").touch()  # later calls of make keep what is installed
+    assert "requirements" not in plan() and "-r requirements.lock" in plan("CUDA=13")
+
+
+def pins(name: str) -> dict[str, str]:
+    """Package -> version of a lock."""
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;]+)", (ROOT / name).read_text(), re.MULTILINE))
+
+
+def test_the_lock_for_older_drivers_differs_in_torch_and_cuda_alone():
+    new, old = pins("requirements.lock"), pins("requirements-cuda12.lock")
+    different = {name for name in new.keys() | old.keys() if new.get(name) != old.get(name)}
+    cuda = re.compile("torch|torchvision|triton|cuda-.*|nvidia-.*")
+    assert {"torch", "torchvision"} <= different and not [name for name in different if not cuda.fullmatch(name)]
+    assert old["nvidia-cuda-runtime-cu12"].startswith("12.") and new["nvidia-cuda-runtime"].startswith("13.")
+    assert int(old["torch"].split(".")[1]) >= 9
+
+
+@pytest.mark.parametrize("variant", ["", "-cuda12"])
+def test_the_recipes_of_containers_install_the_lock_by_its_hash(variant, tmp_path):
+    lock = f"requirements{variant}.lock"
+    apptainer, docker = (
+        (ROOT / "workflow" / "envs" / f"lct{variant}.{ending}").read_text() for ending in ("def", "Dockerfile")
+    )
+    post = apptainer.split("%post\n")[1].split("%runscript")[0]
+    runs = "\n".join(line.removeprefix("RUN ") for line in docker.splitlines() if line.startswith("RUN "))
+    for script in (post, runs):
+        assert f"--require-hashes -r /opt/lct/{lock}" in script
+        subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+        check = next(line.strip() for line in script.splitlines() if "sha256sum" in line)
+        subprocess.run(["sh", "-c", check.replace("/opt/lct", str(ROOT))], check=True)
+        shim = next(line.strip() for line in script.splitlines() if "/bin/lct" in line)
+        subprocess.run(["sh", "-c", shim.replace("/usr/local/bin", str(tmp_path))], check=True)
+        shim_words = [tmp_path / "lct", "completion", "bash"]
+        environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+        done = subprocess.run(shim_words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert "lct" in done.stdout
 
 
 def test_what_contributors_run_exists():

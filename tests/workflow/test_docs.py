@@ -2,6 +2,7 @@
 says what it needs (```sh needs=remote). One project serves all pages: docs/extending.md makes it."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -145,6 +146,30 @@ def test_the_worked_examples_of_extending_end_in_numbers(extended):
     assert broken_links(extended / "reports/smoke") == []
     own = (extended / "reports/smoke/dataset-mine/tables.csv").read_text()
     assert all(f"own.a.{row}.fd" in own for row in ("ldm-8", "ilct-1", "lct-1")) and "not run" not in own
+
+
+@pytest.mark.slow
+def test_an_edited_loss_outdates_the_runs_that_use_it_and_a_comment_none(extended):
+    source = extended / "lct/losses/robust.py"
+    text = source.read_text()
+
+    def states():
+        status = json.loads(succeed(extended, "lct status --scale smoke --json").stdout)
+        return {run["run"]: (run["state"], run["note"]) for run in status["trainings"]}
+
+    try:
+        source.write_text(text.replace("expm1()", "expm1()  # a comment"))
+        assert {state for state, _ in states().values()} == {"done"}
+        source.write_text(text.replace("-2 * (-s / (4", "-2.5 * (-s / (4"))
+        edited = states()
+        why = succeed(extended, "lct why mine.a.welsch.fd --scale smoke").stdout
+        audit = run(extended, "lct audit mine.a.welsch.fd --scale smoke").stdout
+    finally:
+        source.write_text(text)
+    outdated = {name: note for name, (state, note) in edited.items() if state == "outdated"}
+    assert outdated.keys() == {"digits-mine", "digits-mine-c3"} and "code.welsch" in outdated["digits-mine"]
+    assert "setting changed: code.welsch: " in why and "stale: code.welsch: " in audit
+    assert {state for state, _ in states().values()} == {"done"}
 
 
 @pytest.mark.slow

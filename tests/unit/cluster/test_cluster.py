@@ -15,7 +15,17 @@ import yaml
 
 from lct.cli.main import main
 from lct.cluster import doctor, partitions, restart, slurm
-from lct.cluster.checks import check_clock, check_disk, check_folders, check_packages, check_skew
+from lct.cluster.checks import (
+    check_clock,
+    check_disk,
+    check_driver,
+    check_folders,
+    check_packages,
+    check_skew,
+    check_torch,
+    driver_version,
+    quota_left,
+)
 from lct.cluster.costs import costs
 from lct.cluster.partitions import minutes_of
 from lct.cluster.resources import Cluster
@@ -526,6 +536,58 @@ def test_checks_of_the_machine(root, monkeypatch):
         "lct.cluster.checks.acquire", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available"))
     )
     assert {finding.level for finding in check_folders(root)} == {"fail"}
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "level", "remedy"),
+    [
+        ("580.65.06", "13.2", "ok", ""),
+        ("570.86.15", "13.2", "fail", "`make install CUDA=12`"),
+        ("570.86.15", "12.8", "ok", ""),
+        ("535.104.05", "12.8", "ok", ""),
+        ("470.82.01", "12.8", "fail", "have the driver updated to 525 or newer"),
+        ("570.86.15", None, "fail", "install the locked packages: make install"),
+    ],
+)
+def test_a_driver_says_which_lock_it_can_run(tools, driver, cuda, level, remedy):
+    assert driver_version() is None
+    tools(**{"nvidia-smi": f"echo {driver}; echo {driver}"})
+    finding = check_driver(driver_version(), cuda, "node7")
+    assert (finding.level, finding.remedy) == (level, remedy) and f"{driver} on node7" in finding.observation
+
+
+def test_a_gpu_that_torch_does_not_see_or_that_computes_nothing_is_named(root, tools, monkeypatch):
+    plan, facts = Plan(root, {"scale": "smoke"}), {"version": "2.15.0", "cuda": "13.2", "available": False}
+    monkeypatch.setattr("lct.cluster.checks.torch_facts", lambda: facts)
+    monkeypatch.delenv("LCT_DEVICE", raising=False)
+    tools(**{"nvidia-smi": "echo 535.104.05"})
+    assert "which needs 580 or newer; `make install CUDA=12`" in check_torch(plan).line()
+    tools(**{"nvidia-smi": "echo 590.44"})
+    assert "sees no GPU, though nvidia-smi is there" in check_torch(plan).line()
+    facts |= {"available": True, "names": ["A"], "fault": "CUDA error: no kernel image is available"}
+    assert "a GPU computes nothing: CUDA error: no kernel image is available" in check_torch(plan).line()
+
+
+LUSTRE = "/lustre 900* 0 1000 - 12 0 0 -"
+NFS = "Disk quotas for user u (uid 7): \n  Filesystem blocks quota limit grace files quota limit grace\n"
+
+
+@pytest.mark.parametrize(
+    ("bodies", "left"),
+    [
+        ({}, None),
+        ({"lfs": f"echo '{LUSTRE}'"}, 100 * 1024),
+        ({"quota": f"printf '{NFS}  nfs:/home 400 500 0 12 0 0\n'"}, 100 * 1024),
+        ({"quota": f"printf '{NFS}  nfs:/home 600* 500 0 6days 12 0 0\n'; exit 1"}, -100 * 1024),
+        ({"quota": f"printf '{NFS}  nfs:/home 400 0 0 12 0 0\n'"}, None),
+        ({"lfs": "echo not Lustre >&2; exit 1", "quota": "echo 'Disk quotas for user u (uid 7): none'"}, None),
+    ],
+)
+def test_a_quota_counts_as_the_disk(root, tools, bodies, left):
+    tools(**bodies)
+    assert quota_left(root) == left
+    finding = check_disk(Plan(root, {"scale": "smoke"}), root)
+    assert (finding.level, "of your quota" in finding.observation) == ("fail" if left else "ok", bool(left))
 
 
 def test_times_and_gpus_as_slurm_writes_them():

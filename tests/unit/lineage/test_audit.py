@@ -399,7 +399,7 @@ def test_a_merge_conflict_is_named_by_its_line(project, lct, verb, name):
     (project / name).write_text("".join([*lines[:3], "<<<<<<< HEAD\n", *lines[3:]]))
     code, _, error = lct(*verb)
     assert code == 1 and error.count("\n") == 1 and f"{name}:4: " in error and "merge conflict" in error
-    assert "lct record" in error
+    assert "`lct merge` joins both recordings" in error
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,43 @@ def test_frechet_is_exact_where_covariances_are_singular(name):
     assert abs(frechet(a, b) - theirs) < 1e-7 * size
 
 
+@pytest.mark.parametrize("condition", [1.0, 1e-3, 1e-6])
+def test_the_trace_by_cholesky_factors_is_the_exact_trace(condition):
+    a, b = (statistics(spread_out(count, seed, seed - 1, condition)) for count, seed in ((600, 1), (500, 2)))
+    size = np.trace(a.sigma) + np.trace(b.sigma)
+    assert abs(distances.overlap_by_cholesky(a.sigma, b.sigma) - distances.overlap(a, b)) < 1e-13 * size
+
+
+@pytest.mark.parametrize("name", ["fewer images than features", "the same hyperplane", "nearly a hyperplane"])
+def test_the_trace_by_cholesky_factors_is_refused_where_rounding_could_show(name):
+    if name != "nearly a hyperplane":
+        a, b = (statistics(features).sigma for features in SINGULAR[name])
+    else:  # of full rank, so that the factors exist
+        a, b = (statistics(spread_out(600, seed, seed, 1e-16)).sigma for seed in (1, 2))
+        assert np.isfinite(linalg.cholesky(a)).all()
+    assert distances.overlap_by_cholesky(a, b) is None
+
+
+def test_wide_features_take_the_fast_route_narrow_ones_and_singular_ones_the_exact_one(monkeypatch):
+    taken = []
+    for route in ("overlap", "overlap_by_cholesky"):
+        call = getattr(distances, route)
+        monkeypatch.setattr(distances, route, lambda *pair, call=call, route=route: taken.append(route) or call(*pair))
+    sizes = {}
+    for dimension, count in ((64, 200), (1024, 2048), (1024, 40)):
+        a, b = (statistics(cloud(count, dimension, seed, scale=1 + seed)) for seed in (0, 1))
+        value, taken[:] = distances.frechet(a, b), []
+        distances.frechet(a, b)
+        sizes[dimension, count] = tuple(taken)
+        exact = (a.mu - b.mu) @ (a.mu - b.mu) + np.trace(a.sigma) + np.trace(b.sigma) - 2 * distances.overlap(a, b)
+        assert abs(value - exact) < 1e-9 * (np.trace(a.sigma) + np.trace(b.sigma))
+    assert sizes == {
+        (64, 200): ("overlap",),
+        (1024, 2048): ("overlap_by_cholesky",),
+        (1024, 40): ("overlap_by_cholesky", "overlap"),
+    }
+
+
 def test_a_root_is_taken_once_and_gives_its_covariance_back():
     stats = statistics(spread_out(300, 0, 0))
     assert stats.root is stats.root and stats.root.shape == (48, 48)
