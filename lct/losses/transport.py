@@ -1,14 +1,13 @@
 """Minibatch optimal transport: which noise goes with which latents. NumPy float64 on the CPU, deterministic.
 
 Cost: squared Euclidean distance between flattened latents and unit noises, divided by its largest value; uniform
-marginals. Every noise is used exactly once, so the noise of a batch keeps its marginal law exactly.
+marginals. Every noise is used exactly once, so the noise of a batch keeps its marginal law exactly. POT and SciPy are
+imported where a plan is made: that takes as long as importing torch, and most trainings make none.
 Sources: arXiv:2502.01441; arXiv:2302.00482 (minibatch couplings).
 """
 
 import numpy as np
-import ot
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from lct.losses.settings import Transport
@@ -44,11 +43,15 @@ def cost_matrix(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 def exact(cost: np.ndarray, settings: Transport) -> np.ndarray:
     """Optimal assignment: POT's exact earth mover's plan, which for uniform marginals is a permutation."""
+    import ot
+
     return _permutation(ot.emd([], [], cost))
 
 
 def sinkhorn(cost: np.ndarray, settings: Transport) -> np.ndarray:
     """Assignment of largest total mass under POT's entropic plan, in place of draws from it: no noise is used twice."""
+    import ot
+
     plan = ot.sinkhorn([], [], cost, settings.regularisation, method="sinkhorn_log", numItermax=1000, warn=False)
     return _permutation(plan)
 
@@ -56,6 +59,8 @@ def sinkhorn(cost: np.ndarray, settings: Transport) -> np.ndarray:
 def _permutation(plan: np.ndarray) -> np.ndarray:
     """The permutation a plan stands for. Round-off or entropy can leave rows that share their largest column (pitfall
     P7): then the assignment that keeps the most mass."""
+    from scipy.optimize import linear_sum_assignment
+
     chosen = plan.argmax(1)
     return chosen if len(set(chosen.tolist())) == len(plan) else linear_sum_assignment(plan, maximize=True)[1]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lct.metrics import extractor, pretrained
+from lct.metrics import extractor
 from lct.metrics.settings import Extractor, TrainedExtractor
 
 
@@ -35,4 +35,6 @@ def load(settings: Extractor, path: Path | str, sha256: str, device: torch.devic
     sha256: of that file; a downloaded one is loaded only if it hashes to this."""
     if isinstance(settings, TrainedExtractor):
         return FeatureNetwork(settings, extractor.load(path), device).eval()
+    from lct.metrics import pretrained  # with torchvision, whose import takes as long as torch's
+
     return FeatureNetwork(settings, pretrained.load(settings, path, sha256), device).eval()
