@@ -61,11 +61,13 @@ onstart:
 
 
 onsuccess:
+    close_watchers()
     record_lineage()
     say_where_the_report_is()
 
 
 onerror:
+    close_watchers()
     render_what_exists()
     record_lineage()
     say_how_to_go_on()

@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,9 +74,11 @@ def check_writable(root: Path) -> None:
             )
 
 
-def quieter(on_cluster: bool = False) -> None:
+def quieter(on_cluster: bool = False, finished: Callable[[int], None] | None = None) -> None:
     """Hide Snakemake's log of scheduling. The terminal shows one line for each finished job: its own, or Snakemake's
-    where the job ran on a node of a cluster; and one line that says why a job failed there."""
+    where the job ran on a node of a cluster; and one line that says why a job failed there.
+
+    finished: called with the id of each finished job."""
     noise = ("Select jobs", "Execute ", "Using shell:", "Conda environments: ignored", "Assuming unrestricted")
     events = () if on_cluster else ("JOB_FINISHED", "PROGRESS")
 
@@ -84,6 +86,8 @@ def quieter(on_cluster: bool = False) -> None:
         event = getattr(getattr(record, "event", None), "name", None)
         if event in ("JOB_ERROR", "GROUP_ERROR") and (line := failure(vars(record))):
             print(line, file=sys.stderr, flush=True)
+        if event == "JOB_FINISHED" and finished is not None:
+            finished(record.job_id)  # type: ignore[attr-defined]
         return event not in events and not record.getMessage().startswith(noise)
 
     logging.getLogger("snakemake.logging").addFilter(is_shown)

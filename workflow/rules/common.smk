@@ -6,6 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from lct.cluster.cost_model import reading_threads
+from lct.cluster.progress import ReportSoFar, RunProgress, planned_seconds
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
 from lct.cluster.partitions import require_accounting
@@ -59,7 +60,8 @@ ON_CLUSTER = "slurm_partition" in DEFAULTS
 WORDS = [] if is_planning() else sys.argv[1:]  # of this command
 
 use_this_python()
-quieter(ON_CLUSTER)
+WATCHERS = []  # called with the id of each finished job, once the run has begun
+quieter(ON_CLUSTER, lambda job: [watcher(job) for watcher in WATCHERS] and None)
 ignore_time_warnings()
 recognise_cancelled_jobs()
 if workflow.exec_mode.name == "DEFAULT":
@@ -113,6 +115,18 @@ def resource_class(kind, stage=None, owner=None):
         return value
 
     return {key: of_dataset(key) for key in sorted(every_key)}
+
+
+def first_dataset_first(step, dataset=None):
+    """A rule's priority: jobs of the first sub-table before those of the next, so that its cells are there early; among
+    them those of a later `step`. Without `dataset`, that of the wildcard."""
+    order = list(reversed(PLAN.shown_datasets))
+
+    def of(wildcards):
+        name = dataset or wildcards.dataset
+        return step + (10 * (1 + order.index(name)) if name in order else 0)
+
+    return of
 
 
 def evaluation_group(run):
@@ -177,6 +191,8 @@ def start_alone():
         for job in unrecorded(workflow.dag):
             workflow.async_run(workflow.persistence.finished(job))
         check_plan(Path.cwd(), PLAN, jobs_of(workflow.dag))
+        planned = planned_seconds(REQUESTS, workflow.dag.needrun_jobs())
+        WATCHERS += [RunProgress(planned, say), ReportSoFar(Path.cwd(), PLAN, say)]
     except (ValueError, RuntimeError) as error:
         raise WorkflowError(str(error)) from None
 
@@ -200,6 +216,13 @@ def record_lineage():
     """Record what this run finished; a warning when that fails."""
     if PLAN.main.record and workflow.exec_mode.name == "DEFAULT":
         say(record_run(Path.cwd(), dict(config), PLAN.scale_name))
+
+
+def close_watchers():
+    """End what was rendered while jobs ran."""
+    for watcher in WATCHERS:
+        if isinstance(watcher, ReportSoFar):
+            watcher.close()
 
 
 def say_where_the_report_is():

@@ -13,6 +13,7 @@ rule images:
         PATHS.log("images", "{dataset}.log"),
     benchmark:
         PATHS.log("images", "{dataset}.tsv")
+    priority: first_dataset_first(0)
     conda:
         "../envs/lct.yaml"
     threads: image_threads

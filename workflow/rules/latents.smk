@@ -14,6 +14,7 @@ rule autoencoder:
         PATHS.log("autoencoder", "{dataset}.log"),
     benchmark:
         PATHS.log("autoencoder", "{dataset}.tsv")
+    priority: first_dataset_first(0)
     conda:
         "../envs/lct.yaml"
     threads: 1
@@ -60,6 +61,7 @@ rule encode:
         PATHS.log("latents", "{dataset}", "{encoding}.log"),
     benchmark:
         PATHS.log("latents", "{dataset}", "{encoding}.tsv")
+    priority: first_dataset_first(0)
     conda:
         "../envs/lct.yaml"
     threads: 1

@@ -18,6 +18,7 @@ rule extractor:
         PATHS.log("extractor", "{dataset}", "{extractor}.log"),
     benchmark:
         PATHS.log("extractor", "{dataset}", "{extractor}.tsv")
+    priority: first_dataset_first(0)
     conda:
         "../envs/lct.yaml"
     threads: 1
@@ -63,6 +64,7 @@ for _dataset in PLAN.datasets:
             PATHS.log("reference", f"{_dataset}.log"),
         benchmark:
             PATHS.log("reference", f"{_dataset}.tsv")
+        priority: first_dataset_first(1, _dataset)
         conda:
             "../envs/lct.yaml"
         threads: 1
@@ -101,7 +103,7 @@ for _run in PLAN.runs.values():
             PATHS.log("score", _run.id, "s{seed}.log"),
         benchmark:
             PATHS.log("score", _run.id, "s{seed}.tsv")
-        priority: 3
+        priority: first_dataset_first(3, _run.dataset)
         group:
             evaluation_group(_run.id)
         conda:
@@ -142,6 +144,7 @@ for _run in PLAN.runs.values():
             PATHS.log("neighbours", _run.id, "s{seed}.log"),
         benchmark:
             PATHS.log("neighbours", _run.id, "s{seed}.tsv")
+        priority: first_dataset_first(0, _run.dataset)
         conda:
             "../envs/lct.yaml"
         threads: 1

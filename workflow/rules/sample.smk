@@ -39,7 +39,7 @@ for _run in PLAN.runs.values():
             PATHS.log("sample", _run.id, "s{seed}.log"),
         benchmark:
             PATHS.log("sample", _run.id, "s{seed}.tsv")
-        priority: 2
+        priority: first_dataset_first(2, _run.dataset)
         group:
             evaluation_group(_run.id)
         conda:

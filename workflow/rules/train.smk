@@ -24,7 +24,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
             PATHS.log("train", _run.id, "s{seed}.log"),
         benchmark:
             PATHS.log("train", _run.id, "s{seed}.tsv")
-        priority: 1
+        priority: first_dataset_first(1, _run.dataset)
         conda:
             "../envs/lct.yaml"
         threads: 1

@@ -1,0 +1,109 @@
+"""What the terminal shows while the graph runs: jobs done, the time that is left, and where a report so far stands."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lct.cluster.cost_model import RUN_STAGES, PlannedJob
+from lct.cluster.resources import Requests
+from lct.plan import files as stage_files
+from lct.plan.plan import Plan
+from lct.plan.selection import option_words
+
+EVERY_SECONDS = 20.0  # between two lines
+_DATASET_STAGES = ("images", "autoencoder", "encode", "extractor")
+
+
+def planned_seconds(requests: Requests, jobs: Iterable[Any]) -> dict[int, float]:
+    """Id of each Snakemake job -> estimated seconds; 1 where the cost model counts nothing."""
+    plan = requests.plan
+    owners = {f"{stage}_{run}".replace("-", "_"): (stage, run) for run in plan.runs for stage in RUN_STAGES}
+    owners |= {f"reference_{dataset}".replace("-", "_"): ("reference", dataset) for dataset in plan.datasets}
+    owners |= {f"figures_{figure}".replace("-", "_"): ("figure", figure) for figure in plan.figures}
+    seconds = {}
+    for job in jobs:
+        owner = owners.get(job.rule.name)
+        if owner is None and job.rule.name in _DATASET_STAGES:
+            owner = (job.rule.name, job.wildcards.dataset)
+        seconds[job.jobid] = 1.0 if owner is None else max(1.0, requests.seconds(PlannedJob(*owner)))
+    return seconds
+
+
+class RunProgress:
+    """Called with the id of each finished job; says now and then how many are done, and how long the others will take
+    if the estimates are off by the same factor as so far."""
+
+    def __init__(
+        self, seconds: Mapping[int, float], say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ):
+        """seconds: id of each job -> estimated seconds."""
+        self._seconds, self._say, self._clock = seconds, say, clock
+        self._finished: set[int] = set()
+        self._started = self._last = clock()
+
+    def __call__(self, job: int) -> None:
+        self._finished |= {job} & self._seconds.keys()
+        now = self._clock()
+        if now - self._last < EVERY_SECONDS or not self._finished or len(self._finished) == len(self._seconds):
+            return
+        self._last = now
+        done = sum(self._seconds[job] for job in self._finished)
+        left = (now - self._started) * (sum(self._seconds.values()) / done - 1)
+        text = f"about {round(left / 60)} min left" if left >= 90 else "about a minute left"
+        self._say(f"{len(self._finished)} of {len(self._seconds)} jobs, {text}")
+
+
+class ReportSoFar:
+    """Called whenever a job has finished; when all cells of one more sub-table exist, renders a report of what exists
+    in a process of its own, in a folder of its own. It never raises, and the graph knows nothing of it."""
+
+    def __init__(self, root: Path, plan: Plan, say: Callable[[str], None]):
+        self.root, self._say = root, say
+        self.index = plan.paths.report("so-far/index.html")
+        folder = str(Path(self.index).parent)
+        self.command = [sys.executable, "-m", "lct.jobs.report", "--collect", "tables", "--scale", plan.scale_name]
+        self.command += [*option_words(plan), "--out", folder]
+        cells = plan.cells_of("tables")
+        self.parts = {
+            part: stage_files.cell_metrics(plan, [cell for cell in cells if cell.subtable == part])
+            for part in sorted({cell.subtable for cell in cells})
+        }
+        self._reported = self._complete()
+        self._process: subprocess.Popen | None = None
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, job: int) -> None:
+        complete = self._complete()
+        if complete <= self._reported or len(complete) == len(self.parts):
+            return
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._reported = complete
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(
+                self.command, cwd=self.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            self._thread = threading.Thread(target=self._announce, args=(self._process,), daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End a rendering that goes on, and remove its pages: the run's own report takes their place."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+        if self._thread is not None:
+            self._thread.join()
+        shutil.rmtree((self.root / self.index).parent, ignore_errors=True)
+
+    def _announce(self, process: subprocess.Popen) -> None:
+        if process.wait() == 0:
+            self._say(f"Report so far: {(self.root / self.index).absolute().as_uri()}")
+
+    def _complete(self) -> set[str]:
+        """Sub-tables whose cells all exist."""
+        return {part for part, paths in self.parts.items() if all((self.root / path).exists() for path in paths)}
