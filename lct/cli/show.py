@@ -9,7 +9,6 @@ from lct.cli.verb import Result
 from lct.config.folder import ConfigFolder
 from lct.config.model import Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
-from lct.config.schema import plain
 from lct.files.nested import flatten
 from lct.plan import listing
 from lct.plan.facts import facts
@@ -103,7 +102,7 @@ def _compare(a: Run, b: Run, scale_name: str) -> Result:
 
 def _flat(run: Run) -> dict[str, Any]:
     """Dotted key -> value of the training settings."""
-    return flatten(plain(run.training))
+    return flatten(run.applied)
 
 
 def _text(value: Any) -> str:

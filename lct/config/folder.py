@@ -136,5 +136,7 @@ def _per_dataset(key: str, values: Any, source: str) -> list[tuple[str, dict[str
     for dataset in datasets:
         base = values.get("base")
         named = {"base": base.replace("{dataset}", str(dataset))} if isinstance(base, str) else {}
+        if isinstance(init := values.get("init"), dict) and isinstance(init.get("run"), str):
+            named["init"] = init | {"run": init["run"].replace("{dataset}", str(dataset))}
         runs.append((key.replace("{dataset}", str(dataset)), values | {"dataset": dataset} | named))
     return runs

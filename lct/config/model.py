@@ -1,16 +1,19 @@
 """What the YAML files under config/ may hold, joined from the rooms' settings. Nothing here imports torch."""
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from lct.config.published import check_seeds
-from lct.config.schema import ID_PATTERN, Name, Partial
+from lct.config.schema import ID_PATTERN, Name, Partial, plain
 from lct.data.settings import DataSettings
 from lct.download.settings import Downloads
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
 from lct.sampling.settings import Sampler, Sampling
 from lct.training.settings import Training
+
+EXPORTED = "generator/diffusion_pytorch_model.safetensors"  # in a folder of `lct export --to diffusers`
 
 TrainingChanges = Annotated[dict[str, Any], Partial(Training)]  # values for some keys of Training
 
@@ -112,19 +115,52 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class GivenWeights:
-    """Weights that exist already: a safetensors file with the tensors of the run's network."""
+    """Weights that exist already: the tensors of the network, as safetensors, as a state dict of torch (.pt), or in
+    a folder that `lct export --to diffusers` wrote."""
 
-    path: str  # the file; relative to the repository root unless absolute
+    path: str  # the file or folder; relative to the repository root unless absolute
     sha256: str  # of that file; part of every path made from it
 
     def __post_init__(self):
-        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"sha256: expected 64 hexadecimal digits, found {self.sha256!r}; sha256sum prints them")
+        check_sha256(self.sha256)
+
+    @property
+    def file(self) -> str:
+        """The file that holds the tensors."""
+        return os.path.join(self.path, EXPORTED) if os.path.isdir(self.path) else self.path
 
     @property
     def name(self) -> str:
         """In the place of step and EMA, which are not known."""
         return f"given-{self.sha256[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initial:
+    """Weights that a training starts from, instead of random ones: those at the end of another run, or a file."""
+
+    run: str | None = None  # a run on the same dataset with the same network, of the same seed, that a row shows
+    ema: float | None = None  # which average of that run; null: the first that it keeps
+    path: str | None = None  # or a file as for `weights`
+    sha256: str | None = None  # of that file
+
+    def __post_init__(self):
+        if (self.run is None) == (self.path is None) or (self.path is None) != (self.sha256 is None):
+            raise ValueError("init: expected either run (and ema), or path and sha256; correct it")
+        if self.ema is not None and self.run is None:
+            raise ValueError("init: expected ema with run alone, found it with a file; remove it")
+        if self.sha256 is not None:
+            check_sha256(self.sha256)
+
+    @property
+    def file(self) -> str | None:
+        """The file that holds the tensors; None where another run makes them."""
+        return None if self.path is None else GivenWeights(path=self.path, sha256=str(self.sha256)).file
+
+
+def check_sha256(text: str) -> None:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"sha256: expected 64 hexadecimal digits, found {text!r}; sha256sum prints them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +175,7 @@ class RunEntry:
     training: TrainingChanges = field(default_factory=dict)  # differences from the method or base
     samplers: dict[Name, Sampler] = field(default_factory=dict)  # further samplers
     weights: GivenWeights | None = None  # existing weights: sampled and scored without training
+    init: Initial | None = None  # weights that the training starts from; null: random ones, or those of `base`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +190,16 @@ class Run:
     sources: dict[str, str]  # dotted key -> the file that set it, or "default"
     note: str | None = None  # which reading of the sources this is
     weights: GivenWeights | None = None  # existing weights, taken instead of training
+    init: Initial | None = None  # weights that the training starts from
     reduced: bool = False  # with the smaller budget of the tables that only `snakemake all_tables` makes
+
+    @property
+    def applied(self) -> dict[str, Any]:
+        """The settings that made or use its weights: those of sampling alone, where the weights were given."""
+        values = plain(self.training)
+        if self.weights is not None:
+            return {key: values[key] for key in ("network", "scaling", "grid")}
+        return values | ({} if self.init is None else {"init": plain(self.init)})
 
     def kept_weights(self, num_images: int | None) -> list[str]:
         """Names of the (step, EMA) pairs that are kept, the one evaluated first; existing weights go by their hash.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lct.config.schema import Name
+from lct.schedules import OPTIONAL
 
 
 def check_unique(ids: tuple[str, ...], where: str) -> None:
@@ -201,14 +202,14 @@ class TableRow:
     )  # scale -> evaluation EMA; left out: the first that the run keeps
     epoch: dict[Name, int] = field(default_factory=dict)  # scale -> a kept epoch; left out: the last
     datasets: dict[Name, RowChange] = field(default_factory=dict)  # dataset -> what is different there
-    seeds: dict[Name, tuple[int, ...]] = field(
-        default_factory=dict
+    seeds: dict[Name, tuple[int, ...]] | None = field(
+        default=None, metadata=OPTIONAL
     )  # scale -> training seeds of this row; left out: the scale's
-    model: str | None = None  # name of a row of a table without `published`; left out: its id
-    group: str | None = None  # heading of such a row; left out: "Measured here"
+    model: str | None = field(default=None, metadata=OPTIONAL)  # name in a table without `published`; left out: its id
+    group: str | None = field(default=None, metadata=OPTIONAL)  # heading in such a table; left out: "Measured here"
 
     def __post_init__(self):
-        check_seeds(self.seeds)
+        check_seeds(self.seeds or {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from lct.config.figures import Figure
 from lct.config.folder import ConfigFolder, Layer
-from lct.config.model import Dataset, Main, Method, ReducedBudget, Run, Scale
+from lct.config.model import Dataset, Initial, Main, Method, ReducedBudget, Run, Scale
 from lct.config.published import PublishedTable, TableSpec
 from lct.config.schema import build, check_layer, written_fields
 from lct.data.settings import COUNTS_ADVICE, DownloadSource
@@ -122,7 +122,20 @@ def dataset_settings(config: ConfigFolder, name: str, scale: Layer, where: str) 
         dataset = build(Dataset, values, layer.source)
     except ValueError as error:
         raise ValueError(str(error).replace(COUNTS_ADVICE, _counts_advice(sources))) from None
+    if "extractor.labels" not in sources and not gives_labels(dataset) and dataset.extractor.kind == "trained":
+        dataset = dataclasses.replace(dataset, extractor=dataclasses.replace(dataset.extractor, labels="rotations"))
+        sources = {**sources, "extractor.labels": "default, since the source gives no labels"}
     return dataset, every_source(dataset, sources)
+
+
+def gives_labels(dataset: Dataset) -> bool:
+    """Whether every image of a dataset comes with a label."""
+    source = dataset.source
+    readings = [alternative.read for alternative in source.alternatives] if source.kind == "download" else [source]
+    return source.kind in ("digits", "patches") or all(
+        getattr(reading, "labels", "none") == "folders" or getattr(reading, "label", None) is not None
+        for reading in readings
+    )
 
 
 def _counts_advice(sources: dict[str, str]) -> str:
@@ -173,8 +186,17 @@ def run_settings(config: ConfigFolder, run: str, scale: Layer) -> Run:
         sources=every_source(training, sources),
         note=last.entry.note,
         weights=last.entry.weights,
+        init=_initial([link.entry.init for _, link in chain], reduced),
         reduced=reduced is not None,
     )
+
+
+def _initial(inits: list[Initial | None], reduced: dict[str, Any] | None) -> Initial | None:
+    """The last `init` of a chain of bases; in a reduced run, that of the reduced form of the run it names."""
+    init = next((init for init in reversed(inits) if init is not None), None)
+    if init is None or init.run is None or reduced is None:
+        return init
+    return dataclasses.replace(init, run=f"{init.run}-{_suffix(reduced)}")
 
 
 def run_exists(config: ConfigFolder, run: str, scale: Layer) -> bool:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import re
 import struct
 from collections.abc import Iterable, Iterator
@@ -16,9 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from lct.files.atomic import atomic, write_fully
-from lct.files.hashing import canonical_json
+from lct.files.hashing import canonical_json, sha256_file
 
 METADATA_KEY = "lct"  # one key holding sorted JSON: safetensors does not fix the order of several keys
+_PICKLED = (".pt", ".pth", ".ckpt", ".bin")  # written by torch.save
+_NESTED = ("state_dict", "model", "ema")  # keys under which training programs keep the weights
+_PREFIXES = ("net.", "module.", "_orig_mod.")  # of wrappers: an exported pipeline, DDP, torch.compile
 _DTYPES = {  # safetensors' names of the types that are streamed here
     torch.float64: "F64",
     torch.float32: "F32",
@@ -142,6 +146,35 @@ def read_tensors(path: Path | str, device: str = "cpu") -> dict[str, torch.Tenso
     """All tensors of a safetensors file; raises ValueError naming the file when it is missing or damaged."""
     with _opened(path, device) as handle:
         return {name: handle.get_tensor(name) for name in handle.keys()}
+
+
+def read_state_dict(path: Path | str, sha256: str | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a network, from a safetensors file or a state dict of torch, which is read without running code.
+
+    A state dict may stand under a key such as `state_dict`, and all its names may share the prefix of a wrapper (`net.`
+    in the folders that `lct export` writes). sha256: the expected hash of the file. Raises ValueError with one line."""
+    digest = sha256_file(path) if sha256 is not None else None
+    if digest != sha256:
+        raise ValueError(f"{path}: expected sha256 {sha256}, found {digest}; correct the file or the run")
+    tensors: Any = None
+    if Path(path).suffix in _PICKLED:
+        try:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+            text = " ".join(str(error).split())[:200]
+            raise ValueError(
+                f"{path}: expected a state dict of tensors alone, found something else ({text})"
+            ) from error
+        nested = [key for key in _NESTED if isinstance(tensors, dict) and isinstance(tensors.get(key), dict)]
+        tensors = tensors[nested[0]] if nested else tensors
+        if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+            raise ValueError(
+                f"{path}: expected a state dict, name -> tensor, found something else; save that of the network"
+            )
+    else:
+        tensors = read_tensors(path)
+    prefix = next((p for p in _PREFIXES if tensors and all(name.startswith(p) for name in tensors)), "")
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def read_metadata(path: Path | str) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from typing import Any
 
 from lct.config.model import GivenWeights
 from lct.config.schema import build
-from lct.files.hashing import sha256_file
 from lct.files.records import JobRecord
-from lct.files.tensors import read_tensors, write_tensors
+from lct.files.tensors import read_state_dict, write_tensors
 from lct.jobs import job
 from lct.networks.settings import Network
 from lct.networks.unet import UNet
@@ -16,7 +15,7 @@ from lct.networks.weights import load
 
 def main() -> int:
     parser = job.parser(__doc__)
-    parser.add_argument("--weights", type=Path, required=True, help="safetensors file with the network's tensors")
+    parser.add_argument("--weights", type=Path, required=True, help="file with the network's tensors")
     parser.add_argument("--out", type=Path, required=True, help="weights to write")
     return job.run(import_weights, parser.parse_args())
 
@@ -26,15 +25,12 @@ def import_weights(settings: dict[str, Any], device: str, weights: Path, out: Pa
     declared = build(GivenWeights, settings["weights"], "--settings: weights")
     network = build(Network, settings["network"], "--settings: network")
     record = JobRecord("take", settings, inputs={"weights": weights})
-    sha256 = sha256_file(weights)
-    if sha256 != declared.sha256:
-        raise ValueError(f"{weights}: expected sha256 {declared.sha256}, found {sha256}; correct the file or the run")
-    tensors = read_tensors(weights)
+    tensors = read_state_dict(weights, declared.sha256)
     channels, height, _ = settings["latent_shape"]
     load(UNet(network, channels, height), tensors, str(weights))  # refuses weights that do not fit
     write_tensors(out, tensors, {"latent_shape": settings["latent_shape"]})
     record.write([out])
-    return f"take {out.parent.parent.name}: {weights}, sha256 {sha256[:12]}"
+    return f"take {out.parent.parent.name}: {weights}, sha256 {declared.sha256[:12]}"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from lct.files.hashing import sha256_json
 from lct.files.lock import LockHeldError, acquire
 from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord, mismatch, settings_path
-from lct.files.tensors import read_tensors, write_tensors
+from lct.files.tensors import read_state_dict, read_tensors, write_tensors
 from lct.jobs import job
 from lct.plan.code import check_code
 from lct.training.ema import EMA
@@ -52,6 +52,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, required=True, help="training seed")
     parser.add_argument("--latents", type=Path, required=True, help="latents of the training images")
     parser.add_argument("--statistics", type=Path, required=True, help="their mean and standard deviation")
+    parser.add_argument("--init", type=Path, nargs="?", help="weights to start from (default: random ones)")
     parser.add_argument("--work", type=Path, required=True, help="folder for resume states and progress")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument(
@@ -92,6 +93,7 @@ def train_run(
     minutes: float | None = None,
     latents_in: resident.Where = "auto",
     draws: str = "auto",
+    init: Path | None = None,
 ) -> str | None:
     """Train one run and seed and write its weights and `curves.json` to `out`; arguments are the job's options.
 
@@ -103,17 +105,19 @@ def train_run(
     training = build(Training, settings["training"], "--settings: training")
     try:
         check_code(settings.get("code", {}), training.objective.loss)
+        initial = None if init is None else read_state_dict(init, settings["init"].get("sha256"))
         torch_device = job.device(device, training.threads, tf32=training.matmul == "tf32")
     except ValueError as error:
         if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process of each node reports it
             raise LostRankError(str(error)) from error
         raise
     inputs, seeds = {"latents": latents, "statistics": statistics}, {"train": seed}
+    inputs |= {} if init is None else {"init": init}
     record = JobRecord("train", settings, inputs=inputs, seeds=seeds, device=torch_device.type)
     with process_group(torch_device) as world:
         try:
             data = _load_latents(latents, statistics, training, torch_device, latents_in, world)
-            new_trainer = partial(Trainer, training, data, seed, torch_device, world, PREFETCH[draws])
+            new_trainer = partial(Trainer, training, data, seed, torch_device, world, PREFETCH[draws], initial)
             with _work_folder(work, record, world, stop) as folder:
                 return _train_or_reuse(new_trainer, folder, record, out, world, stop, save_seconds)
         except torch.OutOfMemoryError as error:

@@ -21,6 +21,7 @@ from lct.config.resolve import (
     dataset_settings,
     download_origins,
     extractor_settings,
+    gives_labels,
     main_settings,
     published_table,
     scale_settings,
@@ -145,6 +146,12 @@ class Configuration:
         """FID is the name of one network's distance, and an id is the name of one extractor."""
         for name, dataset in self.datasets.items():
             own = dataset.extractor
+            if self.uses_own_extractor and getattr(own, "labels", None) == "source" and not gives_labels(dataset):
+                raise ValueError(
+                    f"{self._home(name, 'extractor.labels')}: extractor.labels: expected rotations, as the source of "
+                    f"dataset {name} gives no labels, found source; remove the line, or let the source give them "
+                    "(`labels: folders`)"
+                )
             if own.id in self.extractors and own != self.extractors[own.id] and self.uses_own_extractor:
                 raise ValueError(
                     f"config/datasets/{name}.yaml: extractor.id: expected a name of its own, found {own.id!r}, which "

@@ -18,7 +18,7 @@ def facts(run: Run, dataset: Dataset, scale_name: str) -> dict[str, Any]:
     total, trainable = parameters(training.network, channels, side)
     values |= {"latents": [channels, side, side], "parameters": total, "trainable parameters": trainable}
     values["samplers"] = {name: f"{sampler.nfe} NFE" for name, sampler in run.samplers.items()}
-    if count is None and training.steps is None:
+    if run.weights is not None or (count is None and training.steps is None):
         return values
     steps = training.schedule_steps(count or 0)
     values |= {"steps of the schedule": steps, "steps taken": training.total_steps(count or 0)}

@@ -72,6 +72,14 @@ def floors(plan: Plan, dataset: str) -> list[str]:
 
 
 # --- of a run and a training seed, which may be the wildcard "{seed}" -------------------------------------------------
+def initial(plan: Plan, run: str, seed: int | str) -> list[str]:
+    """The weights that a training starts from, where it does not start from random ones."""
+    init, name = plan.runs[run].init, plan.initial_weights(run)
+    if init is None:
+        return []
+    return [plan.paths.weights(str(init.run), seed, name) if name else str(init.file)]
+
+
 def samples(plan: Plan, run: str, seed: int | str) -> list[str]:
     """Image sets of a run and seed."""
     return [plan.paths.samples(run, seed, *sample_set) for sample_set in plan.sample_sets(run)]

@@ -74,6 +74,7 @@ class Plan(Configuration):
         self._check_distinct_runs()
         self.own_runs = self._with_results() if self.main.own_runs is None else self.main.own_runs
         self._add_own_runs(sorted({*self.own_runs, *more_runs} - self.runs.keys()))
+        self._check_initial_weights()
         self._check_batches()
         self._only = {cell.name for cell in cells_named(self.cells, self.only, self.scale_name)}
         self.figures: dict[str, tuple[Figure, Training | None]] = {}  # (figure, its training)
@@ -139,7 +140,7 @@ class Plan(Configuration):
         weights = self._evaluated_weights(run, entry, where)
         sets = tuple(
             SampleSet(run.id, seed, weights, sampler, draw)
-            for seed in entry.seeds.get(self.scale_name) or self._default_seeds(run)
+            for seed in (entry.seeds or {}).get(self.scale_name) or self._default_seeds(run)
             for draw in self.scale.sampling.draws
         )
         return Cell(table, subtable, row, run.id, weights, sampler, sets)
@@ -236,7 +237,7 @@ class Plan(Configuration):
             samplers = {*usual.get(run.method, run.samplers), *self.config.run_entries()[name].entry.samplers}
             for sampler in sorted(samplers & run.samplers.keys()):
                 weights = self.kept_weights(name)[0]
-                draws = itertools.product(self.seeds_of(name), self.scale.sampling.draws)
+                draws = itertools.product(self._default_seeds(run), self.scale.sampling.draws)
                 sets = tuple(SampleSet(name, seed, weights, sampler, draw) for seed, draw in draws)
                 self.cells.append(Cell(OWN_RUNS, letter, f"{name}-{sampler}", name, weights, sampler, sets))
                 if name in self.own_runs:
@@ -281,12 +282,56 @@ class Plan(Configuration):
     def _check_distinct_runs(self) -> None:
         names: dict[str, str] = {}
         for run in self.runs.values():
-            first = names.setdefault(repr((run.dataset, plain(run.training), run.weights)), run.id)
+            first = names.setdefault(repr((run.dataset, plain(run.training), run.weights, run.init)), run.id)
             if first != run.id:
                 raise ValueError(
                     f"config/runs: expected different settings, found {first!r} and {run.id!r} equal at scale "
                     f"{self.scale_name!r}; let both table rows name one run"
                 )
+
+    def _check_initial_weights(self) -> None:
+        """A run that starts from another needs that one's weights, of the same network, dataset and seeds."""
+        for run in (run for run in self.runs.values() if run.init is not None and run.weights is None):
+            where, source = f"run {run.id}: init.run", self.runs.get(str(run.init.run))
+            if run.init.run is None:
+                continue
+            if source is None:
+                raise ValueError(
+                    f"{where}: expected a run that a row of scale {self.scale_name!r} shows, found {run.init.run!r}; "
+                    f"known: {sorted(self.runs)}; add a row of it"
+                )
+            for what, ours, theirs in (
+                ("dataset", run.dataset, source.dataset),
+                ("network", plain(run.training.network), plain(source.training.network)),
+            ):
+                if ours != theirs:
+                    raise ValueError(
+                        f"{where}: expected the {what} of {source.id}, {theirs}, found {ours}; make them equal"
+                    )
+            if missing := sorted(set(self.seeds_of(run.id)) - set(self.seeds_of(source.id))):
+                raise ValueError(
+                    f"{where}: expected seeds {missing} of run {source.id} too, found none; add them there"
+                )
+            self.initial_weights(run.id)
+            chain = [run.id]
+            while (source := self.runs.get(str(source.init.run)) if source and source.init else None) is not None:
+                if source.id in chain:
+                    raise ValueError(f"{where}: expected no circle, found {source.id!r} again; remove one init")
+                chain.append(source.id)
+
+    def initial_weights(self, run: str) -> str | None:
+        """Name of the weights of `init.run` that a run starts from: those of its last step."""
+        init = self.runs[run].init
+        if init is None or init.run is None:
+            return None
+        kept = self.kept_weights(init.run)
+        name = kept[0] if init.ema is None else kept[0].rpartition("-ema")[0] + f"-ema{init.ema}"
+        if name not in kept:
+            raise ValueError(
+                f"run {run}: init.ema: expected one that run {init.run} keeps, "
+                f"{list(self.runs[init.run].training.emas)}, found {init.ema}; fix it"
+            )
+        return name
 
     # --- what a run keeps, and what the cells need of it -----------------------------------------------------------
     def kept_weights(self, run: str) -> list[str]:

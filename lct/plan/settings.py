@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-from lct.config.published import TableSpec
 from lct.config.schema import plain
 from lct.metrics.settings import WIDE_FEATURES
 from lct.plan.code import SHIPPED, loss_code
@@ -61,7 +60,11 @@ def neighbours(plan: Plan, dataset: str) -> Settings:
 # --- of a run ---------------------------------------------------------------------------------------------------------
 def train(plan: Plan, run: str) -> Settings:
     training = plan.runs[run].training
-    return {"recipe": RECIPES["train"], "training": plain(training)} | loss_code(training.objective.loss)
+    values = {"recipe": RECIPES["train"], "training": plain(training)} | loss_code(training.objective.loss)
+    if (init := plan.runs[run].init) is not None:
+        given = {"path": init.path, "sha256": init.sha256}
+        values["init"] = {"run": init.run, "weights": plan.initial_weights(run)} if init.run else given
+    return values
 
 
 def import_weights(plan: Plan, run: str) -> Settings:
@@ -118,7 +121,7 @@ def tables(plan: Plan, which: str = "all") -> Settings:
     return {
         "recipe": RECIPES["tables"],
         "scale": scale,
-        "tables": {name: _table(plan.tables[name]) for name in names},
+        "tables": {name: plain(plan.tables[name]) for name in names},
         "published": {
             name: plain(plan.published[name]) for name in sorted({plan.tables[table].published for table in names})
         },
@@ -128,6 +131,7 @@ def tables(plan: Plan, which: str = "all") -> Settings:
         },
         "runs": {
             name: {"training": plain(run.training), "sources": run.sources, "note": run.note}
+            | ({"init": plain(run.init)} if run.init else {})
             for name, run in plan.runs.items()
             if name in runs
         },
@@ -136,13 +140,3 @@ def tables(plan: Plan, which: str = "all") -> Settings:
         },
         "left_out": left_out(plan, which),
     } | ({"only": list(plan.only)} if plan.only else {})
-
-
-def _table(spec: TableSpec) -> Settings:
-    """A table; keys that came later than the first recorded tables are left out where they say nothing."""
-    values = plain(spec)
-    for row in values["rows"].values():
-        for key in ("seeds", "model", "group"):
-            if not row[key]:
-                del row[key]
-    return values

@@ -15,7 +15,6 @@ from typing import Any
 from lct.config.figures import MEASURED
 from lct.config.published import PublishedRow, PublishedSubtable, TableSpec
 from lct.config.resolve import published_table
-from lct.config.schema import plain
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.plan import files as stage_files
@@ -446,7 +445,7 @@ def _run(plan: Plan, name: str) -> model.Run:
     return model.Run(
         method=run.method,
         dataset=run.dataset,
-        settings=plain(run.training),
+        settings=run.applied,
         sources=run.sources,
         note=run.note,
         parameters=plan.parameters_of(name)[0],

@@ -23,6 +23,7 @@ from lct.losses.objective import Terms, consistency_terms, denoising_terms, low_
 from lct.losses.transport import pair
 from lct.networks.precondition import consistency
 from lct.networks.unet import UNet
+from lct.networks.weights import load
 from lct.schedules import target_rate
 from lct.streams import generator
 from lct.training import draws
@@ -88,9 +89,11 @@ class Trainer:
         device: torch.device,
         world: World = ALONE,
         ahead: bool | None = None,
+        initial: dict[str, Tensor] | None = None,
     ):
         """ahead: whether a thread draws the next batch while a step computes; the results are the same. Default: on a
-        GPU; on a CPU the thread takes as much time from the step as it saves."""
+        GPU; on a CPU the thread takes as much time from the step as it saves.
+        initial: weights of network, averages and target at step 0; default: random ones. It takes these tensors."""
         self.settings, self.seed, self.device, self.world = settings, seed, device, world
         self.latents = latents.to(device)
         count, channels, height, _ = latents.shape
@@ -101,6 +104,8 @@ class Trainer:
         settings.check_processes(world.size)
         self.memory_format = MEMORY_FORMATS[settings.memory_format]
         self.network = UNet(settings.network, channels, height, generator(seed, "initial-weights"))
+        if initial is not None:
+            load(self.network, initial, "init")
         self.network = self.network.to(device, latents.dtype, memory_format=self.memory_format).train()
         self.target = _target_network(settings, self.network)
         # what a step calls: the same weights, so that averages, optimiser and state know nothing of compilation

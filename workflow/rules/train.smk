@@ -7,6 +7,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
         input:
             latents=stage_files.latents(PLAN, _run.dataset, "latents.safetensors"),
             statistics=stage_files.latents(PLAN, _run.dataset, "statistics.safetensors"),
+            init=stage_files.initial(PLAN, _run.id, "{seed}"),
         output:
             weights=[
                 PATHS.weights(_run.id, "{seed}", name)
@@ -37,7 +38,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
         shell:
             LAUNCH
             + " --nodes {resources.nodes} train --settings {params.settings:q} --seed {wildcards.seed}"
-            " --latents {input.latents:q} --statistics {input.statistics:q}"
+            " --latents {input.latents:q} --statistics {input.statistics:q} --init {input.init:q}"
             " --work {params.state:q} --out {params.folder:q} 2> {log:q}"
 
 
@@ -48,7 +49,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is not None):
         name:
             rule_name("take", _run.id)
         input:
-            weights=_run.weights.path,
+            weights=_run.weights.file,
         output:
             weights=PATHS.weights(_run.id, "{seed}", _run.weights.name),
             records=records(PATHS.weights(_run.id, "{seed}", _run.weights.name)),

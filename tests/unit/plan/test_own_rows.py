@@ -8,6 +8,7 @@ from lct.lineage import planned
 from lct.losses.distances import DISTANCES, ROBUST_FUNCTIONS
 from lct.losses.robust import ROBUST
 from lct.plan import files as stage_files
+from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 
@@ -95,3 +96,68 @@ def test_a_loss_that_is_not_registered_is_refused_at_plan_time(root, monkeypatch
     monkeypatch.setitem(ROBUST, "welsch", lambda s, c: s)
     assert "welsch" in ROBUST_FUNCTIONS, "every registered loss is one, wherever it stands in its module"
     assert {loss for loss, _ in DISTANCES} <= ROBUST_FUNCTIONS.keys()
+
+
+# --- weights to start from -------------------------------------------------------------------------------------------
+def test_a_training_may_start_from_another_run(root):
+    plan = Plan(root, {"scale": "mini"})
+    tuned, ldm = plan.runs["digits-tuned-short"], plan.runs["digits-ldm-short"]
+    assert tuned.init.run == ldm.id and tuned.training.network == ldm.training.network
+    settings = stage_settings.train(plan, tuned.id)
+    assert settings["init"] == {"run": ldm.id, "weights": "step1000-ema0.99"}
+    assert stage_files.initial(plan, tuned.id, 0) == [
+        "results/mini/train/digits-ldm-short/s0/step1000-ema0.99.safetensors"
+    ]
+    assert "init" not in stage_settings.train(plan, "digits-lct") and stage_files.initial(plan, "digits-lct", 0) == []
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ("{run: digits-nowhere}", "expected a run that a row of scale 'smoke' shows, found 'digits-nowhere'"),
+        ("{run: digits-lct}", "expected the network of digits-lct"),
+        ("{run: digits-ldm, ema: 0.5}", r"init.ema: expected one that run digits-ldm keeps, \[0.9\], found 0.5"),
+        ("{run: digits-ldm, path: w.pt}", "expected either run .* or path and sha256"),
+        ("{run: digits-c3}", "expected no circle"),
+    ],
+)
+def test_weights_that_no_training_can_start_from_are_refused_at_plan_time(root, init, message):
+    norms = "training: {network: {block_norm: group, output_norm: group}}"
+    (root / "config/runs/mine.yaml").write_text(f"digits-c3: {{base: digits-lct, init: {init}, {norms}}}\n")
+    with pytest.raises(ValueError, match=message):
+        Plan(root, {"scale": "smoke"})
+
+
+def test_settings_that_never_applied_are_not_shown_of_given_weights(root):
+    given = f"weights: {{path: w.pt, sha256: {'ab' * 32}}}"
+    (root / "config/runs/mine.yaml").write_text(f"digits-c3: {{base: digits-lct, {given}}}\n")
+    run = Plan(root, {"scale": "smoke"}).runs["digits-c3"]
+    assert run.applied.keys() == {"network", "scaling", "grid"} and run.weights.file == "w.pt"
+
+
+# --- datasets of one's own -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("labels", "extractor", "learned"),
+    [
+        ("", "", "rotations"),
+        (", labels: folders", "", "source"),
+        ("", "extractor: {kind: trained, steps: 9}", "rotations"),
+    ],
+)
+def test_the_extractor_of_a_dataset_learns_labels_where_the_source_gives_them(root, labels, extractor, learned):
+    text = f"title: mine\nsource: {{kind: folder, path: mine{labels}}}\nresolution: 16\n{extractor}\n"
+    (root / "config/datasets/mine.yaml").write_text(text)
+    plan = Plan(root, {"scale": "smoke", "dataset": "mine"})
+    assert plan.datasets["mine"].extractor.labels == learned
+    assert stage_settings.extractor(plan, "mine")["extractor"]["labels"] == learned
+
+
+def test_labels_that_the_source_does_not_give_are_refused_at_plan_time(root):
+    text = (
+        "title: mine\nsource: {kind: folder, path: mine}\nresolution: 16\nextractor: {kind: trained, labels: source}\n"
+    )
+    (root / "config/datasets/mine.yaml").write_text(text)
+    with pytest.raises(
+        ValueError, match="mine.yaml: extractor.labels: expected rotations, as the source of dataset mine"
+    ):
+        Plan(root, {"scale": "smoke", "dataset": "mine"})

@@ -16,7 +16,7 @@ import torch
 
 from lct.config.schema import plain
 from lct.files.hashing import sha256_file
-from lct.files.tensors import read_metadata, read_tensors, stream_tensors, write_tensors
+from lct.files.tensors import read_metadata, read_state_dict, read_tensors, stream_tensors, write_tensors
 from lct.losses.settings import Objective
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, residual_by_stage
 from lct.training import draws
@@ -585,6 +585,11 @@ def test_existing_weights_are_taken_when_hash_and_network_agree(encoded, tmp_pat
     assert take(tmp_path, tmp_path / "own.safetensors", digest).returncode == 0
     taken = tmp_path / "taken.safetensors"
     assert equal(read_tensors(taken), kept[0.9]) and read_metadata(taken) == {"latent_shape": [2, 4, 4]}
+    torch.save({"state_dict": {f"module.{name}": t for name, t in kept[0.9].items()}}, tmp_path / "own.pt")
+    assert equal(read_state_dict(tmp_path / "own.pt", sha256_file(tmp_path / "own.pt")), kept[0.9])
+    torch.save({"state_dict": {"a": subprocess.run}}, tmp_path / "code.pt")
+    with pytest.raises(ValueError, match="expected a state dict of tensors alone"):
+        read_state_dict(tmp_path / "code.pt")
     taken.unlink()
     wrong = take(tmp_path, tmp_path / "own.safetensors", "0" * 64)
     assert wrong.returncode == 1 and "expected sha256 0000" in wrong.stdout and digest in wrong.stdout
@@ -593,3 +598,18 @@ def test_existing_weights_are_taken_when_hash_and_network_agree(encoded, tmp_pat
     wrong = take(tmp_path, tmp_path / "less.safetensors", sha256_file(tmp_path / "less.safetensors"))
     assert wrong.returncode == 1 and "found 1 missing" in wrong.stdout and not taken.exists()
     assert len(wrong.stdout.splitlines()) == 1
+
+
+def test_a_training_may_start_from_given_weights(encoded, tmp_path):
+    _, kept, _ = run(tmp_path, settings(objective=LDM))
+    trainer = Trainer(settings(), latents(), 0, CPU, initial={name: t.clone() for name, t in kept[0.9].items()})
+    assert equal(dict(trainer.network.state_dict()), kept[0.9]) and equal(trainer.ema.weights(0.5), kept[0.9])
+    write_tensors(encoded / "ldm.safetensors", kept[0.9])
+    words = command(encoded, "tuned", settings())
+    values = json.loads(words[words.index("--settings") + 1]) | {"init": {"run": "ldm", "weights": "step12-ema0.9"}}
+    words[words.index("--settings") + 1] = json.dumps(values)
+    done = subprocess.run([*words, "--init", str(encoded / "ldm.safetensors")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    record = json.loads((encoded / "tuned/curves.json.settings.json").read_text())
+    assert record["inputs"]["init"]["sha256"] == sha256_file(encoded / "ldm.safetensors")
+    assert record["settings"]["init"]["run"] == "ldm"
