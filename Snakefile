@@ -18,6 +18,7 @@ include: "workflow/rules/report.smk"
 localrules:
     all,
     all_tables,
+    claims,
     unlisted,
 
 
@@ -30,6 +31,12 @@ rule all:
 rule all_tables:
     input:
         rules.report_all.output,
+
+
+# Rows that claims compare, with three training seeds or more: common.smk then plans these alone.
+rule claims:
+    input:
+        rules.report_tables.output,
 
 
 # What is here and no report shows, such as a further seed of a run: `lct record` records it too.

@@ -31,7 +31,7 @@ class Body:
     """A body of evidence: what is known of table rows, and of the noise between trainings.
 
     cells:     (TABLE.SUBTABLE.ROW, metric) -> one value for each training seed.
-    protocols: (row, metric) -> hash of how it was measured; rows of different ones are never compared.
+    protocols: (row, metric) -> how it was trained and measured; rows of different ones are never compared.
     spreads:   (sub-table, metric) -> spreads of runs with two seeds or more, on the scale of lct.claims.noise.scaled.
     prior:     metric -> noise that is known before any seed of one's own.
     measures:  (source, quantity, box or row) -> dataset -> value.
@@ -205,7 +205,7 @@ def _values(rows: Sequence[str], metric: str, body: Body) -> list[tuple[float, .
     if any(not math.isfinite(value) for side in sides for value in side):
         return f"a value of {metric} is not a finite number"
     if len({body.protocols.get((row, metric)) for row in rows}) > 1:
-        return "measured by different protocols"
+        return "measured by different protocols, or trained with different budgets"
     return sides
 
 

@@ -1,6 +1,7 @@
 """`lct claims`: does what the paper says hold? `lct power`: how many seeds show a difference?"""
 
 import argparse
+import dataclasses
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ from lct.cli.verb import Result
 from lct.config.claim_rows import PublishedRows
 from lct.config.folder import ConfigFolder
 from lct.config.schema import plain
+from lct.plan.configuration import CLAIMS
 from lct.plan.plan import Plan
 from lct.report.claims import JudgedClaim, judged, prior_noise
 from lct.report.tables import read
@@ -24,7 +26,8 @@ def claims_arguments(parser: argparse.ArgumentParser) -> None:
 def claims(arguments: argparse.Namespace) -> Result:
     """Every claim with its verdict on the paper's table, the authors' log, and what is measured here."""
     plan = Plan(arguments.root, overrides(arguments))
-    files = [arguments.root / plan.paths.tables(which) for which in ("all", "tables")]
+    claimed = dataclasses.replace(plan.paths, only=(CLAIMS,)).tables()  # of `snakemake claims`
+    files = [arguments.root / path for path in (claimed, plan.paths.tables("all"), plan.paths.tables())]
     measured = [read(path) for path in files if path.exists()][:1]
     evidence, judgements = judged(arguments.root, measured)
     ids = [judgement.claim.id for judgement in judgements]
@@ -33,7 +36,8 @@ def claims(arguments: argparse.Namespace) -> Result:
     chosen = [j for j in judgements if j.claim.id in (arguments.claims or ids)]
     lines = [line for judgement in chosen for line in _lines(judgement, detailed=bool(arguments.claims))]
     if not measured:
-        lines.append(f"nothing is measured here at {plan.scale_name} scale: snakemake --config scale={plan.scale_name}")
+        command = f"snakemake claims --config scale={plan.scale_name}"
+        lines.append(f"nothing is measured here at {plan.scale_name} scale: {command}")
     lines.append("statements and rows: config/claims/; rules: docs/protocol.md")
     titles = {body.id: body.title for body in evidence}
     return 0, {"evidence": titles, "claims": [_json(judgement) for judgement in chosen]}, "\n".join(lines)

@@ -30,8 +30,8 @@ class PublishedRows:
         table, subtable, row = parts
         rows = self.table(table, where).rows_of(subtable)
         if row not in rows:
-            known = [f"{table}.{s.id}.{r.id}" for s in self.table(table, where).subtables for r in s.rows]
-            hint = did_you_mean(name, known) or f"give one of config/tables/{table}.yaml"
+            names = [f"{table}.{s.id}.{r.id}" for s in self.table(table, where).subtables for r in s.rows]
+            hint = did_you_mean(name, names) or f"give one of config/tables/{table}.yaml"
             raise ValueError(f"{where}: expected a row of table {table}, found {name!r}; {hint}")
         return rows[row]
 
@@ -70,9 +70,9 @@ def _check(part: Part, rows: PublishedRows, where: str) -> None:
         fid = rows.row(name, where).fid
         if fid is not None and not 0 < fid < math.inf:
             raise ValueError(f"{where}: expected a number above 0 as FID of {name}, found {fid}; correct its row")
-        known = [m.id for m in rows.table(name.split(".")[0], where).metrics]
-        if metric is not None and metric not in known:
-            raise ValueError(f"{where}: expected a metric of {known}, which {name} has, found {metric!r}; fix it")
+        metrics = [m.id for m in rows.table(name.split(".")[0], where).metrics]
+        if metric is not None and metric not in metrics:
+            raise ValueError(f"{where}: expected a metric of {metrics}, which {name} has, found {metric!r}; fix it")
     if len({name.split(".")[1] for name in part.rows}) > 1:
         raise ValueError(
             f"{where}: expected rows of one sub-table, that is of one dataset, found {named}; compare rows of the same "

@@ -30,6 +30,19 @@ class FigureScale:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RandomLatents:
+    """Normal latents of another shape, coupled beside those of the scale."""
+
+    shape: tuple[int, int, int]  # C, H, W
+    group: int = 128  # size of the groups in which pairs are sought
+    pairs: int = 1024  # as many are drawn
+
+    def __post_init__(self):
+        _require(min(self.shape) >= 1, "random.shape", "positive numbers", self.shape)
+        _require(2 <= self.group <= self.pairs, "random", "2 <= group <= pairs", (self.group, self.pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """config/figures/*.yaml: one figure of the report.
 
@@ -45,6 +58,7 @@ class Figure:
     kind: Literal["box-plots", "losses", "couplings", "schedules", "samples"] = "box-plots"  # what is drawn
     rows: tuple[str, ...] = ()  # samples: TABLE.SUBTABLE.ROW of each grid
     groups: tuple[int, ...] = ()  # couplings: sizes of the groups in which pairs are sought
+    random: RandomLatents | None = None  # couplings: normal latents that are paired as well
     method: str = "ilct"  # box-plots: a file in config/methods/, the objective of both trainings
     seed: int = 0  # of both trainings, or of the pairs drawn
     training: TrainingChanges = field(default_factory=dict)  # differences from it
@@ -52,5 +66,10 @@ class Figure:
 
     def __post_init__(self):
         _require(bool(self.rows) == (self.kind == "samples"), "rows", "rows with `kind: samples` alone", self.rows)
+        _require(
+            self.random is None or self.kind == "couplings", "random", "it with `kind: couplings` alone", self.random
+        )
         sizes = bool(self.groups) and min(self.groups) >= 2
         _require(sizes == (self.kind == "couplings"), "groups", "sizes from 2 on, of `couplings` alone", self.groups)
+        alone = self.random is None or self.kind == "couplings"
+        _require(alone, "random", "it with `kind: couplings` alone", self.random)

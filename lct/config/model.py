@@ -11,6 +11,7 @@ from lct.data.settings import DataSettings
 from lct.download.settings import Downloads
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
 from lct.sampling.settings import Sampler, Sampling
+from lct.schedules import OPTIONAL
 from lct.training.settings import Training
 
 EXPORTED = "generator/diffusion_pytorch_model.safetensors"  # in a folder of `lct export --to diffusers`
@@ -88,6 +89,8 @@ class Scale:
     subtables: dict[Name, str]  # sub-table -> file in config/datasets/; missing ones are reported as not run
     seeds: dict[Name, tuple[int, ...]]  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes
+    counts: dict[Name, int] | None = field(default=None, metadata=OPTIONAL)  # dataset -> images that are sampled, and
+    # scored by the first protocol, where its authors had another number
     protocols: tuple[Protocol, ...] = (Protocol(),)  # how they are scored; tables show the first
     keep_features: bool = True  # whether scoring keeps the features of generated images; a metrics file needs none
     dataset: Annotated[dict[str, Any], Partial(Dataset)] = field(default_factory=dict)  # overrides for every dataset

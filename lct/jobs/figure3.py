@@ -23,6 +23,7 @@ from lct.losses.transport import pair
 from lct.report import paper_figures, plotting
 from lct.streams import generator
 
+SIGMA_DATA = 0.5  # standard deviation of normalised latents
 SIGMA = 1.0  # noise level, twice the standard deviation of the latents
 BINS = 48
 
@@ -52,6 +53,7 @@ def figure3(
         order = pair(clean, noise, Transport(kind="exact", group=group)) if group else torch.arange(len(rows))
         values, distances[str(group)] = measure(clean[:count], noise[order][:count], rows[:count])
         couplings.append({"group": group, "pairs": count, **values})
+    random = {"random": random_coupling(settings["random"], draws)} if "random" in settings else {}
     mean = float(distances["0"].mean())
     relative = {group: values / mean for group, values in distances.items()}
     edges = np.linspace(min(map(np.min, relative.values())), max(map(np.max, relative.values())), BINS + 1)
@@ -62,6 +64,7 @@ def figure3(
         "pairs": len(rows),
         "sigma": SIGMA,
         "couplings": couplings,
+        **random,
         "histograms": {"edges": edges.tolist(), "shares": shares},
     }
     figure.publish(out, pictures, numbers, partial(plotting.picture, paper_figures.couplings(numbers)))
@@ -83,6 +86,21 @@ def _normalised_latents(path: Path, statistics: LatentStatistics, limit: int) ->
     return x
 
 
+def random_coupling(settings: dict[str, Any], draws: torch.Generator) -> dict[str, Any]:
+    """How transport couples normal latents of a given shape. settings: {"shape": (C, H, W), "group", "pairs"}."""
+    shape = (settings["pairs"], *settings["shape"])
+    x, noise = (scale * torch.randn(shape, generator=draws) for scale in (SIGMA_DATA, 1.0))
+    order = pair(x, noise, Transport(kind="exact", group=settings["group"]))
+    return settings | pair_values(x.flatten(1).double(), noise[order].flatten(1).double())
+
+
+def pair_values(a: torch.Tensor, b: torch.Tensor) -> dict[str, float]:
+    """Mean and SD of the squared distance per element, and the mean cosine, of pairs a, b: (P, d)."""
+    squared = (a - b).square().mean(1)
+    cosine = torch.cosine_similarity(a, b, dim=1).mean()
+    return {"distance": float(squared.mean()), "spread": float(squared.std()), "cosine": float(cosine)}
+
+
 def measure(x: torch.Tensor, noise: torch.Tensor, image: torch.Tensor) -> tuple[dict[str, float], np.ndarray]:
     """LatentStatistics of P pairs, and the distance of each pair.
 
@@ -91,17 +109,11 @@ def measure(x: torch.Tensor, noise: torch.Tensor, image: torch.Tensor) -> tuple[
               element; and the distances (P,).
     """
     a, b = x.flatten(1).double(), noise.flatten(1).double()
-    squared = (a - b).square().mean(1)
     noisy = perturb(x, noise, torch.full((len(x),), SIGMA)).flatten(1).double()
     distance = torch.cdist(noisy, noisy, compute_mode="donot_use_mm_for_euclid_dist").fill_diagonal_(torch.inf)
     same = image[:, None] == image[None, :]  # another draw of the same image is no neighbour
     nearest = distance.masked_fill(same, torch.inf).argmin(1)
-    values = {
-        "distance": float(squared.mean()),
-        "spread": float(squared.std()),
-        "cosine": float(torch.cosine_similarity(a, b, dim=1).mean()),
-        "variance": float((a - a[nearest]).square().mean() / 2),
-    }
+    values = pair_values(a, b) | {"variance": float((a - a[nearest]).square().mean() / 2)}
     return values, (a - b).norm(dim=1).numpy()
 
 

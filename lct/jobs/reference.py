@@ -50,7 +50,9 @@ def reference(
 ) -> str:
     """Write the reference of every protocol and the metrics of every floor row; arguments are the job's options.
 
-    settings: {"protocols", "extractors", "own_extractor", "flips"}."""
+    settings: {"protocols", "extractors", "own_extractor", "flips"}, and "few": whether fewer images are held out than
+    generated. The reconstructions of a floor row are then those of training images, and as many training images as are
+    held out are measured beside these, because a Frechet distance grows as the number of images falls."""
     manifests = {"train": train, "heldout": heldout}
     manifests |= {"reconstructed-train": reconstructed_train, "reconstructed-heldout": reconstructed_heldout}
     manifests = {name: path for name, path in manifests.items() if path is not None}
@@ -63,14 +65,18 @@ def reference(
         for path in references:
             compared[path.stem] = _reference(scorer, protocols[path.stem], images, results, resolution)
             write_tensors(path, compared[path.stem].tensors(), compared[path.stem].metadata())
+        few = settings.get("few", False)
         most = max(protocol.num_images for protocol in scorer.protocols)
         for floor in dict.fromkeys(path.parent.name for path in floors):
-            name = _floor_set(floor, manifests)
-            count = imageset.read_manifest(manifests[name])["count"]
-            features = scorer.features(manifests[name], count=min(most, count))
+            name = _floor_set(floor, manifests, few)
+            count = min(most, imageset.read_manifest(manifests[name])["count"])
+            features = scorer.features(manifests[name], count=count)
+            same = scorer.features(train, count=count) if few and floor == "heldout" else None
             for path in (path for path in floors if path.parent.name == floor):
-                content = scorer.evaluate(protocols[path.stem], features, compared[path.stem])
-                write_json(path, content | {"images": name})
+                content = scorer.evaluate(protocols[path.stem], features, compared[path.stem]) | {"images": name}
+                if same is not None:
+                    content["training"] = scorer.evaluate(protocols[path.stem], same, compared[path.stem])["values"]
+                write_json(path, content)
         record.write([*references, *floors])
     line = f", {hits} of {len(results)} measurements of real images from the cache" if hits else ""
     return f"reference {references[0].parent.name}: {len(floors)} floor rows measured{line}"
@@ -83,11 +89,11 @@ def _images(name: str, manifest: Path, flips: str) -> ReferenceImages:
     return ReferenceImages(name, content["count"] // (2 if mirrored else 1), content["content_sha256"])
 
 
-def _floor_set(floor: str, manifests: Mapping[str, Path]) -> str:
-    """The images of a floor row: held-out ones, or training images' reconstructions where nothing is held out."""
+def _floor_set(floor: str, manifests: Mapping[str, Path], few: bool) -> str:
+    """The images of a floor row: held-out ones, or training images' reconstructions where too few or none are."""
     if floor == "heldout":
         return "heldout"
-    return "reconstructed-heldout" if "reconstructed-heldout" in manifests else "reconstructed-train"
+    return "reconstructed-heldout" if "reconstructed-heldout" in manifests and not few else "reconstructed-train"
 
 
 def _compared_sets(protocol: Protocol, images: Mapping[str, ReferenceImages]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The YAML files that one scale needs, read, checked and joined: datasets, tables, extractors and downloads."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ from lct.config.resolve import (
 from lct.download.settings import Origin as DownloadOrigin
 from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol
 from lct.plan.paths import Paths, download
+from lct.sampling.settings import Sampling
 
+CLAIMS = "claims"  # in the place of rows: those that config/claims/ compares, and figures that claims are about
+CLAIM_SEEDS = 3  # training seeds that each of their runs has at least
 OWN_TABLE = "own"  # the table of a dataset of the user's own; no scale lists it
 
 
@@ -45,8 +49,9 @@ class Configuration:
         self.scale, self.scale_layer = scale_settings(self.config, self.scale_name)
         if self.main.dataset is not None:
             self.scale = _scale_of_dataset(self.scale, self.main.dataset)
-        self.scale = _with_seeds(self.scale, words(self.main.seeds))
         self.only = tuple(map(str, words(self.main.only)))
+        least = CLAIM_SEEDS if CLAIMS in self.only else 0
+        self.scale = _with_seeds(self.scale, words(self.main.seeds), least)
         self.paths = Paths(self.scale_name, self.main.dataset, self.only)
         self.tables: dict[str, TableSpec] = self._read_tables()
         self.published: dict[str, PublishedTable] = {
@@ -141,6 +146,13 @@ class Configuration:
                     f"{self.scale.sampling.count} images of `sampling`, found {protocol.num_images}; sample more or "
                     "score fewer"
                 )
+        batch, least = self.scale.sampling.batch, self.scale.sampling.count
+        for dataset, count in (self.scale.counts or {}).items():
+            if dataset not in self.config.names("datasets") or count % batch or count < least:
+                raise ValueError(
+                    f"{self.scale_layer.source}: counts: expected a dataset of config/datasets/ and full batches of "
+                    f"{batch}, no fewer than the {least} images of the others, found {dataset}: {count}; correct it"
+                )
 
     def _check_extractors(self) -> None:
         """FID is the name of one network's distance, and an id is the name of one extractor."""
@@ -202,6 +214,17 @@ class Configuration:
         """The protocol that tables show."""
         return self.scale.protocols[0]
 
+    def sampling_of(self, dataset: str) -> Sampling:
+        """How a dataset's runs are sampled: as all are, but for a number of images of its own."""
+        count = (self.scale.counts or {}).get(dataset)
+        return self.scale.sampling if count is None else dataclasses.replace(self.scale.sampling, num_images=count)
+
+    def protocols_of(self, dataset: str) -> tuple[Protocol, ...]:
+        """How a dataset's images are scored: the first protocol takes them all where it has a number of its own."""
+        first, *others = self.scale.protocols
+        count = (self.scale.counts or {}).get(dataset)
+        return self.scale.protocols if count is None else (dataclasses.replace(first, num_images=count), *others)
+
     @property
     def uses_own_extractor(self) -> bool:
         """Whether a protocol measures with the extractor that each dataset names."""
@@ -225,16 +248,22 @@ class Configuration:
         return "the held-out images are part of the reference" if protocol.reference == "all" else None
 
 
-def _with_seeds(scale: Scale, further: tuple[str | int, ...]) -> Scale:
-    """A scale with further training seeds for every dataset."""
-    if not further:
+def _with_seeds(scale: Scale, further: tuple[str | int, ...], least: int) -> Scale:
+    """A scale with further training seeds for every dataset, at least so many."""
+    if not further and not least:
         return scale
 
     def extended(seeds: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        return {dataset: tuple(dict.fromkeys((*given, *map(int, further)))) for dataset, given in seeds.items()}
+        every = {dataset: tuple(dict.fromkeys((*given, *map(int, further)))) for dataset, given in seeds.items()}
+        return {dataset: given + _unused(given, least - len(given)) for dataset, given in every.items()}
 
     short = scale.short and dataclasses.replace(scale.short, seeds=extended(scale.short.seeds))
     return dataclasses.replace(scale, seeds=extended(scale.seeds), short=short)
+
+
+def _unused(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """The first `count` seeds from 0 on that are not among `seeds`; none where it is negative."""
+    return tuple(itertools.islice((seed for seed in itertools.count() if seed not in seeds), max(0, count)))
 
 
 def _scale_of_dataset(scale: Scale, dataset: str) -> Scale:

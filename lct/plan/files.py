@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from lct.config.figures import MEASURED
 from lct.metrics.settings import TrainedExtractor, feature_specs
+from lct.plan.configuration import CLAIMS
 from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, page_name
 from lct.plan.plan import Cell, Plan
 
@@ -131,11 +132,12 @@ def cell_metrics(plan: Plan, cells: Iterable[Cell]) -> list[str]:
 
 
 def cell_inputs(plan: Plan, cells: Iterable[Cell]) -> list[str]:
-    """What is shown of cells beside their metrics: previews, neighbours, curves."""
+    """What is shown of cells beside their metrics: previews, curves and, but of what claims compare, neighbours."""
+    kinds = () if CLAIMS in plan.only else ("json", "png")
     sets = {s for cell in cells for s in cell.sets}
     paths = {grid(plan.paths.samples(*dataclasses.astuple(s))) for s in sets}
     for run, seed in {(s.run, s.seed) for s in sets}:
-        paths |= {path for kind in ("json", "png") for path in neighbours(plan, run, seed, kind)}
+        paths |= {path for kind in kinds for path in neighbours(plan, run, seed, kind)}
         paths |= set() if plan.runs[run].weights else {f"{plan.paths.train(run, seed)}/curves.json"}
     return sorted(paths)
 

@@ -22,7 +22,7 @@ from lct.config.published import (
 from lct.config.resolve import figure_settings, run_settings
 from lct.config.schema import did_you_mean, plain
 from lct.networks.layout import macs_and_activations, parameters
-from lct.plan.configuration import Configuration
+from lct.plan.configuration import CLAIMS, Configuration
 from lct.plan.names import cells_named
 from lct.training.settings import Training
 
@@ -76,11 +76,12 @@ class Plan(Configuration):
         self._add_own_runs(sorted({*self.own_runs, *more_runs} - self.runs.keys()))
         self._check_initial_weights()
         self._check_batches()
-        self._only = {cell.name for cell in cells_named(self.cells, self.only, self.scale_name)}
+        names = [row for name in self.only for row in (self._claimed() if name == CLAIMS else (name,))]
+        self._only = {cell.name for cell in cells_named(self.cells, names, self.scale_name)}
         self.figures: dict[str, tuple[Figure, Training | None]] = {}  # (figure, its training)
         for name in sorted(self.config.names("figures"), key=_natural_order):
             figure = figure_settings(self.config, name, self.scale_name, self.scale_layer)
-            if figure is not None and self._has_rows_of(figure[0]) and not self.only:
+            if figure is not None and self._has_rows_of(figure[0]) and self._shows(figure[0]):
                 self.figures[name] = figure
 
     # --- cells: which run, weights and sampler answer a row --------------------------------------------------------
@@ -419,6 +420,28 @@ class Plan(Configuration):
 
     def figures_of(self, *kinds: str) -> list[str]:
         return [name for name, (figure, _) in self.figures.items() if figure.kind in kinds]
+
+    def _claimed(self) -> list[str]:
+        """Rows of this scale that claims compare. ValueError where nothing could be judged by them."""
+        of = {row: claim.id for claim in self.claims for part in claim.parts for row in part.rows}
+        cells = [cell for cell in self.cells if cell.name in of]
+        if not cells:
+            raise ValueError(
+                f"config/claims: expected claims about rows of scale {self.scale_name}, found none; add one"
+            )
+        for letter in sorted({cell.subtable for cell in cells}):
+            here = [cell for cell in cells if cell.subtable == letter]
+            if max(len(self.seeds_of(cell.run)) for cell in here) < 2:
+                raise ValueError(
+                    f"config/claims: {of[here[0].name]}: expected two training seeds or more of a run in sub-table "
+                    f"{letter}, which show the spread between trainings, found existing weights alone, with one each; "
+                    "compare a run that is trained here"
+                )
+        return [cell.name for cell in cells]
+
+    def _shows(self, figure: Figure) -> bool:
+        """Whether the report of this plan holds a figure; that of the claims holds those that are evidence."""
+        return not self.only or (CLAIMS in self.only and figure.kind in ("box-plots", "couplings", "schedules"))
 
     def _has_rows_of(self, figure: Figure) -> bool:
         """Whether this plan has the rows that a figure is drawn from; c by stage is a figure of the paper's runs."""

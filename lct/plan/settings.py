@@ -33,16 +33,22 @@ def extractor(plan: Plan, dataset: str) -> Settings:
 
 
 def score(plan: Plan, dataset: str) -> Settings:
-    """Of scoring, and of the references that it compares with."""
+    """Of scoring."""
     extractors = plan.extractors_of(dataset)
     wide = any(extractor.features >= WIDE_FEATURES for extractor in extractors)
     return {
         "recipe": RECIPES["score of wide features" if wide else "score"],
-        "protocols": plain(plan.scale.protocols),
+        "protocols": plain(plan.protocols_of(dataset)),
         "extractors": plain(extractors),
         "own_extractor": plan.datasets[dataset].extractor.id,
         "flips": plan.datasets[dataset].flips,
     }
+
+
+def reference(plan: Plan, dataset: str) -> Settings:
+    """Of references and floor rows. few: fewer images are held out than generated, on which distances depend."""
+    few = 0 < plan.datasets[dataset].heldout < max(protocol.num_images for protocol in plan.protocols_of(dataset))
+    return score(plan, dataset) | ({"few": True} if few else {})
 
 
 def neighbours(plan: Plan, dataset: str) -> Settings:
@@ -81,7 +87,7 @@ def sample(plan: Plan, run: str) -> Settings:
     samplers = sorted({sampler for _, sampler in evaluations})
     return {
         "recipe": RECIPES["sample"],
-        "sampling": plain(plan.scale.sampling),
+        "sampling": plain(plan.sampling_of(plan.runs[run].dataset)),
         "samplers": {name: plain(plan.runs[run].samplers[name]) for name in samplers},
         "wanted": plain(evaluations),
         "network": plain(training.network),
@@ -103,6 +109,7 @@ def figure(plan: Plan, name: str) -> Settings:
         return {"recipe": RECIPES["figure"], "kind": spec.kind} | loss_code(*SHIPPED)
     if spec.kind == "couplings":
         shared = {"recipe": RECIPES["figure"], "kind": spec.kind, "seed": spec.seed}
+        shared |= {"random": plain(spec.random)} if spec.random else {}
         return shared | {"groups": list(spec.groups), "images": cost.images, "pairs": cost.pairs}
     return {
         "recipe": RECIPES["figure"],

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from lct.plan import files
+from lct.plan.configuration import CLAIM_SEEDS, CLAIMS
 from lct.plan.names import cells_named, nearest, target_names
 from lct.plan.plan import Plan
 
@@ -12,6 +13,7 @@ def descriptions(plan: Plan) -> dict[str, str]:
     texts = {
         "all": "the tables that the scale lists, as a report (a bare `snakemake`)",
         "all_tables": "these and the further tables of the scale, as a report",
+        CLAIMS: f"the rows that claims compare, with {CLAIM_SEEDS} training seeds or more, as a report",
     }
     for name in target_names(plan.cells):
         cells = cells_named(plan.cells, [name], plan.scale_name)

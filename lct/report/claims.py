@@ -61,9 +61,10 @@ def measured_body(tables: Tables, root: Path) -> Body:
             cell = row.cells.get(ours)
             if cell is not None and cell.values and row.run is not None:
                 name = (place(table, subtable, row), metric)
-                cells[name], protocols[name] = tuple(cell.by_seed.values()), cell.protocol
+                cells[name] = tuple(cell.by_seed.values())
+                protocols[name] = f"{cell.protocol}, {table.note or 'the whole budget'}"
     spreads = measured_spreads(tables)
-    command = f"snakemake all_tables --config scale={tables.scale}"
+    command = f"snakemake claims --config scale={tables.scale}"
     title = f"measured here, {tables.scale} scale"
     return Body(tables.scale, title, cells, protocols, spreads, {}, _measures(tables, root), command)
 

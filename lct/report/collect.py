@@ -19,15 +19,22 @@ from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.plan import files as stage_files
 from lct.plan import listing
+from lct.plan import settings as stage_settings
 from lct.plan.paths import FLOORS, METRICS, grid, page_name
 from lct.plan.plan import Cell, Plan
 from lct.report import tables as model
 from lct.report.claims import prior_noise
+from lct.report.text import count
+from lct.report.training_curves import residuals
 from lct.report.verdicts import judge
 
 FLOOR_TITLES = {
     "heldout": ("Held-out images", "real images that no training saw"),
     "reconstruction": ("Held-out images through the VAE", "encoded and decoded, no generator in between"),
+    "reconstruction-few": (
+        "Training images through the VAE",
+        "encoded and decoded, no generator in between; training images, because fewer are held out than generated",
+    ),
     "heldout-train": ("Held-out images", "none at this dataset: training images are all there are"),
     "reconstruction-train": (
         "Training images through the VAE",
@@ -75,10 +82,7 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> model.Tables:
         metrics=_metrics(plan),
         tables=tuple(_table(plan, root, name, plan.tables[name]) for name in plan.tables_of(which)),
         figures=tuple(_figure(plan, root, name) for name in plan.figures),
-        schedules=tuple(
-            model.Schedule(run=name, stages=tuple(model.Stage(**stage) for stage in plan.c_stages(name)))
-            for name in plan.runs_of(which)
-        ),
+        schedules=tuple(_schedule(plan, root, name) for name in plan.runs_of(which)),
         left_out=tuple(model.LeftOut(**table) for table in listing.left_out(plan, which)),
         runs={name: _run(plan, name) for name in plan.runs_of(which)},
     )
@@ -266,7 +270,9 @@ def _readings(plan: Plan, cells: dict[str, Cell]) -> tuple[model.Reading, ...]:
 
 
 def _floor(plan: Plan, root: Path, at: tuple[str, str], dataset: str, floor: str, protocols: Protocols) -> model.Row:
-    title, explanation = FLOOR_TITLES[floor if plan.datasets[dataset].heldout else f"{floor}-train"]
+    few = stage_settings.reference(plan, dataset).get("few")
+    kind = "" if plan.datasets[dataset].heldout else "-train"
+    title, explanation = FLOOR_TITLES[f"{floor}-few" if few and floor == "reconstruction" else f"{floor}{kind}"]
     missing = {protocol.id: plan.floor_missing(dataset, floor, protocol) for protocol in plan.scale.protocols}
     why = missing[plan.protocol.id]
     row = model.Row(
@@ -284,7 +290,10 @@ def _floor(plan: Plan, root: Path, at: tuple[str, str], dataset: str, floor: str
     }
     names = ".".join((*at, f"floor-{floor}"))
     absent = why or "not computed yet; run snakemake"
-    return _filled(row, root, files, lambda metric: f"{names}.{metric}", protocols, missing=absent)
+    row = _filled(row, root, files, lambda metric: f"{names}.{metric}", protocols, missing=absent)
+    if row.status == "complete":
+        row = replace(row, model=f"{title}, {count(row.extra['images'][0])}")
+    return row
 
 
 def _filled(
@@ -313,6 +322,8 @@ def _filled(
     if not present:
         return replace(row, why=missing)
     extra: dict[str, Any] = {"images": sorted({file.content["num_images"] for file in present})}
+    if any("training" in file.content for file in present):
+        extra["distance of as many training images"] = [file.content["training"]["fd"] for file in present]
     extra |= {key: [f.content["values"].get(key) for f in present] for key in ("confidence", "fd_cleanfid")}
     for protocol, further in others:
         if further:
@@ -387,6 +398,13 @@ def _curves(plan: Plan, root: Path, cells: dict[str, Cell]) -> tuple[model.Curve
     trainings = sorted({(s.run, s.seed) for cell in cells.values() for s in cell.sets})
     paths = [(run, seed, f"{plan.paths.train(run, seed)}/curves.json") for run, seed in trainings]
     return tuple(model.CurvesFile(run=run, seed=seed, path=path) for run, seed, path in paths if (root / path).exists())
+
+
+def _schedule(plan: Plan, root: Path, run: str) -> model.Schedule:
+    """c of each stage of a run, and what its trainings measured of the residual that c follows."""
+    measured = residuals(root / plan.paths.train(run, seed) / "curves.json" for seed in plan.seeds_of(run))
+    stages = [model.Stage(**stage, residual=measured.get(stage["intervals"])) for stage in plan.c_stages(run)]
+    return model.Schedule(run=run, stages=tuple(stages))
 
 
 def _figure(plan: Plan, root: Path, name: str) -> model.Figure:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
@@ -102,25 +103,34 @@ _MEASURES = {"distance": "mean squared distance", "variance": "variance of x nea
 
 
 def schedules(data: FigureData, tables: Tables) -> Draw:
-    """c by intervals of each run that has a law of its own; the authors' FID by epoch; ours by step where measured."""
+    """c by intervals of each run that has a law of its own, and the residuals measured then; the authors' FID by epoch;
+    ours by step where measured."""
     laws: dict[tuple[Any, ...], tuple[str, tuple[Stage, ...]]] = {}
+    residuals: dict[tuple[Any, ...], tuple[str, list[tuple[float, float]]]] = {}  # of the first run that measured them
     for schedule in tables.schedules:
         if schedule.stages:
             key = tuple((stage.intervals, stage.c) for stage in schedule.stages)
             laws.setdefault(key, (schedule.run, schedule.stages))
+            if points := _residuals(schedule.stages):
+                residuals.setdefault(key, (schedule.run, points))
     logged: dict[str, list[tuple[int, float]]] = {}
     for entry in data.logged:
         if entry.fid is not None:
             logged.setdefault(entry.label, []).append((entry.epoch, entry.fid))
+    adaptive = next((stages for run, stages in laws.values() if _law(tables, run) == "adaptive"), ())
     ours, labels = measured_by_step(tables), {metric.id: metric.label for metric in tables.metrics}
 
     def draw() -> Figure:
-        figure, (left, middle, *more) = _panels(4 if ours else 2, 4.0)
+        has_residuals = int(bool(residuals))
+        figure, (left, *axes) = _panels(2 + has_residuals + 2 * bool(ours), 4.0)
+        second, middle, more = axes[0], axes[has_residuals], axes[1 + has_residuals :]
         for i, (run, stages) in enumerate(list(laws.values())[: 2 * len(STYLES)]):
             _line(left, i, run, [(stage.intervals, stage.c) for stage in stages])
         _logarithmic(left, "x", sorted({stage.intervals for _, stages in laws.values() for stage in stages}))
         round_ticks(left, left.get_lines())
         _head(left, f"c of the {tables.scale} scale's runs", "intervals s")
+        if has_residuals:
+            _draw_residuals(second, list(residuals.values())[: 2 * len(STYLES)], adaptive)
         for i, (label, points) in enumerate(logged.items()):
             _line(middle, i, label, sorted(points))
         if logged:
@@ -130,12 +140,42 @@ def schedules(data: FigureData, tables: Tables) -> Draw:
             for i, (run, points) in enumerate(ours.items()):
                 _line(axes, i, run, [(step, values[metric]) for step, values in points if metric in values])
             _head(axes, f"Ours: {labels[metric]} by step", "training step")
-        for axes in (left, middle, *more):
+        for axes in figure.axes:
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(frameon=False, fontsize=7, handlelength=3.5)
         return figure
 
     return draw
+
+
+def _draw_residuals(axes: Any, runs: list[tuple[str, list[tuple[float, float]]]], adaptive: tuple[Stage, ...]) -> None:
+    """RMS of the residual by intervals of each run, and the adaptive c behind its first stage, which has c0."""
+    for i, (run, points) in enumerate(runs):
+        _line(axes, i, f"{run}: {_power(points)}", points)
+    if law := [(stage.intervals, stage.c) for stage in adaptive[1:]]:
+        style = {"color": "#8c939b", "linewidth": 4, "alpha": 0.5}
+        axes.plot(*zip(*law, strict=True), label=f"adaptive c: {_power(law)}", **style)
+    _logarithmic(axes, "x", sorted({s for _, points in runs for s, _ in points}))
+    round_ticks(axes, axes.get_lines())
+    _head(axes, "RMS of the residual, measured", "intervals s")
+
+
+def _law(tables: Tables, run: str) -> str | None:
+    """The law that c of a run follows."""
+    settings = tables.runs[run].settings if run in tables.runs else {}
+    return settings.get("objective", {}).get("scale", {}).get("law")
+
+
+def _residuals(stages: tuple[Stage, ...]) -> list[tuple[float, float]]:
+    """(intervals, RMS of the residual) of the stages that measured it."""
+    return [(stage.intervals, stage.residual) for stage in stages if stage.residual]
+
+
+def _power(points: list[tuple[float, float]]) -> str:
+    """The power of s that points (s, y) follow best: least squares of ln y on ln s."""
+    if len(points) < 2:
+        return "one stage"
+    return f"s^{np.polyfit(*np.log(np.array(points)).T, 1)[0]:.2f}"
 
 
 def _line(axes: Any, place: int, label: str, points: list[tuple[float, float]]) -> None:
@@ -247,13 +287,18 @@ def _peak(residual: float | None) -> str:
 
 
 def _coupling_summary(numbers: dict[str, Any]) -> Summary:
+    keys = ("distance", "spread", "cosine", "variance")
     rows = tuple(
         (
             "independent" if coupling["group"] == 0 else f"groups of {coupling['group']}",
-            *(number(coupling[key]) for key in ("distance", "spread", "cosine", "variance")),
+            *(number(coupling[key]) for key in keys),
         )
         for coupling in numbers["couplings"]
     )
+    if (random := numbers.get("random")) is not None:
+        shape = " x ".join(map(str, random["shape"]))
+        name = f"random latents of {shape}, groups of {random['group']}"
+        rows += ((name, *(number(random[key]) if key in random else "-" for key in keys)),)
     columns = (
         "Pairs",
         "mean squared distance per element",

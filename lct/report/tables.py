@@ -364,6 +364,7 @@ class Stage:
     step: int  # first of the stage
     intervals: int
     c: float
+    residual: float | None = None  # measured RMS of an element of the residual, over the seeds of the run
 
 
 @dataclass(frozen=True, kw_only=True)

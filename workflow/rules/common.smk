@@ -37,6 +37,7 @@ from lct.plan.paths import (
     grid,
     manifest,
 )
+from lct.plan.configuration import CLAIMS
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
 from lct.plan.selection import option_words, plan_of
@@ -58,6 +59,8 @@ DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
 ON_CLUSTER = "slurm_partition" in DEFAULTS
 
 WORDS = [] if is_planning() else sys.argv[1:]  # of this command
+if CLAIMS in WORDS:  # `snakemake claims` is `snakemake --config only=claims`
+    config["only"] = CLAIMS
 
 use_this_python()
 WATCHERS = []  # called with the id of each finished job, once the run has begun

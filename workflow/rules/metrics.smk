@@ -71,7 +71,7 @@ for _dataset in PLAN.datasets:
         resources:
             **resource_class("gpu_small", "reference", _dataset),
         params:
-            settings=settings_param(stage_settings.score(PLAN, _dataset)),
+            settings=settings_param(stage_settings.reference(PLAN, _dataset)),
         shell:
             LAUNCH
             + " reference --settings {params.settings:q} --train {input.train:q}"

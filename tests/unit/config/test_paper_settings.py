@@ -183,6 +183,7 @@ def test_paper_scale_trains_nothing_twice_and_lists_every_table(paper):
     assert listing.left_out(paper, "tables") and [table["id"] for table in listing.left_out(paper, "tables")] == [
         "outside",
         "readings",
+        "robust-c",
     ]
     trained = [repr((run.dataset, plain(run.training))) for run in paper.runs.values()]
     assert len(trained) == len(set(trained))
@@ -461,6 +462,7 @@ def test_the_paper_is_measured_by_the_authors_protocol_first(paper):
     assert (inception.architecture, inception.resize) == ("inception", "pytorch-fid")
     assert (recall.architecture, recall.dtype, authors.dtype, authors.k) == ("torchscript", "float16", "float16", 3)
     assert authors.num_images == paper.scale.sampling.count == 50_176 and authors.jpeg_quality == 75
+    assert paper.protocols_of("church")[0].num_images == paper.sampling_of("church").count == 51_200
     assert (authors.recall_generated, authors.recall_reference) == (50_000, 200_000)
     assert (standard.num_images, standard.jpeg_quality, standard.reference_jpeg_quality) == (50_000, None, None)
     assert (

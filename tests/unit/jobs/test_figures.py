@@ -380,6 +380,7 @@ def test_figure_2_draws_the_functions_of_training_and_their_derivatives(latents)
 
 def test_figure_3_measures_what_coupling_does(latents):
     settings = {"recipe": 1, "kind": "couplings", "seed": 0, "groups": [4, 32], "images": 300, "pairs": 256}
+    settings["random"] = {"shape": [1, 2, 2], "group": 32, "pairs": 256}
     figure3.figure3(settings=settings, **latents)
     first = latents["out"].read_bytes()
     numbers = json.loads(first)
@@ -387,6 +388,7 @@ def test_figure_3_measures_what_coupling_does(latents):
     assert [one["group"] for one in numbers["couplings"]] == [0, 4, 32]
     assert independent["distance"] == pytest.approx(1 + 0.25, rel=0.1)  # |x - n|^2 / d of spreads 0.5 and 1
     assert abs(independent["cosine"]) < 0.1 < large["cosine"]
+    assert numbers["random"]["cosine"] > 0.5  # four dimensions are coupled strongly
     assert large["distance"] < small["distance"] < independent["distance"]
     assert large["variance"] < independent["variance"]
     assert all(sum(shares) == pytest.approx(1) for shares in numbers["histograms"]["shares"].values())
@@ -407,7 +409,7 @@ def test_the_variance_near_a_noisy_sample_is_what_a_gaussian_has():
     ("old", "new", "message"),
     [
         ("kind: couplings", "kind: losses", "groups: expected sizes from 2 on, of `couplings` alone"),
-        ("groups: [16, 128, 512]", "groups: [1]", "groups: expected sizes"),
+        ("groups: [2, 16, 128, 512]", "groups: [1]", "groups: expected sizes"),
         ("kind: couplings", "kind: coupling", "kind: expected one of"),
     ],
 )

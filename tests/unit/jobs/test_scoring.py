@@ -319,6 +319,11 @@ def test_floor_rows_take_what_there_is_and_say_how_much(place):
     floor = place.values("out/heldout/authors.json")
     assert floor["num_images"] == 30 and floor["protocol"]["generated"]["count"] == 30 and floor["images"] == "heldout"
     assert place.values("out/reconstruction/authors.json")["images"] == "reconstructed-heldout"
+    place.settings["few"] = True  # fewer held out than generated
+    place.reference("few")
+    few, same = place.values("few/heldout/authors.json"), place.values("few/reconstruction/authors.json")
+    assert few["values"] == floor["values"] and same["images"] == "reconstructed-train" and same["num_images"] == 48
+    assert 0 < few["training"]["fd"] != floor["values"]["fd"] and "training" not in floor
     place.reference("none", heldout=False)
     assert place.values("none/reconstruction/authors.json")["images"] == "reconstructed-train"
     assert place.values("none/reconstruction/authors.json")["num_images"] == 48

@@ -9,9 +9,12 @@ import pytest
 from lct.cli.main import main
 from lct.config.claim_rows import PublishedRows
 from lct.config.folder import ConfigFolder
+from lct.plan import files as stage_files
+from lct.plan import settings
 from lct.plan.plan import Plan
 from lct.report.claims import judged, prior_noise
 from lct.report.collect import collect
+from lct.report.paper_figures import schedules
 from tests.helpers import ROOT
 from tests.helpers.fake_tables import fake_tables, loaded
 
@@ -93,6 +96,34 @@ def test_a_claim_that_cannot_be_judged_stops_the_plan_with_one_line(project, old
     assert "config/claims/" in str(error.value) and message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_plan_of_claims_holds_their_rows_with_three_seeds_and_leaves_the_default_alone():
+    plain, claimed = (Plan(ROOT, {"scale": "mini"} | more) for more in ({}, {"only": "claims"}))
+    named = {row for claim in plain.claims for part in claim.parts for row in part.rows}
+    cells = claimed.cells_of("tables")
+    assert {cell.name for cell in cells} == named & {cell.name for cell in plain.cells}
+    assert {len({s.seed for s in cell.sets}) for cell in cells} == {3}
+    assert claimed.seeds_of("digits-lct") == claimed.seeds_of("china-lct") == claimed.seeds_of("digits-lct-short")
+    assert plain.seeds_of("digits-lct") == (0, 1) and "only-claims" in claimed.paths.tables()
+    assert {"figure1", "figure4"} <= set(claimed.figures) and "figure5" not in claimed.figures
+    inputs = stage_files.report_inputs(claimed, "tables")
+    assert not any("/neighbours/" in path for path in inputs) and any("/s2/curves.json" in path for path in inputs)
+    assert settings.train(plain, "digits-lct") == settings.train(claimed, "digits-lct")
+    assert settings.sample(plain, "digits-lct") == settings.sample(claimed, "digits-lct")
+
+
+def test_claims_about_existing_weights_alone_are_refused_before_any_job(project):
+    (project / "config/claims/paper.yaml").write_text(OWN.replace("lct-2", "ilct-1"))
+    runs, text = project / "config/runs/digits.yaml", ""
+    for method, digit in (("ldm", "0"), ("ilct", "1"), ("lct", "2")):
+        weights = f"{{path: w.safetensors, sha256: '{64 * digit}'}}"
+        text += f"digits-{method}: {{dataset: digits, method: {method}, weights: {weights}}}\n"
+    runs.write_text(text)
+    assert Plan(project, {"scale": "smoke"}).cells
+    with pytest.raises(ValueError, match="two-steps-of-lct: expected two training seeds or more.*one each") as error:
+        Plan(project, {"scale": "smoke", "only": "claims"})
+    assert "\n" not in str(error.value)
+
+
 def test_the_verbs_answer_people_and_programs_where_nothing_was_run(project, monkeypatch, capsys):
     shutil.copy(ROOT / "Snakefile", project / "Snakefile")
     monkeypatch.chdir(project)
@@ -115,6 +146,21 @@ def test_a_published_number_that_cannot_be_compared_stops_the_plan(project, fid)
     with pytest.raises(ValueError, match="lct-1.*fid|FID of table1.a.lct-1") as error:
         Plan(project, {"scale": "smoke"})
     assert "\n" not in str(error.value)
+
+
+def test_stages_hold_the_residual_that_the_trainings_measured(tmp_path):
+    plan = Plan(ROOT, {"scale": "mini"})
+    for seed, rms in ((0, 0.3), (1, 0.4)):
+        path = tmp_path / plan.paths.train("digits-lct", seed) / "curves.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"intervals": [10, 10, 20], "residual_rms": [rms, rms, None]}))
+    tables = collect(plan, tmp_path)
+    (schedule,) = (schedule for schedule in tables.schedules if schedule.run == "digits-lct")
+    assert schedule.stages[0].residual == pytest.approx(math.sqrt(0.125)) and schedule.stages[1].residual is None
+    (figure,) = (f for f in tables.figures if f.kind == "schedules")
+    picture = schedules(figure, tables)()
+    titles = [axes.get_title(loc="left") for axes in picture.axes]
+    assert titles[1] == "RMS of the residual, measured" and len(titles) == 3
 
 
 def test_figure_4_holds_every_logged_point_of_the_runs_that_differ_in_c_alone(tmp_path):
