@@ -70,6 +70,7 @@ onstart:
 onsuccess:
     close_watchers()
     record_lineage()
+    say_results()
     say_where_the_report_is()
 
 

@@ -1,8 +1,11 @@
 """`lct completion`: the script that a shell reads, as in eval "$(lct completion bash)"."""
 
 import argparse
+from pathlib import Path
 
 from lct.cli.verb import Result
+from lct.plan.names import target_names
+from lct.plan.plan import Plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,8 +13,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def completion(arguments: argparse.Namespace) -> Result:
-    """The script for a shell, from the parser of all verbs."""
+    """The script for a shell, from the parser of all verbs, with the names of scales, rows and runs that exist now."""
     import shtab
 
+    words = _names(arguments.root)
+    for action in arguments.parser._actions:  # noqa: SLF001 argparse gives no other way to its arguments
+        for verb in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
+            for option in verb._actions:  # noqa: SLF001
+                kind = "SCALE" if option.dest == "scale" else option.metavar
+                option.choices = option.choices or words.get(kind)
     script = shtab.complete(arguments.parser, shell=arguments.shell)
     return 0, {"shell": arguments.shell, "script": script}, script.rstrip("\n")
+
+
+def _names(root: Path) -> dict[str, list[str]]:
+    """What may stand for a scale, cells, a run, or either; nothing outside a project."""
+    try:
+        plan = Plan(root)
+    except (ValueError, OSError):
+        return {}
+    runs, targets = [*plan.runs, *plan.unlisted()], target_names(plan.cells)
+    names = list(dict.fromkeys([*targets, *runs]))
+    return {"SCALE": plan.config.names("scales"), "CELL": names, "NAME": names, "NAMES": targets, "RUN": runs}

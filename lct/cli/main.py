@@ -9,12 +9,16 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
-from lct.cli import audit, claims, completion, doctor, export, lineage, plan, report, show, status, table
+from lct.cli import audit, claims, completion, doctor, export, lineage, plan, report, rm, show, status, table
 from lct.cli.colour import fault, paint
 from lct.cli.verb import Verb
+from lct.config.schema import did_you_mean
 
 VERBS = {
     "show": Verb(
@@ -100,6 +104,12 @@ VERBS = {
         export.arguments,
         "lct export table1.a.lct-1 --to diffusers",
     ),
+    "rm": Verb(
+        "remove the results and the work of a run that is not recorded",
+        rm.remove,
+        rm.arguments,
+        "lct rm digits-lct --yes",
+    ),
     "completion": Verb(
         "print the script by which a shell completes `lct`",
         completion.completion,
@@ -117,15 +127,25 @@ _PARTS = (
 )  # of a project; a folder with one of them is taken as it is
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose message about an unknown word names the nearest one."""
+
+    def error(self, message: str) -> NoReturn:
+        match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        hint = did_you_mean(match[1], re.findall(r"[\w.-]+", match[2])) if match else ""
+        super().error(f"{message}; {hint}" if hint else message)
+
+
 def parser() -> argparse.ArgumentParser:
     examples = "\n".join(f"  {verb.example}" for verb in VERBS.values())
-    root = argparse.ArgumentParser(
+    root = _Parser(
         prog="lct",
         description=__doc__,
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     root.add_argument("--json", action="store_true", help="print JSON instead of text")
+    root.add_argument("--version", action="version", version=f"lct {version('lct')}")
     verbs_parser = root.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, verb in VERBS.items():
         sub = verbs_parser.add_parser(

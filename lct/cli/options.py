@@ -7,7 +7,7 @@ from lct.plan.plan import Cell, Plan
 from lct.plan.selection import add_selection as plan_arguments
 from lct.plan.selection import overrides
 
-__all__ = ["all_tables_argument", "overrides", "plan_arguments", "selected", "which"]
+__all__ = ["all_tables_argument", "overrides", "plan_arguments", "selected", "which", "with_unlisted"]
 
 
 def selected(arguments: argparse.Namespace, names: list[str]) -> tuple[Plan, list[Cell]]:
@@ -16,6 +16,13 @@ def selected(arguments: argparse.Namespace, names: list[str]) -> tuple[Plan, lis
     if more_runs := set(names) & set(plan.unlisted()):
         plan = Plan(arguments.root, overrides(arguments), more_runs)
     return plan, cells_named(plan.cells, names or ["all"], plan.scale_name)
+
+
+def with_unlisted(arguments: argparse.Namespace) -> Plan:
+    """The plan of a verb, with the runs that no table lists and that have been trained here."""
+    plan = Plan(arguments.root, overrides(arguments))
+    more_runs = {run for run, _ in plan.unlisted_trainings(arguments.root)} - plan.runs.keys()
+    return Plan(arguments.root, overrides(arguments), more_runs) if more_runs else plan
 
 
 def all_tables_argument(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from lct.cli.options import overrides, plan_arguments
+from lct.cli.options import plan_arguments, with_unlisted
 from lct.cli.verb import Result
 from lct.cluster.status import overview
 from lct.lineage.cells import link_auditor
-from lct.lineage.record import unrecorded
-from lct.plan.plan import Plan
+from lct.lineage.record import training, unrecorded
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,13 +26,20 @@ def status(arguments: argparse.Namespace) -> Result:
 
 
 def _status(arguments: argparse.Namespace) -> Result:
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = with_unlisted(arguments)
     outdated = link_auditor(plan, arguments.root).outdated
     value, lines = overview(plan, arguments.root, 60 * arguments.hung_after, outdated)
     lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
     paths = unrecorded(arguments.root, plan.scale_name)
-    if paths:
-        lines.append(f"{len(paths)} outputs are not recorded: lct record --scale {plan.scale_name}")
+    undeclared = [path for path in paths if (of := training(path)) and of[0] not in plan.runs]
+    stale = [path for path in paths if path not in undeclared and outdated(path)]
+    if count := len(paths) - len(undeclared) - len(stale):
+        lines.append(f"{count} outputs are not recorded: lct record --scale {plan.scale_name}")
+    if stale:
+        lines.append(f"{len(stale)} outputs are outdated, such as {stale[0]}: snakemake makes them again")
+    if undeclared:
+        names = sorted({of[0] for path in undeclared if (of := training(path))})
+        lines.append(f"config/runs/ has no {', '.join(names)}, whose results are here: lct rm {names[0]} removes them")
     return 0, value | {"unrecorded": paths}, "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from lct.files.formatting import format_duration
 from lct.files.lock import is_held
 from lct.files.records import run_path
 from lct.plan import files as stage_files
-from lct.plan.plan import Plan
+from lct.plan.plan import OWN_RUNS, Plan
 
 FRESH_SECONDS = 120.0  # a younger heartbeat means that its training runs
 RUN_STATES = (
@@ -56,6 +56,7 @@ class RunStatus:
     silent_seconds: float | None = None  # since the last heartbeat
     where: str | None = None  # host and SLURM job
     note: str | None = None  # why it waits, failed or is stuck
+    unlisted: str | None = None  # why the tables do not show it, if they do not
     log: str | None = None
 
     def line(self) -> str:
@@ -69,6 +70,7 @@ class RunStatus:
             None if self.silent_seconds is None else f"silent for {format_duration(self.silent_seconds)}",
             self.where,
             self.note,
+            self.unlisted,
             None if self.log is None else f"log {self.log}",
         ]
         return f"  {self.state:<11}  {self.run} s{self.seed}: {', '.join(fact for fact in facts if fact) or '-'}"
@@ -107,6 +109,7 @@ def statuses(
         except slurm.UnansweredError as error:
             queue_error = str(error)
     runs = {(s.run, s.seed) for cell in plan.cells_of("tables") for s in cell.sets}
+    runs |= set() if plan.only else plan.unlisted_trainings(root)
     listed = [_status(plan, root, run, seed, jobs, hung_after, outdated, now) for run, seed in sorted(runs)]
     return listed, queue_error
 
@@ -123,9 +126,15 @@ def _status(
 ) -> RunStatus:
     names = {cell.name for cell in plan.cells_of("tables") if cell.run == run}
     facts: dict[str, Any] = {"run": run, "seed": seed, "cells": sorted(names)}
+    if all(cell.table == OWN_RUNS for cell in plan.cells if cell.run == run):
+        facts["unlisted"] = "in no table"
+    elif seed not in plan.seeds_of(run):
+        facts["unlisted"] = "a seed that no table lists"
     if all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.sampled_weights(run)):
         record = read_json_or_empty(run_path(root / plan.paths.train(run, seed) / "curves.json"))
         facts["gpu_hours"] = _gpu_hours(record.get("cost"))
+        if plan.runs[run].weights is None:
+            facts["step"] = facts["total"] = plan.steps_of(run)
         metrics = stage_files.metrics(plan, run, seed)
         if all((root / path).exists() for path in metrics):
             reasons = [reason for path in metrics for reason in outdated(path)]

@@ -1,7 +1,8 @@
 """Why would a cell run again? And the guard: what is recorded is not trained again by accident."""
 
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,15 +123,17 @@ def _links_back(root: Path, scale: str) -> str:
     return "`lct restore` sets links right" + (f"; {len(lost)} files are then made again by snakemake" if lost else "")
 
 
-def check_plan(root: Path, plan: Plan, jobs: list[Job]) -> None:
-    """Raise ValueError when the jobs of a run would train a recorded cell again that `allow_retrain` does not name."""
+def check_plan(root: Path, plan: Plan, jobs: list[Job], command: Sequence[str] = ("snakemake",)) -> None:
+    """Raise ValueError when the jobs of a run would train a recorded cell again that `allow_retrain` does not name.
+
+    command: what the user typed; the message gives it with the setting that goes on."""
     entries = registry.read(root, plan.scale_name)
     allowed = plan.main.allow_retrain
     allowed = allowed.split(",") if isinstance(allowed, str) else allowed
     free = {cell.run for cell in cells_named(plan.cells, allowed, plan.scale_name)}
     recorded = {path.rpartition("/")[0] for path in entries if path.endswith(".safetensors")}
     due = {path.rpartition("/")[0]: job for job in jobs if job.due for path in job.outputs}
-    lines = []
+    lines, firsts = [], []
     for run in sorted(set(plan.runs) - free):
         cells = [cell.name for cell in plan.cells if cell.run == run]
         for seed in plan.seeds_of(run):
@@ -138,14 +141,25 @@ def check_plan(root: Path, plan: Plan, jobs: list[Job]) -> None:
             if plan.runs[run].weights is None and folder in recorded and folder in due:
                 reasons = "; ".join(_first_causes(root, jobs, due[folder], entries))
                 lines.append(f"{', '.join(cells)} (run {run}, seed {seed}): {reasons}")
+                firsts.append(cells[0])
                 break
     if lines:
-        first = lines[0].split(",")[0].split(" ")[0]
+        given = ",".join([*allowed, *firsts])
         raise ValueError(
-            "expected a plan that trains nothing again that is recorded, found one that would; nothing was touched\n  "
+            "recorded results would be replaced; nothing was touched\n  "
             + "\n  ".join(lines)
-            + f"\n`lct why {first}` says more; --config allow_retrain={first} (or a list, or all) goes ahead"
+            + f"\nto train them again: {_with_config(command, f'allow_retrain={given}')}\n"
+            "to keep them: undo the change, or give it to a run of its own in config/runs/; "
+            f"`lct why {firsts[0]}` says more"
         )
+
+
+def _with_config(command: Sequence[str], setting: str) -> str:
+    """A Snakemake command with one more setting."""
+    words = [word for word in command if not word.startswith(setting.partition("=")[0] + "=")]
+    place = next((i + 1 for i, word in enumerate(words) if word in ("--config", "-C")), None)
+    words = [*words, "--config", setting] if place is None else [*words[:place], setting, *words[place:]]
+    return shlex.join(words)
 
 
 def _first_causes(root: Path, jobs: list[Job], job: Job, entries: dict[str, Entry]) -> list[str]:

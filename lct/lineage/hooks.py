@@ -51,6 +51,16 @@ def record_earlier_run(root: Path, say: Callable[[str], None]) -> None:
             say(f"Of an earlier run: {record_run(root, pending['config'], pending['scale'])}")
 
 
+def print_table(root: Path, plan: Plan, names: list[str]) -> str:
+    """The results of rows, or of all, as `lct table` prints them. Never raises."""
+    command = [sys.executable, "-m", "lct.cli.main", "table", "--scale", plan.scale_name, *option_words(plan)]
+    try:
+        done = subprocess.run([*command, *names], cwd=root, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"warning: no table printed: {' '.join(str(error).split())}"
+    return (done.stdout or f"warning: no table printed: {done.stderr.strip()}").rstrip()
+
+
 def render_report(root: Path, plan: Plan, which: str) -> str:
     """Render the report of what exists, as `lct report` does, and say where it is. Never raises: a run ends with the
     failure of its jobs. Records of an earlier report are removed, so that the graph renders this one again."""

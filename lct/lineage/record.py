@@ -100,12 +100,12 @@ def _undeclared(root: Path, config: dict[str, Any], jobs: list[Job], recorded: M
         selection = {"dataset": dataset, "only": only.replace("+", ",") if only else ()}
         with contextlib.suppress(ValueError):
             declared += [path for job in plan_jobs(root, {**config, **selection}) for path in job.outputs]
-    runs, shown = ConfigFolder(root).run_entries(), set(map(_training, declared))
-    unlisted = {path for path in gone if (of := _training(path)) and of[0] in runs and of not in shown}
+    runs, shown = ConfigFolder(root).run_entries(), set(map(training, declared))
+    unlisted = {path for path in gone if (of := training(path)) and of[0] in runs and of not in shown}
     return gone - set(declared) - unlisted
 
 
-def _training(path: str) -> tuple[str, str] | None:
+def training(path: str) -> tuple[str, str] | None:
     """(run, seed) that a result belongs to."""
     match = re.match("results/[^/]+/[^/]+/([^/]+)/s([0-9]+)/", path)
     return (match[1], match[2]) if match else None

@@ -78,6 +78,17 @@ def offer_targets(workflow: Any, describe: Callable[[], dict[str, str]], unknown
     workflow.is_rule, workflow.list_rules = is_existing_rule, list_rules
 
 
+def after_planning(workflow: Any, call: Callable[[], None]) -> None:
+    """Call something once the jobs of a command are known, also in a dry run."""
+    build = workflow._build_dag
+
+    def build_and_call() -> None:
+        build()
+        call()
+
+    workflow._build_dag = build_and_call
+
+
 def _settings(job: Any) -> dict[str, Any] | None:
     """The settings that a Snakemake job gives; None where it gives none."""
     text = getattr(job.params, "settings", None)

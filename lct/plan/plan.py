@@ -218,6 +218,17 @@ class Plan(Configuration):
         names = self.unlisted() if folder.is_dir() else []
         return tuple(name for name in names if any((folder / name).glob("s*/*/*/d*/*.json")))
 
+    def unlisted_trainings(self, root: Path) -> set[tuple[str, int]]:
+        """(run, seed) of trainings that have weights or a state here, and that no report shows."""
+        shown = {(s.run, s.seed) for cell in self.cells_of("all") for s in cell.sets}
+        trainings = set()
+        for run in (*self.runs, *self.unlisted()):
+            folders = [(root / of(run, 0)).parent for of in (self.paths.train, self.paths.work)]
+            seeds = {path.parent.parent.name for folder in folders for path in folder.glob("s*/*/progress.json")}
+            seeds |= {path.parent.name for folder in folders for path in folder.glob("s*/*.safetensors")}
+            trainings |= {(run, int(seed[1:])) for seed in seeds if seed[1:].isdecimal()}
+        return trainings - shown
+
     def _add_own_runs(self, names: list[str]) -> None:
         """Rows of a table of its own for runs that no table lists: each with the samplers that the first table uses for
         its method, and those that its own entry names."""

@@ -43,19 +43,12 @@ def target_files(plan: Plan, name: str) -> list[str]:
 
 
 def unlisted_files(plan: Plan) -> list[str]:
-    """Files of trainings that are here and that no report shows: further seeds of a run of the tables."""
-    shown = {(s.run, s.seed) for cell in plan.cells_of("all") for s in cell.sets}
+    """Files of trainings that are here and that no report shows: further seeds, and runs without metrics."""
     paths: list[str] = []
-    for run in plan.runs:
-        for folder in sorted((plan.root / plan.paths.train(run, 0)).parent.glob("s*")):
-            seed = folder.name[1:]
-            if not seed.isdecimal() or (run, int(seed)) in shown or not any(folder.glob("*.safetensors")):
-                continue
-            stages = (files.metrics, files.samples)
-            done = [path for of in stages for path in of(plan, run, seed) if (plan.root / path).exists()]
-            paths += done or [
-                str(folder.relative_to(plan.root) / f"{name}.safetensors") for name in plan.kept_weights(run)
-            ]
+    for run, seed in sorted(plan.unlisted_trainings(plan.root)):
+        weights = [plan.paths.weights(run, seed, name) for name in plan.kept_weights(run)] if run in plan.runs else []
+        stages = [files.metrics(plan, run, seed), files.samples(plan, run, seed), weights] if weights else []
+        paths += next((of for of in stages if all((plan.root / path).exists() for path in of)), [])
     return paths
 
 

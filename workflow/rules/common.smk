@@ -45,8 +45,14 @@ from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path
 from lct.lineage.guard import check_links, check_plan
 from lct.lineage.dvc import place_fault
-from lct.lineage.hooks import record_earlier_run, record_run, render_report
+from lct.lineage.hooks import (
+    print_table,
+    record_earlier_run,
+    record_run,
+    render_report,
+)
 from lct.lineage.snakemake_adapter import (
+    after_planning,
     decide_by_records,
     is_planning,
     jobs_of,
@@ -72,8 +78,12 @@ if workflow.exec_mode.name == "DEFAULT":
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
-    if more_runs := targets.mentioned(PLAN.unlisted(), WORDS):
-        PLAN = Plan(Path(workflow.basedir), dict(config), more_runs)
+    _more_runs = {
+        *targets.mentioned(PLAN.unlisted(), WORDS),
+        *(run for run, _ in PLAN.unlisted_trainings(Path.cwd())),
+    } - PLAN.runs.keys()
+    if _more_runs:
+        PLAN = Plan(Path(workflow.basedir), dict(config), _more_runs)
     if workflow.exec_mode.name == "DEFAULT":
         check_links(Path.cwd(), PLAN.scale_name)
     REQUESTS = Requests(PLAN, Cluster.of(DEFAULTS))
@@ -89,6 +99,7 @@ LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signa
     " --minutes {resources.runtime}"
 )
 LOCKS = []  # the lock's handle lives as long as this process
+DUE = set()  # rules that this run has jobs of
 
 
 def records(*outputs):
@@ -193,7 +204,8 @@ def start_alone():
             start_again()  # what they made was not there when this run was planned
         for job in unrecorded(workflow.dag):
             workflow.async_run(workflow.persistence.finished(job))
-        check_plan(Path.cwd(), PLAN, jobs_of(workflow.dag))
+        check_plan(Path.cwd(), PLAN, jobs_of(workflow.dag), ["snakemake", *WORDS])
+        DUE.update(rules_due(workflow.dag))
         planned = planned_seconds(REQUESTS, workflow.dag.needrun_jobs())
         WATCHERS += [RunProgress(planned, say), ReportSoFar(Path.cwd(), PLAN, say)]
     except (ValueError, RuntimeError) as error:
@@ -226,6 +238,25 @@ def close_watchers():
     for watcher in WATCHERS:
         if isinstance(watcher, ReportSoFar):
             watcher.close()
+
+
+def say_what_is_replaced():
+    """The line that a run would stop with, in a dry run."""
+    try:
+        check_plan(Path.cwd(), PLAN, jobs_of(workflow.dag), ["snakemake", *WORDS])
+    except ValueError as error:
+        say(f"Without -n this stops: {error}")
+
+
+def say_results():
+    """The rows that this run was about, where it did anything."""
+    names = sorted(set(WORDS) & set(target_names(PLAN.cells)))
+    if (
+        workflow.exec_mode.name == "DEFAULT"
+        and LOCKS
+        and (DUE & {"tables_tables"} or (names and DUE - set(names)))
+    ):
+        say(print_table(Path.cwd(), PLAN, names))
 
 
 def say_where_the_report_is():
@@ -263,6 +294,8 @@ if (
 ):  # the profile keeps Snakemake's own list of jobs short
     for _line in listing.dry_run_lines(PLAN):
         say(_line)
+    if not is_planning():
+        after_planning(workflow, say_what_is_replaced)
 
 
 wildcard_constraints:

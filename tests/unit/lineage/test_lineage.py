@@ -772,12 +772,14 @@ def test_the_guard_stops_what_would_train_a_recorded_cell_again(tmp_path, plan):
     text = str(error.value)
     assert "table1.a.lct-1, table1.a.lct-2 (run digits-lct, seed 0): setting changed: " in text
     assert "training.optimiser.lr: 0.1 -> 0.2" in text and "digits-ilct" not in text
-    assert "`lct why table1.a.lct-1`" in text and "--config allow_retrain=table1.a.lct-1" in text
+    assert "`lct why table1.a.lct-1`" in text and "snakemake --config allow_retrain=table1.a.lct-1\n" in text
+    with pytest.raises(ValueError, match="snakemake table1.a --config allow_retrain=table1.a.lct-1 scale=smoke\n"):
+        guard.check_plan(root, plan, jobs, ("snakemake", "table1.a", "--config", "scale=smoke"))
     guard.check_plan(root, plan, [training("digits-lct", 0.1, False), training("digits-ilct", 0.2, True)])
     for cells in (["table1.a.lct-1.fd"], ["table1.a.ilct-1", "table1.a.lct-2"], ["all"]):
         guard.check_plan(root, allowing(*cells), jobs)
     guard.check_plan(root, Plan(ROOT, {"scale": "smoke", "allow_retrain": "table1.a.lct-1,table1.a.ilct-1"}), jobs)
-    with pytest.raises(ValueError, match="would; nothing was touched"):
+    with pytest.raises(ValueError, match="would be replaced; nothing was touched"):
         guard.check_plan(root, allowing("table1.a.ilct-1"), jobs)
     with pytest.raises(ValueError, match="found 'table1.a.lct-9.fd'; did you mean 'table1.a.lct-"):
         guard.check_plan(root, allowing("table1.a.lct-9.fd"), jobs)
