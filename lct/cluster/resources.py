@@ -69,6 +69,7 @@ class Requests:
 
     def __init__(self, plan: Plan, cluster: Cluster):
         self.plan, self.cluster, self.costs = plan, cluster, CostModel(plan, cluster.machine)
+        self._needs_of: dict[PlannedJob, tuple[float, int, float]] = {}  # a graph asks for each job several times
 
     def of(self, kind: Class, stage: str | None = None, owner: str | None = None) -> dict[str, Any]:
         """Snakemake resources of a job; without a stage, what its class needs. `mem_mb` grows with the attempt, so that
@@ -112,6 +113,11 @@ class Requests:
 
     def _needs(self, job: PlannedJob) -> tuple[float, int, float]:
         """(seconds, threads, bytes of main memory beyond those of the class)"""
+        if job not in self._needs_of:
+            self._needs_of[job] = self._estimated(job)
+        return self._needs_of[job]
+
+    def _estimated(self, job: PlannedJob) -> tuple[float, int, float]:
         cost, plan = self.costs.of(job), self.plan
         seconds, threads = cost.seconds + cost.assumed, 1
         if job.stage == "images":

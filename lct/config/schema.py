@@ -65,7 +65,11 @@ def _adapter(settings: Any) -> TypeAdapter:
 
 def _validated(adapter: TypeAdapter, values: Any, where: str) -> Any:
     try:
-        return adapter.validate_json(json.dumps(values, default=repr))  # strict JSON: lists are tuples, 1 is a float
+        text = json.dumps(values, default=repr)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: expected keys that are text, and plain values, found: {error}; fix them") from error
+    try:
+        return adapter.validate_json(text)  # strict JSON: lists are tuples, 1 is a float
     except ValidationError as error:
         errors = error.errors(include_url=False)
         first = min(errors, key=lambda e: e["type"] not in _UNKNOWN_KEY)  # a misspelt key explains a missing one
@@ -109,7 +113,7 @@ def did_you_mean(name: object, names: list[str]) -> str:
 
 def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
     """One line about an error of pydantic: the key, what was expected there, and what was found."""
-    path, entry = _locate(error["loc"], values, adapter.json_schema())
+    path, entry = _locate(error["loc"], values, _json_schema(adapter))
     kind, value = error["type"], error["input"]
     place = "".join(f"{part}." for part in path)[:-1]
     prefix = f"{place}: " if place else ""
@@ -140,6 +144,11 @@ def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
         hint = "write it with a decimal point, such as 1.0e-4" if _looks_like_number(value) else "fix the value"
         return f"{prefix}expected {_type_of(entry)}, found {value!r} ({type(value).__name__}); {hint}"
     return f"{prefix}{error['msg'].replace('Input should be', 'expected')}, found {value!r}; fix the value"
+
+
+@functools.cache
+def _json_schema(adapter: TypeAdapter) -> dict[str, Any]:
+    return adapter.json_schema()
 
 
 def _locate(place: tuple[str | int, ...], values: Any, root: dict[str, Any]) -> tuple[list[str | int], dict[str, Any]]:

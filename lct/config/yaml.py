@@ -1,5 +1,6 @@
 """Strict YAML: one mapping per file, no duplicate keys, and errors that name file, line and column."""
 
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     keys: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise yaml.MarkedYAMLError(problem="a key that is no text", problem_mark=key_node.start_mark)
         if key in keys:
             raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
         keys.add(key)
@@ -35,7 +38,7 @@ def load(path: Path) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ValueError(f"{where}: expected YAML, found: {error.problem}; fix that line") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date, no such number, no UTF-8
         raise ValueError(
             f"{path}: expected YAML in UTF-8, found: {' '.join(str(error).split())}; fix the file"
         ) from error

@@ -13,6 +13,7 @@ from lct.files.file_type import describe
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no formats that run programs, such as EPS
 PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}  # further formats, with the packages that read them
+_PHOTOMETRIC = 262  # TIFF's tag of what 0 means; 0: white
 LARGEST_SCALED = 2**26  # pixels of a scaled image that is cut afterwards; of larger ones only the middle is scaled
 
 
@@ -51,6 +52,8 @@ def decode(
                 raise ValueError(damage)
             if not convert and (image.mode not in ("RGB", "L") or image.has_transparency_data):
                 raise ValueError(f"mode {image.mode}; to bring such images to RGB, set `convert: true`")
+            if _is_negative(image):
+                image = Image.fromarray(65535 - np.asarray(image).astype(np.int32))
             return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
     except UnidentifiedImageError as error:
         raise UnusableImageError(name, _unreadable(encoded)) from error
@@ -82,7 +85,14 @@ def _unreadable(encoded: bytes) -> str:
         return "a HEIC image, which pillow-heif reads; install it (pip install pillow-heif), or convert it to PNG"
     if encoded.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
         return "a JPEG XL image, which pillow-jxl-plugin reads; install it, or convert the image to PNG"
+    if encoded.startswith((b"II*\0", b"MM\0*")):
+        return "a TIFF image of a kind that Pillow does not read, or a damaged one; convert it to PNG"
     return describe(encoded)
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Whether a 16-bit TIFF stores white as 0, which Pillow minds for fewer bits only."""
+    return image.format == "TIFF" and image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -118,6 +118,8 @@ class Archive:
     def _zip_entries(self) -> Iterator[_Entry]:
         types = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "a symbolic link"}
         first = min((info.header_offset for info in self._zip.infolist()), default=0)
+        if first < 0:
+            raise zipfile.BadZipFile(f"{-first} bytes too few in front of its listing")
         if first:  # the file starts as a zip does, but this listing begins further behind
             raise zipfile.BadZipFile(f"another archive of {first} bytes in front, as in joined files")
         for index, info in enumerate(self._zip.infolist()):

@@ -340,8 +340,9 @@ class Auditor:
             record = self.records.of(path)
             checks = self._settings(record) + self._source(record)
             texts = [check.text for check in checks if check.state == "stale"]
-            if not record.where and path.startswith("results/") and (self.root / path).exists():
-                texts.append(f"{path}: no record says how it was made; run `snakemake`")
+            if record.settings is None and path.startswith("results/") and (self.root / path).exists():
+                if record.where != "archive":  # whose outputs without records are those that no job reads
+                    texts.append(f"{path}: no record says how it was made; run `snakemake`")
             self._stale_texts[path] = texts
         return self._stale_texts[path]
 

@@ -13,6 +13,7 @@ from lct.files.records import run_path, settings_path
 from lct.lineage import dvc_lock, remote
 from lct.lineage.audit import Auditor
 from lct.lineage.content import FAULTS
+from lct.lineage.stages import SHARED
 
 _KINDS = ("file", "records", "manifest", "input", "dvc")  # what is about bytes; settings and sources are noted
 
@@ -65,7 +66,8 @@ def _written(root: Path, scale: str) -> set[str]:
     for folder in (root / "results" / scale, root / "reports" / scale):
         for ending in (".run.json", ".settings.json"):
             paths |= {str(p.relative_to(root)).removesuffix(ending) for p in folder.rglob(f"*{ending}")}
-    return paths
+    downloads = (root / SHARED).glob("*/*.run.json")  # not the files below them, which are many
+    return paths | {str(path.relative_to(root)).removesuffix(".run.json") for path in downloads}
 
 
 def _alone(auditor: Auditor, scale: str, paths: list[str]) -> list[str]:

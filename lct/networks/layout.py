@@ -3,6 +3,7 @@
 Counts follow from the layout alone; a test compares them with the instantiated network.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,6 +90,7 @@ def _heads(settings: Network, width: int, attends: bool) -> int:
     return heads
 
 
+@functools.cache
 def parameters(settings: Network, latent_channels: int, resolution: int) -> tuple[int, int]:
     """(all, trainable) parameters of the network. The frozen ones of the non-scaling norms count in the first."""
     plan = layout(settings, resolution)
@@ -110,6 +112,7 @@ def parameters(settings: Network, latent_channels: int, resolution: int) -> tupl
     return total, total - frozen
 
 
+@functools.cache
 def macs_and_activations(settings: Network, latent_channels: int, resolution: int) -> tuple[int, int]:
     """(MACs, activations kept for the backward pass) of one forward pass over one sample.
 

@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from lct.files.atomic import read_json_or_empty
+from lct.plan.paths import Paths, manifest
 from lct.report import tables as model
 from lct.report.images import Picture, curve, picture
 from lct.report.tables import Tables, Verdict
@@ -158,6 +160,7 @@ class SubtableView:
     reconstructions: Picture | None
     curves: str  # SVG, or empty
     curves_missing: tuple[str, ...]
+    images: tuple[str, ...]  # what its source holds beside the images that were taken, and copies among these
 
     @property
     def title(self) -> str:
@@ -328,7 +331,24 @@ def _subtable(
         reconstructions=picture(root, subtable.reconstructions.grid) if subtable.reconstructions else None,
         curves=svg,
         curves_missing=missing,
+        images=image_notes(root, tables.scale, subtable.dataset),
     )
+
+
+def image_notes(root: Path, scale: str, dataset: str | None) -> tuple[str, ...]:
+    """What the manifest of a dataset's images counts besides them: files that were not taken, by kind, and copies."""
+    content = read_json_or_empty(root / manifest(Paths(scale).images(dataset, "train"))) if dataset else {}
+    notes = []
+    if kinds := content.get("not_taken"):
+        listed = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        notes.append(f"Not taken from the source: {listed}.")
+    if copies := content.get("duplicates"):
+        notes.append(
+            f"Copies (equal pixels): {copies['train']} of training images, {copies['heldout']} of held-out images, "
+            f"{copies['across']} held-out images that are training images too. A copy counts again in every number. "
+            "Among k copies, precision and recall count equal images only. A held-out copy looks memorised."
+        )
+    return tuple(notes)
 
 
 def training_curves(

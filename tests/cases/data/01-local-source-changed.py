@@ -39,5 +39,5 @@ for name, source in (("case01", "{kind: folder, path: case01}"), ("case01z", "{k
     after, output = images(name)
     same.append(before == after)
 fill(5000)  # copied again: other times, the same content
-idle = "Nothing to be done" in images("case01z")[1]
+idle = "Nothing to be done" in images("case01")[1]
 verdict(not any(same) and idle, f"image sets of the old photographs kept: {same}; an unchanged one left alone: {idle}")

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -119,3 +120,64 @@ def test_memory_that_runs_out_names_the_image(monkeypatch):
     monkeypatch.setattr("lct.data.decode.centre_crop", exhausted)
     with pytest.raises(MemoryError, match="photograph.png: expected enough memory"):
         decode(lambda: WHOLE["PNG"], "photograph.png", 16)
+
+
+# --- depths and polarities --------------------------------------------------------------------------------------------
+def tiff(values, bits, photometric, order="<"):
+    """An uncompressed grey TIFF of one strip."""
+    rows = [[sum(int(v) << bits * (7 - i) for i, v in enumerate(row))] for row in values]  # 8 pixels a number
+    data = b"".join(number.to_bytes(bits, "big") for (number,) in rows)
+    if bits == 16:
+        data = values.astype(f"{order}u2").tobytes()
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: height}
+    tags[279] = len(data)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    entries = [struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    return head + b"".join(entries) + bytes(4) + data
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_grey_levels_of_every_depth_and_polarity(bits, photometric):
+    """A ramp from black to white, also where 0 is white."""
+    ramp = np.tile(np.linspace(0, 1, 8), (8, 1))
+    stored = np.round((ramp if photometric else 1 - ramp) * (2**bits - 1)).astype(np.int64)
+    pixels = decode(lambda: tiff(stored, bits, photometric), "x", 8, convert=True)
+    np.testing.assert_allclose(pixels[..., 0], np.round(ramp * (2**bits - 1)) * 255 / (2**bits - 1), atol=1)
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_big_endian_greys_are_right_or_named(photometric):
+    ramp = np.tile(np.linspace(0, 65535, 8).astype(np.int64), (8, 1))
+    content = tiff(ramp if photometric else 65535 - ramp, 16, photometric, ">")
+    if (why := reason(content)) is None:
+        assert (decode(lambda: content, "x", 8, convert=True)[..., 0] == ramp >> 8).all()
+    else:
+        assert not photometric and "TIFF" in why
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "I;16"])
+def test_png_depths_and_transparent_palettes(mode):
+    """Black on white, transparent where it is white, in every mode of a PNG."""
+    grey = np.repeat([[0, 255]], 8, axis=0).repeat(4, axis=1).astype(np.uint8)
+    image = Image.fromarray(grey)
+    if mode == "I;16":
+        image = Image.fromarray(grey.astype(np.uint16) * 257)
+    elif mode in ("LA", "RGBA"):
+        image.putalpha(Image.fromarray(255 - grey))
+        image = image.convert(mode)
+    else:
+        image = image.convert(mode)
+    out = io.BytesIO()
+    image.save(out, "PNG", **({"transparency": 255} if mode == "P" else {}))
+    assert (decode(out.getvalue, "x", 8, convert=True)[..., 0] == grey).all()
+    assert "convert: true" in (reason_without_conversion(out.getvalue()) or "convert: true")
+
+
+def reason_without_conversion(content):
+    try:
+        decode(lambda: content, "x", 8)
+    except UnusableImageError as error:
+        return error.reason
+    return None
