@@ -9,6 +9,7 @@ import os
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import huggingface_hub
 import requests
@@ -23,13 +24,23 @@ HUB = "https://huggingface.co"
 
 
 def endpoint() -> str:
-    """The hub's address, or that of the mirror in HF_ENDPOINT."""
-    return os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
+    """The hub's address, or that of the mirror in HF_ENDPOINT. Raises FetchError where that is no address."""
+    address = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUB
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise FetchError(f"HF_ENDPOINT: expected an address such as {HUB}, found {address!r}; correct or unset it")
+    return address
 
 
 def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Add the user's token (HF_TOKEN, or what `hf auth login` stored), where there is one."""
     if token := huggingface_hub.get_token():
+        if not (token.isascii() and token.isprintable() and " " not in token):
+            raise FetchError("HF_TOKEN: expected a token, found characters that none has; set it again, or unset it")
         request.headers["Authorization"] = f"Bearer {token}"
     return request
 
@@ -104,8 +115,11 @@ def _list(origin: HubOrigin, policy: Policy) -> dict[str, Any]:
         except FetchError as refusal:
             raise explained(refusal, origin) from error
         raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise FetchError(f"{public(endpoint())} does not answer as a hub does") from error
+    except FetchError:
+        raise
+    except Exception as error:  # noqa: BLE001 huggingface_hub and its client have no common base of errors
+        why = "does not answer as a hub does, or a proxy or token that is set cannot be used"
+        raise FetchError(f"{public(endpoint())} {why} ({type(error).__name__})") from error
     if info.sha != origin.revision:
         raise FetchError(f"expected commit {origin.revision}, found {info.sha} at the hub")
     return {

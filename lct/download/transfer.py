@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import requests
 import urllib3
@@ -196,7 +197,9 @@ class Transfer:
             with session.get(self.url, headers=headers, stream=True, timeout=timeout, auth=self.auth) as response:
                 self._check(response)
                 self._receive(response)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except FetchError:
+            raise
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
             raise self._explained(error) from error
 
     def _check(self, response: requests.Response) -> None:
@@ -273,8 +276,9 @@ class Transfer:
             return FetchError(f"the server's certificate is not to be trusted: {cause.verify_message}")
         if isinstance(error, requests.TooManyRedirects):
             return FetchError(f"more than {self.policy.redirects} redirects")
-        if isinstance(error, ValueError):  # the address, or a redirect's, is none
-            return FetchError(f"no usable address ({type(error).__name__})")
+        if isinstance(error, ValueError):  # the address, or a redirect's, is none; or that of a proxy
+            proxy = "; or is a proxy that is set none?" if getproxies() else ""
+            return FetchError(f"no usable address ({type(error).__name__}){proxy}")
         if isinstance(error, requests.ConnectTimeout):
             return TransientError(f"no connection within {self.policy.connect_seconds:g} s")
         if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):

@@ -713,6 +713,40 @@ def test_a_hub_that_cannot_be_reached_is_said(bench, monkeypatch):
     assert bench.run(hub(), bench.web(**GOOD))["alternative"] == 1
 
 
+@pytest.mark.parametrize("address", ["", " ", "hf-mirror.example", "ftp://127.0.0.1", "http://[", "https://"])
+def test_an_odd_address_of_the_hub_ends_in_one_line_and_the_next_origin(bench, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setattr("lct.download.hub.HUB", "http://127.0.0.1:1")  # what an empty one stands for
+    with pytest.raises(ValueError, match="HF_ENDPOINT: expected an address|no connection to") as error:
+        bench.run(hub())
+    assert "\n" not in str(error.value)
+    assert bench.run(hub(), bench.web(**GOOD))["alternative"] == 1
+
+
+@pytest.mark.parametrize("token", ["", "hf_\u00e4", "hf_a hf_b", "hf_a\nhf_b", "\u2026"])
+def test_an_odd_token_ends_in_one_line_and_the_next_origin(on_hub, monkeypatch, token):
+    on_hub.site.files[NAME] = CONTENT
+    monkeypatch.setenv("HF_TOKEN", token)
+    content = on_hub.run(hub("config.json"), on_hub.web(**GOOD))
+    assert content["alternative"] == (0 if not token else content["alternative"])
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://127.0.0.1:1", "odd://127.0.0.1", "http://[", "http://", "127.0.0.1:1", "x y"]
+)
+def test_proxies_of_any_kind_end_in_one_line(on_hub, monkeypatch, proxy):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    on_hub.site.files[NAME] = CONTENT
+    with pytest.raises(ValueError, match="expected its files from one of 2 origins") as error:
+        on_hub.run(hub("config.json"), on_hub.web(**GOOD))
+    assert "\n" not in str(error.value)
+    for name in list(os.environ):
+        if name.upper().endswith("_PROXY"):
+            monkeypatch.delenv(name)
+    assert on_hub.run(hub("config.json"))["alternative"] == 0
+
+
 def test_wrong_bytes_from_the_hub_are_not_kept(on_hub):
     on_hub.run(hub("config.json"))  # keeps the listing
     on_hub.site.hub[0].files["data/0.parquet"] = OTHER
