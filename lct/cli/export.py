@@ -70,8 +70,12 @@ def _bundle(arguments: argparse.Namespace, plan: Plan) -> Result:
     out = arguments.out or root / "exports" / f"lct-{plan.scale_name}-{tables}.zip"
     out.parent.mkdir(parents=True, exist_ok=True)
     title = f"Reproduction of arXiv:2502.01441, {plan.scale_name} scale"
-    command = f"snakemake {'all_tables ' if tables == 'all' else ''}--config scale={plan.scale_name}"
-    count = bundle.write(out, root, names, title=title, description=" ".join(plan.scale.banner), command=command)
+    own = f" dataset={plan.main.dataset}" if plan.main.dataset else ""
+    command = f"snakemake {'all_tables ' if tables == 'all' else ''}--config scale={plan.scale_name}{own}"
+    licences = {dataset.licence for dataset in plan.datasets.values()}
+    licence = licences.pop() if len(licences) == 1 else None
+    description = " ".join(plan.scale.banner)
+    count = bundle.write(out, root, names, title=title, description=description, command=command, licence=licence)
     return 0, {"file": str(out), "files": count}, f"{out}: {count} files; unpack it and run `python verify.py` inside"
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from lct.cli.options import overrides, plan_arguments, selected
 from lct.cli.verb import Result
 from lct.config.folder import ConfigFolder
-from lct.config.model import Run
+from lct.config.model import Dataset, Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
+from lct.config.schema import plain
 from lct.files.nested import flatten
 from lct.plan import listing
 from lct.plan.facts import facts
@@ -42,8 +43,8 @@ def show(arguments: argparse.Namespace) -> Result:
     runs = [run_settings(config, name, scale) for name in names]
     if len(runs) == 2:
         return _compare(runs[0], runs[1], scale_name)
-    dataset, _ = dataset_settings(config, runs[0].dataset, scale, f"run {runs[0].id}: dataset")
-    return _show(runs[0], facts(runs[0], dataset, scale_name))
+    dataset, sources = dataset_settings(config, runs[0].dataset, scale, f"run {runs[0].id}: dataset")
+    return _show(runs[0], facts(runs[0], dataset, scale_name), _data(dataset, sources))
 
 
 def _overview(plan: Plan) -> Result:
@@ -55,8 +56,12 @@ def _overview(plan: Plan) -> Result:
         f"runs that no table lists: {', '.join(unlisted) or 'none'}",
         "lct show NAME: rows or a run; lct table: results; lct plan: cost; snakemake --list: targets",
     ]
+    own = plan.main.dataset
+    data = _data(plan.datasets[own], plan.dataset_sources[own]) if own else {}
+    lines += _lines(data)
     tables = {name: [cell.name for cell in plan.cells if cell.table == name] for name in plan.tables}
-    return 0, {"scale": plan.scale_name, "tables": tables, "unlisted_runs": unlisted}, "\n".join(lines)
+    value = {"scale": plan.scale_name, "tables": tables, "unlisted_runs": unlisted, "data": data}
+    return 0, value, "\n".join(lines)
 
 
 def _rows(cells: list[Cell]) -> Result:
@@ -79,11 +84,25 @@ def _rows(cells: list[Cell]) -> Result:
     return 0, value, "\n".join(lines)
 
 
-def _show(run: Run, run_facts: dict[str, Any]) -> Result:
-    settings = {k: {"value": v, "source": run.sources.get(k, "default")} for k, v in _flat(run).items()}
+Sourced = dict[str, dict[str, Any]]  # dotted key -> {"value", "source"}
+
+
+def _data(dataset: Dataset, sources: dict[str, str]) -> Sourced:
+    """Settings of a dataset; what it sets for trainings is among those of the run."""
+    values = {key: value for key, value in flatten(plain(dataset)).items() if not key.startswith("training.")}
+    return {f"data.{key}": {"value": v, "source": sources.get(key, "default")} for key, v in values.items()}
+
+
+def _lines(settings: Sourced, width: int = 0) -> list[str]:
+    width = max([width, *map(len, settings)])
+    return [f"{key:<{width}}  {_text(e['value']):<24}  {e['source']}" for key, e in settings.items()]
+
+
+def _show(run: Run, run_facts: dict[str, Any], data: Sourced) -> Result:
+    settings = {k: {"value": v, "source": run.sources.get(k, "default")} for k, v in _flat(run).items()} | data
     width = max(map(len, [*settings, *run_facts]))
     lines = [f"{key:<{width}}  {_text(value)}" for key, value in run_facts.items()]
-    lines += ["", *(f"{key:<{width}}  {_text(e['value']):<24}  {e['source']}" for key, e in settings.items())]
+    lines += ["", *_lines(settings, width)]
     return 0, {"facts": run_facts, "settings": settings}, "\n".join(lines)
 
 

@@ -34,6 +34,7 @@ RUN_STATES = (
     "failed",
     "waiting",
 )
+_SMALL = ("autoencoder", "extractor")  # trainings of a dataset, below work/
 _NUMBERS = ("step", "total", "attempt", "loss", "steps_per_second", "eta_seconds", "updated", "gpu_seconds")
 _SHOWN = ("step", "total", "attempt", "loss", "steps_per_second", "eta_seconds")  # of a heartbeat
 
@@ -87,9 +88,22 @@ def overview(
     summary = ", ".join(f"{counts[state]} {state}" for state in RUN_STATES if counts[state])
     lines = [f"{plan.scale_name}: {computed} of {len(planned)} metrics files computed; trainings: {summary}"]
     lines += [status.line() for status in sorted(runs, key=lambda s: (RUN_STATES.index(s.state), s.run, s.seed))]
+    lines += [line for kind in _SMALL for line in _small_trainings(root / "work" / plan.scale_name / kind)]
     lines += [f"SLURM does not answer ({queue_error}); what is queued looks like waiting"] if queue_error else []
     value = {"scale": plan.scale_name, "planned": len(planned), "computed": computed}
     return value | {"trainings": [asdict(status) for status in runs], "queue_unseen": queue_error}, lines
+
+
+def _small_trainings(folder: Path) -> list[str]:
+    """A line for each autoencoder or extractor that is not finished."""
+    lines = []
+    for path in sorted(folder.rglob("progress.json")):
+        state = read_json_or_empty(path)
+        age = time.time() - state.get("updated", 0)
+        what, where = str(path.parent.relative_to(folder.parent)), f"on {state.get('host')}"
+        word = "running" if age < FRESH_SECONDS else "interrupted"
+        lines.append(f"  {word:<11}  {what}: step {state.get('step')} of {state.get('total')}, {where}")
+    return lines
 
 
 def statuses(

@@ -22,6 +22,7 @@ from lct.data.imageset import ImageSet
 from lct.data.latents import check_finite
 from lct.data.settings import Encoding, TrainedAutoencoder
 from lct.data.threads import in_order, readers
+from lct.files.checkpoint import Checkpoint
 from lct.streams import generator
 
 CONFIG_NAME = "config.json"
@@ -74,9 +75,14 @@ def initialise(model: nn.Module, draws: torch.Generator) -> None:
 
 
 def train(
-    model: AutoencoderKL, settings: TrainedAutoencoder, images: ImageSet, device: str = "cpu"
+    model: AutoencoderKL,
+    settings: TrainedAutoencoder,
+    images: ImageSet,
+    device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[AutoencoderStep]:
     """Train `model` in place, one step per item taken from the iterator; leaves it frozen, in eval mode, on the CPU.
+    With a checkpoint, from where an earlier attempt has come.
 
     Loss per image: mean |e| + mean e^2 + kl_weight * KL / pixels, e = decoded - image in [-1, 1]; the KL divergence
     is summed over the latent (in nats), from the posterior to a standard normal.
@@ -84,7 +90,7 @@ def train(
     pixels = torch.from_numpy(images.array())  # the mini sets are megabytes
     model.to(device).train().requires_grad_(True)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.0, fused=True)
-    for step in range(settings.steps):
+    for step in range(checkpoint.load(model, optimiser) if checkpoint else 0, settings.steps):
         warm = min(1.0, (step + 1) / max(1, min(settings.warmup_steps, settings.steps // 2)))
         lr = settings.lr * warm * (1 - step / settings.steps)
         for group in optimiser.param_groups:
@@ -105,6 +111,8 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+        if checkpoint:
+            checkpoint(model, optimiser, step + 1)
         yield AutoencoderStep(step + 1, settings.steps, *values, lr)
     model.to("cpu").eval().requires_grad_(False)
 

@@ -11,6 +11,7 @@ from pydantic import Discriminator
 
 from lct.download.settings import Origin
 from lct.files.zip_tar import Limits
+from lct.schedules import OPTIONAL
 
 COUNTS_ADVICE = "lower them in config/datasets/"
 
@@ -297,6 +298,7 @@ class DataSettings:
     title: str  # name shown in tables
     stands_for: str | None = None  # the paper's dataset whose place this one takes; null: it is that dataset
     note: str | None = None  # what a reader of its numbers should know, printed in the caption
+    licence: str | None = field(default=None, metadata=OPTIONAL)  # SPDX id of the images' licence; null: not stated
     source: Source  # where the images come from
     resolution: int  # side of the square images, pixels
     train: int | None = None  # training images; null: all that are not held out

@@ -35,7 +35,6 @@ _TYPES = {
 }
 _CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-_LICENCE = "https://spdx.org/licenses/MIT"
 _DESCRIPTOR = {
     "@id": "ro-crate-metadata.json",
     "@type": "CreativeWork",
@@ -43,16 +42,25 @@ _DESCRIPTOR = {
     "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
 }
 _CONTEXTUAL = [
-    {"@id": _LICENCE, "@type": "CreativeWork", "name": "MIT License"},
     {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
     {"@id": "#lct", "@type": "SoftwareApplication", "name": "lct"},
 ]
 
 
-def write(path: Path, root: Path, files: Iterable[str], *, title: str, description: str, command: str) -> int:
+def write(
+    path: Path,
+    root: Path,
+    files: Iterable[str],
+    *,
+    title: str,
+    description: str,
+    command: str,
+    licence: str | None = None,
+) -> int:
     """Write an archive of `files` (relative to root) to `path`; return the number of files in it.
 
-    title, description: of the published record. command: what computes all of it again."""
+    title, description: of the published record. command: what computes all of it again. licence: SPDX id of what is in
+    it; None where it is not stated, which leaves the choice to whoever publishes it."""
     names = sorted(set(files))
     archived: dict[str, ArchivedFile] = {}
     with atomic(path) as partial, zipfile.ZipFile(partial, "w") as archive:
@@ -65,9 +73,9 @@ def write(path: Path, root: Path, files: Iterable[str], *, title: str, descripti
 
         add("verify.py", (HERE / "verify.py").read_text(encoding="utf-8"))
         add("README.md", _readme(title, description, command))
-        add(".zenodo.json", json_text(_zenodo(title, description)))
+        add(".zenodo.json", json_text(_zenodo(title, description, licence)))
         records = {name: read_json(root / name) for name in names if name.endswith(RECORDS)}
-        add("ro-crate-metadata.json", json_text(crate(archived, records, title, description)))
+        add("ro-crate-metadata.json", json_text(crate(archived, records, title, description, licence)))
         add("SHA256SUMS", "".join(f"{file.sha256}  {name}\n" for name, file in sorted(archived.items())))
     return len(archived)
 
@@ -94,7 +102,11 @@ def _add(archive: zipfile.ZipFile, name: str, content: BinaryIO) -> ArchivedFile
 
 
 def crate(
-    files: dict[str, ArchivedFile], records: dict[str, dict[str, Any]], title: str, description: str
+    files: dict[str, ArchivedFile],
+    records: dict[str, dict[str, Any]],
+    title: str,
+    description: str,
+    licence: str | None = None,
 ) -> dict[str, Any]:
     """RO-Crate metadata: an entity for every file, and an action for every job.
 
@@ -106,7 +118,7 @@ def crate(
         "@type": "Dataset",
         "name": title,
         "description": description,
-        "license": {"@id": _LICENCE},
+        "license": f"https://spdx.org/licenses/{licence}" if licence else "not stated; see config/datasets/",
         "datePublished": max((run["finished"] for run in runs.values()), default="1980-01-01"),
         "conformsTo": {"@id": _PROFILE},
         "hasPart": _references(files),
@@ -168,13 +180,13 @@ def _readme(title: str, description: str, command: str) -> str:
     )
 
 
-def _zenodo(title: str, description: str) -> dict[str, Any]:
+def _zenodo(title: str, description: str, licence: str | None) -> dict[str, Any]:
     return {
         "title": title,
         "description": description,
         "upload_type": "dataset",
         "access_right": "open",
-        "license": "MIT",
+        **({"license": licence} if licence else {}),
         "keywords": ["reproducibility", "consistency models", "latent diffusion"],
         "related_identifiers": [
             {"identifier": "arXiv:2502.01441", "relation": "isSupplementTo", "resource_type": "publication-article"}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lct.config.model import Run
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.plan import files as stage_files
@@ -56,6 +57,20 @@ def generator_files(plan: Plan, root: Path, cell: Cell, seed: int) -> GeneratorF
     return files
 
 
+def licence_text(plan: Plan, run: Run) -> str:
+    """Under which terms weights and images may be used, as far as the configuration says it."""
+    dataset = plan.datasets[run.dataset]
+    stated = (
+        f"{dataset.licence} for the images of {dataset.title}"
+        if dataset.licence
+        else (
+            f"no licence is stated for the images of {dataset.title} (`licence` in config/datasets/{run.dataset}.yaml)"
+        )
+    )
+    taken = f"The weights were not trained here: the terms of {run.weights.path} hold. " if run.weights else ""
+    return f"{taken}The code is under the MIT licence, which says nothing about weights and images; {stated}."
+
+
 def card(plan: Plan, root: Path, cell: Cell, seed: int, files: GeneratorFiles) -> dict[str, Any]:
     """Values of the model card. Metrics are those of this seed's first draw, where they were measured."""
     run, draw = plan.runs[cell.run], min(plan.scale.sampling.draws)
@@ -81,4 +96,7 @@ def card(plan: Plan, root: Path, cell: Cell, seed: int, files: GeneratorFiles) -
         "protocol": json.dumps(metrics.get("protocol", {}), indent=1, sort_keys=True),
         "origin": [(str(source.relative_to(root)), sha256_file(source)) for source in files.paths],
         "cell": row_id(cell),
+        "own": plan.main.dataset,
+        "licence": None if run.weights else plan.datasets[run.dataset].licence,
+        "licence_text": licence_text(plan, run),
     }

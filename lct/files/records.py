@@ -91,7 +91,7 @@ class JobRecord:
             "host": platform.node(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cpus",
             "python": platform.python_version(),
-            "packages": _versions(),
+            "packages": versions(),
             "environment_lock_sha256": sha256_file(lock) if (lock := environment_lock(_ROOT)).exists() else None,
             "git": git_state(),
             "slurm": {key: os.environ[key] for key in _SLURM if key in os.environ} or None,
@@ -189,9 +189,11 @@ def _peak_memory() -> int:
     return max(own, children) * unit
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
+@functools.cache
+def versions() -> dict[str, str]:
+    """Version of each installed package that numbers may depend on."""
+    installed = {}
     for name in _PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
+            installed[name] = importlib.metadata.version(name)
+    return installed

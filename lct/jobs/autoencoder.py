@@ -1,5 +1,6 @@
 """autoencoder: the VAE of a dataset as a diffusers folder, trained here, or pretrained and checked."""
 
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -14,8 +15,9 @@ from lct.data import imageset
 from lct.data.settings import Autoencoder, PretrainedAutoencoder, TrainedAutoencoder
 from lct.download import record as downloads
 from lct.files.atomic import copy
+from lct.files.checkpoint import Checkpoint
 from lct.files.records import JobRecord
-from lct.jobs import job
+from lct.jobs import job, resume
 from lct.plan.paths import AUTOENCODER_FILES
 
 KINDS = {"trained": TrainedAutoencoder, "pretrained": PretrainedAutoencoder}
@@ -40,11 +42,12 @@ def autoencoder(settings: dict[str, Any], device: str, images: Path, source: lis
     torch_device = job.device(device, threads=1)
     files = {"images": images} | {path.name: path for path in source}
     record = JobRecord("autoencoder", settings, inputs=files, device=torch_device.type)
+    checkpoint = resume.checkpoint(record, out, getattr(chosen, "steps", 0))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".autoencoder-") as name:
         folder = origin = Path(name)
         if isinstance(chosen, TrainedAutoencoder):
-            loss = _train(chosen, images, torch_device, folder)
+            loss = _train(chosen, images, torch_device, folder, checkpoint)
             line = f"trained {chosen.steps} steps, loss {loss:.4f}"
         else:
             origin = _pretrained_folder(chosen, source)
@@ -55,6 +58,7 @@ def autoencoder(settings: dict[str, Any], device: str, images: Path, source: lis
         for file in AUTOENCODER_FILES:
             copy(folder / file, out / file)
     record.write([out / file for file in AUTOENCODER_FILES])
+    checkpoint.remove()
     return f"autoencoder {out.name}: {line}"
 
 
@@ -77,12 +81,14 @@ def _pretrained_folder(settings: PretrainedAutoencoder, source: list[Path]) -> P
     return checked[0].parent
 
 
-def _train(settings: TrainedAutoencoder, images: Path, device: torch.device, folder: Path) -> float:
+def _train(
+    settings: TrainedAutoencoder, images: Path, device: torch.device, folder: Path, checkpoint: Checkpoint
+) -> float:
     """Train a model and save it in `folder`; returns the loss of the last step."""
-    model = vae.create(settings)
+    model, loss = vae.create(settings), math.nan  # no loss is known where an earlier attempt has taken every step
     with imageset.open_checked(images, deep=True) as opened:
-        steps = vae.train(model, settings, opened, device=device)
-        for step in job.progress(steps, settings.steps, "autoencoder"):
+        steps = vae.train(model, settings, opened, device=device, checkpoint=checkpoint)
+        for step in resume.resumable(steps, checkpoint, "autoencoder"):
             loss = step.loss
     vae.save(model, folder)
     return loss

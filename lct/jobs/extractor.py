@@ -8,7 +8,7 @@ from lct.data import imageset
 from lct.files.atomic import write_json
 from lct.files.records import JobRecord
 from lct.files.tensors import write_tensors
-from lct.jobs import job
+from lct.jobs import job, resume
 from lct.metrics import extractor as network
 from lct.metrics.settings import TrainedExtractor
 
@@ -33,12 +33,13 @@ def extractor(
     files = {"train": train} | ({"heldout": heldout} if heldout else {})
     seeds = {"extractor": chosen.seed}
     record = JobRecord("extractor", settings, inputs=files, seeds=seeds, device=torch_device.type)
+    checkpoint = resume.checkpoint(record, out, chosen.steps)
     labels = _labels(train)
     classes = network.classes(chosen, labels)
     model = network.create(chosen, classes)
     with imageset.open_checked(train, deep=True) as images:
-        steps = network.train(model, chosen, images, labels, device=torch_device)
-        for _ in job.progress(steps, chosen.steps, "extractor"):
+        steps = network.train(model, chosen, images, labels, device=torch_device, checkpoint=checkpoint)
+        for _ in resume.resumable(steps, checkpoint, "extractor"):
             pass
     tested, kind = (train, "training") if heldout is None else (heldout, "held-out")
     with imageset.open_checked(tested, deep=True) as images:
@@ -46,6 +47,7 @@ def extractor(
     write_tensors(out, network.tensors(model))
     write_json(summary, {"task": chosen.learned, "accuracy": accuracy, "images": kind, "classes": classes})
     record.write([out, summary])
+    checkpoint.remove()
     return f"extractor {out.parent.name}: accuracy {accuracy:.1%} on {kind} images ({chosen.learned})"
 
 

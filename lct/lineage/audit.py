@@ -16,7 +16,7 @@ from lct.files.atomic import json_text, read_json
 from lct.files.git import checkout_fault, is_checkout, run_git
 from lct.files.hashing import sha256_file, sha256_text
 from lct.files.nested import MISSING, differences, flatten
-from lct.files.records import SETTINGS_CHANGED, disagreements, environment_lock
+from lct.files.records import SETTINGS_CHANGED, disagreements, environment_lock, versions
 from lct.lineage import chain, dvc_lock, planned
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry
@@ -47,6 +47,7 @@ class Auditor:
     deep: bool = False
     _links: dict[str, dict[str, Any]] = field(default_factory=dict)
     _revisions: dict[str, bool | None] = field(default_factory=dict)
+    _sources: dict[str, list[str]] = field(default_factory=dict)  # revision -> files of lct/ that changed since
     _stale_texts: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -76,8 +77,31 @@ class Auditor:
             "cost": chain.cost([self.records.of(path) for path in paths]),
             "faults": [check for check in unique if check["state"] in FAULTS],
             "unchecked": [check for check in unique if check["state"] == "unchecked"],
+            "changed": self._changed([self.records.of(path) for path in paths]),
             "checked": sum(check["state"] == "ok" for check in checks),
         }
+
+    def _changed(self, records: list[chain.Record]) -> list[str]:
+        """What is another one here than when the files of a chain were made, and no fault by itself: versions of
+        packages, and source files since the revisions. Recipes and fingerprints say which code counts."""
+        runs, here = [record.run for record in records if record.run], versions()
+        packages = {(name, old) for run in runs for name, old in (run.get("packages") or {}).items()}
+        lines = [f"{name} {old} -> {here[name]}" for name, old in sorted(packages) if here.get(name, old) != old]
+        revisions = {str(git["revision"]) for run in runs if (git := run.get("git")) and git.get("revision")}
+        for revision in sorted(revisions):
+            if files := self._sources_since(revision):
+                lines.append(
+                    f"{len(files)} files of lct/ since revision {revision[:12]} (git diff {revision[:12]} -- lct)"
+                )
+        return lines
+
+    def _sources_since(self, revision: str) -> list[str]:
+        if revision not in self._sources:
+            listed = (
+                run_git(self.root, "diff", "--name-only", revision, "--", "lct") if self._is_here(revision) else None
+            )
+            self._sources[revision] = listed.stdout.splitlines() if listed and listed.returncode == 0 else []
+        return self._sources[revision]
 
     # --- the number ------------------------------------------------------------------------------------------------
     def _value(self, target: Target, seed: int, draw: int, path: str) -> dict[str, Any]:

@@ -77,6 +77,14 @@ class Contents:
             return Check("file", "broken", f"{path}: {what}; {self._why(full)}{self.remedy(path)}")
         return Check("file", "ok", f"{actual_size} bytes, sha256 {hashed[:12]}")
 
+    def foreign_cache(self, path: str) -> Path | None:
+        """The DVC cache that a link leads to, where it is not this project's."""
+        full = self.root / path
+        if not full.is_symlink() or not full.exists() or self._object_name(full) is None:
+            return None
+        folder = Path(os.readlink(full)).parents[3]
+        return None if folder.resolve() == self.cache else folder
+
     def remedy(self, path: str) -> str:
         """How to get the right bytes."""
         again = f"`snakemake --force {path}` makes it again"

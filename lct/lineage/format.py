@@ -44,6 +44,9 @@ def cell(audit: dict[str, Any], settings: bool = False) -> str:
     if audit["unchecked"]:
         lines.append(f"  could not check ({len(audit['unchecked'])}):")
         lines += [f"    {check['text']}" for check in audit["unchecked"]]
+    if audit["changed"]:
+        lines.append(f"  changed since, and not wrong by that ({len(audit['changed'])}):")
+        lines += [f"    {line}" for line in audit["changed"]]
     lines.append(
         f"  {audit['checked']} checks passed, {len(audit['faults'])} failed, {len(audit['unchecked'])} not possible"
     )

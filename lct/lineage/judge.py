@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lct.files import nested
 from lct.files.atomic import read_json, read_json_or_empty, write_json
 from lct.files.hashing import FileHash, hash_file
 from lct.files.records import run_path, settings_path
@@ -143,9 +144,18 @@ def _entry(
     if run is not None and (size, sha256) != (run["output"]["bytes"], run["output"]["sha256"]):
         raise ValueError(f"{path} is not what its job wrote: expected sha256 {run['output']['sha256'][:12]}, found "
                          f"{sha256[:12]}; snakemake --force makes it again")  # fmt: skip
+    _check_edits(path, run, recorded.get(path), metadata.ended)
     job = {**metadata.job, "started": metadata.started}
     content = archived_content(root, path)
     return Entry(path, size, sha256, md5, settings, run, snakemake=job, content=content, ended=metadata.ended)
+
+
+def _check_edits(path: str, run: dict[str, Any] | None, before: Entry | None, ended: tuple[float, ...]) -> None:
+    """Raise ValueError when the run record of a file that no job has written again is not the recorded one."""
+    if before is None or None in (run, before.run) or run == before.run or ended[:1] != before.ended[:1]:
+        return
+    keys = ", ".join(nested.differences(before.run, run))
+    raise ValueError(f"{run_path(path)} was edited since it was recorded ({keys}); `lct restore` brings it back")
 
 
 def _check_chain(

@@ -46,6 +46,9 @@ def verify(auditor: Auditor, scale: str) -> Findings:
     findings.faults += _alone(auditor, scale, paths)
     unrecorded = [path for path in paths if auditor.archive and path not in auditor.archive]
     outdated = [path for path in paths if path not in absent and auditor.outdated(path)]
+    foreign = [path for path in paths if auditor.contents.foreign_cache(path) is not None]
+    what = "are links into the cache of another project folder, as after a copy (`lct restore` sets them right)"
+    findings.notes += _counted(foreign, what)
     findings.notes += _counted(outdated, "outdated by today's settings or sources (`snakemake` makes them again)")
     findings.notes += _counted(absent, "recorded, but not in the workspace (`lct restore`)")
     findings.notes += _counted(unrecorded, "not in the archive yet (`lct record`)")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct.data.imageset import ImageSet
+from lct.files.checkpoint import Checkpoint
 from lct.metrics.images import to_network
 from lct.metrics.settings import TrainedExtractor
 from lct.streams import generator
@@ -102,12 +103,17 @@ def turned(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def train(
-    model: SmallCNN, settings: TrainedExtractor, images: ImageSet, labels: Sequence[int | None], device: str = "cpu"
+    model: SmallCNN,
+    settings: TrainedExtractor,
+    images: ImageSet,
+    labels: Sequence[int | None],
+    device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[ExtractorStep]:
     """Train `model` in place to tell the labels apart, one step per item taken from the iterator; leaves it frozen, in
     eval mode, on the CPU. No augmentation: features should see what samplers get wrong, position included.
 
-    labels: one per image; not read by the rotation task."""
+    labels: one per image; not read by the rotation task. With a checkpoint, from where an earlier attempt has come."""
     rotations = settings.labels == "rotations"
     if rotations and images.height != images.width:
         raise ValueError(f"{images.path}: expected square images to turn, found {images.height}x{images.width}")
@@ -120,7 +126,7 @@ def train(
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, foreach=False, fused=True
     )
     warm = max(1, settings.steps // 10)
-    for step in range(settings.steps):
+    for step in range(checkpoint.load(model, optimiser) if checkpoint else 0, settings.steps):
         lr = settings.lr * min(1, (step + 1) / warm) * (1 + math.cos(math.pi * step / settings.steps)) / 2
         for group in optimiser.param_groups:
             group["lr"] = lr
@@ -138,6 +144,8 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
+        if checkpoint:
+            checkpoint(model, optimiser, step + 1)
         hits = (logits.argmax(1) == target).double().mean()
         yield ExtractorStep(step + 1, settings.steps, loss.item(), hits.item(), lr)
     model.to("cpu").eval().requires_grad_(False)

@@ -18,8 +18,20 @@ def dry_run_lines(plan: Plan, which: str = "tables") -> list[str]:
         seeds, sets = len(plan.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in own})
         tables = ", ".join(dict.fromkeys(cell.table for cell in own))
         lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} image sets, for {tables}")
+    lines += _few_heldout(plan)
     lines += [f"Left out: {table['title']} ({table['why']}: {table['command']})" for table in left_out(plan, which)]
     return lines
+
+
+def _few_heldout(plan: Plan) -> list[str]:
+    """A distance falls with the number of images, so that floors of fewer than the generated ones stand too high."""
+    expected = plan.protocol.num_images
+    return [
+        f"Floors of {name}: {dataset.heldout} held-out images beside {expected} generated ones, so their distances are "
+        "larger by that alone"
+        for name, dataset in plan.datasets.items()
+        if 0 < dataset.heldout < expected and plan.floor_missing(name, "heldout", plan.protocol) is None
+    ]
 
 
 def left_out(plan: Plan, which: str) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """The autoencoder: seeded training, storage in diffusers' layout, and what a damaged folder says."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from lct.data import autoencoder
 from lct.data.imageset import ImageSet, write_imageset
 from lct.data.settings import Encoding, TrainedAutoencoder
+from lct.files.checkpoint import Checkpoint
 from lct.streams import generator
 
 TINY = TrainedAutoencoder(block_out_channels=(8, 8, 8), steps=6, batch=8, norm_groups=4)
@@ -60,6 +62,25 @@ def test_equal_seeds_give_equal_bytes_and_leave_the_global_generator_alone(train
     assert again == history
     for name in (autoencoder.CONFIG_NAME, autoencoder.WEIGHTS_NAME):
         assert (folder / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_training_that_was_stopped_anywhere_goes_on_to_the_same_bytes(trained, images, tmp_path):
+    def attempt(steps, identity="mine"):
+        """Take so many steps, save the state, and be killed in the next one."""
+        checkpoint = Checkpoint(tmp_path / "work", {"of": identity}, TINY.steps, save_seconds=1e9)
+        model = autoencoder.create(TINY)
+        history = list(itertools.islice(autoencoder.train(model, TINY, images, checkpoint=checkpoint), steps))
+        return model, history, checkpoint
+
+    _, history, checkpoint = attempt(4)
+    checkpoint.save()
+    assert [p.step for p in attempt(1, "another")[1]] == [1], "a state of other settings is not taken"
+    model, rest, checkpoint = attempt(None)
+    assert history + rest == trained[1] and [p.step for p in rest] == [5, 6]
+    autoencoder.save(model, tmp_path)
+    assert (trained[2] / autoencoder.WEIGHTS_NAME).read_bytes() == (tmp_path / autoencoder.WEIGHTS_NAME).read_bytes()
+    checkpoint.remove()
+    assert not (tmp_path / "work").exists()
 
 
 def test_another_seed_gives_other_weights():

@@ -116,6 +116,7 @@ def exported(stored, out, name):
     card = {"title": "t", "warning": "", "run": "r", "method": 'm: "x"', "seed": 0, "weights": "w", "sampler": name}
     card |= {"nfe": SAMPLERS[name].nfe, "scale": "s", "dataset": "d", "model": "consistency_model", "images": 11}
     card |= {"metrics": [("FD", "1.5")], "protocol_hash": "abc", "protocol": "{}", "origin": [("f", "0")], "cell": "c"}
+    card |= {"own": "mine", "licence": None, "licence_text": "No licence is stated."}
     files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
     return diffusers.write(out, GeneratorFiles(**files, vae=folder / "vae", settings=settings), name, card)
 
@@ -152,6 +153,7 @@ def test_equal_runs_give_equal_folders_and_the_card_says_what_it_is(stored, tmp_
     card = (tmp_path / "a/README.md").read_text()
     assert "2 network evaluations" in card and "| FD | 1.5 |" in card and "`abc`" in card
     header = yaml.safe_load(card.split("---")[1])
+    assert header["license"] == "other" and "--scale s --dataset mine`" in card and "No licence is stated." in card
     assert header["tags"] == ["latent-consistency", 'm: "x"', "arxiv:2502.01441"]
     assert header["model-index"][0]["results"][0]["metrics"] == [{"type": "fd", "name": "FD", "value": 1.5}]
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in first), "others may read what is to be uploaded"

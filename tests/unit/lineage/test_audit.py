@@ -17,6 +17,7 @@ import yaml
 
 from lct.cli import main as program
 from lct.data.imageset import write_imageset
+from lct.files import records
 from lct.jobs import recompute
 from lct.lineage import chain, dvc_lock, registry
 from lct.lineage.audit import run_facts
@@ -125,6 +126,8 @@ def test_the_same_in_words(lct):
         "package scikit-learn, version 1.9.1",
         "training.batch = 32",
         "CPU s",
+        "changed since, and not wrong by that",
+        f"torch 2.0 -> {records.versions()['torch']}",
     ):
         assert words in text
     assert lct("audit", CELL)[1].count("\n") < 60
@@ -283,6 +286,17 @@ def moved_folder(project):
     stored = into_cache(project, WEIGHTS)
     (project / WEIGHTS).unlink()
     (project / WEIGHTS).symlink_to(Path("/once/here") / stored.relative_to(project))
+
+
+def test_links_of_a_copied_folder_into_the_cache_of_the_original_are_named(project, lct, tmp_path):
+    stored = into_cache(project, WEIGHTS)
+    original = tmp_path / "original" / stored.relative_to(project)
+    original.parent.mkdir(parents=True)
+    shutil.copy(stored, original)
+    (project / WEIGHTS).unlink()
+    (project / WEIGHTS).symlink_to(original)
+    code, text, _ = lct("verify")
+    assert code == 0 and "1 files are links into the cache of another project folder" in text and WEIGHTS in text
 
 
 def linked_elsewhere(project):

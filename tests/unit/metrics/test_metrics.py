@@ -1,6 +1,7 @@
 """Metrics: parity with torch-fidelity end to end and with NumPy, semantic cases, the trained extractor, protocols."""
 
 import dataclasses
+import itertools
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lct.data.imageset import ImageSet, write_imageset
+from lct.files.checkpoint import Checkpoint
 from lct.files.hashing import sha256_file
 from lct.metrics import distances, extractor, features, network, protocol
 from lct.metrics.distances import statistics
@@ -381,6 +383,17 @@ def test_the_extractor_learns_its_labels(trained, sets):
     assert [p.step for p in history] == list(range(1, 13)) and history[-1].loss < history[0].loss
     assert extractor.accuracy(model, TINY, *sets["generated"], batch=20) > 0.9
     assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_an_extractor_that_was_stopped_goes_on_to_the_same_weights(trained, sets, tmp_path):
+    models = []
+    for steps in (5, None):
+        checkpoint = Checkpoint(tmp_path / "work", {}, TINY.steps, save_seconds=1e9)
+        models.append(extractor.create(TINY, classes=2))
+        list(itertools.islice(extractor.train(models[-1], TINY, *sets["real"], checkpoint=checkpoint), steps))
+        checkpoint.save()
+    state = extractor.tensors(trained[0])
+    assert all(torch.equal(value, state[name]) for name, value in extractor.tensors(models[1]).items())
 
 
 def test_equal_seeds_give_equal_weights(trained, sets):
