@@ -66,7 +66,8 @@ def _reason(verdict: ClaimVerdict) -> str:
 def _interval(part: PartVerdict) -> str:
     if part.low is None or part.high is None:
         return f": {part.why}" if part.why else ""
-    return f": {part.kind} {part.estimate:.3g} [{part.low:.3g}, {part.high:.3g}]"
+    trainings = " and ".join(map(str, part.n))
+    return f": {part.kind} {part.estimate:.3g} [{part.low:.3g}, {part.high:.3g}], n = {trainings}"
 
 
 def power_arguments(parser: argparse.ArgumentParser) -> None:

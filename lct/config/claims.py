@@ -28,7 +28,7 @@ class Comparison:
             raise ValueError(f"comparison: expected two different rows, found {self.better} twice; fix one of them")
         if not 0 < self.factor < math.inf or (self.metric != "fid" and self.factor != 1.0):
             raise ValueError(
-                f"comparison of {self.better}: expected factor > 0, and 1 for recall, found {self.factor}; fix it"
+                f"comparison of {self.better}: expected a finite factor > 0, 1 for recall, found {self.factor}; fix it"
             )
 
 

@@ -47,7 +47,7 @@ class Main:
     downloads: Downloads = field(default_factory=Downloads)  # mirror, cache and offline mode of this machine
     record: bool = True  # whether a run records at its end what it finished (`lct record` does it by hand)
     allow_retrain: str | tuple[str, ...] = ()  # recorded cells that may be trained again; "all": every one
-    only: str | tuple[str, ...] = ()  # rows of the tables that are made and shown, such as table1.a; none: all of them
+    only: str | tuple[str, ...] = ()  # rows that are made and shown, such as table1.a, or claims; none: all of them
     seeds: (
         str | int | tuple[int, ...]
     ) = ()  # training seeds beside those of the scale, such as "1,2", for every dataset

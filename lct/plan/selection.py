@@ -13,7 +13,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", help="scale (default: the one in config/config.yaml)")
     parser.add_argument("--dataset", help="a dataset of your own, as in `snakemake --config dataset=NAME`")
     parser.add_argument(
-        "--only", metavar="NAMES", help="only these tables, sub-tables, rows or runs: table1.a,table1.b"
+        "--only", metavar="NAMES", help="only these tables, sub-tables, rows or runs: table1.a,table1.b; or claims"
     )
     parser.add_argument("--seeds", metavar="SEEDS", help="training seeds beside those of the scale: 1,2")
     parser.add_argument("--own-runs", type=lambda text: text.split(",") if text else [], help=argparse.SUPPRESS)

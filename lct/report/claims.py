@@ -65,7 +65,7 @@ def measured_body(tables: Tables, root: Path) -> Body:
                 protocols[name] = f"{cell.protocol}, {table.note or 'the whole budget'}"
     spreads = measured_spreads(tables)
     command = f"snakemake claims --config scale={tables.scale}"
-    title = f"measured here, {tables.scale} scale"
+    title = f"measured here, {tables.scale} scale{'' if tables.comparable else ', about this scale alone'}"
     return Body(tables.scale, title, cells, protocols, spreads, {}, _measures(tables, root), command)
 
 
