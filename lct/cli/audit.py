@@ -74,8 +74,8 @@ def verify(arguments: argparse.Namespace) -> Result:
     lines.append(f"{findings.checked} outputs{objects} checked, {len(findings.faults)} faults")
     if findings.faults:
         lines.append(
-            f"to make one again, and what follows from it: snakemake --force FILE --config scale={plan.scale_name}; "
-            f"then snakemake --config scale={plan.scale_name}"
+            f"to make one again, and what follows from it: snakemake --force FILE {plan.snakemake_options}; "
+            f"then snakemake {plan.snakemake_options}"
         )
     return int(bool(findings.faults)), dataclasses.asdict(findings), "\n".join(lines)
 

@@ -70,8 +70,7 @@ def _bundle(arguments: argparse.Namespace, plan: Plan) -> Result:
     out = arguments.out or root / "exports" / f"lct-{plan.scale_name}-{tables}.zip"
     out.parent.mkdir(parents=True, exist_ok=True)
     title = f"Reproduction of arXiv:2502.01441, {plan.scale_name} scale"
-    own = f" dataset={plan.main.dataset}" if plan.main.dataset else ""
-    command = f"snakemake {'all_tables ' if tables == 'all' else ''}--config scale={plan.scale_name}{own}"
+    command = f"snakemake {'all_tables ' if tables == 'all' else ''}{plan.snakemake_options}"
     licences = {dataset.licence for dataset in plan.datasets.values()}
     licence = licences.pop() if len(licences) == 1 else None
     description = " ".join(plan.scale.banner)
@@ -89,7 +88,7 @@ def _checked_tables(arguments: argparse.Namespace, plan: Plan) -> Path:
     """The path of tables.json, whose content is checked."""
     path = plan.paths.tables(which(arguments))
     if not (arguments.root / path).exists():
-        raise ValueError(f"{path}: expected a finished report, found none; snakemake --config scale={plan.scale_name}")
+        raise ValueError(f"{path}: expected a finished report, found none; snakemake {plan.snakemake_options}")
     read(arguments.root / path)
     return arguments.root / path
 
@@ -98,7 +97,7 @@ def _text(arguments: argparse.Namespace, plan: Plan) -> Result:
     """A text of the report as it was rendered from tables.json."""
     path = arguments.root / plan.paths.report(TEXTS[arguments.to], which(arguments))
     if not path.exists():
-        raise ValueError(f"{path}: expected a report, found none; lct report --scale {plan.scale_name}")
+        raise ValueError(f"{path}: expected a report, found none; lct report {plan.lct_options}")
     text = path.read_text(encoding="utf-8")
     return _output(arguments, {"format": arguments.to, "text": text}, text.rstrip("\n"))
 

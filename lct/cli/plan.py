@@ -27,4 +27,4 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
     device = planned_machine(arguments.root, arguments.device, plan.scale.comparable)
     limits = (arguments.price, arguments.max_gpu_hours)
     value, lines = forecast(plan, arguments.root, device, which(arguments), arguments.gpus, *limits)
-    return 0, value, "\n".join([*lines, f"the graph it is about: snakemake -n --config scale={plan.scale_name}"])
+    return 0, value, "\n".join([*lines, f"the graph it is about: snakemake -n {plan.snakemake_options}"])

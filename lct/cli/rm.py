@@ -43,7 +43,7 @@ def remove(arguments: argparse.Namespace) -> Result:
         raise ValueError(
             f"run {run}: expected one that is not recorded, found {len(recorded)} recorded files; "
             "nothing was removed; take it out of config/runs/ and its tables, then "
-            f"`lct record --scale {plan.scale_name}`, then remove it"
+            f"`lct record {plan.lct_options}`, then remove it"
         )
     names = [str(folder.relative_to(root)) for folder in folders]
     if not arguments.yes:

@@ -29,12 +29,12 @@ def _status(arguments: argparse.Namespace) -> Result:
     plan = with_unlisted(arguments)
     outdated = link_auditor(plan, arguments.root).outdated
     value, lines = overview(plan, arguments.root, 60 * arguments.hung_after, outdated)
-    lines.append(f"what remains, and why: snakemake -n --config scale={plan.scale_name}")
+    lines.append(f"what remains, and why: snakemake -n {plan.snakemake_options}")
     paths = unrecorded(arguments.root, plan.scale_name)
     undeclared = [path for path in paths if (of := training(path)) and of[0] not in plan.runs]
     stale = [path for path in paths if path not in undeclared and outdated(path)]
     if count := len(paths) - len(undeclared) - len(stale):
-        lines.append(f"{count} outputs are not recorded: lct record --scale {plan.scale_name}")
+        lines.append(f"{count} outputs are not recorded: lct record {plan.lct_options}")
     if stale:
         lines.append(f"{len(stale)} outputs are outdated, such as {stale[0]}: snakemake makes them again")
     if undeclared:

@@ -22,6 +22,6 @@ def table(arguments: argparse.Namespace) -> Result:
     names = {cell.name for cell in cells} if arguments.cells else None
     collected = loads(dumps(collect(plan, arguments.root, "all")))
     lines = results(collected, names) or [
-        f"nothing is measured yet: snakemake {' '.join([*arguments.cells, ''])}--config scale={plan.scale_name}"
+        f"nothing is measured yet: snakemake {' '.join([*arguments.cells, ''])}{plan.snakemake_options}"
     ]
     return 0, dump(collected)["tables"], "\n".join(lines)

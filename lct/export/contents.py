@@ -20,7 +20,7 @@ def contents(plan: Plan, root: Path, which: str, with_weights: bool) -> list[str
     required = [*metrics, plan.paths.report("index.html", which), *weights]
     missing = [name for name in required if not (root / name).exists()]
     if missing:
-        command = f"snakemake --config scale={plan.scale_name}"
+        command = f"snakemake {plan.snakemake_options}"
         raise ValueError(f"{missing[0]}: expected a finished scale, found {len(missing)} files missing; {command}")
     pages = [*REPORT_FILES, *stage_files.row_pages(plan, which), *stage_files.report_figures(plan)]
     names = [*metrics, *stage_files.report_inputs(plan, which), plan.paths.tables(which), *weights]

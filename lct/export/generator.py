@@ -52,7 +52,7 @@ def generator_files(plan: Plan, root: Path, cell: Cell, seed: int) -> GeneratorF
     for path in files.paths:
         if not path.exists():
             name = path.relative_to(root)
-            command = f"snakemake {name} --config scale={plan.scale_name}"
+            command = f"snakemake {name} {plan.snakemake_options}"
             raise ValueError(f"{name}: expected the file that {row_id(cell)} is made from, found nothing; {command}")
     return files
 
@@ -96,7 +96,7 @@ def card(plan: Plan, root: Path, cell: Cell, seed: int, files: GeneratorFiles) -
         "protocol": json.dumps(metrics.get("protocol", {}), indent=1, sort_keys=True),
         "origin": [(str(source.relative_to(root)), sha256_file(source)) for source in files.paths],
         "cell": row_id(cell),
-        "own": plan.main.dataset,
+        "options": plan.lct_options,
         "licence": None if run.weights else plan.datasets[run.dataset].licence,
         "licence_text": licence_text(plan, run),
     }

@@ -92,6 +92,18 @@ class Configuration:
         self._check_extractors()
         self._check_counts()
 
+    @property
+    def snakemake_options(self) -> str:
+        """What a printed `snakemake` command needs to mean this scale and dataset."""
+        own = f" dataset={self.main.dataset}" if self.main.dataset else ""
+        return f"--config scale={self.scale_name}{own}"
+
+    @property
+    def lct_options(self) -> str:
+        """The same for a verb of `lct`."""
+        own = f" --dataset {self.main.dataset}" if self.main.dataset else ""
+        return f"--scale {self.scale_name}{own}"
+
     def _read_tables(self) -> dict[str, TableSpec]:
         where, names = self.scale_layer.source, (*self.scale.tables, *self.scale.more_tables)
         if twice := sorted({name for name in names if names.count(name) > 1}):

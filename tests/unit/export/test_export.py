@@ -116,7 +116,7 @@ def exported(stored, out, name):
     card = {"title": "t", "warning": "", "run": "r", "method": 'm: "x"', "seed": 0, "weights": "w", "sampler": name}
     card |= {"nfe": SAMPLERS[name].nfe, "scale": "s", "dataset": "d", "model": "consistency_model", "images": 11}
     card |= {"metrics": [("FD", "1.5")], "protocol_hash": "abc", "protocol": "{}", "origin": [("f", "0")], "cell": "c"}
-    card |= {"own": "mine", "licence": None, "licence_text": "No licence is stated."}
+    card |= {"options": "--scale s --dataset mine", "licence": None, "licence_text": "No licence is stated."}
     files = {"weights": folder / "train/step5-ema0.9.safetensors", "statistics": folder / "statistics.safetensors"}
     return diffusers.write(out, GeneratorFiles(**files, vae=folder / "vae", settings=settings), name, card)
 
