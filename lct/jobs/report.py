@@ -7,6 +7,7 @@ import argparse
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 from lct.cluster.costs import costs
 from lct.config.claim_rows import FOLDER as CLAIMS
@@ -21,6 +22,7 @@ from lct.report import audit
 from lct.report.collect import collect
 from lct.report.evidence import FOLDER
 from lct.report.files import EVIDENCE
+from lct.report.headline import trust
 from lct.report.render import pictures, render
 from lct.report.tables import Tables, dumps, loads, read
 
@@ -57,8 +59,10 @@ def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord |
     spent = costs(plan, root, [run for run in tables.runs if run in plan.runs])
     drawn = pictures(tables, root)
     gc.freeze()  # modules and tables stay; the cycles in every drawing make the collector walk them again
-    contents = render(tables, root, os.path.relpath(root, out), spent, facts=root, drawn=drawn)
-    contents["audit.html"] = audit_page(plan, root, tables)
+    audits = cell_audits(plan, root, tables)
+    up = os.path.relpath(root, out)
+    contents = render(tables, root, up, spent, facts=root, drawn=drawn, trust=trust(audits))
+    contents["audit.html"] = audit.page(audits, report="index.html")
     for name, content in contents.items():
         write_text(out / name, content)
     for name, content in drawn.items():
@@ -68,10 +72,9 @@ def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord |
     return out / "index.html"
 
 
-def audit_page(plan: Plan, root: Path, tables: Tables) -> str:
-    """The page that traces every number of a report, rendered from the audits of its cells."""
-    ids = [cell.id for _, _, row in tables.rows for cell in row.cells.values()]
-    return audit.page(report_audits(plan, root, ids), report="index.html")
+def cell_audits(plan: Plan, root: Path, tables: Tables) -> dict[str, Any]:
+    """The audits of a report's cells: what its audit page and the trust line of its first page are made from."""
+    return report_audits(plan, root, [cell.id for _, _, row in tables.rows for cell in row.cells.values()])
 
 
 if __name__ == "__main__":

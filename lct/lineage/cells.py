@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import read_json
-from lct.lineage import dvc_lock, planned, registry
+from lct.lineage import chain, dvc_lock, planned, registry
 from lct.lineage.audit import Auditor, Target
 from lct.plan.names import beginning_with, nearest
 from lct.plan.paths import FLOORS, METRICS
@@ -112,7 +112,8 @@ def _exists(auditor: Auditor, path: str) -> bool:
 
 def report_audits(plan: Plan, root: Path, ids: Iterable[str]) -> dict[str, Any]:
     """Audits of the cells that a report shows, as the workspace has them before any recording: what the report's audit
-    page is rendered from. The same keys as `audits`."""
-    cells = targets(plan)
-    listed = audits(auditor(plan, root, live=True), plan, [cells[name] for name in ids if name in cells])
-    return listed | {"notes": []}
+    page is rendered from. The keys of `audits`, and `cost`: of all their jobs together."""
+    cells, checks = targets(plan), auditor(plan, root, live=True)
+    listed = audits(checks, plan, [cells[name] for name in ids if name in cells])
+    paths = dict.fromkeys(path for cell in listed["cells"] for path in cell["links"])
+    return listed | {"notes": [], "cost": chain.cost([checks.records.of(path) for path in paths])}

@@ -65,6 +65,29 @@ def picture(root: Path, name: str | None) -> Picture:
     return Picture(name, uri, width * factor, height * factor, small, note)
 
 
+STRIP_IMAGES, STRIP_HEIGHT = 8, 64  # images of a strip, and the most pixels that one is high
+
+
+def strip(root: Path, name: str | None, resolution: int) -> Picture:
+    """The first images of a grid of images of `resolution` pixels, each drawn 2 x 2 with a line between
+    (`lct.data.imageset.write_grid`), side by side."""
+    path, reason = inside(root, name)
+    if path is None:
+        return Picture(name, missing=reason)
+    try:
+        with Image.open(path, formats=["PNG"]) as grid:
+            side = 2 * resolution + 1
+            width, height = min(grid.width, STRIP_IMAGES * side + 1), min(grid.height, side + 1)
+            row = grid.convert("RGB").crop((1, 1, width - 1, height - 1))
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        return Picture(name, missing=f"not available ({type(error).__name__} while reading it)")
+    row.thumbnail((row.width, STRIP_HEIGHT), Image.Resampling.BOX)
+    buffer = io.BytesIO()
+    row.save(buffer, "PNG")
+    uri = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return Picture(name, uri, row.width, row.height, resolution < STRIP_HEIGHT)
+
+
 def curve(root: Path, name: str | None) -> dict[str, list[Any]] | str:
     """The lists of a curves.json, or the reason why there are none."""
     path, reason = inside(root, name)

@@ -15,7 +15,7 @@ _WORDS = {"∞": "inf", "−∞": "-inf", "—": "nan"}
 def shown(folder: Path, cells: list[str]) -> dict[str, dict[str, list[float]]]:
     """Report file -> cell id -> every value it shows, for the files that exist. What is no number reads as NaN."""
     values: dict[str, dict[str, list[float]]] = {}
-    table, page = folder / "tables.csv", folder / "index.html"
+    table, page = folder / "tables.csv", folder / "numbers.html"
     if table.exists():
         values[table.name] = _table(table.read_text(encoding="utf-8", errors="replace"))
     if page.exists():

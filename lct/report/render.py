@@ -15,6 +15,7 @@ from markupsafe import Markup
 from lct.plan.paths import DRAWN
 from lct.report import claims, evidence, text
 from lct.report import tables as model
+from lct.report.headline import Trust, headline
 from lct.report.images import inside
 from lct.report.pages import Pages
 from lct.report.tables import PAIRS, Tables, Verdict, place
@@ -32,6 +33,7 @@ def render(
     costs: dict[str, str] | None = None,
     facts: Path | None = None,
     drawn: dict[str, bytes] | None = None,
+    trust: Trust | None = None,
 ) -> dict[str, str]:
     """File name -> content of the whole report, its drawn figures apart.
 
@@ -40,6 +42,7 @@ def render(
     costs: run -> what it has cost; differs by machine, so not part of `tables`.
     facts: the folder with config/evidence/ and config/claims/; the project itself by default.
     drawn: the result of `pictures` for the same tables, if it is at hand.
+    trust: what the audits say of all cells together, as `lct.report.headline.trust` returns it.
     """
     drawn = pictures(tables, root) if drawn is None else drawn
     shown = report(tables, root, drawn, costs or {})
@@ -50,7 +53,13 @@ def render(
     pages = _pages()
     cell = pages.get_template("cell.html.jinja")
     return {
-        "index.html": pages.get_template("index.html.jinja").render(report=shown, claims=judgements, **script),
+        "index.html": pages.get_template("index.html.jinja").render(
+            report=shown, claims=judgements, top=headline(shown), trust=trust, **script
+        ),
+        **{
+            name: pages.get_template(f"{name}.jinja").render(report=shown, **script)
+            for name in ("figures.html", "numbers.html")
+        },
         "claims.html": pages.get_template("claims.html.jinja").render(report=shown, claims=judgements, **script),
         "evidence.html": pages.get_template("evidence.html.jinja").render(
             page=evidence.page(*content, shown), report=shown, **script

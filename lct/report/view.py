@@ -6,6 +6,7 @@ Each class holds a part of tables.json in `data`. Nothing is computed from metri
 import math
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 from lct.files.atomic import read_json_or_empty
 from lct.plan.paths import Paths, manifest
 from lct.report import tables as model
-from lct.report.images import Picture, curve, picture
+from lct.report.images import Picture, curve, picture, strip
 from lct.report.tables import Tables, Verdict
 from lct.report.text import NOT_GIVEN, PLUS_MINUS, anchor, count, flatten, number, ordinal
-from lct.report.verdicts import LABELS, NOT_RUN
+from lct.report.verdicts import LABELS, NOT_COMPARABLE, NOT_RUN
 
 PAPER = "Improved Training Technique for Latent Consistency Models"
 PAPER_URL = "https://arxiv.org/abs/2502.01441"
@@ -31,8 +32,15 @@ class CellView:
 
     metric: model.Metric
     data: model.Cell | None  # None: nothing was measured
-    text: str  # what the table shows
+    mean: str  # what stands for the cell; "not run" for a gap
+    spread: str = ""  # both values, or the standard deviation of more; empty for a single one
     mark: str = ""  # set where the protocol is not the first of its sub-table
+    best: bool = False  # the best mean of its sub-table
+
+    @property
+    def text(self) -> str:
+        """The mean and its spread, as every format shows them."""
+        return f"{self.mean} {self.spread}".strip()
 
     @property
     def present(self) -> bool:
@@ -158,14 +166,29 @@ class SubtableView:
     floors: tuple[RowView, ...]
     protocols: tuple[ProtocolView, ...]  # those of the table's numbers first
     reconstructions: Picture | None
-    curves: str  # SVG, or empty
+    curves: str  # SVG; empty where there are none, or a sub-table before this one shows them
     curves_missing: tuple[str, ...]
     images: tuple[str, ...]  # what its source holds beside the images that were taken, and copies among these
+    strip: tuple[tuple[str, Picture], ...]  # real images, then the first samples of each row
+    stands_in: bool  # another dataset stands in the place of the paper's
 
     @property
     def title(self) -> str:
         """Of our dataset; empty where there is none."""
         return self.data.dataset_title or self.data.dataset or ""
+
+    @property
+    def short(self) -> str:
+        """Its name in a sentence: what is really shown, not what it stands for."""
+        if self.stands_in:
+            return (self.data.dataset or "").replace("-", " ").capitalize()
+        return self.title or self.data.paper_dataset
+
+    @property
+    def heading(self) -> str:
+        """What is shown, and in place of what."""
+        of = f", in place of {self.data.paper_dataset}" if self.stands_in else ""
+        return f"({self.data.id}) {self.short}{of}"
 
     @property
     def groups(self) -> list[tuple[str, list[RowView]]]:
@@ -189,6 +212,17 @@ class SubtableView:
     def ours(self) -> list[RowView]:
         """Rows that this project trains: all but the quoted ones."""
         return [row for row in self.rows if row.data.status != "quoted"]
+
+    @property
+    def quoted(self) -> int:
+        """Rows that the paper quotes from other works."""
+        return len(self.rows) - len(self.ours)
+
+    @property
+    def incomparable(self) -> bool:
+        """Whether one sentence says it for every row: none may be compared with the paper."""
+        kinds = {verdict.kind for row in self.ours if row.measured for verdict in row.verdicts.values()}
+        return kinds == {NOT_COMPARABLE} and self.stands_in
 
     @property
     def measured(self) -> list[RowView]:
@@ -294,22 +328,24 @@ def report(tables: Tables, root: Path, drawn: dict[str, bytes], costs: dict[str,
 
     drawn: file name -> content of the figures that are drawn from tables.json (`lct.report.render.pictures`).
     costs: run -> what it has cost."""
+    curves: set[str] = set()
     return Report(
         data=tables,
-        tables=tuple(_table(table, tables, root, costs) for table in tables.tables),
+        tables=tuple(_table(table, tables, root, costs, curves) for table in tables.tables),
         runs={name: _run(name, run, costs.get(name)) for name, run in tables.runs.items()},
         figures=tuple(_figure(figure, tables, root, drawn) for figure in tables.figures),
     )
 
 
-def _table(table: model.Table, tables: Tables, root: Path, costs: dict[str, str]) -> TableView:
-    subtables = tuple(_subtable(subtable, table, tables, root, costs) for subtable in table.subtables)
+def _table(table: model.Table, tables: Tables, root: Path, costs: dict[str, str], drawn: set[str]) -> TableView:
+    subtables = tuple(_subtable(subtable, table, tables, root, costs, drawn) for subtable in table.subtables)
     return TableView(table, anchor(table.id), subtables)
 
 
 def _subtable(
-    subtable: model.Subtable, table: model.Table, tables: Tables, root: Path, costs: dict[str, str]
+    subtable: model.Subtable, table: model.Table, tables: Tables, root: Path, costs: dict[str, str], drawn: set[str]
 ) -> SubtableView:
+    """drawn: paths of the training curves that sub-tables before it show; those of this one are added."""
     at = anchor(f"{table.id}.{subtable.id}")
     protocols = tuple(
         ProtocolView(protocol, f"protocol-{at}-{anchor(protocol.hash)}", f"p{i + 1}" if i else "")
@@ -317,11 +353,16 @@ def _subtable(
     )
     marks = {protocol.data.hash: protocol.mark for protocol in protocols}
 
+    best = _best(subtable, tables.metrics)
+
     def view(row: model.Row, is_floor: bool) -> RowView:
-        return _row(row, model.place(table, subtable, row), at, marks, tables, root, costs.get(row.run or ""), is_floor)
+        place, cost = model.place(table, subtable, row), costs.get(row.run or "")
+        return _row(row, place, at, marks, tables, root, cost, is_floor, best)
 
     title = f"Training curves of sub-table ({subtable.id}): loss, intervals, c and gradient norm against the step"
-    svg, missing = training_curves(subtable.curves, root, f"curves-{at}", title)
+    curves = () if all(entry.path in drawn for entry in subtable.curves) else subtable.curves
+    drawn |= {entry.path for entry in curves}
+    svg, missing = training_curves(curves, root, f"curves-{at}", title)
     return SubtableView(
         data=subtable,
         anchor=at,
@@ -332,6 +373,8 @@ def _subtable(
         curves=svg,
         curves_missing=missing,
         images=image_notes(root, tables.scale, subtable.dataset),
+        strip=_strip(subtable, root) if table is tables.tables[0] else (),
+        stands_in=not tables.comparable and not tables.own and subtable.dataset is not None,
     )
 
 
@@ -349,6 +392,33 @@ def image_notes(root: Path, scale: str, dataset: str | None) -> tuple[str, ...]:
             "Among k copies, precision and recall count equal images only. A held-out copy looks memorised."
         )
     return tuple(notes)
+
+
+def _best(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> frozenset[str]:
+    """Ids of the cells with the best mean of each metric, of two or more that share a protocol."""
+    best = set()
+    for metric in metrics:
+        cells = [cell for row in subtable.rows if (cell := row.cells.get(metric.id)) and cell.values]
+        finite = [cell for cell in cells if math.isfinite(cell.shown)]
+        if len(finite) > 1 and len({cell.protocol for cell in finite}) == 1:
+            pick = min if metric.better == "lower" else max
+            value = pick(cell.shown for cell in finite)
+            best |= {cell.id for cell in finite if cell.shown == value}
+    return frozenset(best)
+
+
+def _strip(subtable: model.Subtable, root: Path) -> tuple[tuple[str, Picture], ...]:
+    """The first real images, then the first samples of every row, which start from the same noise."""
+    if subtable.resolution is None:
+        return ()
+    real = subtable.reconstructions.grid if subtable.reconstructions else None
+    named = [
+        (f"{MODEL_NAMES.get(row.model, row.model)}, {count(row.nfe)} NFE", row.samples[0].grid)
+        for row in subtable.rows
+        if row.samples
+    ]
+    pictures = [(name, strip(root, path, subtable.resolution)) for name, path in [("real images", real), *named]]
+    return tuple((name, shown) for name, shown in pictures if not shown.missing) if named else ()
 
 
 def training_curves(
@@ -374,13 +444,14 @@ def _row(
     root: Path,
     cost: str | None,
     is_floor: bool,
+    best: frozenset[str],
 ) -> RowView:
     floor = "floor." if is_floor else ""  # a floor and a model may share an id
     return RowView(
         data=row,
         place=at,
         anchor=f"row-{subtable}.{floor}{anchor(row.id)}" if row.measured else "",
-        cells=tuple(_cell(metric, row, marks) for metric in tables.metrics),
+        cells=tuple(_cell(metric, row, marks, best) for metric in tables.metrics),
         verdicts=tables.verdicts.rows.get(at, {}),
         samples=tuple((_seed_name(sample), picture(root, sample.grid)) for sample in row.samples),
         neighbours=tuple(_nearest(entry, root) for entry in row.neighbours),
@@ -389,22 +460,27 @@ def _row(
     )
 
 
-def _cell(metric: model.Metric, row: model.Row, marks: dict[str, str]) -> CellView:
-    cell, text = row.cells.get(metric.id), cell_text(metric, row)
+def _cell(metric: model.Metric, row: model.Row, marks: dict[str, str], best: frozenset[str]) -> CellView:
+    cell, (mean, spread) = row.cells.get(metric.id), mean_and_spread(metric, row)
     if cell is None or not cell.values:
-        return CellView(metric, None, text)
-    return CellView(metric, cell, text, marks.get(cell.protocol, "other protocol"))
+        return CellView(metric, None, mean)
+    return CellView(metric, cell, mean, spread, marks.get(cell.protocol, "other protocol"), cell.id in best)
+
+
+def mean_and_spread(metric: model.Metric, row: model.Row) -> tuple[str, str]:
+    """What a table shows of one metric of a row: the mean, or why there is none, and both values or the SD of more."""
+    cell = row.cells.get(metric.id)
+    if cell is None or not cell.values:
+        return ABSENT.get(row.status, row.status), ""
+    mean = "no mean" if cell.mean is None else number(cell.shown)
+    if cell.n == 2:  # two values say more than a standard deviation of them
+        return mean, f"({', '.join(number(value.value) for value in cell.values)})"
+    return mean, f"{PLUS_MINUS} {number(cell.sd)}" if cell.sd is not None and cell.n > 2 else ""
 
 
 def cell_text(metric: model.Metric, row: model.Row) -> str:
-    """What a table shows of one metric of a row."""
-    cell = row.cells.get(metric.id)
-    if cell is None or not cell.values:
-        return ABSENT.get(row.status, row.status)
-    if cell.n <= 2:  # two values say more than their mean, and give no spread worth the name
-        return " / ".join(number(value.value) for value in cell.values)
-    text = "no mean" if cell.mean is None else number(cell.mean)
-    return text if cell.sd is None else f"{text} {PLUS_MINUS} {number(cell.sd)}"
+    """What a table shows of one metric of a row, in one line."""
+    return " ".join(mean_and_spread(metric, row)).strip()
 
 
 def _seed_name(grid: model.Grid | model.Nearest) -> str:
@@ -430,7 +506,7 @@ def _nearest(entry: model.Nearest, root: Path) -> NearestView:
 
 def _figure(figure: model.Figure, tables: Tables, root: Path, drawn: dict[str, bytes]) -> FigureView:
     at = f"figure-{anchor(figure.id)}"
-    drawings = tuple(_drawing(entry, figure, at) for entry in figure.datasets)
+    drawings = tuple(_drawing(entries, figure, at) for entries in _alike(figure.datasets))
     if figure.kind == "schedules":
         from lct.report.plotting import embed  # matplotlib takes half a second to import
 
@@ -452,9 +528,22 @@ def first_grids(figure: model.Figure, tables: Tables) -> list[tuple[model.Row, s
     ]
 
 
-def _drawing(entry: model.FigureDataset, figure: model.Figure, at: str) -> Drawing:
-    letter = f"({entry.subtable}) " if entry.subtable else ""
-    title = letter + (entry.dataset_title or entry.dataset)
+def _alike(datasets: Sequence[model.FigureDataset]) -> list[list[model.FigureDataset]]:
+    """Datasets whose numbers are the same, together: one drawing shows them all."""
+    groups: list[list[model.FigureDataset]] = []
+    for entry in datasets:
+        same = [of for of in groups if entry.numbers is not None and of[0].numbers == entry.numbers]
+        same[0].append(entry) if same else groups.append([entry])
+    return groups
+
+
+def _drawing(entries: list[model.FigureDataset], figure: model.Figure, at: str) -> Drawing:
+    entry = entries[0]
+    titles = [
+        f"({e.subtable}) {e.dataset_title or e.dataset}" if e.subtable else e.dataset_title or e.dataset
+        for e in entries
+    ]
+    title = ", ".join(titles)
     if entry.numbers is None:
         return Drawing(title, entry.path)
     from lct.report import paper_figures  # matplotlib takes half a second to import

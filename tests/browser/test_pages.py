@@ -92,7 +92,7 @@ def report(root):
 
 
 def test_every_link_of_every_page_leads_somewhere(report):
-    assert len(list(report.rglob("*.html"))) == 3 * 7 + 4
+    assert len(list(report.rglob("*.html"))) == 3 * 7 + 6
     assert broken_links(report) == []
 
 
@@ -153,7 +153,7 @@ def test_drawn_figures_are_vector_files_with_the_same_bytes(root):
     assert b"Ours: FD(cnn64) by step" not in made["figures/figure4.svg"]
     assert b"Ours: FD(cnn64) by step" in pictures(loaded(tables), root)["figures/figure4.svg"]
     out = rendered(tables, root)
-    assert out["index.html"].count('id="figure-figure') > 3 and "missing" in out["index.html"]
+    assert out["figures.html"].count('id="figure-figure') > 3 and "missing" in out["figures.html"]
     assert "Samples: Ours (LCT), 1 NFE" in out["report.md"]
 
 
@@ -257,7 +257,14 @@ def server(root, report):
         served.shutdown()
 
 
-PAGES = ["index.html", "evidence.html", "cells/table1.a.lct-1.html", "cells/table1.a.heldout.html"]
+PAGES = [
+    "index.html",
+    "figures.html",
+    "numbers.html",
+    "evidence.html",
+    "cells/table1.a.lct-1.html",
+    "cells/table1.a.heldout.html",
+]
 
 
 @pytest.mark.browser
@@ -361,7 +368,7 @@ def test_tables_filter_by_words_and_by_verdict(browser, report):
 
 @pytest.mark.browser
 def test_a_link_to_a_cell_shows_that_cell(browser, report):
-    browser.open(f"{(report / 'index.html').as_uri()}#cell-table1.b.lct-2.recall", height=700)
+    browser.open(f"{(report / 'numbers.html').as_uri()}#cell-table1.b.lct-2.recall", height=700)
     place = "(r => r.top >= 0 && r.bottom <= innerHeight)(document.querySelector(':target').getBoundingClientRect())"
     assert browser.evaluate("document.querySelector(':target').textContent").count("0.") >= 2
     assert browser.evaluate(place)
@@ -407,7 +414,7 @@ def test_a_large_report_stays_small_and_every_page_prints(browser, report, large
     browser.open(index.as_uri())
     assert browser.complaints == []
     assert browser.evaluate("document.querySelectorAll('td.ours a[href^=\"cells/\"]').length") >= 300
-    for page in PAGES[2:]:
+    for page in PAGES[4:]:
         browser.open((report / page).as_uri())
         assert browser.pdf().startswith(b"%PDF")
     browser.open((report / "index.html").as_uri())

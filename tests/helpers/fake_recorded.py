@@ -212,7 +212,8 @@ class Project:
 
     def collect(self) -> None:
         """tables.json and the report, with their records."""
-        from lct.jobs.report import audit_page
+        from lct.jobs.report import cell_audits
+        from lct.report import audit
         from lct.report.collect import collect
         from lct.report.render import render
         from lct.report.tables import dump
@@ -225,7 +226,8 @@ class Project:
         settings = {"format": 1, "stage": "tables", "seeds": {}, "inputs": {}}
         settings["settings"] = planned.settings(plan)["tables", "tables"]
         self.records(path, settings, self._run(path, "tables", revision, "0" * 64))
-        contents = render(collected, self.root) | {"audit.html": audit_page(plan, self.root, collected)}
+        contents = render(collected, self.root)
+        contents["audit.html"] = audit.page(cell_audits(plan, self.root, collected), report="index.html")
         for name, content in contents.items():
             shown = self.root / plan.paths.report(name)
             shown.parent.mkdir(parents=True, exist_ok=True)

@@ -177,7 +177,7 @@ def test_a_metric_by_a_network_of_ones_own_stands_behind_every_number(extended, 
     folder = tmp_path / "project"
     shutil.copytree(extended, folder, symlinks=True)
     apply(folder, "A metric")
-    page = (folder / "reports/smoke/index.html").read_text()
+    page = "".join((folder / "reports/smoke" / name).read_text() for name in ("index.html", "numbers.html"))
     assert "fd by protocol blocks" in page and "distance in blocks" in page
     assert (folder / "config/pinned.json").read_text().count("blocks.pt") >= 1, "the hash is kept from first use on"
 

@@ -209,5 +209,5 @@ def test_the_paper_runs_from_downloads_to_the_report(paper):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    page = (folder / "reports/paper/index.html").read_text()
+    page = (folder / "reports/paper/numbers.html").read_text()
     assert "celebahq-lct" in page and "FD(cnn64)" not in page

@@ -320,18 +320,18 @@ def test_the_report_shows_each_dataset_or_says_that_it_was_not_run(made, tmp_pat
     (tmp_path / done).write_bytes(made[0].out.read_bytes())
     out = render(collect(plan, tmp_path), tmp_path)
     box = next(box for box in made[1]["boxes"] if box["id"] == "td-latents")
-    for name in ("index.html", "report.md"):
+    for name in ("figures.html", "report.md"):
         page = out[name]
         assert "Figure 1. Outliers" in page and page.count("temporal differences: latents x") == 1
         assert f"{box['excess_kurtosis']:.2f}".replace("-", "\N{MINUS SIGN}") in page
         assert f"snakemake {missing} --config scale=mini" in page and f"snakemake {done}" not in page
-    assert out["index.html"].count("<svg") == 2, "figure 4 needs no job"
-    assert 'id="figure-figure1-digits-' in out["index.html"] and 'id="figure-figure4-' in out["index.html"]
+    assert out["figures.html"].count("<svg") == 2, "figure 4 needs no job"
+    assert 'id="figure-figure1-digits-' in out["figures.html"] and 'id="figure-figure4-' in out["figures.html"]
     assert f"../../{done.removesuffix('json')}png" in out["report.md"]
 
 
 def test_a_report_without_figures_has_no_section_for_them(tmp_path):
-    assert "Figure 1" not in render(loaded(fake_tables(curves=False)), tmp_path)["index.html"]
+    assert "Figure 1" not in render(loaded(fake_tables(curves=False)), tmp_path)["figures.html"]
 
 
 @pytest.mark.parametrize("extreme", [2.0, 40.0, 3000.0])

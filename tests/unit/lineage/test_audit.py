@@ -184,7 +184,7 @@ def edit_csv(project):
 
 
 def edit_page(project):
-    path = project / "reports/smoke/index.html"
+    path = project / "reports/smoke/numbers.html"
     path.write_text(path.read_text().replace(f">{value_of(project)!r}</a>", ">7.27</a>"))
 
 
@@ -313,7 +313,7 @@ BROKEN = [
     (edit_protocol, "broken", f"{METRICS}: expected protocol hash"),
     (edit_tables, "broken", f"{TABLES}: {CELL}: expected"),
     (edit_csv, "broken", f"reports/smoke/tables.csv: {CELL}: expected"),
-    (edit_page, "broken", f"reports/smoke/index.html: {CELL}: expected"),
+    (edit_page, "broken", f"reports/smoke/numbers.html: {CELL}: expected"),
     (truncate_samples, "broken", f"{SAMPLES}.zip: expected 256 bytes, found 4"),
     (edit_manifest, "broken", f"{SAMPLES}.manifest.json: expected the 256 bytes"),
     (other_weights, "broken", f"{SAMPLES}.manifest.json: input weights = {WEIGHTS}: read with sha256"),
@@ -496,10 +496,10 @@ def test_downloads_are_named_with_url_and_hash(project, lct):
 
 # --- the page -----------------------------------------------------------------------------------------------------
 def test_the_report_s_numbers_lead_to_the_page(project):
-    report, audited = (Page((project / "reports/smoke" / name).read_text()) for name in ("index.html", "audit.html"))
+    report, audited = (Page((project / "reports/smoke" / name).read_text()) for name in ("numbers.html", "audit.html"))
     wanted = {link.partition("#")[2] for link in report.links if link.startswith("audit.html#")}
     assert f"cell-{anchor(CELL)}" in wanted and wanted <= set(audited.ids) and len(wanted) == 28
-    back = {link.partition("#")[2] for link in audited.links if link.startswith("index.html#")}
+    back = {link.partition("#")[2] for link in audited.links if link.startswith("numbers.html#")}
     assert back <= set(report.ids) and back == wanted
 
 
@@ -520,8 +520,8 @@ def test_what_a_page_shows_is_read_back(project):
     cells = list(targets(Plan(project, {"scale": "smoke"})))
     found = shown(project / "reports/smoke", cells)
     value = value_of(project)
-    assert found["tables.csv"][CELL] == found["index.html"][CELL] == [value]
-    assert len(found["index.html"]) == len(cells) == 28
+    assert found["tables.csv"][CELL] == found["numbers.html"][CELL] == [value]
+    assert len(found["numbers.html"]) == len(cells) == 28
 
 
 def test_markup_in_a_record_is_escaped(project, lct):
@@ -574,7 +574,9 @@ FAST += [moved_folder, wrong_params, edit_tables, edit_csv, edit_page]
 def test_the_fast_check_names_what_it_sees(project, lct, damage):
     damage(project)
     code, text, _ = lct("verify")
-    name = {edit_tables: TABLES, edit_csv: "tables.csv", edit_page: "index.html", wrong_params: "params of"}.get(damage)
+    name = {edit_tables: TABLES, edit_csv: "tables.csv", edit_page: "numbers.html", wrong_params: "params of"}.get(
+        damage
+    )
     says = name or next(says for one, _, says in BROKEN if one is damage)
     assert code == 1 and says in text
 

@@ -26,6 +26,7 @@ from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from lct.report import plotting, text
 from lct.report.collect import collect
+from lct.report.headline import Trust, trust
 from lct.report.plotting import STYLES
 from lct.report.render import render
 from lct.report.tables import dump, dumps, loads, read
@@ -66,6 +67,16 @@ def light(seeds=2):
     return fake_tables(seeds, curves=False)
 
 
+def shown(cell):
+    """(mean, " (both values)" or nothing) as every format shows them."""
+    texts = [f"{v:.2f}" if v >= 0.1 else f"{v:.3f}" for v in (cell["mean"], *(v["value"] for v in cell["values"]))]
+    return texts[0], f" ({', '.join(texts[1:])})" if cell["n"] == 2 else ""
+
+
+def in_span(spread):
+    return f' <span class="spread">{spread[1:]}</span>' if spread else ""
+
+
 # --- true to the dict ---------------------------------------------------------------------------------------------
 def test_every_number_of_every_cell_is_in_every_format(complete):
     page = Page(complete["index.html"])
@@ -73,17 +84,20 @@ def test_every_number_of_every_cell_is_in_every_format(complete):
     frame = pandas.read_csv(io.StringIO(complete["tables.csv"]), keep_default_na=False)
     for subtable, r in rows_of(light()):
         for name, c in r["cells"].items():
-            shown = " / ".join(f"{v['value']:.2f}" if v["value"] >= 0.1 else f"{v['value']:.3f}" for v in c["values"])
-            assert f">{shown}</a>" in complete["index.html"]
-            assert f" {shown} |" in complete["report.md"]
-            assert f"\\textit{{{shown}}}" in complete["tables.tex"]
+            mean, spread = shown(c)
+            assert re.search(
+                rf">{mean}</a>(<span class=\"hidden\"> \(best\)</span>)?{re.escape(in_span(spread))}",
+                complete["index.html"],
+            )
+            assert f" {mean}{spread} |" in complete["report.md"]
+            assert f"\\textit{{{mean}{spread}}}" in complete["tables.tex"]
             line = frame[frame.cell == c["id"]].iloc[0]
             assert float(line.value) == c["mean"] and int(line.n) == c["n"] and line.sd == ""
             assert [float(v) for v in line["values"].split(";")] == [v["value"] for v in c["values"]]
             assert line.protocol == c["protocol"] and line.axis == "training seed"
             for v in c["values"]:
                 for where in (
-                    "index.html",
+                    "numbers.html",
                     "report.md",
                 ):  # behind the number: all digits, its file, its hash, its command
                     assert (
@@ -114,9 +128,7 @@ def test_table_lines_hold_published_then_ours_in_the_order_of_print(complete):
     frame = pandas.read_csv(io.StringIO(complete["tables.csv"]), keep_default_na=False)
     assert list(dict.fromkeys(zip(frame.subtable, frame.row, strict=True))) == expected
     r = row(tables, "a", "lct-1")
-    ours = [
-        " / ".join(f"{v['value']:.2f}" for v in r["cells"][m]["values"]) for m in ("fd", "fdr", "precision", "recall")
-    ]
+    ours = ["".join(shown(r["cells"][m])) for m in ("fd", "fdr", "precision", "recall")]
     assert (
         "| Ours (LCT) | 1 | 7.27 | 0.50 | 1.4K | 128 | 1 | " + " | ".join(ours) + " | n=2 | measured, not comparable |"
         in complete["report.md"]
@@ -161,16 +173,13 @@ def test_spread_follows_n(root):
         tables = light(seeds=n)
         out = rendered(tables, root)
         c = row(tables, "a", "lct-1")["cells"]["fd"]
-        wanted = {
-            1: f"{c['mean']:.2f}",
-            2: " / ".join(f"{v['value']:.2f}" for v in c["values"]),
-            3: f"{c['mean']:.2f} ± {c['sd'] or 0:.2f}",
-        }[n]
-        assert f">{wanted}</a>" in out["index.html"] and f" {wanted} |" in out["report.md"]
-        assert f"\\textit{{{wanted.replace('±', '$' + chr(92) + 'pm$')}}}" in out["tables.tex"]
+        spread = {1: "", 2: shown(c)[1], 3: f" ± {c['sd'] or 0:.2f}"}[n]
+        text = f"{c['mean']:.2f}{spread}"
+        assert f">{c['mean']:.2f}</a>{in_span(spread)}" in out["index.html"] and f" {text} |" in out["report.md"]
+        assert f"\\textit{{{text.replace('±', '$' + chr(92) + 'pm$')}}}" in out["tables.tex"]
         if n == 2:  # even an SD in the dict is not shown for two values
             tables["tables"][0]["subtables"][0]["rows"][-1]["cells"]["fd"]["sd"] = 0.123456
-            assert all("0.12345" not in content and "±" not in content for content in rendered(tables, root).values())
+            assert all("0.12345" not in content and "± 0" not in content for content in rendered(tables, root).values())
         assert ("n=1, no spread" if n == 1 else f"n={n}") in Page(out["index.html"]).text
     assert "training seed" in Page(out["index.html"]).text
 
@@ -224,9 +233,10 @@ def test_numbers_of_further_protocols_stand_behind_the_row_and_mark_nothing(tmp_
     assert first_row.cells["fd"].mean == 1.5 and first_row.extra["fd by protocol second"] == [2.25]
     assert subtable.floors[0].extra["images"] == [64]
     out = render(tables, tmp_path)
+    assert "fd by protocol second" in out["numbers.html"] and "2.25" in out["numbers.html"]
+    assert "fd by protocol second" in out["report.md"] and "2.25" in out["report.md"]
     for name in ("index.html", "report.md"):
         assert "64 images as JPEG 75 against 256 training images" in out[name], name
-        assert "fd by protocol second" in out[name] and "2.25" in out[name]
         assert out[name].count("Behind the numbers: metric protocol") == 2
         assert "Protocols differ" not in out[name] and "other protocol" not in out[name]
     assert "64 images as PNG against 256 training images" in out["tables.tex"] and "JPEG 75" not in out["tables.tex"]
@@ -270,31 +280,37 @@ def test_rendering_leaves_the_dict_alone_and_needs_no_torch(root):
 
 
 # --- the page -----------------------------------------------------------------------------------------------------
-def test_page_is_one_file_whose_links_all_lead_somewhere(complete):
-    html = complete["index.html"]
+@pytest.mark.parametrize("name", ["index.html", "figures.html", "numbers.html"])
+def test_a_page_is_one_file_whose_links_all_lead_somewhere(complete, name):
+    html = complete[name]
     page = Page(html)
     assert len(page.ids) == len(set(page.ids))
-    inner = [link for link in page.links if link.startswith("#")]
-    assert {link[1:] for link in inner} <= set(page.ids)
-    traced = {link for link in page.links if link.startswith("audit.html#cell-")}
-    claims = {link for link in page.links if link.startswith("claims.html#")}
-    pages = {"https://arxiv.org/abs/2502.01441", "evidence.html", "claims.html"}
-    assert set(page.links) - set(inner) - traced - claims == pages and len(claims) >= 12
+    pages = {path: Page(content) for path, content in complete.items() if path.endswith(".html")}
+    outside = {"https://arxiv.org/abs/2502.01441", "audit.html", *complete}
+    for link in page.links:
+        path, _, fragment = link.partition("#")
+        if path == "audit.html" or link in outside:
+            continue
+        assert fragment in pages[path or name].ids, link
     assert page.resources and all(source.startswith(("data:", "#")) for source in page.resources)
     assert not re.search(r"@import|url\((?!#)", html) and html.count("<script>") == html.count("<script") == 1
     script = re.search(r"<script>(.*?)</script>", html, re.DOTALL)[1]
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{allowed}'" in html, "the page's policy lets this script run, and no other"
-    cells = [c["id"] for _, r in rows_of(light()) for c in r["cells"].values()]
-    assert all(f"#cell-{text.anchor(c)}" in page.links and f"cell-{text.anchor(c)}" in page.ids for c in cells)
     assert len(html) < 2_000_000
+
+
+def test_every_number_leads_to_what_is_behind_it(complete):
+    links, ids = Page(complete["index.html"]).links, Page(complete["numbers.html"]).ids
+    cells = [f"cell-{text.anchor(c['id'])}" for _, r in rows_of(light()) for c in r["cells"].values()]
+    assert all(f"numbers.html#{cell}" in links and cell in ids for cell in cells)
 
 
 def test_page_can_be_read_without_seeing_it(complete):
     page = Page(complete["index.html"])
     assert ("html", {"lang": "en"}) in page.tags
     assert all(values.get("alt") for tag, values in page.tags if tag == "img")
-    assert all(values.get("aria-label") for tag, values in page.tags if tag == "svg")
+    assert all(values.get("aria-label") or values.get("aria-hidden") for tag, values in page.tags if tag == "svg")
     assert all(values.get("scope") for tag, values in page.tags if tag == "th")
     count = [tag for tag, _ in page.tags].count
     assert count("table") == count("caption") and count("h1") == count("main") == count("nav") == 1
@@ -305,9 +321,12 @@ def test_page_can_be_read_without_seeing_it(complete):
 
 def test_images_are_embedded_unchanged_and_small_ones_enlarged_without_smoothing(root, complete):
     grid = row(light(), "a", "lct-1")["samples"][0]["grid"]
-    assert base64.b64encode((root / grid).read_bytes()).decode() in complete["index.html"]
-    assert 'class="pixelated"' in complete["index.html"] and "image-rendering: pixelated" in complete["index.html"]
-    assert complete["index.html"].count("data:image/png") == 3 * (5 + 1 + 10)  # galleries, reconstructions, all seeds
+    page = complete["figures.html"]
+    assert base64.b64encode((root / grid).read_bytes()).decode() in page
+    assert 'class="pixelated"' in page and "image-rendering: pixelated" in page
+    assert page.count("data:image/png") == 3 * (5 + 1)  # galleries, reconstructions
+    assert complete["numbers.html"].count("data:image/png") == 3 * 10  # all seeds of rows without a page
+    assert complete["index.html"].count("data:image/png") == 1 + 5  # a strip: real images, then each row
     assert grid in complete["report.md"]
 
 
@@ -318,7 +337,7 @@ def test_copies_and_images_that_were_not_taken_stand_on_the_page_of_a_row(comple
 
 
 def test_curves_have_a_style_per_run_and_no_identity_of_the_moment(complete):
-    svg = re.findall(r"<svg.*?</svg>", complete["index.html"], re.DOTALL)
+    svg = re.findall(r"<svg.*?</svg>", complete["figures.html"], re.DOTALL)
     assert len(svg) == 3
     assert all(f"digits-{method}, seed {seed}" in svg[0] for method in ("ldm", "ilct", "lct") for seed in (0, 1))
     assert all(
@@ -345,20 +364,65 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_text_contrast_is_at_least_aa():
+    """In both themes, of scales that compare with the paper and of the others."""
     css = (ROOT / "reports/templates/_style.css").read_text()
-    themes = [
+    blocks = [
         dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block))
-        for block in re.findall(r"(?:root|comparable) \{(.*?)\n?\}", css, re.DOTALL)[:2]
+        for block in re.findall(r"(?::root|body\.comparable) \{(.*?)\}", css, re.DOTALL)
     ]
-    for theme in (themes[0], themes[0] | themes[1]):
+    assert len(blocks) == 4
+    light, light_comparable, dark, dark_comparable = blocks
+    for theme in (light, light | light_comparable, dark, dark | dark_comparable):
         for ground in ("paper", "faint", "ours"):
             for ink in ("ink", "soft", "link", "ours-ink"):
                 assert contrast(theme[ink], theme[ground]) >= 4.5, (ink, ground)
-    chips = re.findall(r"\.chip\.[\w-]+ \{ color: (#\w{6});.*?background: (#\w{3,6})", css)
-    assert len(chips) >= 9
-    for ink, ground in chips:
-        assert contrast(ink, ground if len(ground) == 7 else "#ffffff") >= 4.5
+        families = [name.removesuffix("-ground") for name in theme if name.endswith("-ground")]
+        assert len(families) == 5
+        assert all(contrast(theme[f"{of}-ink"], theme[f"{of}-ground"]) >= 4.5 for of in families)
+    chips = re.findall(r"\.chip\.[\w-]+ \{ color: var\(--(\w+)-ink\);.*?background: var\(--(\w+)-ground\)", css)
+    assert len(chips) >= 9 and all(ink == ground for ink, ground in chips)
     assert all(contrast(colour, "#ffffff") >= 3 for colour, _ in STYLES)
+
+
+def test_the_first_page_opens_with_the_result(root):
+    """One sentence for every state, and a table whose best means are marked."""
+    fids = {"a": (26.9, 17.6), "b": (16.2, 17.1), "c": (26.0, 17.0)}
+    tables = light()
+    for letter, values in fids.items():
+        for name, value in zip(("lct-1", "ilct-1"), values, strict=True):
+            c = row(tables, letter, name)["cells"]["fd"]
+            c["mean"] = value
+            c["values"] = [v | {"value": value} for v in c["values"]]
+    out = rendered(tables, root)["index.html"]
+    assert (
+        "In one network evaluation LCT reaches FD(cnn64) 26.90 on Digits, 16.20 on China and 26.00 on Flower (lower is "
+        "better), where iLCT reaches 17.60, 17.10 and 17.00: LCT is ahead on 1 of 3 datasets; by FID in the paper on 3 "
+        "of 3."
+    ) in Page(out).text
+    head = out[: out.index("</header>")]
+    assert head.count('class="best"') == 3 and "Exports:" in head and head.count("<svg") == 15
+    assert head.index("In one network evaluation") < head.index("What this scale is and is not")
+    row(tables, "a", "lct-1").update(status="not run", cells={}, samples=[])
+    text = Page(rendered(tables, root)["index.html"]).text
+    assert "LCT is ahead on 1 of 2 datasets" in text and "14 of 15 rows of Table 1 are measured so far." in text
+    for letter in "bc":
+        row(tables, letter, "lct-1").update(status="not run", cells={}, samples=[])
+    assert "so nothing is compared" in Page(rendered(tables, root)["index.html"]).text
+
+
+def test_the_trust_line_says_what_the_numbers_rest_on():
+    run = {"finished": "2026-01-02T03:04:05+00:00", "host": "h", "machine": "m, 2 cpus", "device": "cpu"}
+    run |= {"git": {"revision": "abc" * 8}}
+    links = {"m.json": {"run": run, "state": "ok"}, "w": {"run": None, "state": "stale"}}
+    links["m2.json"] = {"run": run | {"finished": "2026-01-01T00:00:00+00:00"}, "state": "unchecked"}
+    cells = [{"links": links, "values": [{"metrics": "m.json"}, {"metrics": "m2.json"}]}]
+    cost = {"gpu_seconds": 0.0, "seconds": 5400.0}
+    line = trust({"cells": cells, "cost": cost})
+    assert line == Trust("2026-01-02", ("abcabcabcabc",), ("h (m, 2 cpus, cpu)",), "1.5 h", 3, 1, 1)
+    assert trust({"cells": cells, "cost": cost | {"gpu_seconds": 7200.0}}).cost == "2 GPU h"
+    assert trust({"cells": [], "cost": cost}) is None
+    page = Page(rendered(light(), Path("nowhere"), trust=line)["index.html"]).text
+    assert "Newest number 2026-01-02" in page and "3 files checked, 1 fault, 1 could not be checked" in page
 
 
 # --- incomplete and odd results -----------------------------------------------------------------------------------
@@ -426,9 +490,9 @@ def test_nan_and_infinite_metrics_are_shown_as_such(root, spelled):
         c["values"][1]["value"] = float(wrong) if spelled is float else words[wrong]
         c["mean"] = c["values"][1]["value"]
     out = rendered(tables, root)
-    assert all(shown in out["index.html"] for shown in (" / NaN</a>", " / ∞</a>", " / −∞</a>"))
-    assert all(shown in out["tables.tex"] for shown in (" / NaN}", " / $\\infty$}", " / $-$$\\infty$}"))
-    assert all(shown in out["report.md"] for shown in (" / NaN |", " / ∞ |", " / −∞ |"))
+    assert all(f", {odd})</span>" in out["index.html"] for odd in ("NaN", "∞", "−∞"))
+    assert all(f", {odd})}}" in out["tables.tex"] for odd in ("NaN", "$\\infty$", "$-$$\\infty$"))
+    assert all(f", {odd}) |" in out["report.md"] for odd in ("NaN", "∞", "−∞"))
     frame = pandas.read_csv(io.StringIO(out["tables.csv"]), keep_default_na=False)
     assert list(frame[(frame.row == "lct-1") & (frame.subtable == "a") & (frame.source == "this project")].value)[
         :2
@@ -481,11 +545,11 @@ def test_files_that_are_missing_or_broken_are_not_available(tmp_path):
     for entry, content in zip(sub["curves"], broken, strict=False):
         (tmp_path / entry["path"]).write_text(content)
     out = rendered(tables, tmp_path)
-    shown = Page(out["index.html"]).text
-    assert shown.count("not available (no such file)") >= 1 and shown.count("while reading it") >= 3
-    assert shown.count("outside the project") >= 2 and "root:" not in out["index.html"]
+    page = Page(out["figures.html"]).text + Page(out["numbers.html"]).text
+    assert page.count("not available (no such file)") >= 1 and page.count("while reading it") >= 3
+    assert page.count("outside the project") >= 2 and not any("root:" in content for content in out.values())
     for entry in sub["curves"][:3]:
-        assert f"{entry['path']}: not available" in shown
+        assert f"{entry['path']}: not available" in page
     assert rendered(tables, tmp_path / "nowhere")["report.md"].count("not available (no such file)") > 10
 
 
@@ -498,7 +562,7 @@ def test_large_pictures_become_previews(tmp_path):
     (tmp_path / grid).parent.mkdir(parents=True)
     noise = np.random.default_rng(0).integers(0, 256, (900, 1800, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / grid)
-    out = rendered(tables, tmp_path)["index.html"]
+    out = rendered(tables, tmp_path)["figures.html"]
     assert "data:image/jpeg" in out and len(out) < 1_500_000
 
 
@@ -511,19 +575,18 @@ def test_smoke_scale_is_watermarked_everywhere(root):
 
 # --- names --------------------------------------------------------------------------------------------------------
 def test_metacharacters_are_escaped_in_every_format(root):
-    out = rendered(poisoned(fake_tables()), root)
-    page = Page(out["index.html"])
-    assert page.open == []
-    assert re.sub(r"\s+", " ", NASTY) in page.text
-    clean = Page(rendered(fake_tables(), root)["index.html"])
-    assert {tag for tag, _ in page.tags} <= {tag for tag, _ in clean.tags} | {"div"}
-    assert {key for _, values in page.tags for key in values} <= {key for _, values in clean.tags for key in values} | {
-        "data-watermark"
-    }
-    assert len(page.ids) == len(set(page.ids)) and {link[1:] for link in page.links if link.startswith("#")} <= set(
-        page.ids
-    )
-    assert out["index.html"].count("<script") == 1 and "<script" not in out["report.md"]
+    out, whole = rendered(poisoned(fake_tables()), root), rendered(fake_tables(), root)
+    for name in ("index.html", "figures.html", "numbers.html"):
+        page, clean = Page(out[name]), Page(whole[name])
+        assert page.open == []
+        assert re.sub(r"\s+", " ", NASTY) in page.text
+        assert {tag for tag, _ in page.tags} <= {tag for tag, _ in clean.tags} | {"div", "br"}
+        attributes = {key for _, values in clean.tags for key in values} | {"data-watermark"}
+        assert {key for _, values in page.tags for key in values} <= attributes
+        assert len(page.ids) == len(set(page.ids))
+        assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+        assert out[name].count("<script") == 1
+    assert "<script" not in out["report.md"]
     assert "\\end{table} %" not in out["tables.tex"] and "\\textbackslash{}end\\{table\\}" in out["tables.tex"]
     assert out["tables.tex"].count("\\begin{tabular}") == 3 == out["tables.tex"].count("\\end{tabular}")
     assert out["tables.tex"].isascii()
@@ -543,7 +606,7 @@ def test_command_behind_a_number_is_safe_to_paste(root):
     row(tables, "a", "lct-1")["cells"]["fd"]["values"][0]["metrics"] = "results/a b; rm -rf $HOME.json"
     assert (
         "snakemake 'results/a b; rm -rf $HOME.json' --config scale=mini"
-        in Page(rendered(tables, root)["index.html"]).text
+        in Page(rendered(tables, root)["numbers.html"]).text
     )
 
 
@@ -652,7 +715,7 @@ def test_a_browser_opens_the_page_from_disk_without_a_complaint(root, tmp_path, 
     path = tmp_path / "index.html"
     path.write_text(rendered(made(fake_tables()), root)["index.html"], encoding="utf-8")
     done = chromium("--window-size=1600,1200", "--dump-dom", path.as_uri(), folder=tmp_path)
-    assert done.returncode == 0 and "Behind the numbers" in done.stdout
+    assert done.returncode == 0 and "What this scale is and is not" in done.stdout
     assert "CONSOLE" not in done.stderr, done.stderr
 
 

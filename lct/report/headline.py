@@ -1,0 +1,143 @@
+"""The top of the first page: the result in one sentence, a small table, a strip of samples, and what it rests on.
+
+Everything is read from the cells of the first table and from the audits; nothing is measured here.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lct.report.images import Picture
+from lct.report.text import count, number
+from lct.report.view import CellView, Report, RowView, SubtableView
+
+METHODS = ("lct", "ilct")  # the paper's method, and the one that it improves
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the numbers rest on."""
+
+    newest: str  # day of the newest number
+    commits: tuple[str, ...]  # of the code that measured, newest first
+    machines: tuple[str, ...]
+    cost: str
+    files: int  # behind the numbers, each checked
+    faults: int
+    unchecked: int
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A measured value among those of its dataset, as shares of the largest."""
+
+    cell: CellView
+    row: RowView
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Headline:
+    sentence: str
+    subtables: tuple[SubtableView, ...]  # columns
+    lines: tuple[tuple[str, tuple[Bar | None, ...]], ...]  # (method and evaluations, one entry for each column)
+    strip: tuple[tuple[str, Picture], ...]  # (what, images of the same noise)
+    strip_of: str  # dataset of the strip
+
+
+def headline(shown: Report) -> Headline:
+    """The headline of the first table."""
+    subtables = [subtable for subtable in shown.tables[0].subtables if subtable.title]
+    rows = list(dict.fromkeys(_name(row) for subtable in subtables for row in subtable.ours if row.measured))
+    columns = [_bars(subtable) for subtable in subtables]
+    lines = tuple((name, tuple(bars.get(name) for bars in columns)) for name in rows)
+    shows = sorted((s for s in subtables if s.strip), key=lambda s: not any(row.measured for row in s.ours))
+    of = shows[0] if shows else None
+    return Headline(
+        sentence=sentence(shown, subtables),
+        subtables=tuple(subtables),
+        lines=lines,
+        strip=of.strip if of else (),
+        strip_of=of.short if of else "",
+    )
+
+
+def _name(row: RowView) -> str:
+    return f"{row.model_name}, {count(row.data.nfe)} NFE"
+
+
+def _bars(subtable: SubtableView) -> dict[str, Bar]:
+    """The first metric of every measured row, by its name."""
+    cells = {_name(row): (row, row.cells[0]) for row in subtable.ours if row.cells[0].present}
+    values = {name: [value.value for value in cell.data.values] for name, (_, cell) in cells.items()}
+    finite = {name: of for name, of in values.items() if all(math.isfinite(value) for value in of)}
+    most = max((max(of) for of in finite.values()), default=0.0) or 1.0
+    shares = {name: (cells[name][1].data.shown / most, min(of) / most, max(of) / most) for name, of in finite.items()}
+    return {name: Bar(cell, row, *shares.get(name, (0.0, 0.0, 0.0))) for name, (row, cell) in cells.items()}
+
+
+def sentence(shown: Report, subtables: Sequence[SubtableView]) -> str:
+    """The result of the first table in numbers, whatever part of it is measured."""
+    table, metric = shown.tables[0], shown.data.metrics[0]
+    rows = [row for subtable in table.subtables for row in subtable.ours]
+    measured = sum(row.measured for row in rows)
+    title = table.data.title.split(".")[0]
+    if not measured:
+        return f"Nothing is measured yet: 0 of the {len(rows)} rows of {title} have run."
+    pairs = [(subtable, *(_measured(shown, subtable, method) for method in METHODS)) for subtable in subtables]
+    both = [(subtable, ours, theirs) for subtable, ours, theirs in pairs if ours and theirs]
+    if not both:
+        return (
+            f"{measured} of the {len(rows)} rows of {title} are measured; LCT and iLCT in one evaluation are not both "
+            "among them yet, so nothing is compared."
+        )
+    values = [(ours.cells[0].data.shown, theirs.cells[0].data.shown) for _, ours, theirs in both]
+    printed = [(ours.data.published, theirs.data.published) for _, ours, theirs in both]
+    fids = [(ours.fid, theirs.fid) for ours, theirs in printed if ours and theirs and ours.fid and theirs.fid]
+    better = operator.lt if metric.better == "lower" else operator.gt
+    of = f"{sum(better(*pair) for pair in values)} of {len(both)} dataset{'s' if len(both) > 1 else ''}"
+    paper = f"; by FID in the paper on {sum(map(operator.lt, *zip(*fids, strict=True)))} of {len(fids)}" if fids else ""
+    whole = "" if measured == len(rows) else f" {measured} of {len(rows)} rows of {title} are measured so far."
+    named = [f"{number(value)} on {subtable.short}" for (value, _), (subtable, *_) in zip(values, both, strict=True)]
+    return (
+        f"In one network evaluation LCT reaches {metric.label} {_listed(named)} ({metric.better} is better), where "
+        f"iLCT reaches {_listed([number(value) for _, value in values])}: LCT is ahead on {of}{paper}.{whole}"
+    )
+
+
+def _measured(shown: Report, subtable: SubtableView, method: str) -> RowView | None:
+    """The row of a method in one evaluation; None unless its first metric is measured and finite."""
+    for row in subtable.ours:
+        run, cell = shown.data.runs.get(row.data.run or ""), row.cells[0]
+        if run and run.method == method and row.data.nfe == 1 and cell.present and math.isfinite(cell.data.shown):
+            return row
+    return None
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def trust(audits: dict[str, Any]) -> Trust | None:
+    """What the audits of a report's cells say of all of them together; None before the first number."""
+    links = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
+    metrics = {value["metrics"] for cell in audits["cells"] for value in cell["values"]}
+    runs = [link["run"] for path, link in links.items() if path in metrics and link["run"]]
+    if not runs:
+        return None
+    runs.sort(key=lambda run: str(run["finished"]), reverse=True)
+    commits = [(run.get("git") or {}).get("revision") or "" for run in runs]
+    cost, states = audits["cost"], [link["state"] for link in links.values()]
+    return Trust(
+        newest=str(runs[0]["finished"])[:10],
+        commits=tuple(dict.fromkeys(commit[:12] for commit in commits if commit)),
+        machines=tuple(dict.fromkeys(f"{run['host']} ({run['machine']}, {run['device']})" for run in runs)),
+        cost=f"{cost['gpu_seconds'] / 3600:.3g} GPU h" if cost["gpu_seconds"] else f"{cost['seconds'] / 3600:.2g} h",
+        files=len(states),
+        faults=sum(state not in ("ok", "unchecked") for state in states),
+        unchecked=states.count("unchecked"),
+    )
