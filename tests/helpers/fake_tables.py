@@ -40,7 +40,7 @@ STAND_INS = {
     "c": ("flower", "patches of the photograph flower.jpg"),
 }
 OURS = {
-    "ldm-8": ("ldm", "euler-50", 50),
+    "ldm-8": ("ldm", "heun-18", 35),
     "ilct-1": ("ilct", "one", 1),
     "ilct-2": ("ilct", "two-440", 2),
     "lct-1": ("lct", "one", 1),
