@@ -38,7 +38,7 @@ def edited(draw):
     for _ in range(draw(st.integers(1, 3))):
         place = values
         while isinstance(place, dict) and place:
-            key = draw(st.sampled_from(sorted(place)))
+            key = draw(st.sampled_from(sorted(place, key=repr)))
             if not isinstance(place[key], dict) or draw(st.booleans()):
                 place[draw(st.sampled_from((key, key, "more")))] = copy.deepcopy(draw(VALUES))
                 break
