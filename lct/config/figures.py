@@ -66,9 +66,6 @@ class Figure:
 
     def __post_init__(self):
         _require(bool(self.rows) == (self.kind == "samples"), "rows", "rows with `kind: samples` alone", self.rows)
-        _require(
-            self.random is None or self.kind == "couplings", "random", "it with `kind: couplings` alone", self.random
-        )
         sizes = bool(self.groups) and min(self.groups) >= 2
         _require(sizes == (self.kind == "couplings"), "groups", "sizes from 2 on, of `couplings` alone", self.groups)
         alone = self.random is None or self.kind == "couplings"
