@@ -64,7 +64,7 @@ for _dataset in PLAN.datasets:
             PATHS.log("reference", f"{_dataset}.log"),
         benchmark:
             PATHS.log("reference", f"{_dataset}.tsv")
-        priority: first_dataset_first(1, _dataset)
+        priority: first_dataset_first(3, _dataset)
         conda:
             "../envs/lct.yaml"
         threads: 1
