@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from lct.cli import audit, claims, completion, doctor, export, lineage, plan, report, rm, show, status, table
+from lct.cli import audit, claims, completion, doctor, export, lineage, plan, report, rm, score, show, status, table
 from lct.cli.colour import fault, paint
 from lct.cli.verb import Verb
 from lct.config.schema import did_you_mean
@@ -28,6 +28,12 @@ VERBS = {
         "lct show digits-lct digits-ilct",
     ),
     "table": Verb("results in the terminal", table.table, table.arguments, "lct table table1.a"),
+    "score": Verb(
+        "measure a folder, zip or npz of images of any origin by the protocol of a row",
+        score.score,
+        score.arguments,
+        "lct score my-samples.npz --like table1.a.lct-1",
+    ),
     "plan": Verb(
         "what a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took",
         plan.plan_verb,

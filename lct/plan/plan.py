@@ -408,7 +408,8 @@ class Plan(Configuration):
         those that have rows of it. Runs that no table lists have a table of their own."""
         if self.only:
             return [name for name in self.tables if any(row.startswith(f"{name}.") for row in self._only)]
-        return [*super().tables_of(which), *([OWN_RUNS] if OWN_RUNS in self.tables else [])]
+        names = [name for name in super().tables_of(which) if name != OWN_RUNS]
+        return [*names, *([OWN_RUNS] if OWN_RUNS in self.tables else [])]
 
     def cells_of(self, which: str) -> list[Cell]:
         names, own = self.tables_of(which), set(self.own_runs)

@@ -22,7 +22,7 @@ def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
             title = subtable.dataset_title or subtable.paper_dataset
             stands = f", in place of {subtable.paper_dataset}" if subtable.dataset and not tables.comparable else ""
             lines += ["", f"{table.title} ({subtable.id}) {title}{stands}"]
-            lines += _aligned(_lines(tables, table, subtable, rows, floors))
+            lines += aligned(_lines(tables, table, subtable, rows, floors))
     return lines[1:]
 
 
@@ -73,7 +73,7 @@ def _text(metric: model.Metric, row: model.Row, best: dict[str, float | None]) -
     return cell_text(metric, row) + (BEST if cell.shown == best[metric.id] else " ")
 
 
-def _aligned(lines: list[list[str]]) -> list[str]:
+def aligned(lines: list[list[str]]) -> list[str]:
     """Columns of one width, the first and the last to the left; columns without a word are left out."""
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]

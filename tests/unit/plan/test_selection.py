@@ -73,6 +73,7 @@ def test_a_run_that_no_table_lists_has_rows_of_its_own(mini):
         ("own-runs.a.digits-lct-huber-two-440", "two-440"),
     ]
     assert plan.seeds_of("digits-lct-huber") == (0, 1)
+    assert plan.tables_of("all").count(OWN_RUNS) == plan.tables_of("tables").count(OWN_RUNS) == 1
     assert {s.run for cell in mini.cells_of("tables") for s in cell.sets} < set(plan.runs)
     assert (
         settings.tables(plan, "tables")["published"][OWN_RUNS]["subtables"][0]["dataset"]

@@ -1,0 +1,65 @@
+"""Images that were made elsewhere: a folder, a zip or tar, or an npz or npy file of one array (N, H, W, 3) uint8."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from lct.data.containers import Content, Locations
+from lct.data.decode import decode
+from lct.data.readers import open_source
+from lct.data.settings import ArchiveSource, FolderSource
+
+
+def given_images(path: Path, side: int, count: int) -> Iterator[np.ndarray]:
+    """The first `count` images in sorted order of their names, (side, side, 3) uint8 each.
+
+    Raises ValueError with one line for another size, too few or damaged images, and what is no container of images."""
+    if path.suffix in (".npz", ".npy"):
+        yield from _array(path, side, count)
+        return
+    if not path.exists():
+        raise ValueError(f"{path}: expected a folder, zip, tar, npz or npy of images, found nothing; correct the path")
+    source = FolderSource(path=str(path)) if path.is_dir() else ArchiveSource(path=str(path))
+    where, _, container = open_source(source, Locations(Path.cwd()))
+    _check_count(where, len(container.names), count)
+    numbers = range(count)
+    for name, content in zip(container.names[:count], container.contents(numbers), strict=True):
+        yield _image(where, name, content, side)
+
+
+def _image(where: str, name: str, content: Content, side: int) -> np.ndarray:
+    encoded = content()
+    image = decode(lambda: encoded, f"{where}: {name}", side)  # refuses what is damaged
+    with Image.open(io.BytesIO(encoded)) as opened:
+        _check_size(f"{where}: {name}", opened.height, opened.width, side)
+    return image
+
+
+def _array(path: Path, side: int, count: int) -> Iterator[np.ndarray]:
+    try:
+        content = np.load(path, allow_pickle=False)
+        arrays = [content[name] for name in content.files] if path.suffix == ".npz" else [content]
+    except Exception as error:  # damaged files make NumPy and zlib raise anything
+        raise ValueError(f"{path}: expected a whole {path.suffix[1:]} file, found {error}; copy it again") from error
+    images = [array for array in arrays if array.ndim == 4]
+    if len(images) != 1 or images[0].dtype != np.uint8 or images[0].shape[3] != 3:
+        shapes = ", ".join(f"{array.dtype} {array.shape}" for array in arrays)
+        raise ValueError(f"{path}: expected one array (N, H, W, 3) of uint8, found {shapes}; save it so")
+    _check_count(str(path), len(images[0]), count)
+    _check_size(str(path), *images[0].shape[1:3], side)
+    yield from images[0][:count]
+
+
+def _check_count(where: str, available: int, count: int) -> None:
+    if available < count:
+        raise ValueError(f"{where}: expected {count} images, as the protocol says, found {available}; make more")
+
+
+def _check_size(where: str, height: int, width: int, side: int) -> None:
+    if (height, width) != (side, side):
+        raise ValueError(
+            f"{where}: expected {side} x {side} pixels, as the real images have, found {width} x {height}; resize all"
+        )

@@ -1,0 +1,64 @@
+"""score_images: images made elsewhere, measured by the protocols of a scale against the references of a dataset.
+
+Nothing is written but a line of JSON: protocol -> the content of its metrics file.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lct.data import given, imageset
+from lct.files.atomic import write_json
+from lct.jobs import job
+from lct.jobs.scoring import Scorer, read_reference
+from lct.plan import files as stage_files
+from lct.plan import settings as stage_settings
+from lct.plan.paths import manifest
+from lct.plan.plan import Plan
+from lct.plan.selection import add_selection, overrides
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_selection(parser)
+    parser.add_argument("--of", required=True, metavar="DATASET", help="dataset whose references are compared with")
+    parser.add_argument("--device", default="auto", help="torch device (default: auto)")
+    parser.add_argument("images", type=Path, help="folder, zip, tar, npz or npy")
+    arguments = parser.parse_args()
+    plan = Plan(Path.cwd(), overrides(arguments))
+
+    def print_scores() -> None:
+        content = score_images(plan, arguments.of, arguments.images, arguments.device)
+        print(json.dumps(content), flush=True)
+
+    return job.run(print_scores)
+
+
+def score_images(plan: Plan, dataset: str, images: Path, device: str = "auto") -> dict[str, dict[str, Any]]:
+    """Protocol -> content of a metrics file. Raises ValueError for unusable images, or where references are missing."""
+    references, extractors = stage_files.references(plan, dataset), stage_files.extractors(plan, dataset).values()
+    if missing := [path for path in (*references, *extractors) if not Path(path).exists()]:
+        raise ValueError(
+            f"{missing[0]}: expected what the protocol compares with, found none; "
+            f"snakemake {' '.join(references)} --config scale={plan.scale_name}"
+        )
+    count = max(protocol.num_images for protocol in plan.scale.protocols)
+    with tempfile.TemporaryDirectory(prefix="lct-score-") as folder:
+        write_set(Path(folder) / "images.zip", images, plan.datasets[dataset].resolution, count)
+        with Scorer(stage_settings.score(plan, dataset), [Path(path) for path in extractors], device) as scorer:
+            extracted = scorer.features(Path(manifest(f"{folder}/images.zip")), count=count)
+            pairs = zip(scorer.protocols, references, strict=True)
+            return {p.id: scorer.evaluate(p, extracted, read_reference(Path(path))) for p, path in pairs}
+
+
+def write_set(out: Path, images: Path, side: int, count: int) -> dict[str, Any]:
+    """Images made elsewhere as an image set with its manifest, which is returned."""
+    content = imageset.write_imageset(out, given.given_images(images, side, count), name=out.name)
+    write_json(manifest(str(out)), content)
+    return content
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
