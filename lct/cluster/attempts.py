@@ -76,11 +76,11 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 
 def cost(folder: Path) -> dict[str, Any]:
-    """Sums over the ended attempts at the latest training: {attempts, seconds, gpu_seconds, jobs}, their SLURM jobs."""
+    """Sums over the ended attempts at the latest milestone: {attempts, seconds, gpu_seconds, jobs of SLURM}."""
     attempts: list[dict[str, Any]] = []
     for attempt in ended(folder):
-        if attempts and attempts[-1]["reason"] == "finished" and attempt["from_step"] == 0:
-            attempts = []  # the training started anew after it had finished
+        if attempts and attempts[-1]["reason"] == "finished":
+            attempts = []  # the next milestone, or the training anew
         attempts.append(attempt)
     seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
     gpu_seconds = sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in attempts)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lct.cluster.rates import Machine, Work
 from lct.plan import files as stage_files
+from lct.plan.paths import milestone
 from lct.plan.plan import Cell, Plan
 
 BYTES_PER_PIXEL = 2.0  # of a stored image: 132 kB at 256 x 256, measured on photographs (benchmarks/images.py)
@@ -33,6 +34,7 @@ class PlannedJob(NamedTuple):
     stage: str
     owner: str  # dataset, run or figure
     seed: int | None = None  # of a run
+    at: str | None = None  # its milestone; None: all of them together, and always for a run with a single one
 
 
 @dataclass
@@ -107,12 +109,14 @@ class CostModel:
 
     # --- which jobs ---------------------------------------------------------------------------------------------
     def needed(self, cells: Iterable[Cell]) -> set[PlannedJob]:
-        """Every job behind some cells."""
+        """Every job behind some cells: of a run, its training up to their milestones, and what is made of these."""
         jobs: set[PlannedJob] = set()
         for cell in cells:
             jobs |= set(self.preparation(self.plan.runs[cell.run].dataset))
             for samples in cell.sets:
-                jobs |= set(self.chain(samples.run, samples.seed))
+                chain = self.chain(samples.run, samples.seed)
+                last = max(i for i, job in enumerate(chain) if job.at in (None, milestone(cell.weights)))
+                jobs |= {job for job in chain[: last + 1] if job.stage == "train" or job.at == chain[last].at}
         return jobs
 
     def preparation(self, dataset: str) -> list[PlannedJob]:
@@ -121,9 +125,13 @@ class CostModel:
         return [PlannedJob(stage, dataset) for stage in ("images", "autoencoder", "encode", *extractor, "reference")]
 
     def chain(self, run: str, seed: int) -> list[PlannedJob]:
-        """The jobs of a run and seed, in order."""
-        train = [] if self.plan.runs[run].weights else ["train"]
-        return [PlannedJob(stage, run, seed) for stage in (*train, "sample", "score")]
+        """The jobs of a run and seed, in order, milestone after milestone."""
+        milestones, jobs = self.plan.milestones(run), []
+        for at in milestones if len(milestones) > 1 else [None]:
+            train = [] if self.plan.runs[run].weights else ["train"]
+            evaluation = ["sample", "score"] if self.plan.evaluations(run, at) else []
+            jobs += [PlannedJob(stage, run, seed, at) for stage in (*train, *evaluation)]
+        return jobs
 
     def wall(self, jobs: Iterable[PlannedJob], devices: int) -> float:
         """Seconds until all jobs are done on `devices` like this one: each dataset's preparation before its runs, a
@@ -144,7 +152,7 @@ class CostModel:
 
     # --- what they do -------------------------------------------------------------------------------------------
     def _work(self, job: PlannedJob) -> Iterator[Work]:
-        stage, owner, _ = job
+        stage, owner, _, at = job
         plan, dataset_name = self.plan, self._dataset(job)
         if stage == "figure":  # two trainings of one size, one after the other; or minutes at most
             figure, training = plan.figures[owner]
@@ -169,14 +177,14 @@ class CostModel:
         ):  # a forward pass, a backward pass as two, one more for the target of consistency training
             training, (macs, _) = plan.runs[owner].training, plan.macs_and_activations_of(owner)
             passes = 3 if training.objective.kind == "denoising" else 4
-            yield Work("train", plan.steps_of(owner) * training.batch * passes * 2 * macs, macs=macs)
+            yield Work("train", plan.steps_of(owner, at) * training.batch * passes * 2 * macs, macs=macs)
         elif stage == "sample":
             macs, _ = plan.macs_and_activations_of(owner)
-            nfe = sum(plan.runs[owner].samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(owner))
+            nfe = sum(plan.runs[owner].samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(owner, at))
             yield Work("evaluate", plan.scale.sampling.count * nfe * 2 * macs, macs=macs)
-            yield Work("decode", self._samples(owner), side=side, network=network)
+            yield Work("decode", self._samples(owner, at), side=side, network=network)
         elif stage in ("reference", "score"):  # reference: both splits, and the reconstructions of both
-            count = 2 * images if stage == "reference" else self._samples(owner)
+            count = 2 * images if stage == "reference" else self._samples(owner, at)
             for extractor in plan.extractors_of(dataset_name):
                 yield Work("score", count, side=side, network=extractor.kind)
 
@@ -190,25 +198,26 @@ class CostModel:
         """Images of both splits."""
         return self._train_images(dataset) + self.plan.datasets[dataset].heldout
 
-    def _samples(self, run: str) -> int:
-        """Images that are sampled from one seed of a run."""
-        return self.plan.scale.sampling.count * len(self.plan.sample_sets(run))
+    def _samples(self, run: str, at: str | None) -> int:
+        """Images that are sampled from one seed of a run, at one of its milestones."""
+        return self.plan.scale.sampling.count * len(self.plan.sample_sets(run, at))
 
     # --- what they keep: on the disk, in main memory, on GPUs ---------------------------------------------------
     def _disk(self, job: PlannedJob) -> float:
-        stage, owner, _ = job
+        stage, owner, _, at = job
         plan = self.plan
-        if stage == "train":
-            weights = 4 * plan.parameters_of(owner)[0] * len(plan.kept_weights(owner))
-            return weights + STATES_KEPT * state_bytes(plan, owner)
+        if stage == "train":  # the states count once, with the last milestone
+            kept = plan.kept_weights(owner) if at is None else plan.weights_at(owner, at)
+            states = STATES_KEPT * state_bytes(plan, owner) * (at in (None, plan.milestones(owner)[-1]))
+            return 4 * plan.parameters_of(owner)[0] * len(kept) + states
         if stage == "score":
-            return 4 * self._samples(owner) * self._feature_width(self._dataset(job)) * plan.scale.keep_features
+            return 4 * self._samples(owner, at) * self._feature_width(self._dataset(job)) * plan.scale.keep_features
         if stage not in ("images", "encode", "sample"):
             return 0.0
         dataset = plan.datasets[self._dataset(job)]
         image = BYTES_PER_PIXEL * dataset.resolution**2
         if stage == "sample":
-            return self._samples(owner) * image
+            return self._samples(owner, at) * image
         return self._images(owner) * (image + 4 * math.prod(dataset.latent_shape) * (stage == "encode"))
 
     def _feature_width(self, dataset: str) -> int:
@@ -216,7 +225,7 @@ class CostModel:
 
     def memory(self, job: PlannedJob) -> float:
         """Bytes of main memory that a job needs beyond Python and torch."""
-        stage, owner, _ = job
+        stage, owner, *_ = job
         plan, dataset = self.plan, self._dataset(job)
         if stage == "images":
             return 64 * reading_threads(plan, owner) * plan.datasets[owner].resolution ** 2 * 3

@@ -28,15 +28,16 @@ def recorded_jobs(plan: Plan, root: Path, run: str) -> dict[PlannedJob, list[Job
     """Cost of every training, sampling and scoring of a run that has left records, whole or in parts."""
     recorded = {}
     for seed in plan.seeds_of(run):
-        outputs = {
-            "train": [f"{plan.paths.train(run, seed)}/curves.json"],
-            "sample": stage_files.samples(plan, run, seed),
-            "score": stage_files.metrics(plan, run, seed),
-        }
-        for stage, paths in outputs.items():
-            records = (read_json_or_empty(run_path(root / path)) for path in paths)
-            if jobs := job_costs(record for record in records if record):
-                recorded[PlannedJob(stage, run, seed)] = jobs
+        for at in plan.milestones(run):
+            outputs = {
+                "train": stage_files.trained(plan, run, seed, at),
+                "sample": stage_files.samples(plan, run, seed, at),
+                "score": stage_files.metrics(plan, run, seed, at),
+            }
+            for stage, paths in outputs.items():
+                records = (read_json_or_empty(run_path(root / path)) for path in paths)
+                if jobs := job_costs(record for record in records if record):
+                    recorded[PlannedJob(stage, run, seed, at if plan.suffix(run, at) else None)] = jobs
     return recorded
 
 

@@ -71,10 +71,12 @@ class Requests:
         self.plan, self.cluster, self.costs = plan, cluster, CostModel(plan, cluster.machine)
         self._needs_of: dict[PlannedJob, tuple[float, int, float]] = {}  # a graph asks for each job several times
 
-    def of(self, kind: Class, stage: str | None = None, owner: str | None = None) -> dict[str, Any]:
-        """Snakemake resources of a job; without a stage, what its class needs. `mem_mb` grows with the attempt, so that
-        a job out of memory gets more."""
-        job = None if stage is None or owner is None else PlannedJob(stage, owner)
+    def of(
+        self, kind: Class, stage: str | None = None, owner: str | None = None, at: str | None = None
+    ) -> dict[str, Any]:
+        """Snakemake resources of a job, of a run at a milestone; without a stage, what its class needs. `mem_mb` grows
+        with the attempt, so that a job out of memory gets more."""
+        job = None if stage is None or owner is None else PlannedJob(stage, owner, at=at)
         gpus = self._gpus(kind, job)
         seconds, threads, memory = (0.0, 1, 0.0) if job is None else self._needs(job)
         runtime = min(self.cluster.longest, max(_FLOOR[kind], math.ceil(_MARGIN * seconds / 60)))
@@ -99,10 +101,10 @@ class Requests:
         """Estimated seconds of a job on the GPUs, or without any on the threads, that it asks for."""
         return self._needs(job)[0]
 
-    def sampled_and_scored_together(self, run: str) -> bool:
-        """Whether sampling and scoring of a run should be one job: where both are short, a job's start costs more than
-        a repeated sampling after a failed scoring would."""
-        return all(self.seconds(PlannedJob(stage, run)) < _GROUP_SECONDS for stage in ("sample", "score"))
+    def sampled_and_scored_together(self, run: str, at: str | None = None) -> bool:
+        """Whether sampling and scoring of a run's milestone should be one job: where both are short, a job's start
+        costs more than a repeated sampling after a failed scoring would."""
+        return all(self.seconds(PlannedJob(stage, run, at=at)) < _GROUP_SECONDS for stage in ("sample", "score"))
 
     def _gpus(self, kind: Class, job: PlannedJob | None) -> int:
         if not (kind.startswith("gpu") and self.cluster.has_gpus):

@@ -144,28 +144,41 @@ def _status(
         facts["unlisted"] = "in no table"
     elif seed not in plan.seeds_of(run):
         facts["unlisted"] = "a seed that no table lists"
-    if all((root / plan.paths.weights(run, seed, name)).exists() for name in plan.sampled_weights(run)):
-        record = read_json_or_empty(run_path(root / plan.paths.train(run, seed) / "curves.json"))
-        facts["gpu_hours"] = _gpu_hours(record.get("cost"))
+    milestones = plan.milestones(run)
+    ahead = [at for at in milestones if not _is_trained(plan, root, run, seed, at)]
+    published = [run_path(root / path) for at in milestones for path in stage_files.trained(plan, run, seed, at)]
+    hours = [hours for path in published if (hours := _gpu_hours(read_json_or_empty(path).get("cost"))) is not None]
+    if not ahead:
+        facts["gpu_hours"] = sum(hours) if hours else None
         if plan.runs[run].weights is None:
             facts["step"] = facts["total"] = plan.steps_of(run)
         metrics = stage_files.metrics(plan, run, seed)
         if all((root / path).exists() for path in metrics):
             reasons = [reason for path in metrics for reason in outdated(path)]
             return RunStatus(state="outdated" if reasons else "done", note=reasons[0] if reasons else None, **facts)
-        jobs = [job for job in queue if _evaluates(job.comment, run, seed)]
+        jobs = [job for job in queue if _evaluates(job.comment, plan, run, seed)]
         state = "evaluating" if any(j.state == "RUNNING" for j in jobs) else "queued" if jobs else "waiting"
         return RunStatus(state=state, where=_where(None, jobs), note="trained", **facts)
-    jobs = [job for job in queue if job.comment == f"rule_train_{_rule(run)}_wildcards_{seed}"]
+    suffix = plan.suffix(run, ahead[0])
+    jobs = [job for job in queue if job.comment == f"rule_train_{_rule(run + suffix)}_wildcards_{seed}"]
     beat = _heartbeat(root / plan.paths.work(run, seed), now)
-    log = plan.paths.log("train", run, f"s{seed}.log")
+    log = plan.paths.log("train", run, f"s{seed}{suffix}.log")
     facts |= {name: beat.get(name) for name in _SHOWN}
-    facts |= {"gpu_hours": _gpu_hours(beat), "log": log if (root / log).exists() else None}
+    if not beat and ahead != milestones:
+        facts |= {"step": plan.steps_of(run) - sum(plan.steps_of(run, at) for at in ahead), "total": plan.steps_of(run)}
+    hours += [spent for spent in [_gpu_hours(beat)] if spent is not None]
+    facts |= {"gpu_hours": sum(hours) if hours else None, "log": log if (root / log).exists() else None}
     state, note = _state(root / log, beat, jobs, hung_after)
     if state not in ("running", "hung?"):
         facts["eta_seconds"] = facts["steps_per_second"] = None
     silent = beat.get("silent") if state in ("hung?", "interrupted") else None
     return RunStatus(state=state, note=note, silent_seconds=silent, where=_where(beat, jobs), **facts)
+
+
+def _is_trained(plan: Plan, root: Path, run: str, seed: int, at: str) -> bool:
+    """Whether the weights of a milestone are here."""
+    names = plan.sampled_weights(run, at) or plan.weights_at(run, at)[:1]
+    return all((root / plan.paths.weights(run, seed, name)).exists() for name in names)
 
 
 def _state(log: Path, beat: dict[str, Any], jobs: list[slurm.QueuedJob], hung_after: float) -> tuple[str, str | None]:
@@ -206,10 +219,13 @@ def _heartbeat(work: Path, now: float) -> dict[str, Any]:
     return newest
 
 
-def _evaluates(comment: str, run: str, seed: int) -> bool:
+def _evaluates(comment: str, plan: Plan, run: str, seed: int) -> bool:
     """Whether a job samples or scores a run: alone, or both as a group, whose comment lacks the seed."""
-    rules = [f"{stage}_{_rule(run)}" for stage in ("sample", "score")]
-    return comment in (*(f"rule_{rule}_wildcards_{seed}" for rule in rules), f"rule_evaluate_{'_'.join(rules)}")
+    for at in plan.sampled_milestones(run):
+        rules = [f"{stage}_{_rule(run + plan.suffix(run, at))}" for stage in ("sample", "score")]
+        if comment in (*(f"rule_{rule}_wildcards_{seed}" for rule in rules), f"rule_evaluate_{'_'.join(rules)}"):
+            return True
+    return False
 
 
 def _rule(run: str) -> str:

@@ -10,7 +10,7 @@ from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
-from lct.plan.paths import AUTOENCODER_FILES
+from lct.plan.paths import AUTOENCODER_FILES, milestone
 from lct.plan.plan import Cell, Plan
 
 
@@ -47,7 +47,7 @@ def generator_files(plan: Plan, root: Path, cell: Cell, seed: int) -> GeneratorF
         weights=root / plan.paths.weights(cell.run, seed, cell.weights),
         statistics=root / stage_files.latents(plan, dataset, "statistics.safetensors"),
         vae=root / plan.paths.autoencoder(dataset),
-        settings=stage_settings.sample(plan, cell.run),
+        settings=stage_settings.sample(plan, cell.run, milestone(cell.weights)),
     )
     for path in files.paths:
         if not path.exists():

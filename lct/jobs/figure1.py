@@ -169,7 +169,7 @@ def _temporal_differences(trainer: Trainer, state: StateFolder, pairs: int, stop
 
     Raises InterruptedJobError, with the state saved, when `stop` turns true."""
     progress_logger = ProgressLogger(f"figure1-{state.folder.name}", trainer.total_steps)
-    progress = train(trainer, state, {}, lambda now: progress_logger(now.step), stop, save_seconds=300.0)
+    progress = train(trainer, state, lambda now: progress_logger(now.step), stop, save_seconds=300.0)
     if progress.step < trainer.total_steps:
         stop.leave()
         raise job.InterruptedJobError(f"state saved at step {progress.step} of {trainer.total_steps} ({stop.reason})")

@@ -1,5 +1,7 @@
 """train: one run and seed, from latents to the kept (step, EMA) weights and the training curve.
 
+A run that keeps several steps is a chain of jobs: each goes on from the state that the one before has left, trains to
+--step and publishes its weights; the last one publishes the curve too. A lost state costs time, never a result.
 Ends with exit code 75 and a saved state on SIGTERM, SIGINT or SIGUSR1, and near the end of its wall time; the same
 command goes on from there, to the same bytes. States, progress and the log of all attempts live under --work, in a
 folder named by the hash of settings, seed and inputs. Runs in one process, or in several started by lct.jobs.launch.
@@ -12,6 +14,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, get_args
@@ -24,7 +27,7 @@ from lct.cluster.signals import Stop
 from lct.config.schema import build
 from lct.data import resident
 from lct.data.latents import LatentStatistics, check_normalised
-from lct.files.atomic import copy, read_json, write_json
+from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import LockHeldError, acquire
 from lct.files.progress import ProgressLogger
@@ -32,7 +35,6 @@ from lct.files.records import JobRecord, mismatch, settings_path
 from lct.files.tensors import read_state_dict, read_tensors, write_tensors
 from lct.jobs import job
 from lct.plan.code import check_code
-from lct.training.ema import EMA
 from lct.training.events import EventLog
 from lct.training.loop import train
 from lct.training.ranks import LostRankError, World, process_group
@@ -61,6 +63,7 @@ def main() -> int:
         default=60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)),
         help="seconds between saved states (default: LCT_SAVE_MINUTES, or 5, in minutes)",
     )
+    parser.add_argument("--step", type=int, help="a step that the run keeps, to train to (default: the last)")
     parser.add_argument("--minutes", type=float, help="wall time from now (default: what lct.jobs.launch was given)")
     parser.add_argument(
         "--latents-in",
@@ -90,12 +93,14 @@ def train_run(
     work: Path,
     out: Path,
     save_seconds: float = 60 * SAVE_MINUTES,
+    step: int | None = None,
     minutes: float | None = None,
     latents_in: resident.Where = "auto",
     draws: str = "auto",
     init: Path | None = None,
 ) -> str | None:
-    """Train one run and seed and write its weights and `curves.json` to `out`; arguments are the job's options.
+    """Train one run and seed to a kept step and write its weights to `out`, after the last one the curve too; arguments
+    are the job's options.
 
     Every rank calls it; rank 0 returns the line for the terminal. Raises InterruptedJobError, with the state saved,
     after a signal or near the end of the wall time; FloatingPointError at a loss that is not finite or diverges;
@@ -118,8 +123,9 @@ def train_run(
         try:
             data = _load_latents(latents, statistics, training, torch_device, latents_in, world)
             new_trainer = partial(Trainer, training, data, seed, torch_device, world, PREFETCH[draws], initial)
-            with _work_folder(work, record, world, stop) as folder:
-                return _train_or_reuse(new_trainer, folder, record, out, world, stop, save_seconds)
+            milestone = Milestone.of(training, len(data), step, out)
+            with _work_folder(work, record, world, stop, milestone) as folder:
+                return _train_or_reuse(new_trainer, folder, record, milestone, world, stop, save_seconds)
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 f"GPU memory: expected room for {training.micro_batch or training.batch // world.size} samples on rank "
@@ -146,7 +152,9 @@ def _load_latents(
 
 
 @contextmanager
-def _work_folder(work: Path, record: JobRecord, world: World, stop: Stop) -> Iterator[StateFolder | None]:
+def _work_folder(
+    work: Path, record: JobRecord, world: World, stop: Stop, milestone: "Milestone"
+) -> Iterator[StateFolder | None]:
     """The folder of this training below `work`, on rank 0 (None on the others), while rank 0 holds its lock.
 
     The folder is named by the hash of settings, seed and inputs. A copy that a killed scheduler left behind may still
@@ -158,7 +166,7 @@ def _work_folder(work: Path, record: JobRecord, world: World, stop: Stop) -> Ite
         hashes = {role: entry["sha256"] for role, entry in described["inputs"].items()}
         identity = {"settings": described["settings"], "seeds": described["seeds"], "inputs": hashes}
         name = sha256_json([identity["settings"], identity["seeds"], [*hashes.values()]])[:16]
-        folder = StateFolder(work / name, identity)
+        folder = StateFolder(work / name, identity, milestone.step)
     try:
         lock = _wait_for_lock(folder, world, stop)
         yield folder
@@ -192,17 +200,17 @@ def _train_or_reuse(
     new_trainer: Callable[[], Trainer],
     folder: StateFolder | None,
     record: JobRecord,
-    out: Path,
+    milestone: "Milestone",
     world: World,
     stop: Stop,
     save_seconds: float,
 ) -> str | None:
     """Train and publish, or use what another copy has published. Every rank takes this path; rank 0 has the folder."""
-    published = world.broadcast(folder is not None and _is_published(out, record))
+    published = world.broadcast(folder is not None and milestone.is_published(record))
     if published:
         if folder is not None:
-            _remove_working_files(folder.folder)
-        return f"train {out.parent.name} {out.name}: another copy has finished it" if world.is_main else None
+            _remove_working_files(folder, milestone)
+        return f"{milestone.title}: another copy has finished it" if world.is_main else None
     journal, stuck = None, None
     if folder is not None:
         try:
@@ -214,58 +222,79 @@ def _train_or_reuse(
         raise StuckError(stuck)
     try:
         trainer = new_trainer()
-        kept = _kept_weights(trainer.settings, len(trainer.latents))
         beat = journal.open(trainer, stop) if journal is not None else lambda progress: None
         events = journal.events if journal is not None else None
-        keep = {step: partial(_keep, trainer, journal, step, names) for step, names in kept.items()}
-        progress = train(trainer, folder, keep, beat, stop, save_seconds, events)
-        if progress.step < trainer.total_steps:
+        progress = train(trainer, folder, beat, stop, save_seconds, events, milestone.step)
+        if progress.step < milestone.step:
             stop()  # its signal may have come after another rank's
             reason = stop.reason or "another rank was asked to stop"
-            raise job.InterruptedJobError(f"state saved at step {progress.step} of {trainer.total_steps} ({reason})")
+            raise job.InterruptedJobError(f"state saved at step {progress.step} of {milestone.step} ({reason})")
     except BaseException as error:
         if journal is not None:
             journal.end(error, stop)
         raise
     if journal is None:
         return None
+    outputs = milestone.publish(trainer, progress)
     journal.attempt.end(progress.step, "finished")
     record.cost = cost(folder.folder)
-    outputs = [out / name for names in kept.values() for name in names.values()]
-    for output in outputs:
-        copy(folder.folder / output.name, output)
-    write_json(out / "curves.json", progress.curve)
-    record.write([*outputs, out / "curves.json"])
-    _remove_working_files(folder.folder)
-    return f"train {out.parent.name} {out.name}: {trainer.total_steps} steps, loss {progress.curve['loss'][-1]:.4g}"
+    journal.events.images("preview/one_step_latents", trainer.preview(milestone.emas[0]), milestone.step)
+    record.write(outputs)
+    _remove_working_files(folder, milestone)
+    loss = f", loss {progress.curve['loss'][-1]:.4g}" if progress.curve["loss"] else ""
+    return f"{milestone.title}: {milestone.step} steps{loss}"
 
 
-def _kept_weights(settings: Training, num_images: int) -> dict[int, dict[float, str]]:
-    """step -> EMA rate -> file name of the weights kept after it: all rates after the last step, else the first one."""
-    steps = settings.kept_steps(num_images)
-    rates = {step: settings.emas if step == steps[0] else settings.emas[:1] for step in steps}
-    return {step: {rate: f"step{step}-ema{rate}.safetensors" for rate in rates[step]} for step in steps}
+@dataclass(frozen=True)
+class Milestone:
+    """A step that a run keeps, and what is published after it: the weights of all averages at the end, of the first one
+    before."""
+
+    step: int
+    emas: tuple[float, ...]
+    is_last: bool
+    out: Path
+
+    @classmethod
+    def of(cls, training: Training, num_images: int, step: int | None, out: Path) -> "Milestone":
+        last, *earlier = kept = training.kept_steps(num_images)
+        if step not in (None, *kept):
+            raise ValueError(
+                f"--step: expected a step that the run keeps, {sorted(kept)}, found {step}; take one of these"
+            )
+        is_last = step in (None, last)
+        return cls(last if step is None else step, training.emas if is_last else training.emas[:1], is_last, out)
+
+    @property
+    def title(self) -> str:
+        return f"train {self.out.parent.name} {self.out.name}"
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files to publish, the one that is recorded last at the end."""
+        weights = [self.out / f"step{self.step}-ema{rate}.safetensors" for rate in self.emas]
+        return weights + [self.out / "curves.json"] * self.is_last
+
+    def publish(self, trainer: Trainer, progress: TrainingProgress) -> list[Path]:
+        """Write the files of a training that has come to the step."""
+        for rate, path in zip(self.emas, self.outputs, strict=False):
+            metadata = {"step": self.step, "ema": rate, "latent_shape": list(trainer.latents.shape[1:])}
+            write_tensors(path, trainer.ema.weights(rate), metadata)
+        if self.is_last:
+            write_json(self.outputs[-1], progress.curve)
+        return self.outputs
+
+    def is_published(self, record: JobRecord) -> bool:
+        """Whether another copy of this very training has published everything."""
+        last = self.outputs[-1]
+        if not settings_path(last).exists() or read_json(settings_path(last)) != record.deterministic():
+            return False
+        return not any(mismatch(path) for path in self.outputs)
 
 
-def _keep(trainer: Trainer, journal: "Journal | None", step: int, names: dict[float, str], ema: EMA) -> None:
-    """Store the averaged weights of a milestone in the work folder, and a preview of them among the events."""
-    for rate, name in names.items():
-        metadata = {"step": step, "ema": rate, "latent_shape": list(trainer.latents.shape[1:])}
-        write_tensors(journal.folder / name, ema.weights(rate), metadata)
-    journal.events.images("preview/one_step_latents", trainer.preview(next(iter(names))), step)
-
-
-def _is_published(out: Path, record: JobRecord) -> bool:
-    """Whether another copy of this very training has published everything."""
-    last = out / "curves.json"  # recorded last, beside all the weights
-    if not settings_path(last).exists() or mismatch(last) or read_json(settings_path(last)) != record.deterministic():
-        return False
-    return not any(mismatch(weights) for weights in out.glob("step*.safetensors"))
-
-
-def _remove_working_files(work: Path) -> None:
-    """After the end, remove states, weights and progress; the log, the attempts and the events stay."""
-    for path in work.glob("*"):
+def _remove_working_files(states: StateFolder, milestone: Milestone) -> None:
+    """Remove states and progress after the end; log, attempts and events stay. Before it, the states do too."""
+    for path in states.folder.glob("*" if milestone.is_last else "progress.json"):
         if path.name not in ("train.log", "attempts.jsonl", "events"):
             path.unlink(missing_ok=True)
 

@@ -131,15 +131,14 @@ def check_plan(root: Path, plan: Plan, jobs: list[Job], command: Sequence[str] =
     allowed = plan.main.allow_retrain
     allowed = allowed.split(",") if isinstance(allowed, str) else allowed
     free = {cell.run for cell in cells_named(plan.cells, allowed, plan.scale_name)}
-    recorded = {path.rpartition("/")[0] for path in entries if path.endswith(".safetensors")}
-    due = {path.rpartition("/")[0]: job for job in jobs if job.due for path in job.outputs}
+    due = {path: job for job in jobs if job.due for path in job.outputs if path in entries}
     lines, firsts = [], []
     for run in sorted(set(plan.runs) - free):
         cells = [cell.name for cell in plan.cells if cell.run == run]
         for seed in plan.seeds_of(run):
-            folder = plan.paths.train(run, seed)
-            if plan.runs[run].weights is None and folder in recorded and folder in due:
-                reasons = "; ".join(_first_causes(root, jobs, due[folder], entries))
+            trained = [plan.paths.weights(run, seed, weights) for weights in plan.kept_weights(run)]
+            if plan.runs[run].weights is None and (again := [path for path in trained if path in due]):
+                reasons = "; ".join(_first_causes(root, jobs, due[again[0]], entries))
                 lines.append(f"{', '.join(cells)} (run {run}, seed {seed}): {reasons}")
                 firsts.append(cells[0])
                 break

@@ -1,9 +1,10 @@
-"""What today's configuration says each job should be given: (stage, dataset or run) -> settings."""
+"""What today's configuration says each job should be given: (stage, dataset, run or milestone) -> settings."""
 
 from typing import Any
 
 from lct.config.figures import MEASURED
 from lct.plan import settings as stage_settings
+from lct.plan.paths import milestone
 from lct.plan.plan import Plan
 
 Settings = dict[tuple[str, str], dict[str, Any]]
@@ -23,7 +24,8 @@ def settings(plan: Plan) -> Settings:
             planned["train", name] = stage_settings.train(plan, name)
         else:
             planned["take", name] = stage_settings.import_weights(plan, name)
-        planned["sample", name] = stage_settings.sample(plan, name)
+        for at in plan.sampled_milestones(name):
+            planned["sample", f"{name}/{at}"] = stage_settings.sample(plan, name, at)
         planned["score", name] = stage_settings.score(plan, run.dataset)
         planned["neighbours", name] = stage_settings.neighbours(plan, run.dataset)
     for name in plan.downloads:
@@ -38,8 +40,9 @@ def settings(plan: Plan) -> Settings:
 def of(planned: Settings, stage: str | None, path: str) -> dict[str, Any] | None:
     """The settings for the job of a file; None where the configuration has no such job. The owner is a folder of its
     path: results/{scale}/{kind}/{owner}/..., behind "reference" for what belongs to a dataset's real images, or
-    resources/{owner}/..."""
+    resources/{owner}/...; images of a run are those of a milestone."""
     folders = path.split("/")
     owners = folders[1:2] if folders[0] == "resources" else folders[3:5]
+    owners = [*owners, *(f"{folders[3]}/{milestone(weights)}" for weights in folders[5:6])]
     keys = [(str(stage), owner.removesuffix(".json")) for owner in owners]
     return next((planned[key] for key in keys if key in planned), None)

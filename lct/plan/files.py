@@ -72,7 +72,7 @@ def floors(plan: Plan, dataset: str) -> list[str]:
     ]
 
 
-# --- of a run and a training seed, which may be the wildcard "{seed}" -------------------------------------------------
+# --- of a run and a training seed, which may be the wildcard "{seed}"; at: of one milestone alone ---------------------
 def initial(plan: Plan, run: str, seed: int | str) -> list[str]:
     """The weights that a training starts from, where it does not start from random ones."""
     init, name = plan.runs[run].init, plan.initial_weights(run)
@@ -81,40 +81,59 @@ def initial(plan: Plan, run: str, seed: int | str) -> list[str]:
     return [plan.paths.weights(str(init.run), seed, name) if name else str(init.file)]
 
 
-def samples(plan: Plan, run: str, seed: int | str) -> list[str]:
+def curves(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
+    """The curve of a training, which its last milestone publishes."""
+    is_last = plan.runs[run].weights is None and at == plan.milestones(run)[-1]
+    return [f"{plan.paths.train(run, seed)}/curves.json"] if is_last else []
+
+
+def trained(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
+    """The file that a training publishes last at a milestone."""
+    weights = plan.paths.weights(run, seed, plan.weights_at(run, at)[-1])
+    return curves(plan, run, seed, at) or [weights]
+
+
+def trained_before(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
+    """Weights of the milestone before this one; none where it is the first."""
+    position = plan.milestones(run).index(at)
+    before = plan.milestones(run)[max(0, position - 1) : position]
+    return [plan.paths.weights(run, seed, plan.weights_at(run, name)[0]) for name in before]
+
+
+def samples(plan: Plan, run: str, seed: int | str, at: str | None = None) -> list[str]:
     """Image sets of a run and seed."""
-    return [plan.paths.samples(run, seed, *sample_set) for sample_set in plan.sample_sets(run)]
+    return [plan.paths.samples(run, seed, *sample_set) for sample_set in plan.sample_sets(run, at)]
 
 
-def features(plan: Plan, run: str, seed: int | str) -> list[str]:
+def features(plan: Plan, run: str, seed: int | str, at: str | None = None) -> list[str]:
     """Feature files of each image set, per feature spec; none where the scale keeps none."""
     if not plan.scale.keep_features:
         return []
     own = plan.datasets[plan.runs[run].dataset].extractor.id
     specs = feature_specs(protocol.resolved(own) for protocol in plan.scale.protocols)
-    sets = plan.sample_sets(run)
+    sets = plan.sample_sets(run, at)
     return [plan.paths.features(run, seed, *sample_set, spec.name) for sample_set in sets for spec in specs]
 
 
-def metrics(plan: Plan, run: str, seed: int | str) -> list[str]:
+def metrics(plan: Plan, run: str, seed: int | str, at: str | None = None) -> list[str]:
     """Metrics files of each image set, per protocol."""
-    sets, protocols = plan.sample_sets(run), plan.scale.protocols
+    sets, protocols = plan.sample_sets(run, at), plan.scale.protocols
     return [plan.paths.metrics(run, seed, *sample_set, protocol.id) for sample_set in sets for protocol in protocols]
 
 
-def first_samples(plan: Plan, run: str, seed: int | str) -> list[str]:
+def first_samples(plan: Plan, run: str, seed: int | str, at: str | None = None) -> list[str]:
     """Image sets of the first draw of each sampler."""
-    return [plan.paths.samples(run, seed, *sample_set) for sample_set in _first_sets(plan, run)]
+    return [plan.paths.samples(run, seed, *sample_set) for sample_set in _first_sets(plan, run, at)]
 
 
-def neighbours(plan: Plan, run: str, seed: int | str, kind: str) -> list[str]:
+def neighbours(plan: Plan, run: str, seed: int | str, kind: str, at: str | None = None) -> list[str]:
     """Nearest training images of those image sets, in the same order; kind: json or png."""
-    return [plan.paths.neighbours(run, seed, *sample_set, kind) for sample_set in _first_sets(plan, run)]
+    return [plan.paths.neighbours(run, seed, *sample_set, kind) for sample_set in _first_sets(plan, run, at)]
 
 
-def _first_sets(plan: Plan, run: str) -> list[tuple[str, str, int]]:
+def _first_sets(plan: Plan, run: str, at: str | None) -> list[tuple[str, str, int]]:
     first = min(plan.scale.sampling.draws)
-    return [(weights, sampler, draw) for weights, sampler, draw in plan.sample_sets(run) if draw == first]
+    return [(weights, sampler, draw) for weights, sampler, draw in plan.sample_sets(run, at) if draw == first]
 
 
 # --- of a report: `which` is "tables", those that the scale lists, or "all", its further ones too ---------------------

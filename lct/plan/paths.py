@@ -19,6 +19,11 @@ def manifest(image_set: str) -> str:
     return image_set.removesuffix(".zip") + ".manifest.json"
 
 
+def milestone(weights: str) -> str:
+    """The milestone that weights belong to: step1200 of step1200-ema0.999; of existing weights, their name."""
+    return weights.partition("-ema")[0]
+
+
 def download(name: str) -> str:
     """What stands in the graph for the files of a download, under resources/{name}/files/; the same at every scale."""
     return f"resources/{name}/download.json"

@@ -24,6 +24,7 @@ from lct.config.schema import did_you_mean, plain
 from lct.networks.layout import macs_and_activations, parameters
 from lct.plan.configuration import CLAIMS, Configuration
 from lct.plan.names import cells_named
+from lct.plan.paths import milestone
 from lct.training.settings import Training
 
 OWN_RUNS = "own-runs"  # the table of runs that no file of config/tables/ lists
@@ -355,9 +356,26 @@ class Plan(Configuration):
                 raise ValueError(f"run {run}: {error}") from error
         return self._kept_weights[run]
 
-    def steps_of(self, run: str) -> int:
-        """Steps of a run that is trained."""
-        return int(self.kept_weights(run)[0].partition("-")[0].removeprefix("step"))
+    def milestones(self, run: str) -> list[str]:
+        """Steps whose weights a run keeps, as step1200, the earliest first: each is a job. Existing weights are one."""
+        steps = dict.fromkeys(map(milestone, self.kept_weights(run)))
+        return sorted(steps, key=lambda name: int(name.removeprefix("step"))) if len(steps) > 1 else list(steps)
+
+    def suffix(self, run: str, name: str) -> str:
+        """What the names of a milestone's jobs and logs end in: nothing for a run with a single one."""
+        return f"-{name}" if len(self.milestones(run)) > 1 else ""
+
+    def weights_at(self, run: str, name: str) -> list[str]:
+        """(step, EMA) pairs that a run keeps at a milestone."""
+        return [weights for weights in self.kept_weights(run) if milestone(weights) == name]
+
+    def steps_of(self, run: str, name: str | None = None) -> int:
+        """Steps of a run that is trained; with a milestone, those from the one before it."""
+        steps = [int(other.removeprefix("step")) for other in self.milestones(run)]
+        if name is None:
+            return steps[-1]
+        position = self.milestones(run).index(name)
+        return steps[position] - ([0, *steps][position])
 
     def seeds_of(self, run: str) -> tuple[int, ...]:
         """Training seeds of a run: those of the rows that show it."""
@@ -369,17 +387,23 @@ class Plan(Configuration):
             return (0,)
         return (self.scale.short.seeds if run.reduced else self.scale.seeds)[run.dataset]
 
-    def evaluations(self, run: str) -> list[tuple[str, str]]:
-        """(weights, sampler) pairs of a run that the cells show, sorted: one sampling job makes them all."""
-        return sorted({(cell.weights, cell.sampler) for cell in self.cells if cell.run == run})
+    def evaluations(self, run: str, at: str | None = None) -> list[tuple[str, str]]:
+        """(weights, sampler) pairs of a run that the cells show, sorted; at: those of one milestone, which one sampling
+        job makes."""
+        pairs = {(cell.weights, cell.sampler) for cell in self.cells if cell.run == run}
+        return sorted(pair for pair in pairs if at is None or milestone(pair[0]) == at)
 
-    def sampled_weights(self, run: str) -> list[str]:
-        """Weights of a run that are sampled from."""
-        return sorted({weights for weights, _ in self.evaluations(run)})
+    def sampled_milestones(self, run: str) -> list[str]:
+        """Milestones of a run that are sampled from."""
+        return [name for name in self.milestones(run) if self.evaluations(run, name)]
 
-    def sample_sets(self, run: str) -> list[tuple[str, str, int]]:
-        """(weights, sampler, draw) of every image set of a run, for each of its seeds."""
-        return [(w, s, d) for w, s in self.evaluations(run) for d in self.scale.sampling.draws]
+    def sampled_weights(self, run: str, at: str | None = None) -> list[str]:
+        """Weights of a run, or of one of its milestones, that are sampled from."""
+        return sorted({weights for weights, _ in self.evaluations(run, at)})
+
+    def sample_sets(self, run: str, at: str | None = None) -> list[tuple[str, str, int]]:
+        """(weights, sampler, draw) of every image set of a run, or of one of its milestones, for each seed."""
+        return [(w, s, d) for w, s in self.evaluations(run, at) for d in self.scale.sampling.draws]
 
     def parameters_of(self, run: str) -> tuple[int, int]:
         """(all, trainable) parameters of a run's network."""

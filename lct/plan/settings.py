@@ -82,8 +82,9 @@ def import_weights(plan: Plan, run: str) -> Settings:
     }
 
 
-def sample(plan: Plan, run: str) -> Settings:
-    training, evaluations = plan.runs[run].training, plan.evaluations(run)
+def sample(plan: Plan, run: str, at: str | None = None) -> Settings:
+    """at: the milestone whose weights are sampled from; needed where a run has several."""
+    training, evaluations = plan.runs[run].training, plan.evaluations(run, at)
     samplers = sorted({sampler for _, sampler in evaluations})
     return {
         "recipe": RECIPES["sample"],

@@ -20,7 +20,7 @@ from lct.files.hashing import sha256_file
 from lct.plan import files as stage_files
 from lct.plan import listing
 from lct.plan import settings as stage_settings
-from lct.plan.paths import FLOORS, METRICS, grid, page_name
+from lct.plan.paths import FLOORS, METRICS, grid, milestone, page_name
 from lct.plan.plan import Cell, Plan
 from lct.report import tables as model
 from lct.report.claims import prior_noise
@@ -234,8 +234,9 @@ def _stopped(plan: Plan, root: Path, cell: Cell, row: model.Row) -> model.Row:
     for s in cell.sets:
         if (root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id)).exists():
             continue
-        for stage in STAGES:
-            error = _logged_error(root / plan.paths.log(stage, s.run, f"s{s.seed}.log"))
+        milestones = plan.milestones(s.run)[: plan.milestones(s.run).index(milestone(s.weights)) + 1]
+        for stage, at in [*((stage, milestones[-1]) for stage in STAGES), *(("train", at) for at in milestones[:-1])]:
+            error = _logged_error(root / plan.paths.log(stage, s.run, f"s{s.seed}{plan.suffix(s.run, at)}.log"))
             if error is not None:
                 return replace(row, status="failed", why=f"{stage} of seed {s.seed}: {error}")
         for path in sorted((root / plan.paths.work(s.run, s.seed)).glob("*/progress.json")):

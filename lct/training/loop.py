@@ -9,7 +9,6 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lct.losses.objective import Terms
-from lct.training.ema import EMA
 from lct.training.events import EventLog
 from lct.training.state import StateFolder, TrainingProgress
 from lct.training.trainer import Trainer
@@ -31,36 +30,36 @@ EVENTS = {  # name among the events -> column of the training curve
 def train(
     trainer: Trainer,
     states: StateFolder | None,
-    keep: dict[int, Callable[[EMA], None]],
     beat: Callable[[TrainingProgress], None],
     stop: Callable[[], bool],
     save_seconds: float,
     events: EventLog | None = None,
+    until: int | None = None,
 ) -> TrainingProgress:
-    """Train to the end, or until `stop()` is true on any rank; in both cases the last state is on disk.
+    """Train to the end, to step `until`, or until `stop()` is true on any rank; but for the end, its state is on disk.
 
     Every rank calls it and takes the same steps. Rank 0 alone has `states` and `events`.
     states: folder of the resume states; None on the other ranks, or to keep none.
-    keep:   step -> function that stores the averages (EMA) after that many steps, on rank 0.
     beat:   called after every step.
     Raises FloatingPointError, on all ranks, at a loss that is not finite or that diverges.
     """
     settings, world = trainer.settings, trainer.world
     progress = _resume(trainer, states)
     saved_at = time.monotonic()
-    for step in range(progress.step, trainer.total_steps):
+    last = trainer.total_steps if until is None else until
+    for step in range(progress.step, last):
         logged = (step + 1) % settings.log_every == 0 or step + 1 == trainer.total_steps
         terms, gradient_norm = trainer.step(step, measure_gradient=logged)
         progress.step = step + 1
-        if logged or progress.step in keep:
+        if logged or progress.step == last:
             _refuse_nan(trainer, states)
         if logged:
             _log_point(trainer, progress, terms, gradient_norm, events)
             _refuse_divergence(trainer, progress, states)
         beat(progress)
-        if progress.step in keep and world.is_main:
-            keep[progress.step](trainer.ema)
-        stopped, save_due = world.any(stop(), world.is_main and time.monotonic() - saved_at > save_seconds)
+        at_milestone = progress.step == last < trainer.total_steps
+        save_due = world.is_main and time.monotonic() - saved_at > save_seconds
+        stopped, save_due = world.any(stop() or at_milestone, save_due)
         if stopped or save_due:
             _refuse_nan(trainer, states)
             _refuse_disagreement(trainer)

@@ -38,10 +38,12 @@ class TrainingProgress:
 
 
 class StateFolder:
-    """The states of one training in one folder. Only one process may use it (rank 0, under the training's lock)."""
+    """The states of one training in one folder. Only one process may use it (rank 0, under the training's lock).
 
-    def __init__(self, folder: Path, identity: dict[str, Any]):
-        self.folder, self.identity = folder, identity
+    until: the step that a job trains to; states of later steps are left to later jobs. None: the end."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any], until: int | None = None):
+        self.folder, self.identity, self.until = folder, identity, until
         self.blocked_seconds = 0.0  # how long training has waited for states
         self.longest_seconds = 0.0  # that a state took to reach the disk
         self._writer: threading.Thread | None = None
@@ -156,14 +158,14 @@ class StateFolder:
     def _steps(self) -> list[int]:
         """Steps with a state, the newest first. The JSON is written last, so a state without one was never whole."""
         names = [path.stem.removeprefix("state-") for path in self.folder.glob("state-*.json")]
-        return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+        steps = sorted((int(name) for name in names if name.isdigit()), reverse=True)
+        return [step for step in steps if self.until is None or step <= self.until]
 
     def _remove_strays(self) -> None:
         """Remove what a killed writer left: tensors without their JSON, and partial files."""
-        whole = {self._tensors(step) for step in self._steps()}
-        for path in [*self.folder.glob("state-*.safetensors"), *self.folder.glob(".state-*.partial")]:
-            if path not in whole:
-                path.unlink(missing_ok=True)
+        strays = [p for p in self.folder.glob("state-*.safetensors") if not p.with_suffix(".json").exists()]
+        for path in [*strays, *self.folder.glob(".state-*.partial")]:
+            path.unlink(missing_ok=True)
 
     def _remove(self, step: int) -> None:
         self._json(step).unlink(missing_ok=True)

@@ -112,11 +112,11 @@ def rule_name(stage, owner):
     return f"{stage}_{owner.replace('-', '_')}"
 
 
-def resource_class(kind, stage=None, owner=None):
-    """Resources of a class of jobs (local, cpu, gpu_small, gpu_train); with a stage, sized for its run or dataset, or for
-    the dataset that the wildcard {dataset} names."""
+def resource_class(kind, stage=None, owner=None, at=None):
+    """Resources of a class of jobs (local, cpu, gpu_small, gpu_train); with a stage, sized for its run (at a milestone) or
+    dataset, or for the dataset that the wildcard {dataset} names."""
     if stage is None or owner is not None:
-        return REQUESTS.of(kind, stage, owner)
+        return REQUESTS.of(kind, stage, owner, at)
     sized = {name: REQUESTS.of(kind, stage, name) for name in PLAN.datasets}
     every_key = set().union(*sized.values())
     without = {"slurm_partition": REQUESTS.cluster.partition, "gpu_model": ""}
@@ -143,9 +143,9 @@ def first_dataset_first(step, dataset=None):
     return of
 
 
-def evaluation_group(run):
-    """The group that makes sampling and scoring of a run one job on a cluster, where both are short."""
-    return "evaluate" if REQUESTS.sampled_and_scored_together(run) else None
+def evaluation_group(run, at):
+    """The group that makes sampling and scoring of a run's milestone one job on a cluster, where both are short."""
+    return "evaluate" if REQUESTS.sampled_and_scored_together(run, at) else None
 
 
 def settings_param(settings):

@@ -1,4 +1,4 @@
-# Metrics: the extractor, references with the floor rows, and one scoring job per (run, training seed).
+# Metrics: the extractor, references with the floor rows, and one scoring job per (run, training seed, milestone).
 rule extractor:
     input:
         train=manifest(PATHS.images("{dataset}", "train")),
@@ -81,79 +81,81 @@ for _dataset in PLAN.datasets:
 
 
 for _run in PLAN.runs.values():
+    for _at in PLAN.sampled_milestones(_run.id):
 
-    rule:
-        name:
-            rule_name("score", _run.id)
-        input:
-            samples=[
-                manifest(images)
-                for images in stage_files.samples(PLAN, _run.id, "{seed}")
-            ],
-            references=stage_files.references(PLAN, _run.dataset),
-            extractors=stage_files.extractors(PLAN, _run.dataset).values(),
-        output:
-            features=stage_files.features(PLAN, _run.id, "{seed}"),
-            metrics=stage_files.metrics(PLAN, _run.id, "{seed}"),
-            records=records(
-                *stage_files.features(PLAN, _run.id, "{seed}"),
-                *stage_files.metrics(PLAN, _run.id, "{seed}"),
-            ),
-        log:
-            PATHS.log("score", _run.id, "s{seed}.log"),
-        benchmark:
-            PATHS.log("score", _run.id, "s{seed}.tsv")
-        priority: first_dataset_first(3, _run.dataset)
-        group:
-            evaluation_group(_run.id)
-        conda:
-            "../envs/lct.yaml"
-        threads: 1
-        resources:
-            **resource_class("gpu_small", "score", _run.id),
-        params:
-            settings=settings_param(stage_settings.score(PLAN, _run.dataset)),
-        shell:
-            LAUNCH
-            + " score --settings {params.settings:q} --samples {input.samples:q}"
-            " --features {output.features:q} --metrics {output.metrics:q}"
-            " --references {input.references:q} --extractors {input.extractors:q} 2> {log:q}"
+        rule:
+            name:
+                rule_name("score", _run.id + PLAN.suffix(_run.id, _at))
+            input:
+                samples=[
+                    manifest(images)
+                    for images in stage_files.samples(PLAN, _run.id, "{seed}", _at)
+                ],
+                references=stage_files.references(PLAN, _run.dataset),
+                extractors=stage_files.extractors(PLAN, _run.dataset).values(),
+            output:
+                features=stage_files.features(PLAN, _run.id, "{seed}", _at),
+                metrics=stage_files.metrics(PLAN, _run.id, "{seed}", _at),
+                records=records(
+                    *stage_files.features(PLAN, _run.id, "{seed}", _at),
+                    *stage_files.metrics(PLAN, _run.id, "{seed}", _at),
+                ),
+            log:
+                PATHS.log("score", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
+            benchmark:
+                PATHS.log("score", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
+            priority: first_dataset_first(3, _run.dataset)
+            group:
+                evaluation_group(_run.id, _at)
+            conda:
+                "../envs/lct.yaml"
+            threads: 1
+            resources:
+                **resource_class("gpu_small", "score", _run.id, _at),
+            params:
+                settings=settings_param(stage_settings.score(PLAN, _run.dataset)),
+            shell:
+                LAUNCH
+                + " score --settings {params.settings:q} --samples {input.samples:q}"
+                " --features {output.features:q} --metrics {output.metrics:q}"
+                " --references {input.references:q} --extractors {input.extractors:q} 2> {log:q}"
 
 
 for _run in PLAN.runs.values():
+    for _at in PLAN.sampled_milestones(_run.id):
 
-    rule:
-        name:
-            rule_name("neighbours", _run.id)
-        input:
-            samples=[
-                manifest(images)
-                for images in stage_files.first_samples(PLAN, _run.id, "{seed}")
-            ],
-            train=manifest(PATHS.images(_run.dataset, "train")),
-            reference=stage_files.references(PLAN, _run.dataset)[0],
-            extractor=stage_files.recall_extractor(PLAN, _run.dataset),
-        output:
-            numbers=stage_files.neighbours(PLAN, _run.id, "{seed}", "json"),
-            pictures=stage_files.neighbours(PLAN, _run.id, "{seed}", "png"),
-            records=records(
-                *stage_files.neighbours(PLAN, _run.id, "{seed}", "json"),
-                *stage_files.neighbours(PLAN, _run.id, "{seed}", "png"),
-            ),
-        log:
-            PATHS.log("neighbours", _run.id, "s{seed}.log"),
-        benchmark:
-            PATHS.log("neighbours", _run.id, "s{seed}.tsv")
-        priority: first_dataset_first(0, _run.dataset)
-        conda:
-            "../envs/lct.yaml"
-        threads: 1
-        resources:
-            **resource_class("gpu_small", "neighbours", _run.id),
-        params:
-            settings=settings_param(stage_settings.neighbours(PLAN, _run.dataset)),
-        shell:
-            LAUNCH
-            + " neighbours --settings {params.settings:q} --samples {input.samples:q}"
-            " --train {input.train:q} --reference {input.reference:q} --extractor {input.extractor:q}"
-            " --numbers {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"
+        rule:
+            name:
+                rule_name("neighbours", _run.id + PLAN.suffix(_run.id, _at))
+            input:
+                samples=[
+                    manifest(images)
+                    for images in stage_files.first_samples(PLAN, _run.id, "{seed}", _at)
+                ],
+                train=manifest(PATHS.images(_run.dataset, "train")),
+                reference=stage_files.references(PLAN, _run.dataset)[0],
+                extractor=stage_files.recall_extractor(PLAN, _run.dataset),
+            output:
+                numbers=stage_files.neighbours(PLAN, _run.id, "{seed}", "json", _at),
+                pictures=stage_files.neighbours(PLAN, _run.id, "{seed}", "png", _at),
+                records=records(
+                    *stage_files.neighbours(PLAN, _run.id, "{seed}", "json", _at),
+                    *stage_files.neighbours(PLAN, _run.id, "{seed}", "png", _at),
+                ),
+            log:
+                PATHS.log("neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
+            benchmark:
+                PATHS.log("neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
+            priority: first_dataset_first(0, _run.dataset)
+            conda:
+                "../envs/lct.yaml"
+            threads: 1
+            resources:
+                **resource_class("gpu_small", "neighbours", _run.id, _at),
+            params:
+                settings=settings_param(stage_settings.neighbours(PLAN, _run.dataset)),
+            shell:
+                LAUNCH
+                + " neighbours --settings {params.settings:q} --samples {input.samples:q}"
+                " --train {input.train:q} --reference {input.reference:q} --extractor {input.extractor:q}"
+                " --numbers {output.numbers:q} --pictures {output.pictures:q} 2> {log:q}"

@@ -1,59 +1,60 @@
-# Sampling: one job per (run, training seed) writes the images of all its samplers.
+# Sampling: one job per (run, training seed, milestone) writes the images of all its samplers.
 for _run in PLAN.runs.values():
+    for _at in PLAN.sampled_milestones(_run.id):
 
-    rule:
-        name:
-            rule_name("sample", _run.id)
-        input:
-            weights=[
-                PATHS.weights(_run.id, "{seed}", name)
-                for name in PLAN.sampled_weights(_run.id)
-            ],
-            statistics=stage_files.latents(PLAN, _run.dataset, "statistics.safetensors"),
-            autoencoder=[
-                f"{PATHS.autoencoder(_run.dataset)}/{name}"
-                for name in AUTOENCODER_FILES
-            ],
-        output:
-            images=stage_files.samples(PLAN, _run.id, "{seed}"),
-            manifests=[
-                manifest(images)
-                for images in stage_files.samples(PLAN, _run.id, "{seed}")
-            ],
-            grids=[
-                report(
-                    grid(images),
-                    caption="../report/samples.rst",
-                    category="Samples",
-                    subcategory=_run.id,
-                    labels={
-                        "weights": images.split("/")[-3],
-                        "sampler": images.split("/")[-2],
-                        "seed": "{seed}",
-                    },
-                )
-                for images in stage_files.samples(PLAN, _run.id, "{seed}")
-            ],
-            records=records(*stage_files.samples(PLAN, _run.id, "{seed}")),
-        log:
-            PATHS.log("sample", _run.id, "s{seed}.log"),
-        benchmark:
-            PATHS.log("sample", _run.id, "s{seed}.tsv")
-        priority: first_dataset_first(2, _run.dataset)
-        group:
-            evaluation_group(_run.id)
-        conda:
-            "../envs/lct.yaml"
-        threads: 1
-        resources:
-            **resource_class("gpu_small", "sample", _run.id),
-        params:
-            settings=settings_param(stage_settings.sample(PLAN, _run.id)),
-            autoencoder=subpath(
-                lambda wildcards, input: input.autoencoder[0], parent=True
-            ),
-            train=subpath(lambda wildcards, input: input.weights[0], parent=True),
-            folder=subpath(lambda wildcards, output: output.images[0], ancestor=3),
-        shell:
-            f"{LAUNCH} sample --settings {{params.settings:q}} --train {{params.train:q}}"
-            " --statistics {input.statistics:q} --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"
+        rule:
+            name:
+                rule_name("sample", _run.id + PLAN.suffix(_run.id, _at))
+            input:
+                weights=[
+                    PATHS.weights(_run.id, "{seed}", name)
+                    for name in PLAN.sampled_weights(_run.id, _at)
+                ],
+                statistics=stage_files.latents(PLAN, _run.dataset, "statistics.safetensors"),
+                autoencoder=[
+                    f"{PATHS.autoencoder(_run.dataset)}/{name}"
+                    for name in AUTOENCODER_FILES
+                ],
+            output:
+                images=stage_files.samples(PLAN, _run.id, "{seed}", _at),
+                manifests=[
+                    manifest(images)
+                    for images in stage_files.samples(PLAN, _run.id, "{seed}", _at)
+                ],
+                grids=[
+                    report(
+                        grid(images),
+                        caption="../report/samples.rst",
+                        category="Samples",
+                        subcategory=_run.id,
+                        labels={
+                            "weights": images.split("/")[-3],
+                            "sampler": images.split("/")[-2],
+                            "seed": "{seed}",
+                        },
+                    )
+                    for images in stage_files.samples(PLAN, _run.id, "{seed}", _at)
+                ],
+                records=records(*stage_files.samples(PLAN, _run.id, "{seed}", _at)),
+            log:
+                PATHS.log("sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
+            benchmark:
+                PATHS.log("sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
+            priority: first_dataset_first(2, _run.dataset)
+            group:
+                evaluation_group(_run.id, _at)
+            conda:
+                "../envs/lct.yaml"
+            threads: 1
+            resources:
+                **resource_class("gpu_small", "sample", _run.id, _at),
+            params:
+                settings=settings_param(stage_settings.sample(PLAN, _run.id, _at)),
+                autoencoder=subpath(
+                    lambda wildcards, input: input.autoencoder[0], parent=True
+                ),
+                train=subpath(lambda wildcards, input: input.weights[0], parent=True),
+                folder=subpath(lambda wildcards, output: output.images[0], ancestor=3),
+            shell:
+                f"{LAUNCH} sample --settings {{params.settings:q}} --train {{params.train:q}}"
+                " --statistics {input.statistics:q} --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"

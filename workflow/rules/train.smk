@@ -1,45 +1,64 @@
-# Training: one rule per run, because runs keep different (step, EMA) pairs; one job per training seed.
+# Training: a chain of jobs, one for each step that a run keeps; each goes on from the state in work/ that the one before
+# has left, and publishes the weights of its step, the last one the curve too. One chain per training seed. The weights
+# before are an input for the order alone: a job that has lost the state trains again from the last one, to the same bytes.
 for _run in (run for run in PLAN.runs.values() if run.weights is None):
+    for _at in PLAN.milestones(_run.id):
 
-    rule:
-        name:
-            rule_name("train", _run.id)
-        input:
-            latents=stage_files.latents(PLAN, _run.dataset, "latents.safetensors"),
-            statistics=stage_files.latents(PLAN, _run.dataset, "statistics.safetensors"),
-            init=stage_files.initial(PLAN, _run.id, "{seed}"),
-        output:
-            weights=[
-                PATHS.weights(_run.id, "{seed}", name)
-                for name in PLAN.kept_weights(_run.id)
-            ],
-            curves=f"{PATHS.train(_run.id, '{seed}')}/curves.json",
-            records=records(
-                f"{PATHS.train(_run.id, '{seed}')}/curves.json",
-                *(
-                    PATHS.weights(_run.id, "{seed}", name)
-                    for name in PLAN.kept_weights(_run.id)
+        rule:
+            name:
+                rule_name("train", _run.id + PLAN.suffix(_run.id, _at))
+            input:
+                latents=stage_files.latents(PLAN, _run.dataset, "latents.safetensors"),
+                statistics=stage_files.latents(
+                    PLAN, _run.dataset, "statistics.safetensors"
                 ),
-            ),
-        log:
-            PATHS.log("train", _run.id, "s{seed}.log"),
-        benchmark:
-            PATHS.log("train", _run.id, "s{seed}.tsv")
-        priority: first_dataset_first(1, _run.dataset)
-        conda:
-            "../envs/lct.yaml"
-        threads: 1
-        resources:
-            **resource_class("gpu_train", "train", _run.id),
-        params:
-            settings=settings_param(stage_settings.train(PLAN, _run.id)),
-            state=PATHS.work(_run.id, "{seed}"),
-            folder=subpath(lambda wildcards, output: output.weights[0], parent=True),
-        shell:
-            LAUNCH
-            + " --nodes {resources.nodes} train --settings {params.settings:q} --seed {wildcards.seed}"
-            " --latents {input.latents:q} --statistics {input.statistics:q} --init {input.init:q}"
-            " --work {params.state:q} --out {params.folder:q} 2> {log:q}"
+                init=stage_files.initial(PLAN, _run.id, "{seed}"),
+                before=[
+                    ancient(path)
+                    for path in stage_files.trained_before(
+                        PLAN, _run.id, "{seed}", _at
+                    )
+                ],
+            output:
+                weights=[
+                    PATHS.weights(_run.id, "{seed}", name)
+                    for name in PLAN.weights_at(_run.id, _at)
+                ],
+                curves=stage_files.curves(PLAN, _run.id, "{seed}", _at),
+                records=records(
+                    *stage_files.curves(PLAN, _run.id, "{seed}", _at),
+                    *(
+                        PATHS.weights(_run.id, "{seed}", name)
+                        for name in PLAN.weights_at(_run.id, _at)
+                    ),
+                ),
+            log:
+                PATHS.log("train", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
+            benchmark:
+                PATHS.log("train", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
+            priority: first_dataset_first(1, _run.dataset)
+            conda:
+                "../envs/lct.yaml"
+            threads: 1
+            resources:
+                **resource_class("gpu_train", "train", _run.id, _at),
+            params:
+                settings=settings_param(stage_settings.train(PLAN, _run.id)),
+                state=PATHS.work(_run.id, "{seed}"),
+                folder=subpath(
+                    lambda wildcards, output: output.weights[0], parent=True
+                ),
+            shell:
+                LAUNCH
+                + " --nodes {resources.nodes} train --settings {params.settings:q} --seed {wildcards.seed}"
+                " --latents {input.latents:q} --statistics {input.statistics:q} --init {input.init:q}"
+                " --work {params.state:q} --out {params.folder:q}"
+                + (
+                    f" --step {_at.removeprefix('step')}"
+                    if PLAN.suffix(_run.id, _at)
+                    else ""
+                )
+                + " 2> {log:q}"
 
 
 # Existing weights in the place of a training: checked, and put where sampling looks for weights, on the submitting host.

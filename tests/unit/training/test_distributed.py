@@ -69,7 +69,7 @@ def take_part(case: Case, world: World) -> Outcome:
     curve, error = {}, ""
     try:
         progress = train(
-            trainer, state, {}, lambda p: done.append(p.step), lambda: world.rank == rank and done[-1] >= step, 1e9
+            trainer, state, lambda p: done.append(p.step), lambda: world.rank == rank and done[-1] >= step, 1e9
         )
         curve = progress.curve
     except FloatingPointError as raised:

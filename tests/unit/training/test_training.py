@@ -17,6 +17,8 @@ import torch
 from lct.config.schema import plain
 from lct.files.hashing import sha256_file
 from lct.files.tensors import read_metadata, read_state_dict, read_tensors, stream_tensors, write_tensors
+from lct.jobs.train import train_run
+from lct.lineage.graph import is_record
 from lct.losses.settings import Objective
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, residual_by_stage
 from lct.training import draws
@@ -40,16 +42,14 @@ def run(
     """Train, or stop after `stop_at` steps; returns the trainer, the kept averages and the progress."""
     trainer = Trainer(made, latents() if data is None else data, seed, CPU)
     state = StateFolder(tmp_path, {"settings": plain(made), "seed": seed})
-    kept: dict = {}
     asked = itertools.count(1)
-
-    def keep(averages: EMA) -> None:
-        kept.update({rate: averages.weights(rate) for rate in made.emas})
 
     def stop() -> bool:
         return stop_at is not None and next(asked) >= stop_at
 
-    return trainer, kept, train(trainer, state, {trainer.total_steps: keep}, lambda _: None, stop, save_seconds)
+    progress = train(trainer, state, lambda _: None, stop, save_seconds)
+    finished = progress.step == trainer.total_steps
+    return trainer, {rate: trainer.ema.weights(rate) for rate in made.emas if finished}, progress
 
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -268,7 +268,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_images_and_noise_levels(tmp_p
         FloatingPointError,
         match=rf"step {step}: expected a finite loss, found none in 1 of 8 samples \(latents 3; t from .*no state was",
     ):
-        train(trainer, state, {}, lambda _: None, lambda: False, 1e9)
+        train(trainer, state, lambda _: None, lambda: False, 1e9)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -293,8 +293,8 @@ def test_a_diverging_training_stops_with_advice(tmp_path):
                 trainer.network.output_conv.weight.fill_(100.0)
 
     with pytest.raises(FloatingPointError, match=r"step 2\d: expected losses below 10 times the median.*learning_rate"):
-        train(trainer, StateFolder(tmp_path, {}), {}, beat, lambda: False, 1e9)
-    assert train(Trainer(made, latents(), 0, CPU), None, {}, lambda _: None, lambda: False, 1e9).step == 60
+        train(trainer, StateFolder(tmp_path, {}), beat, lambda: False, 1e9)
+    assert train(Trainer(made, latents(), 0, CPU), None, lambda _: None, lambda: False, 1e9).step == 60
 
 
 @pytest.mark.parametrize("objective", [LCT, LDM], ids=["lct", "ldm"])
@@ -556,10 +556,34 @@ def test_a_second_copy_waits_and_takes_what_the_first_has_published(encoded):
         assert sha256_file(path) == sha256_file(encoded / "out" / path.name)
 
 
-def test_earlier_steps_keep_the_first_average_alone(encoded):
-    subprocess.run(command(encoded, "out", settings(keep_steps=(6,))), capture_output=True, text=True, check=True)
-    names = sorted(path.name for path in (encoded / "out").glob("step*.safetensors"))
-    assert names == ["step12-ema0.5.safetensors", "step12-ema0.9.safetensors", "step6-ema0.9.safetensors"]
+def test_a_chain_of_milestones_ends_in_the_bytes_of_trainings_without_one_with_a_lost_state_too(encoded):
+    def job(out: str, step: int) -> str:
+        values = {"recipe": 1, "training": plain(settings(keep_steps=(3, 6)))}
+        inputs = (encoded / "latents.safetensors", encoded / "statistics.safetensors")
+        return train_run(values, "cpu", 0, *inputs, encoded / f"work-{out}", encoded / out, step=step)
+
+    def outputs(out: str) -> dict[str, str]:
+        return {p.name: sha256_file(p) for p in (encoded / out).iterdir() if not is_record(p.name)}
+
+    for step in (3, 6, 12):
+        assert f"{step} steps" in job("chain", step)
+    names = ["curves.json", "step12-ema0.5.safetensors", "step12-ema0.9.safetensors", "step3-ema0.9.safetensors"]
+    assert sorted(outputs("chain")) == [*names, "step6-ema0.9.safetensors"], "before the end, the first average alone"
+    (work,) = (encoded / "work-chain").glob("*/")
+    assert sorted(path.name for path in work.iterdir()) == ["attempts.jsonl", "events", "train.log"]
+    for step in (12, 6, 3):  # the last one without any state before it
+        job("alone", step)
+        if step == 6:
+            (state,) = encoded.rglob("work-alone/*/state-*.safetensors")
+            assert state.name == "state-000000006.safetensors", "the next job goes on from here"
+    assert outputs("alone") == outputs("chain")
+    assert (encoded / "chain" / "step3-ema0.9.safetensors.settings.json").read_bytes().replace(b"alone", b"chain") == (
+        encoded / "chain" / "curves.json.settings.json"
+    ).read_bytes()
+    costs = [json.loads((encoded / "chain" / f"{name}.run.json").read_text())["cost"]["attempts"] for name in names]
+    assert costs == [1] * 4, "each job's own attempts"
+    with pytest.raises(ValueError, match=r"--step: expected a step that the run keeps, \[3, 6, 12\], found 5"):
+        job("chain", 5)
 
 
 def take(folder: Path, weights: Path, digest: str) -> subprocess.CompletedProcess:
