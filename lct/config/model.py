@@ -86,6 +86,7 @@ class Scale:
     tables: tuple[str, ...]  # files in config/tables/ that a bare `snakemake` makes
     more_tables: tuple[str, ...] = ()  # further ones, that `snakemake all_tables` makes
     short: ReducedBudget | None = None  # a smaller budget for the runs of more_tables; null: they are the same runs
+    pilot: tuple[str, ...] = ()  # rows of early milestones that `snakemake pilot` sets against the authors' log
     subtables: dict[Name, str]  # sub-table -> file in config/datasets/; missing ones are reported as not run
     seeds: dict[Name, tuple[int, ...]]  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes

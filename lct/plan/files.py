@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from lct.config.figures import MEASURED
 from lct.metrics.settings import TrainedExtractor, feature_specs
 from lct.plan.configuration import CLAIMS
-from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, page_name
+from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, milestone, page_name
 from lct.plan.plan import Cell, Plan
 
 
@@ -155,9 +155,9 @@ def cell_inputs(plan: Plan, cells: Iterable[Cell]) -> list[str]:
     kinds = () if CLAIMS in plan.only else ("json", "png")
     sets = {s for cell in cells for s in cell.sets}
     paths = {grid(plan.paths.samples(*dataclasses.astuple(s))) for s in sets}
-    for run, seed in {(s.run, s.seed) for s in sets}:
-        paths |= {path for kind in kinds for path in neighbours(plan, run, seed, kind)}
-        paths |= set() if plan.runs[run].weights else {f"{plan.paths.train(run, seed)}/curves.json"}
+    for run, seed, at in {(s.run, s.seed, milestone(s.weights)) for s in sets}:
+        paths |= {path for kind in kinds for path in neighbours(plan, run, seed, kind, at)}
+        paths |= set(curves(plan, run, seed, at))
     return sorted(paths)
 
 

@@ -451,6 +451,13 @@ class Plan(Configuration):
         """Datasets of those sub-tables, each once."""
         return list(dict.fromkeys(self.subtables.values()))
 
+    @property
+    def pilot(self) -> list[Cell]:
+        """Rows of the scale's pilot. ValueError where the scale has none."""
+        if not self.scale.pilot:
+            raise ValueError(f"{self.scale_layer.source}: pilot: expected rows, found none; the paper scale has some")
+        return cells_named(self.cells, self.scale.pilot, self.scale_name)
+
     def runs_of(self, which: str) -> list[str]:
         return sorted({cell.run for cell in self.cells_of(which)})
 

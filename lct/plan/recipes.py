@@ -17,6 +17,7 @@ RECIPES = {
     # digits of the Frechet distance by Cholesky factors
     "neighbours": 1,
     "figure": 4,
+    "pilot": 1,
     "tables": 3,
     "report": 5,
 }

@@ -120,9 +120,14 @@ def figure(plan: Plan, name: str) -> Settings:
     } | loss_code(training.objective.loss)
 
 
+def pilot(plan: Plan) -> Settings:
+    return {"recipe": RECIPES["pilot"], "rows": [cell.name for cell in plan.pilot]}
+
+
 def tables(plan: Plan, which: str = "all") -> Settings:
     """Everything that the tables show and no metrics file holds."""
     scale = plain(dataclasses.replace(plan.scale, dataset={}, training={}, methods={}))
+    del scale["pilot"]  # it has a page of its own
     if which != "all":
         del scale["more_tables"], scale["short"]
     names, runs = plan.tables_of(which), plan.runs_of(which)

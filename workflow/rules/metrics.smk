@@ -130,7 +130,9 @@ for _run in PLAN.runs.values():
             input:
                 samples=[
                     manifest(images)
-                    for images in stage_files.first_samples(PLAN, _run.id, "{seed}", _at)
+                    for images in stage_files.first_samples(
+                        PLAN, _run.id, "{seed}", _at
+                    )
                 ],
                 train=manifest(PATHS.images(_run.dataset, "train")),
                 reference=stage_files.references(PLAN, _run.dataset)[0],
@@ -143,9 +145,13 @@ for _run in PLAN.runs.values():
                     *stage_files.neighbours(PLAN, _run.id, "{seed}", "png", _at),
                 ),
             log:
-                PATHS.log("neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
+                PATHS.log(
+                    "neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"
+                ),
             benchmark:
-                PATHS.log("neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
+                PATHS.log(
+                    "neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv"
+                )
             priority: first_dataset_first(0, _run.dataset)
             conda:
                 "../envs/lct.yaml"

@@ -91,3 +91,32 @@ for _which in ("tables", "all"):
             options=OPTIONS,
         shell:
             "python -m lct.jobs.report --tables {input.tables:q} {params.options} --out {params.folder:q} 2> {log:q}"
+
+
+# The first milestones of a run against the authors' log: `snakemake pilot`. The run goes on from them later.
+if PLAN.scale.pilot:
+
+    rule pilot:
+        input:
+            metrics=stage_files.cell_metrics(PLAN, PLAN.pilot),
+            log="config/evidence/authors_runs.csv",
+            template="reports/templates/pilot.html.jinja",
+        output:
+            page=PATHS.report("pilot.html"),
+            numbers=PATHS.report("pilot.json"),
+            records=records(PATHS.report("pilot.html"), PATHS.report("pilot.json")),
+        log:
+            PATHS.log("pilot.log"),
+        benchmark:
+            PATHS.log("pilot.tsv")
+        localrule: True
+        conda:
+            "../envs/lct.yaml"
+        resources:
+            **resource_class("local"),
+        params:
+            settings=settings_param(stage_settings.pilot(PLAN)),
+            scale=PLAN.scale_name,
+        shell:
+            "python -m lct.jobs.pilot --settings {params.settings:q} --scale {params.scale}"
+            " --out {output.page:q} 2> {log:q}"

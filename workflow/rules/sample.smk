@@ -10,7 +10,9 @@ for _run in PLAN.runs.values():
                     PATHS.weights(_run.id, "{seed}", name)
                     for name in PLAN.sampled_weights(_run.id, _at)
                 ],
-                statistics=stage_files.latents(PLAN, _run.dataset, "statistics.safetensors"),
+                statistics=stage_files.latents(
+                    PLAN, _run.dataset, "statistics.safetensors"
+                ),
                 autoencoder=[
                     f"{PATHS.autoencoder(_run.dataset)}/{name}"
                     for name in AUTOENCODER_FILES
@@ -37,9 +39,13 @@ for _run in PLAN.runs.values():
                 ],
                 records=records(*stage_files.samples(PLAN, _run.id, "{seed}", _at)),
             log:
-                PATHS.log("sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
+                PATHS.log(
+                    "sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"
+                ),
             benchmark:
-                PATHS.log("sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
+                PATHS.log(
+                    "sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv"
+                )
             priority: first_dataset_first(2, _run.dataset)
             group:
                 evaluation_group(_run.id, _at)

@@ -45,9 +45,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
             params:
                 settings=settings_param(stage_settings.train(PLAN, _run.id)),
                 state=PATHS.work(_run.id, "{seed}"),
-                folder=subpath(
-                    lambda wildcards, output: output.weights[0], parent=True
-                ),
+                folder=subpath(lambda wildcards, output: output.weights[0], parent=True),
             shell:
                 LAUNCH
                 + " --nodes {resources.nodes} train --settings {params.settings:q} --seed {wildcards.seed}"
