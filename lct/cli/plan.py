@@ -33,5 +33,4 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
     device = planned_machine(arguments.root, arguments.device, plan.scale.comparable)
     limits = (arguments.price, arguments.max_gpu_hours)
     value, lines = forecast(plan, arguments.root, device, which(arguments), arguments.gpus, *limits)
-    return 0, value, "
-".join([*lines, f"the graph it is about: {graph}"])
+    return 0, value, "\n".join([*lines, f"the graph it is about: {graph}"])
