@@ -207,9 +207,7 @@ def start_alone():
         check_plan(Path.cwd(), PLAN, jobs_of(workflow.dag), ["snakemake", *WORDS])
         DUE.update(rules_due(workflow.dag))
         planned = planned_seconds(REQUESTS, workflow.dag.needrun_jobs())
-        WATCHERS.extend(
-            [RunProgress(planned, say), ReportSoFar(Path.cwd(), PLAN, say)]
-        )
+        WATCHERS.extend([RunProgress(planned, say), ReportSoFar(Path.cwd(), PLAN, say)])
     except (ValueError, RuntimeError) as error:
         raise WorkflowError(str(error)) from None
 
