@@ -81,6 +81,8 @@ def root(tmp_path_factory):
                 for name in (value["metrics"], f"{value['metrics']}.run.json", f"{value['metrics']}.settings.json"):
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).write_text("{}")
+    counts = {"not_taken": {".gif": 3, "in <b>": 2}, "duplicates": {"train": 4, "heldout": 0, "across": 1}}
+    write_json(folder / "results/mini/images/digits/train.manifest.json", counts)
     (folder / NEAR.format("one")).parent.mkdir(parents=True)
     Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(folder / NEAR.format("one"))
     return folder
@@ -103,6 +105,7 @@ def test_a_number_is_one_click_from_everything_behind_it(report):
     assert page.open == [] and len(page.ids) == len(set(page.ids)) and {"fd", "recall", "samples"} <= set(page.ids)
     for word in ("Published", "7.27", "Nearest training images", "1 of 8 have the pixels of a training image"):
         assert word in page.text, word
+    assert "3 .gif, 2 in <b>." in page.text and "4 of training images, 0 of held-out images, 1 held-out" in page.text
     for name in ("iLCT, 1 NFE", "LDM-8, 35 NFE", "Ours (LCT), 2 NFE"):  # samples of the other methods, linked
         assert name in page.text
     assert "config/methods/lct.yaml" in page.text and "objective.diffusion.threshold" in page.text

@@ -52,8 +52,6 @@ NAMES = ("index.html", "report.md", "tables.tex", "tables.csv")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     write_files(fake_tables(), folder)
-    counts = {"not_taken": {".gif": 3, "in <b>": 2}, "duplicates": {"train": 4, "heldout": 0, "across": 1}}
-    write_json(folder / "results/mini/images/digits/train.manifest.json", counts)
     return folder
 
 
@@ -328,12 +326,6 @@ def test_images_are_embedded_unchanged_and_small_ones_enlarged_without_smoothing
     assert complete["numbers.html"].count("data:image/png") == 3 * 10  # all seeds of rows without a page
     assert complete["index.html"].count("data:image/png") == 1 + 5  # a strip: real images, then each row
     assert grid in complete["report.md"]
-
-
-def test_copies_and_images_that_were_not_taken_stand_on_the_page_of_a_row(complete):
-    pages = [page for name, page in complete.items() if name.startswith("cells/table1.a.")]
-    assert pages and all("3 .gif, 2 in &lt;b&gt;." in page for page in pages)
-    assert all("4 of training images, 0 of held-out images, 1 held-out images that are" in page for page in pages)
 
 
 def test_curves_have_a_style_per_run_and_no_identity_of_the_moment(complete):
