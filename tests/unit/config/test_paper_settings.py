@@ -185,7 +185,7 @@ def test_paper_scale_trains_nothing_twice_and_lists_every_table(paper):
         "readings",
         "robust-c",
     ]
-    trained = [repr((run.dataset, plain(run.training))) for run in paper.runs.values()]
+    trained = [repr((run.dataset, plain(run.training), run.init)) for run in paper.runs.values()]
     assert len(trained) == len(set(trained))
     one = {cell.run for cell in paper.cells if cell.table == "ablation-f"}
     assert one == {"celebahq-lct"}
@@ -380,7 +380,7 @@ def test_given_weights_are_sampled_without_training(project):
             "distance: dataset",
             "FID.*cnn64; call it FD",
         ),
-        ("paper", "scales/paper.yaml", "[readings, outside]", "[table1]", "every table once, found .'table1'. twice"),
+        ("paper", "scales/paper.yaml", "[readings, robust-c, outside]", "[table1]", "every table once, found .'table1'. twice"),
         (
             "paper",
             "runs/ablations.yaml",
