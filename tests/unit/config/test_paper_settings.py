@@ -380,7 +380,13 @@ def test_given_weights_are_sampled_without_training(project):
             "distance: dataset",
             "FID.*cnn64; call it FD",
         ),
-        ("paper", "scales/paper.yaml", "[readings, robust-c, outside]", "[table1]", "every table once, found .'table1'. twice"),
+        (
+            "paper",
+            "scales/paper.yaml",
+            "[readings, robust-c, outside]",
+            "[table1]",
+            "every table once, found .'table1'. twice",
+        ),
         (
             "paper",
             "runs/ablations.yaml",
