@@ -94,7 +94,7 @@ def report(root):
 
 
 def test_every_link_of_every_page_leads_somewhere(report):
-    assert len(list(report.rglob("*.html"))) == 3 * 7 + 6
+    assert len(list(report.rglob("*.html"))) == 3 * 7 + 7
     assert broken_links(report) == []
 
 
@@ -370,6 +370,40 @@ def test_tables_filter_by_words_and_by_verdict(browser, report):
 
 
 @pytest.mark.browser
+def test_curves_of_chosen_trainings_lie_over_each_other_and_pictures_enlarge(browser, report):
+    browser.open((report / "explore.html").as_uri())
+    lines = "[...document.querySelectorAll('#panels figure')].map(f => f.querySelectorAll('polyline').length)"
+    titles = "[...document.querySelectorAll('#panels figcaption')].map(f => f.textContent)"
+    drawn, names = browser.evaluate(lines), browser.evaluate(titles)
+    assert names[:2] == ["Training loss", "Robustness constant c"] and "FD(cnn64) by step" in names
+    assert drawn[0] == 4
+    browser.evaluate("[...document.querySelectorAll('#choice input')][4].click()")
+    assert browser.evaluate(lines)[0] == 5
+    browser.evaluate("document.querySelectorAll('#choice input:checked').forEach(box => box.click())")
+    assert browser.evaluate(lines) == [] and browser.complaints == []
+    browser.open((report / "figures.html").as_uri())
+    browser.evaluate("document.querySelector('.gallery img').click()")
+    assert browser.evaluate("document.querySelector('dialog.enlarged').open")
+
+
+@pytest.mark.browser
+def test_the_first_screen_holds_the_result_in_six_sizes_and_both_themes(browser, report):
+    browser.open((report / "index.html").as_uri(), width=1400, height=1000)
+    assert browser.evaluate("document.querySelector('.trust').getBoundingClientRect().bottom") < 1000
+    assert browser.evaluate("document.documentElement.scrollHeight") < 12_000
+    sizes = """new Set([...document.querySelectorAll("body *")].filter(e => e.checkVisibility() &&
+        !e.closest("svg") && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+        .map(e => getComputedStyle(e).fontSize))"""
+    assert browser.evaluate(f"{sizes}.size") <= 6
+    calm = {"name": "prefers-reduced-motion", "value": "reduce"}
+    browser.call("Emulation.setEmulatedMedia", features=[calm, {"name": "prefers-color-scheme", "value": "dark"}])
+    try:
+        assert browser.evaluate(CONTRAST) == []
+    finally:
+        browser.call("Emulation.setEmulatedMedia", features=[calm])
+
+
+@pytest.mark.browser
 def test_a_link_to_a_cell_shows_that_cell(browser, report):
     browser.open(f"{(report / 'numbers.html').as_uri()}#cell-table1.b.lct-2.recall", height=700)
     place = "(r => r.top >= 0 && r.bottom <= innerHeight)(document.querySelector(':target').getBoundingClientRect())"
@@ -383,7 +417,7 @@ def test_a_link_to_a_cell_shows_that_cell(browser, report):
 def test_a_keyboard_reaches_numbers_sorts_and_filters(browser, report):
     browser.open((report / "index.html").as_uri())
     seen = []
-    for _ in range(60):
+    for _ in range(90):
         browser.press("Tab")
         seen.append(
             browser.evaluate(
@@ -417,7 +451,7 @@ def test_a_large_report_stays_small_and_every_page_prints(browser, report, large
     browser.open(index.as_uri())
     assert browser.complaints == []
     assert browser.evaluate("document.querySelectorAll('td.ours a[href^=\"cells/\"]').length") >= 300
-    for page in PAGES[4:]:
+    for page in PAGES[5:]:
         browser.open((report / page).as_uri())
         assert browser.pdf().startswith(b"%PDF")
     browser.open((report / "index.html").as_uri())

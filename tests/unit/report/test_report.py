@@ -252,6 +252,17 @@ def test_cells_whose_protocol_differs_are_marked(root):
         assert "p2" in out[name] and "other protocol" in out[name]
 
 
+def test_latex_has_a_float_for_each_sub_table_and_macros_say_what_tables_show(complete):
+    floats = complete["tables.tex"].split("\\begin{table}")[1:]
+    assert len(floats) == 3 and all(part.count("\\begin{tabular}") == 1 for part in floats)
+    assert "\\label{tab:lct-table1.b}" in floats[1]
+    macros = dict(re.findall(r"\\@namedef\{lctval@([^}]+)\}\{(.*)\}", complete["numbers.tex"]))
+    for _, r in rows_of(light()):
+        for c in r["cells"].values():
+            name, (mean, spread) = text.anchor(c["id"]), shown(c)
+            assert macros[name] == mean + spread and macros[f"{name}.mean"] == mean
+
+
 def test_same_dict_same_bytes(root, complete):
     assert rendered(fake_tables(), root) == complete
     code = (
@@ -761,5 +772,5 @@ def test_the_latex_compiles_with_booktabs_alone(root, tmp_path, made):
         errors="replace",
     )
     assert done.returncode == 0, done.stdout[-1500:]
-    assert "Overfull \\hbox" not in done.stdout
+    assert "Overfull" not in done.stdout and "Float too large" not in done.stdout
     assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
