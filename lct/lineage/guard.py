@@ -136,8 +136,8 @@ def check_plan(root: Path, plan: Plan, jobs: list[Job], command: Sequence[str] =
     for run in sorted(set(plan.runs) - free):
         cells = [cell.name for cell in plan.cells if cell.run == run]
         for seed in plan.seeds_of(run):
-            trained = [plan.paths.weights(run, seed, weights) for weights in plan.kept_weights(run)]
-            if plan.runs[run].weights is None and (again := [path for path in trained if path in due]):
+            again = [path for path in due if path.startswith(f"{plan.paths.train(run, seed)}/")]
+            if plan.runs[run].weights is None and again:
                 reasons = "; ".join(_first_causes(root, jobs, due[again[0]], entries))
                 lines.append(f"{', '.join(cells)} (run {run}, seed {seed}): {reasons}")
                 firsts.append(cells[0])

@@ -1,5 +1,6 @@
 """Recording, restoring and the guard, on a small project whose jobs take no time; and the book of the real one."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -783,6 +784,21 @@ def test_the_guard_stops_what_would_train_a_recorded_cell_again(tmp_path, plan):
         guard.check_plan(root, allowing("table1.a.ilct-1"), jobs)
     with pytest.raises(ValueError, match="found 'table1.a.lct-9.fd'; did you mean 'table1.a.lct-"):
         guard.check_plan(root, allowing("table1.a.lct-9.fd"), jobs)
+
+
+def test_the_guard_lets_a_recorded_training_go_on_and_stops_a_longer_one(tmp_path, plan):
+    first, curves = (
+        f"results/smoke/train/digits-lct/s0/{name}" for name in ("step20-ema0.9.safetensors", "curves.json")
+    )
+    last = dataclasses.replace(training("digits-lct", 0.1, True), inputs=(first,))
+    last = dataclasses.replace(last, outputs=(*last.outputs, curves))
+    before = dataclasses.replace(last, outputs=(first,), due=False)
+    root = archived(tmp_path, before)
+    guard.check_plan(root, plan, [before, last])
+    entries = registry.read(root, "smoke")
+    registry.write(root, "smoke", entries | {curves: dataclasses.replace(entries[first], path=curves)})
+    with pytest.raises(ValueError, match="would be replaced; nothing was touched"):
+        guard.check_plan(root, plan, [before, last])
 
 
 def test_the_guard_says_where_it_begins_and_what_is_merely_not_here(tmp_path, plan):
