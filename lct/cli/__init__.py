@@ -1,16 +1,3 @@
 """Command line: one thin file per rule and the `lct` verbs; parse, load, call, write atomically."""
 
-import os
-
-# Sums are rounded differently with another number of threads. NumPy's and SciPy's are fixed here, before they load;
-# torch's number is a setting. cuBLAS needs a fixed workspace to be deterministic.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-for _backend in (
-    "JAX",
-    "PYTORCH",
-    "TENSORFLOW",
-    "CUPY",
-):  # POT would import each of them, for seconds; plans are NumPy here
-    os.environ.setdefault(f"POT_BACKEND_DISABLE_{_backend}", "1")
+from lct.files import environment  # noqa: F401

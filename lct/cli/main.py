@@ -15,9 +15,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from lct.cli import audit, claims, completion, doctor, export, lineage, plan, report, rm, score, show, status, table
+from lct.cli import (
+    audit,
+    claims,
+    completion,
+    doctor,
+    export,
+    lineage,
+    measure,
+    plan,
+    report,
+    rm,
+    score,
+    show,
+    status,
+    table,
+)
 from lct.cli.colour import fault, paint
 from lct.cli.verb import Verb
+from lct.cluster import measure_options
 from lct.config.schema import did_you_mean
 
 VERBS = {
@@ -51,6 +67,12 @@ VERBS = {
         doctor.doctor,
         doctor.arguments,
         "lct doctor --profile profiles/slurm --scale paper",
+    ),
+    "measure": Verb(
+        "how fast this machine does what the paper's jobs do, and which switches to turn on; 8 minutes on a GPU",
+        measure.measure,
+        measure_options.arguments,
+        "lct measure",
     ),
     "report": Verb(
         "render the report from whatever cells exist", report.report, report.arguments, "lct report --scale mini"

@@ -1,11 +1,16 @@
 """`lct plan`: what a scale would cost, before; and after, what was planned against what it took."""
 
 import argparse
+from pathlib import Path
+from typing import Any
 
 from lct.cli.options import all_tables_argument, overrides, plan_arguments, which
 from lct.cli.verb import Result
+from lct.cluster import timeline
+from lct.cluster.cost_model import CostModel
 from lct.cluster.forecast import forecast
 from lct.cluster.rates import planned_machine
+from lct.files.atomic import write_text
 from lct.plan.plan import Plan
 
 
@@ -18,6 +23,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", help="a target of snakemake instead of the tables: pilot, or a name as in --only")
     parser.add_argument("--gpus", type=int, default=1, help="devices that work at once (default: 1)")
     parser.add_argument("--price", type=float, help="money per device and hour")
+    parser.add_argument(
+        "--timeline", action="store_true", help="when each table appears, with the queue and wall limits"
+    )
+    parser.add_argument("--queue", type=float, default=5.0, help="minutes that every job waits there (default: 5)")
+    parser.add_argument("--longest", type=float, default=1440.0, help="minutes that a job may run (default: 1440)")
+    parser.add_argument("--chart", type=Path, help="write the timeline as a drawing (SVG)")
     parser.add_argument("--max-gpu-hours", type=float, help="warn when the scale costs more; nothing is refused")
 
 
@@ -26,13 +37,31 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"--gpus: expected 1 or more, found {arguments.gpus}")
     plan = Plan(arguments.root, overrides(arguments))
     graph = f"snakemake -n {plan.snakemake_options}"
-    if arguments.target == "pilot" and not plan.pilot:
-        raise ValueError(f"--target pilot: expected a scale with a pilot, found {plan.scale_name}; take --scale paper")
     if arguments.target is not None:
-        rows = ",".join(plan.scale.pilot) if arguments.target == "pilot" else arguments.target
+        rows = ",".join(plan.scale.pilot) if arguments.target == "pilot" and plan.pilot else arguments.target
         graph = f"snakemake -n {arguments.target} {plan.snakemake_options}"
         plan = Plan(arguments.root, overrides(arguments) | {"only": rows})
     device = planned_machine(arguments.root, arguments.device, plan.scale.comparable)
     limits = (arguments.price, arguments.max_gpu_hours)
     value, lines = forecast(plan, arguments.root, device, which(arguments), arguments.gpus, *limits)
+    if arguments.timeline or arguments.chart:
+        value["timeline"], more = _timeline(arguments, CostModel(plan, device))
+        lines += ["", *more]
     return 0, value, "\n".join([*lines, f"the graph it is about: {graph}"])
+
+
+def _timeline(arguments: argparse.Namespace, model: CostModel) -> tuple[dict[str, Any], list[str]]:
+    if arguments.queue < 0 or arguments.longest <= 0:
+        raise ValueError(
+            f"--queue, --longest: expected minutes, 0 or more and above 0, found {arguments.queue:g} and "
+            f"{arguments.longest:g}"
+        )
+    cells, queue = model.plan.cells_of(which(arguments)), 60 * arguments.queue
+    simulated = timeline.simulate(model, cells, arguments.gpus, queue, 60 * arguments.longest)
+    taken = timeline.actual(model, arguments.root, cells)
+    lines = timeline.lines(simulated, taken, arguments.gpus, model.machine.name, queue)
+    if arguments.chart:
+        title = f"{model.plan.scale_name} on {arguments.gpus} x {model.machine.name}"
+        write_text(arguments.chart, timeline.chart(simulated, title))
+        lines.append(f"  drawn: {arguments.chart}")
+    return timeline.value(simulated, taken), lines

@@ -27,18 +27,23 @@ def costs(plan: Plan, root: Path, runs: list[str]) -> dict[str, str]:
 def recorded_jobs(plan: Plan, root: Path, run: str) -> dict[PlannedJob, list[JobCost]]:
     """Cost of every training, sampling and scoring of a run that has left records, whole or in parts."""
     recorded = {}
-    for seed in plan.seeds_of(run):
-        for at in plan.milestones(run):
-            outputs = {
-                "train": stage_files.trained(plan, run, seed, at),
-                "sample": stage_files.samples(plan, run, seed, at),
-                "score": stage_files.metrics(plan, run, seed, at),
-            }
-            for stage, paths in outputs.items():
-                records = (read_json_or_empty(run_path(root / path)) for path in paths)
-                if jobs := job_costs(record for record in records if record):
-                    recorded[PlannedJob(stage, run, seed, at if plan.suffix(run, at) else None)] = jobs
+    for job, paths in recorded_outputs(plan, run).items():
+        records = (read_json_or_empty(run_path(root / path)) for path in paths)
+        if jobs := job_costs(record for record in records if record):
+            recorded[job] = jobs
     return recorded
+
+
+def recorded_outputs(plan: Plan, run: str) -> dict[PlannedJob, list[str]]:
+    """Every training, sampling and scoring of a run -> the outputs whose records tell when it was."""
+    outputs = {}
+    for seed in plan.seeds_of(run):
+        for milestone in plan.milestones(run):
+            at = milestone if plan.suffix(run, milestone) else None
+            outputs[PlannedJob("train", run, seed, at)] = stage_files.trained(plan, run, seed, milestone)
+            outputs[PlannedJob("sample", run, seed, at)] = stage_files.samples(plan, run, seed, milestone)
+            outputs[PlannedJob("score", run, seed, at)] = stage_files.metrics(plan, run, seed, milestone)
+    return outputs
 
 
 def _sentence(plan: Plan, run: str, jobs: list[JobCost], accounted: dict[str, list[slurm.JobStart]]) -> str:

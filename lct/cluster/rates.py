@@ -1,6 +1,7 @@
 """How fast a device does the work of the graph's jobs: measured, or estimated, and always with its source.
 
-Measured: by benchmarks/speed.py on this machine (work/bench/speed.json), or on a machine of config/devices/. Estimated:
+Measured: by benchmarks/speed.py on this machine (work/bench/speed.json), or on a machine of config/devices/, where `lct
+measure` writes a file for each kind of GPU. Estimated:
 from a GPU's data sheet, or from a measurement of another size, scaled by FLOPs or pixels. Work of any other kind has no
 speed and is named as not measured; only the resources that rules ask for then rest on ASSUMED.
 """
@@ -144,9 +145,10 @@ def card_name(kind: str, names: Iterable[str] = _CARDS) -> str | None:
     return max(matching, key=len, default=None)
 
 
-def card(kind: str | None, memory: float | None = None) -> Machine:
+def card(kind: str | None, memory: float | None = None, root: Path | None = None) -> Machine:
     """A GPU by its type, from its data sheet; 40 GB and 100 TFLOPS for an unknown type.
 
+    root:   of the project, whose file of config/devices/ then gives the rates of a whole GPU of this type.
     memory: of a GPU [GB], where the user says it; otherwise as the type says it (a100-sxm4-80gb; a100_3g.20gb is a
             slice of 3/7), or the data sheet. Raises ValueError for a GPU that the locked torch does not run on."""
     kind = kind or "a GPU"
@@ -162,7 +164,24 @@ def card(kind: str | None, memory: float | None = None) -> Machine:
     if memory is None:
         memory = next((size for size in sizes if size <= largest), smallest)
     share = slices[0] / _SLICES if slices else 1.0
-    return Machine(kind, gpu=True, flops=tflops * 1e12 * SHARE_OF_PEAK * share, memory=memory * 1e9)
+    machine = Machine(kind, gpu=True, flops=tflops * 1e12 * SHARE_OF_PEAK * share, memory=memory * 1e9)
+    name = None if root is None or slices else card_name(kind, ConfigFolder(root).names("devices"))
+    if root is None or name is None:
+        return machine
+    device, source = _read_device(root, name)
+    return replace(machine, rates=device.rates, source=source)
+
+
+def _read_device(root: Path, name: str) -> tuple[Device, str]:
+    """The file `name` of config/devices/, and how messages call it. Raises ValueError for one of another card."""
+    layer = ConfigFolder(root).layer("devices", name, "device", "--device")
+    device = build(Device, layer.values, layer.source)
+    if device.card and card_name(name) not in (None, card_name(device.card)):
+        raise ValueError(
+            f"{layer.source}: expected measurements of {card_name(name)}, found those of {device.card}; run "
+            "lct measure on the GPU that the file is named after, or rename it"
+        )
+    return device, layer.source
 
 
 def machine(root: Path, name: str | None) -> Machine:
@@ -171,9 +190,9 @@ def machine(root: Path, name: str | None) -> Machine:
     if name is None:
         return this_machine(root)
     if name in config.names("devices"):
-        layer = config.layer("devices", name, "device", "--device")
-        device = build(Device, layer.values, layer.source)
-        return Machine(device.title, device.gpu, device.rates, layer.source)
+        device, source = _read_device(root, name)
+        sheet = card(name, device.memory) if device.gpu else Machine(name, gpu=False)
+        return replace(sheet, name=device.title, rates=device.rates, source=source)
     if card_name(name) is not None:
         return card(name)
     raise ValueError(
@@ -191,7 +210,7 @@ def planned_machine(root: Path, name: str | None, needs_gpus: bool) -> Machine:
 
 
 def this_machine(root: Path) -> Machine:
-    """This machine as `make bench` has measured it; without that, the first device of config/devices/ stands in."""
+    """This machine as `make bench` has measured it; without that, the first CPU of config/devices/ stands in."""
     path = root / BENCH
     if path.exists():
         bench = read_json(path, "measure again: make bench")
@@ -201,7 +220,8 @@ def this_machine(root: Path) -> Machine:
         rates = tuple(build(Measured, rate, f"{BENCH} (make bench writes it): rates") for rate in bench["rates"])
         return Machine(title, gpu, rates, str(BENCH))
     config = ConfigFolder(root)
-    if not (names := config.names("devices")):
+    names = [name for name in config.names("devices") if not _read_device(root, name)[0].gpu]
+    if not names:
         raise ValueError(f"{BENCH}: expected measurements of this machine, found none; run make bench")
     device = machine(root, names[0])
     return Machine(f"{device.name} (this machine is not measured: make bench)", device.gpu, device.rates, device.source)

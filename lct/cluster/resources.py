@@ -8,6 +8,7 @@ job: memory grows with each attempt, and a training that runs out of time goes o
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from lct.cluster.cost_model import CostModel, PlannedJob, reading_threads
@@ -61,14 +62,18 @@ class Cluster:
     @property
     def machine(self) -> Machine:
         """The device that jobs of the GPU classes run on."""
-        return card(self.gpu_type, self.gpu_memory) if self.has_gpus else CORE
+        return self.machine_of(None)
+
+    def machine_of(self, root: Path | None) -> Machine:
+        """The same, with the speed that `lct measure` has written into a project."""
+        return card(self.gpu_type, self.gpu_memory, root) if self.has_gpus else CORE
 
 
 class Requests:
     """Resource requests of the rules of a plan on a cluster."""
 
     def __init__(self, plan: Plan, cluster: Cluster):
-        self.plan, self.cluster, self.costs = plan, cluster, CostModel(plan, cluster.machine)
+        self.plan, self.cluster, self.costs = plan, cluster, CostModel(plan, cluster.machine_of(plan.root))
         self._needs_of: dict[PlannedJob, tuple[float, int, float]] = {}  # a graph asks for each job several times
 
     def of(

@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 PREFIX = "lct"  # of job names: `slurm-jobname-prefix` of profiles/slurm
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # accounts, partitions, GPU types
@@ -46,6 +48,21 @@ def checked_name(value: str, what: str) -> str:
     if not NAME.fullmatch(value):
         raise ValueError(f"{what}: expected letters, digits, dots, hyphens and underscores, found {value!r}; fix it")
     return value
+
+
+def recording_step(defaults: Mapping[str, Any]) -> list[str]:
+    """The words before `lct record` that run it on a node, as `record: job` among a profile's default resources asks
+    for; none without it. Raises ValueError for another value."""
+    if (where := defaults.get("record", "here")) not in ("here", "job"):
+        raise ValueError(
+            f"default-resources: record: expected here or job, found {where!r}; --config record=false is off"
+        )
+    if where == "here":
+        return []
+    names = {"account": "slurm_account", "partition": "slurm_partition", "qos": "qos", "constraint": "constraint"}
+    options = [f"--{option}={defaults[key]}" for option, key in names.items() if defaults.get(key) is not None]
+    hours = ["--time=240", "--nodes=1", "--ntasks=1", "--cpus-per-task=4", "--mem=8000"]
+    return ["srun", *options, *hours, f"--job-name={PREFIX}_record", "--quiet"]
 
 
 @dataclass(frozen=True)

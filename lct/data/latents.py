@@ -5,13 +5,17 @@ z is what the encoder draws and the decoder takes, so no scale factor appears on
 Source: the authors' extract_stat.py and train_cm_latent.py, per element.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lct.data.settings import Encoding
+if TYPE_CHECKING:  # a training needs no pydantic, which the settings bring
+    from lct.data.settings import Encoding
 
 PART = 256  # latents converted to float64 at a time
 TOLERANCE = 0.02  # allowed relative error of the normalised latents' standard deviation
@@ -24,7 +28,7 @@ class LatentMoments:
     def __init__(self):
         self.count, self.mean, self.m2 = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
 
-    def update(self, batch: Tensor) -> "LatentMoments":
+    def update(self, batch: Tensor) -> LatentMoments:
         """Add (B, ...) values."""
         part, values = LatentMoments(), batch.to(torch.float64)
         if (part_count := len(values)) > 0:
@@ -32,7 +36,7 @@ class LatentMoments:
             part.m2 = (values - part.mean).square().sum(0)
         return self.merge(part)
 
-    def merge(self, other: "LatentMoments") -> "LatentMoments":
+    def merge(self, other: LatentMoments) -> LatentMoments:
         """Add the values of `other`."""
         if other.count:
             count, delta = self.count + other.count, other.mean - self.mean
@@ -47,7 +51,7 @@ class LatentMoments:
         return {"moments.count": torch.tensor(self.count), "moments.mean": mean, "moments.m2": m2}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "LatentMoments":
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> LatentMoments:
         moments = cls()
         moments.count, moments.mean, moments.m2 = (tensors[f"moments.{name}"] for name in ("count", "mean", "m2"))
         moments.count = int(moments.count)
@@ -81,7 +85,7 @@ class LatentStatistics:
         return {"mean": self.mean, "std": self.std, "sigma_data": sigma_data}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "LatentStatistics":
+    def from_tensors(cls, tensors: dict[str, Tensor]) -> LatentStatistics:
         return cls(tensors["mean"], tensors["std"], float(tensors["sigma_data"]))
 
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,17 @@ PENDING = ".snakemake/lct-record.json"  # a recording that has not ended well: {
 _SWITCHES = ("record", "allow_retrain", "save_minutes")  # keys of the configuration that no output depends on
 
 
-def record_run(root: Path, config: dict[str, Any], scale: str) -> str:
+def record_run(root: Path, config: dict[str, Any], scale: str, step: Sequence[str] = ()) -> str:
     """Record what a finished or failed run has made, and say how that went. Never raises: a run does not fail because
     its record did. `lct record` is a process of its own, since it plans the graph again. A recording that fails or is
-    interrupted is tried again when the next run starts."""
+    interrupted is tried again when the next run starts.
+
+    step: words before the command, such as srun's, that start it on another node."""
     with contextlib.suppress(OSError):
         write_json(root / PENDING, {"config": config, "scale": scale})
     settings = json.dumps({key: value for key, value in config.items() if key not in _SWITCHES})
-    command = [sys.executable, "-m", "lct.cli.main", "record", "--in-run", "--scale", scale, "--config", settings]
+    command = [*step, sys.executable, "-m", "lct.cli.main"]
+    command += ["record", "--in-run", "--scale", scale, "--config", settings]
     try:
         dvc.check(root)
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)

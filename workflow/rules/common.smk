@@ -10,6 +10,7 @@ from lct.cluster.progress import ReportSoFar, RunProgress, planned_seconds
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
 from lct.cluster.partitions import require_accounting
+from lct.cluster.slurm import recording_step
 from lct.cluster.start import (
     check_settings,
     check_writable,
@@ -87,6 +88,7 @@ try:
     if workflow.exec_mode.name == "DEFAULT":
         check_links(Path.cwd(), PLAN.scale_name)
     REQUESTS = Requests(PLAN, Cluster.of(DEFAULTS))
+    RECORDING = recording_step(DEFAULTS if ON_CLUSTER else {})
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
@@ -230,7 +232,7 @@ def say(line):
 def record_lineage():
     """Record what this run finished; a warning when that fails."""
     if PLAN.main.record and workflow.exec_mode.name == "DEFAULT":
-        say(record_run(Path.cwd(), dict(config), PLAN.scale_name))
+        say(record_run(Path.cwd(), dict(config), PLAN.scale_name, RECORDING))
 
 
 def close_watchers():

@@ -34,6 +34,7 @@ from lct.cluster.status import statuses
 from lct.files.atomic import write_json
 from lct.files.lock import hold
 from lct.files.records import run_path
+from lct.lineage import hooks
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
@@ -608,3 +609,18 @@ def test_the_snakemake_inside_a_job_survives_the_warning_of_time(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "alive\n"
     assert "ignore_time_warnings()" in (ROOT / "workflow/rules/common.smk").read_text()
+
+
+def test_recording_goes_to_a_node_where_the_profile_says_so(tmp_path, monkeypatch):
+    defaults = {"slurm_account": "proj", "slurm_partition": "cpu", "record": "job", "qos": "long"}
+    step = slurm.recording_step(defaults)
+    assert step[0] == "srun" and {"--account=proj", "--partition=cpu", "--qos=long", "--nodes=1"} <= set(step)
+    assert slurm.recording_step({"slurm_account": "proj"}) == slurm.recording_step({"record": "here"}) == []
+    with pytest.raises(ValueError, match="record: expected here or job, found 'node'"):
+        slurm.recording_step({"record": "node"})
+    monkeypatch.setattr(hooks.dvc, "check", lambda _: None)
+    said = hooks.record_run(tmp_path, {"scale": "smoke"}, "smoke", ["sh", "-c", 'echo "$@"', "srun"])
+    assert said.startswith("Lineage: ") and "lct.cli.main record --in-run --scale smoke" in said
+    refused = hooks.record_run(tmp_path, {}, "smoke", ["sh", "-c", "echo srun: error: no such partition >&2; exit 1"])
+    assert refused == "Lineage not recorded: srun: error: no such partition"
+    assert (tmp_path / hooks.PENDING).exists(), "the next run records it"

@@ -17,6 +17,7 @@ from contest.training import Size
 from lct.cli.main import main
 from lct.cluster.checks import check_disk
 from lct.cluster.cost_model import CostModel, PlannedJob, state_bytes
+from lct.cluster.costs import recorded_outputs
 from lct.cluster.forecast import states_per_hour
 from lct.cluster.rates import BENCH, Machine, Work, card, machine, this_machine
 from lct.cluster.resources import Cluster, Requests
@@ -24,6 +25,7 @@ from lct.config.devices import Device, Measured
 from lct.config.schema import build
 from lct.files.atomic import write_json
 from lct.files.formatting import format_size
+from lct.files.records import run_path
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 from tests.helpers.fake_recorded import Project
@@ -250,6 +252,29 @@ def test_after_a_run_planned_and_actual_stand_side_by_side(tmp_path, capsys):
     assert run["planned_seconds"] == pytest.approx(sum(one["planned_seconds"] for one in run["stages"].values()))
     text = lct(capsys, project.root, "--scale", "smoke")
     assert "planned against actual" in text and "3 of 3 jobs" in text
+
+
+def test_the_timeline_says_when_each_table_appeared(tmp_path, capsys):
+    project = Project(tmp_path / "project", "smoke", big=False)
+    project.compute()
+    write_bench(project.root)
+    plan = Plan(project.root, {"scale": "smoke"})
+    for run in plan.runs_of("tables"):
+        for job, paths in recorded_outputs(plan, run).items():
+            for path in paths:
+                seconds = {"train": 30, "sample": 40, "score": 50}[job.stage] + 10 * (run == "digits-lct")
+                times = {"started": "2026-01-01T00:00:10+00:00", "finished": f"2026-01-01T00:01:{seconds - 10}+00:00"}
+                write_json(run_path(project.root / path), times | {"seconds": seconds + 40.0})
+    words = ("--scale", "smoke", "--timeline", "--queue", "0", "--chart", "t.svg")
+    text = lct(capsys, project.root, *words)
+    assert "table1" in text and "taken: " in text and "drawn: t.svg" in text
+    value = json.loads(lct(capsys, project.root, *words, "--json"))["timeline"]
+    assert value["taken_seconds"] == {"the first number": 90.0, "table1": 100.0}
+    assert 0 < value["appears_seconds"]["the first number"] <= value["appears_seconds"]["table1"]
+    run_path(project.root / recorded_outputs(plan, "digits-lct")[PlannedJob("score", "digits-lct", 0)][0]).unlink()
+    taken = json.loads(lct(capsys, project.root, *words, "--json"))["timeline"]["taken_seconds"]
+    assert taken == {"the first number": 90.0}, "the table is not complete"
+    assert "expected minutes" in lct(capsys, project.root, "--timeline", "--longest", "0", code=1)
 
 
 def write_bench(root: Path, **changes) -> None:

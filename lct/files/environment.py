@@ -1,0 +1,11 @@
+"""What the environment of every process of ours says before NumPy, SciPy, torch and POT load; imported for that."""
+
+import os
+
+# Sums are rounded differently with another number of threads. NumPy's and SciPy's are fixed here, before they load;
+# torch's number is a setting. cuBLAS needs a fixed workspace to be deterministic: without it, torch refuses on a GPU.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_variable] = "1"
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+for _backend in ("JAX", "PYTORCH", "TENSORFLOW", "CUPY"):  # POT would import each, for seconds; plans are NumPy here
+    os.environ.setdefault(f"POT_BACKEND_DISABLE_{_backend}", "1")

@@ -1,0 +1,72 @@
+"""The timeline: order, GPUs, wall limits and the queue of a simulated graph."""
+
+import math
+import xml.etree.ElementTree
+from itertools import pairwise
+
+import pytest
+
+from lct.cluster.cost_model import CostModel
+from lct.cluster.rates import card
+from lct.cluster.timeline import chart, predecessors, simulate
+from lct.plan.plan import Plan
+from tests.helpers import ROOT
+
+DAY = 86400.0
+
+
+@pytest.fixture(scope="module")
+def model():
+    return CostModel(Plan(ROOT, {"scale": "paper"}), card("a100"))
+
+
+@pytest.fixture(scope="module")
+def cells(model):
+    return model.plan.cells_of("tables")
+
+
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_jobs_wait_for_what_they_need_and_never_take_more_gpus_than_there_are(model, cells, gpus):
+    timeline = simulate(model, cells, gpus, queue=600.0, longest=DAY)
+    ends = {entry.job: entry.end for entry in timeline.jobs}
+    assert ends.keys() == model.needed(cells) and len(timeline.jobs) == len(ends)
+    for entry in timeline.jobs:
+        before = predecessors(model, ends)[entry.job]
+        assert entry.start >= 600.0 + max((ends[job] for job in before), default=0.0)
+    changes = sorted([(e.start, e.gpus) for e in timeline.jobs] + [(e.end, -e.gpus) for e in timeline.jobs])
+    used = 0
+    for _, count in changes:
+        used += count
+        assert 0 <= used <= gpus
+    assert timeline.appears["table1"] <= timeline.end and timeline.appears["the first number"] < timeline.end
+
+
+def test_more_gpus_are_faster_and_every_start_waits_in_the_queue(model, cells):
+    one, eight = (simulate(model, cells, gpus, 300.0, DAY) for gpus in (1, 8))
+    assert eight.end < one.end / 5 and one.end >= model.total(model.needed(cells)).seconds
+    cell = [next(cell for cell in cells if cell.run == "celebahq-lct")]  # one job after the other
+    at_once, queued, split = (
+        simulate(model, cell, 8, *limits) for limits in ((0.0, DAY), (300.0, DAY), (300.0, DAY / 8))
+    )
+    assert queued.end - at_once.end == pytest.approx(
+        300.0 * sum(math.ceil((e.end - e.start) / DAY) for e in at_once.jobs)
+    )
+    pieces = sum(math.ceil((entry.end - entry.start) / (DAY / 8)) for entry in at_once.jobs)
+    assert split.end - at_once.end == pytest.approx(300.0 * pieces) and pieces > len(at_once.jobs)
+
+
+def test_the_chart_is_a_drawing_of_all_jobs(model, cells):
+    timeline = simulate(model, cells, 8, 300.0, DAY)
+    drawing = xml.etree.ElementTree.fromstring(chart(timeline, "paper <8 x a100>"))
+    titles = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}title")]
+    assert len(titles) == len(timeline.jobs)
+    texts = "".join(element.text or "" for element in drawing.iter("{http://www.w3.org/2000/svg}text"))
+    assert "paper <8 x a100>" in texts and all(name in texts for name in timeline.appears)
+
+
+def test_a_chain_is_in_order(model):
+    run = "celebahq-lct"
+    waits = predecessors(model, model.chain(run, 0))
+    assert set(waits) == set(model.chain(run, 0))
+    trainings = [job for job in model.chain(run, 0) if job.stage == "train"]
+    assert all(waits[later] == [earlier] for earlier, later in pairwise(trainings))
