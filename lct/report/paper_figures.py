@@ -71,7 +71,7 @@ def couplings(numbers: dict[str, Any]) -> Draw:
     """Histograms of pair distances without and with transport, and what of the pairs follows the size of a group."""
 
     def draw() -> Figure:
-        figure, (left, right) = _panels(2)
+        figure, (left, right) = _panels(2, 4.5, legend=4)
         edges = numbers["histograms"]["edges"]
         histograms = sorted(numbers["histograms"]["shares"].items(), key=lambda item: int(item[0]))
         for i, (group, shares) in enumerate(histograms):
@@ -92,8 +92,8 @@ def couplings(numbers: dict[str, Any]) -> Draw:
         right.xaxis.set_major_locator(FixedLocator(list(places)))
         right.set_xticklabels(["none" if size == 0 else str(size) for size in sizes])
         _head(right, "In units of independent pairs", "samples coupled together")
-        left.legend(frameon=False, fontsize=8)
-        right.legend(frameon=False, fontsize=8)
+        for axes in (left, right):  # under the panels: inside, they cover the data
+            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16), handlelength=4)
         return figure
 
     return draw
