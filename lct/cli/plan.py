@@ -37,8 +37,10 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"--gpus: expected 1 or more, found {arguments.gpus}")
     plan = Plan(arguments.root, overrides(arguments))
     graph = f"snakemake -n {plan.snakemake_options}"
+    if arguments.target == "pilot" and not plan.pilot:
+        raise ValueError(f"--target pilot: expected a scale with a pilot, found {plan.scale_name}; take --scale paper")
     if arguments.target is not None:
-        rows = ",".join(plan.scale.pilot) if arguments.target == "pilot" and plan.pilot else arguments.target
+        rows = ",".join(plan.scale.pilot) if arguments.target == "pilot" else arguments.target
         graph = f"snakemake -n {arguments.target} {plan.snakemake_options}"
         plan = Plan(arguments.root, overrides(arguments) | {"only": rows})
     device = planned_machine(arguments.root, arguments.device, plan.scale.comparable)

@@ -21,17 +21,22 @@ _DATASET_STAGES = ("images", "autoencoder", "encode", "extractor")
 
 
 def planned_seconds(requests: Requests, jobs: Iterable[Any]) -> dict[int, float]:
-    """Id of each Snakemake job -> estimated seconds; 1 where the cost model counts nothing."""
+    """Id of each Snakemake job -> estimated seconds; 1 where the cost model counts nothing. The milestones of a run
+    share its seconds."""
     plan = requests.plan
     owners = {f"{stage}_{run}".replace("-", "_"): (stage, run) for run in plan.runs for stage in RUN_STAGES}
     owners |= {f"reference_{dataset}".replace("-", "_"): ("reference", dataset) for dataset in plan.datasets}
     owners |= {f"figures_{figure}".replace("-", "_"): ("figure", figure) for figure in plan.figures}
-    seconds = {}
+    shared: dict[tuple, list[int]] = {}
     for job in jobs:
-        owner = owners.get(job.rule.name)
-        if owner is None and job.rule.name in _DATASET_STAGES:
-            owner = (job.rule.name, job.wildcards.dataset)
-        seconds[job.jobid] = 1.0 if owner is None else max(1.0, requests.seconds(PlannedJob(*owner)))
+        name, wildcards = job.rule.name, dict(job.wildcards.items())
+        whole = name if name in owners else max((n for n in owners if name.startswith(f"{n}_")), key=len, default=name)
+        owner = (name, wildcards["dataset"]) if name in _DATASET_STAGES else owners.get(whole)
+        shared.setdefault((owner, *sorted(wildcards.items())), []).append(job.jobid)
+    seconds = {}
+    for (owner, *_), ids in shared.items():
+        estimate = len(ids) if owner is None else requests.seconds(PlannedJob(*owner))
+        seconds |= dict.fromkeys(ids, max(1.0, estimate / len(ids)))
     return seconds
 
 

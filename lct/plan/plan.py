@@ -453,10 +453,9 @@ class Plan(Configuration):
 
     @property
     def pilot(self) -> list[Cell]:
-        """Rows of the scale's pilot. ValueError where the scale has none."""
-        if not self.scale.pilot:
-            raise ValueError(f"{self.scale_layer.source}: pilot: expected rows, found none; the paper scale has some")
-        return cells_named(self.cells, self.scale.pilot, self.scale_name)
+        """Rows of the scale's pilot; none where its tables do not hold them all."""
+        cells = [cell for cell in self.cells if cell.name in self.scale.pilot]
+        return cells if len(cells) == len(self.scale.pilot) else []
 
     def runs_of(self, which: str) -> list[str]:
         return sorted({cell.run for cell in self.cells_of(which)})

@@ -15,7 +15,7 @@ def descriptions(plan: Plan) -> dict[str, str]:
         "all_tables": "these and the further tables of the scale, as a report",
         CLAIMS: f"the rows that claims compare, with {CLAIM_SEEDS} training seeds or more, as a report",
     }
-    if plan.scale.pilot:
+    if plan.pilot:
         texts["pilot"] = "the first milestones of a run against the authors' log, as a page that says go on or not"
     for name in target_names(plan.cells):
         cells = cells_named(plan.cells, [name], plan.scale_name)

@@ -74,7 +74,7 @@ def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> Evid
     rows = {row.place: row for table in shown.tables for subtable in table.subtables for row in subtable.rows}
 
     def settling(places: Sequence[str]) -> tuple[Settles, ...]:
-        return tuple(_settles(place, rows.get(place)) for place in places)
+        return tuple(_settles(place, rows.get(place), shown) for place in places)
 
     topics = groupby(evidence.facts, key=lambda fact: fact.topic)
     return EvidencePage(
@@ -87,13 +87,15 @@ def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> Evid
     )
 
 
-def _settles(place: str, row: RowView | None) -> Settles:
+def _settles(place: str, row: RowView | None, shown: Report) -> Settles:
     target = "all_tables " if place.partition(".")[0] in ON_REQUEST else ""
     command = f"snakemake {target}--config scale=paper"
     if row is None:
         return Settles(place, place, "not in this report", "", command)
     at = row.anchor or anchor(place.rpartition(".")[0])
     status = "measured" if row.data.status == "complete" else row.data.status
+    if row.measured and not shown.data.comparable:
+        status = f"{status} at {shown.data.scale} scale, on substitute images: settles nothing"
     return Settles(place, f"{row.model_name} ({place})", status, row.data.page or f"index.html#{at}", command)
 
 

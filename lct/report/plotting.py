@@ -5,7 +5,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib
@@ -110,9 +110,7 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
 def _curve_panels(lines: int) -> tuple[Figure, np.ndarray]:
     """The panels of training curves above a legend of so many lines; making them takes as long as drawing them."""
     figure, drawn = panels(2, 2, 5.0 + LINE * lines, lines)
-    for axes in drawn[0]:
-        axes.tick_params(axis="x", labelbottom=False)
-    for axes in drawn[1]:
+    for axes in drawn.flat:
         axes.set_xlabel("step")
     for axes, (_, heading) in zip(drawn.flat, PANELS, strict=True):
         axes.set_title(heading, loc="left", fontsize=10, fontweight="bold")
@@ -175,16 +173,17 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def thinned(length: int, most: int) -> Sequence[int]:
+    """Places of at most `most` of so many points, evenly, the first and the last among them."""
+    return range(length) if length <= most else sorted({round(i * (length - 1) / (most - 1)) for i in range(most)})
+
+
 def _points(steps: list[Any], values: list[Any]) -> list[tuple[float, float]]:
     """Thinned (step, value) pairs that have a logarithm; gaps, NaN and infinities are left out."""
     if not values:
         return []
-    last = len(steps) - 1
-    kept = range(len(steps))
-    if len(steps) > MOST_POINTS:
-        kept = sorted({round(i * last / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})
     drawable = []
-    for i in kept:
+    for i in thinned(len(steps), MOST_POINTS):
         x, y = steps[i], values[i]
         if _finite(x) and _finite(y) and y > 0:
             drawable.append((x, y))

@@ -13,14 +13,14 @@ import pandas
 from markupsafe import Markup
 
 from lct.plan.paths import DRAWN
-from lct.report import claims, evidence, text
+from lct.report import claims, evidence, explore, text
 from lct.report import tables as model
 from lct.report.headline import Trust, headline
 from lct.report.images import inside
 from lct.report.pages import Pages
 from lct.report.tables import PAIRS, Tables, Verdict, place
 from lct.report.verdicts import LABELS, NOT_RUN
-from lct.report.view import Report, first_grids, report
+from lct.report.view import Report, cell_text, first_grids, report
 
 TEMPLATES = Path(__file__).parents[2] / "reports" / "templates"
 UP = "../.."  # from reports/{scale}/ to the project's root, for links in Markdown
@@ -49,7 +49,7 @@ def render(
     project = facts or TEMPLATES.parents[1]
     content = evidence.read(project)
     judgements = claims.page(project, tables)
-    script = _script()
+    script = _script("_tables.js", "_pictures.js")
     pages = _pages()
     cell = pages.get_template("cell.html.jinja")
     return {
@@ -60,6 +60,9 @@ def render(
             name: pages.get_template(f"{name}.jinja").render(report=shown, **script)
             for name in ("figures.html", "numbers.html")
         },
+        "explore.html": pages.get_template("explore.html.jinja").render(
+            report=shown, page=explore.page(shown, root), **_script("_tables.js", "_explore.js")
+        ),
         "claims.html": pages.get_template("claims.html.jinja").render(report=shown, claims=judgements, **script),
         "evidence.html": pages.get_template("evidence.html.jinja").render(
             page=evidence.page(*content, shown), report=shown, **script
@@ -92,9 +95,9 @@ def pictures(tables: Tables, root: Path) -> dict[str, bytes]:
     return contents
 
 
-def _script() -> dict[str, Any]:
-    """The script of sortable tables, and the hash by which a page's policy lets it run, and nothing else."""
-    script = (TEMPLATES / "_tables.js").read_text(encoding="utf-8")
+def _script(*names: str) -> dict[str, Any]:
+    """Scripts of a page as one, and the hash by which its policy lets it run, and nothing else."""
+    script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return {"script": Markup(script), "script_hash": f"sha256-{digest}"}
 
@@ -117,13 +120,15 @@ def markdown(shown: Report, up: str = UP) -> str:
 def numbers(tables: Tables) -> str:
     """LaTeX macros: every number that a table shows, published ones, differences and verdicts included, by name."""
     macros: list[tuple[str, str]] = []
+    metrics = {metric.id: metric for metric in tables.metrics}
     for table, subtable, row in tables.rows:
         at = place(table, subtable, row)
         published = {metric: getattr(row.published, metric, None) for metric in PAIRS}
         macros += [(f"{at}.{m}.published", text.printed(value)) for m, value in published.items() if value is not None]
-        for cell in row.cells.values():
+        for name, cell in row.cells.items():
             if cell.values:
-                macros += [(cell.id, text.number(cell.shown)), (f"{cell.id}.n", str(cell.n))]
+                macros.append((cell.id, cell_text(metrics[name], row)))
+                macros += [(f"{cell.id}.mean", text.number(cell.shown)), (f"{cell.id}.n", str(cell.n))]
                 macros += [(f"{cell.id}.sd", text.number(cell.sd))] if cell.n > 2 and cell.sd is not None else []
                 macros.append((f"{cell.id}.protocol", cell.protocol))
         for metric, verdict in tables.verdicts.rows.get(at, {}).items():

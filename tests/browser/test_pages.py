@@ -81,6 +81,8 @@ def root(tmp_path_factory):
                 for name in (value["metrics"], f"{value['metrics']}.run.json", f"{value['metrics']}.settings.json"):
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).write_text("{}")
+    counts = {"not_taken": {".gif": 3, "in <b>": 2}, "duplicates": {"train": 4, "heldout": 0, "across": 1}}
+    write_json(folder / "results/mini/images/digits/train.manifest.json", counts)
     (folder / NEAR.format("one")).parent.mkdir(parents=True)
     Image.fromarray(np.zeros((40, 80, 3), np.uint8)).save(folder / NEAR.format("one"))
     return folder
@@ -92,7 +94,7 @@ def report(root):
 
 
 def test_every_link_of_every_page_leads_somewhere(report):
-    assert len(list(report.rglob("*.html"))) == 3 * 7 + 6
+    assert len(list(report.rglob("*.html"))) == 3 * 7 + 7
     assert broken_links(report) == []
 
 
@@ -103,6 +105,7 @@ def test_a_number_is_one_click_from_everything_behind_it(report):
     assert page.open == [] and len(page.ids) == len(set(page.ids)) and {"fd", "recall", "samples"} <= set(page.ids)
     for word in ("Published", "7.27", "Nearest training images", "1 of 8 have the pixels of a training image"):
         assert word in page.text, word
+    assert "3 .gif, 2 in <b>." in page.text and "4 of training images, 0 of held-out images, 1 held-out" in page.text
     for name in ("iLCT, 1 NFE", "LDM-8, 35 NFE", "Ours (LCT), 2 NFE"):  # samples of the other methods, linked
         assert name in page.text
     assert "config/methods/lct.yaml" in page.text and "objective.diffusion.threshold" in page.text
@@ -367,6 +370,40 @@ def test_tables_filter_by_words_and_by_verdict(browser, report):
 
 
 @pytest.mark.browser
+def test_curves_of_chosen_trainings_lie_over_each_other_and_pictures_enlarge(browser, report):
+    browser.open((report / "explore.html").as_uri())
+    lines = "[...document.querySelectorAll('#panels figure')].map(f => f.querySelectorAll('polyline').length)"
+    titles = "[...document.querySelectorAll('#panels figcaption')].map(f => f.textContent)"
+    drawn, names = browser.evaluate(lines), browser.evaluate(titles)
+    assert names[:2] == ["Training loss", "Robustness constant c"] and "FD(cnn64) by step" in names
+    assert drawn[0] == 4
+    browser.evaluate("[...document.querySelectorAll('#choice input')][4].click()")
+    assert browser.evaluate(lines)[0] == 5
+    browser.evaluate("document.querySelectorAll('#choice input:checked').forEach(box => box.click())")
+    assert browser.evaluate(lines) == [] and browser.complaints == []
+    browser.open((report / "figures.html").as_uri())
+    browser.evaluate("document.querySelector('.gallery img').click()")
+    assert browser.evaluate("document.querySelector('dialog.enlarged').open")
+
+
+@pytest.mark.browser
+def test_the_first_screen_holds_the_result_in_six_sizes_and_both_themes(browser, report):
+    browser.open((report / "index.html").as_uri(), width=1400, height=1000)
+    assert browser.evaluate("document.querySelector('.trust').getBoundingClientRect().bottom") < 1000
+    assert browser.evaluate("document.documentElement.scrollHeight") < 12_000
+    sizes = """new Set([...document.querySelectorAll("body *")].filter(e => e.checkVisibility() &&
+        !e.closest("svg") && [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()))
+        .map(e => getComputedStyle(e).fontSize))"""
+    assert browser.evaluate(f"{sizes}.size") <= 6
+    calm = {"name": "prefers-reduced-motion", "value": "reduce"}
+    browser.call("Emulation.setEmulatedMedia", features=[calm, {"name": "prefers-color-scheme", "value": "dark"}])
+    try:
+        assert browser.evaluate(CONTRAST) == []
+    finally:
+        browser.call("Emulation.setEmulatedMedia", features=[calm])
+
+
+@pytest.mark.browser
 def test_a_link_to_a_cell_shows_that_cell(browser, report):
     browser.open(f"{(report / 'numbers.html').as_uri()}#cell-table1.b.lct-2.recall", height=700)
     place = "(r => r.top >= 0 && r.bottom <= innerHeight)(document.querySelector(':target').getBoundingClientRect())"
@@ -380,7 +417,7 @@ def test_a_link_to_a_cell_shows_that_cell(browser, report):
 def test_a_keyboard_reaches_numbers_sorts_and_filters(browser, report):
     browser.open((report / "index.html").as_uri())
     seen = []
-    for _ in range(60):
+    for _ in range(90):
         browser.press("Tab")
         seen.append(
             browser.evaluate(
@@ -414,7 +451,7 @@ def test_a_large_report_stays_small_and_every_page_prints(browser, report, large
     browser.open(index.as_uri())
     assert browser.complaints == []
     assert browser.evaluate("document.querySelectorAll('td.ours a[href^=\"cells/\"]').length") >= 300
-    for page in PAGES[4:]:
+    for page in PAGES[5:]:
         browser.open((report / page).as_uri())
         assert browser.pdf().startswith(b"%PDF")
     browser.open((report / "index.html").as_uri())

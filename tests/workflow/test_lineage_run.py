@@ -158,7 +158,10 @@ def test_a_clone_restores_sees_a_change_refuses_guards_and_goes_back(origin, tmp
     stopped = snakemake(folder, *SMOKE)
     assert stopped.returncode != 0 and "Traceback" not in stopped.stdout
     assert "table1.a.lct-1, table1.a.lct-2 (run digits-lct, seed 0): setting changed: " in stopped.stdout
-    assert "--config allow_retrain=table1.a.lct-1" in stopped.stdout and "`lct why table1.a.lct-1`" in stopped.stdout
+    assert "snakemake --config allow_retrain=table1.a.lct-1 scale=smoke\n" in stopped.stdout
+    warned = snakemake(folder, *SMOKE, "-n")
+    assert warned.returncode == 0 and "Without -n this stops: recorded results would be replaced" in warned.stdout
+    assert "`lct why table1.a.lct-1`" in stopped.stdout
     assert sha256_file(folder / WEIGHTS) == before and planned(folder) == AFFECTED, "nothing was deleted"
 
     old = distance(folder)

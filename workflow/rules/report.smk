@@ -94,7 +94,7 @@ for _which in ("tables", "all"):
 
 
 # The first milestones of a run against the authors' log: `snakemake pilot`. The run goes on from them later.
-if PLAN.scale.pilot:
+if PLAN.pilot:
 
     rule pilot:
         input:

@@ -3,6 +3,8 @@
 import time
 from types import SimpleNamespace
 
+import pytest
+
 from lct.cluster.progress import ReportSoFar, RunProgress, planned_seconds
 from lct.cluster.resources import Cluster, Requests
 from lct.files.atomic import write_text
@@ -23,13 +25,15 @@ def test_jobs_and_the_time_left_scale_with_the_estimates():
 def test_every_job_has_an_estimate_and_a_training_the_longest():
     plan = Plan(ROOT, {"scale": "mini"})
     names = ["train_digits_lct", "score_digits_lct", "images", "figures_figure1", "reference_digits", "tables_tables"]
+    names += ["train_digits_ilct", "train_digits_ilct_step100"]  # the second is a milestone of the first
     jobs = [
-        SimpleNamespace(jobid=i, rule=SimpleNamespace(name=name), wildcards=SimpleNamespace(dataset="digits"))
+        SimpleNamespace(jobid=i, rule=SimpleNamespace(name=name), wildcards={"dataset": "digits"})
         for i, name in enumerate(names)
     ]
     seconds = planned_seconds(Requests(plan, Cluster()), jobs)
     assert max(seconds, key=seconds.get) == 0 and seconds[5] == 1.0
     assert all(seconds[i] > 1.0 for i in range(5)), seconds
+    assert seconds[6] == seconds[7] == pytest.approx(seconds[0] / 2, rel=0.1)
 
 
 def test_a_report_so_far_when_a_sub_table_is_complete_and_none_at_the_end(tmp_path):

@@ -233,7 +233,7 @@ def test_paths_follow_the_grammar(project):
         ("tables/table1.yaml", "title: ", "title: [1] #", r"table1\.yaml: title: expected string"),
         ("runs/digits.yaml", "method: lct", "method: ict", r"digits-lct: method: expected a method of .*found 'ict'"),
         ("runs/digits.yaml", "digits-lct:", "'../x':", r"digits\.yaml: expected run names of a-z.*found '\.\./x'"),
-        ("runs/digits.yaml", "digits-lct:", "digits-lcd:", r"table1\.yaml: rows\.lct-1: expected a run .*'digits-lct'"),
+        ("tables/table1.yaml", '-lct"', '-lcd"', r"table1\.yaml: rows\.lct-1: expected a run .*'digits-lcd'"),
         ("runs/digits.yaml", "method: ilct", "method: lct", r"'digits-ilct' and 'digits-lct' equal at scale 'mini'"),
         ("methods/lct.yaml", "loss: cauchy", "loss: cauhcy", r"lct\.yaml: training\.objective\.loss: expected one of"),
         ("methods/lct.yaml", "threshold: 0.75", "threshold: 1.75", r"threshold: expected r from 0 to 1, found 1\.75"),

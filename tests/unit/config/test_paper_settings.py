@@ -185,7 +185,7 @@ def test_paper_scale_trains_nothing_twice_and_lists_every_table(paper):
         "readings",
         "robust-c",
     ]
-    trained = [repr((run.dataset, plain(run.training))) for run in paper.runs.values()]
+    trained = [repr((run.dataset, plain(run.training), run.init)) for run in paper.runs.values()]
     assert len(trained) == len(set(trained))
     one = {cell.run for cell in paper.cells if cell.table == "ablation-f"}
     assert one == {"celebahq-lct"}
@@ -380,7 +380,13 @@ def test_given_weights_are_sampled_without_training(project):
             "distance: dataset",
             "FID.*cnn64; call it FD",
         ),
-        ("paper", "scales/paper.yaml", "[readings, outside]", "[table1]", "every table once, found .'table1'. twice"),
+        (
+            "paper",
+            "scales/paper.yaml",
+            "[readings, robust-c, outside]",
+            "[table1]",
+            "every table once, found .'table1'. twice",
+        ),
         (
             "paper",
             "runs/ablations.yaml",
@@ -482,7 +488,7 @@ def test_floor_rows_without_held_out_images_say_so(project):
     plan = Plan(project, {"scale": "paper"})
     floors = collect(plan, project).tables[0].subtables[2].floors
     assert floors[0].why == "the held-out images are part of the reference"
-    assert floors[1].model == "Held-out images through the VAE"
+    assert floors[1].model == "Training images through the VAE" and "fewer are held out" in floors[1].explanation
 
 
 def test_the_report_marks_what_is_not_print_and_names_what_is_left_out(tmp_path):

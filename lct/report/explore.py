@@ -1,0 +1,76 @@
+"""The page that sorts all measured rows and lays curves of runs over each other.
+
+Its tables hold the data that its script draws, so that it is whole without the script, and works from disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lct.report.images import curve
+from lct.report.plotting import thinned
+from lct.report.view import Report, RowView, SubtableView, TableView
+
+QUANTITIES = {  # key in curves.json -> title
+    "loss": "Training loss",
+    "c": "Robustness constant c",
+    "residual_rms": "Residual, RMS",
+    "intervals": "Discretisation intervals",
+    "gradient_norm": "Gradient norm",
+}
+POINTS = 120  # of a curve, at most
+
+
+@dataclass(frozen=True)
+class Series:
+    """Numbers of one training, or of one run's metrics, against the step."""
+
+    name: str
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]  # step, then a number or nothing for each column
+
+
+@dataclass(frozen=True)
+class ExplorePage:
+    rows: tuple[tuple[TableView, SubtableView, RowView], ...]  # measured, a measurement once
+    series: tuple[Series, ...]
+
+
+def page(shown: Report, root: Path) -> ExplorePage:
+    """What the page shows: every measured row, every training curve, metrics by step."""
+    rows: dict[tuple[str, ...], tuple[TableView, SubtableView, RowView]] = {}
+    files: dict[str, str] = {}
+    for table in shown.tables:
+        for subtable in table.subtables:
+            files |= {entry.path: f"{entry.run}, seed {entry.seed}" for entry in subtable.data.curves}
+            for row in subtable.ours:
+                if row.measured:
+                    rows.setdefault(tuple(value.metrics for value in row.files), (table, subtable, row))
+    series = [_curves(name, curve(root, path)) for path, name in files.items()]
+    return ExplorePage(
+        tuple(rows.values()), (*filter(None, series), *_by_step(shown, [row for *_, row in rows.values()]))
+    )
+
+
+def _curves(name: str, lists: dict[str, list] | str) -> Series | None:
+    if isinstance(lists, str):
+        return None
+    keys = [key for key in QUANTITIES if key in lists]
+    lines = [
+        (_text(lists["step"][i]), *(_text(lists[key][i]) for key in keys)) for i in thinned(len(lists["step"]), POINTS)
+    ]
+    return Series(name, tuple(QUANTITIES[key] for key in keys), tuple(lines))
+
+
+def _by_step(shown: Report, rows: list[RowView]) -> list[Series]:
+    """Metrics of every run, sampler and EMA against the step of the weights."""
+    points: dict[str, dict[int, tuple[str, ...]]] = {}
+    for row in (row.data for row in rows):
+        if row.run and row.steps:
+            means = [row.cells[m.id].mean if m.id in row.cells else None for m in shown.data.metrics]
+            name = f"{row.run}, {row.sampler}, EMA {row.ema}"
+            points.setdefault(name, {})[row.steps] = (str(row.steps), *map(_text, means))
+    columns = tuple(f"{metric.label} by step" for metric in shown.data.metrics)
+    return [Series(name, columns, tuple(of[step] for step in sorted(of))) for name, of in points.items()]
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) else ""

@@ -1,0 +1,56 @@
+"""The pilot: the first milestones of a run against the authors' log."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from lct.cli.main import main
+from lct.files.atomic import write_json
+from lct.plan.plan import Plan
+from lct.report.pilot import GO, LOOK, WAIT, judge, logged_fid, page
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return Plan(ROOT, {"scale": "paper"})
+
+
+def measure(plan: Plan, root: Path, *values: float) -> dict:
+    """The verdict after the first rows of the pilot gave these FIDs."""
+    (root / "config").symlink_to(ROOT / "config")
+    for cell, value in zip(plan.pilot, values, strict=False):
+        s = cell.sets[0]
+        content = {"values": {"fd": value}, "protocol": {"id": "authors"}, "num_images": 50176}
+        write_json(root / plan.paths.metrics(*dataclasses.astuple(s), "authors"), content)
+    return judge(plan, root, plan.pilot)
+
+
+def test_the_logged_values_are_lines_of_the_authors_log(plan):
+    with open(ROOT / "config/evidence/authors_runs.csv", newline="") as log:
+        lines = list(csv.DictReader(log))
+    assert [round(logged_fid(plan, cell, lines), 2) for cell in plan.pilot] == [83.31, 28.66]
+    assert [cell.weights for cell in plan.pilot] == ["step36960-ema0.99993", "step78960-ema0.99993"]
+    assert {cell.run for cell in plan.pilot} == {"celebahq-lct"}, "nothing is trained twice"
+    without = [line for line in lines if line["epoch"] != "175"]
+    with pytest.raises(ValueError, match="expected a line of authors_runs.csv with run .* epoch 175.* found 0"):
+        logged_fid(plan, plan.pilot[0], without)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [((), WAIT), ((83.0,), WAIT), ((83.0, 28.9), GO), ((83.0, 40.0), LOOK), ((120.0,), LOOK)],
+)
+def test_it_goes_on_when_every_milestone_is_on_the_curve(plan, tmp_path, values, verdict):
+    result = measure(plan, tmp_path, *values)
+    assert result["verdict"] == verdict and f"Pilot: {verdict}" in page(result)
+    assert ("Where to look" in page(result)) == (verdict == LOOK)
+
+
+def test_a_scale_without_its_rows_has_no_pilot(capsys):
+    assert Plan(ROOT, {"scale": "paper", "dataset": "celebahq"}).pilot == []
+    assert main(["plan", "--scale", "smoke", "--target", "pilot"]) != 0
+    assert "expected a scale with a pilot, found smoke" in capsys.readouterr().err
