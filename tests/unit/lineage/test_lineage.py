@@ -792,7 +792,7 @@ def test_the_guard_lets_a_recorded_training_go_on_and_stops_a_longer_one(tmp_pat
     )
     last = dataclasses.replace(training("digits-lct", 0.1, True), inputs=(first,))
     last = dataclasses.replace(last, outputs=(*last.outputs, curves))
-    before = dataclasses.replace(last, outputs=(first,), due=False)
+    before = dataclasses.replace(last, outputs=(first,), inputs=(), due=False)
     root = archived(tmp_path, before)
     guard.check_plan(root, plan, [before, last])
     entries = registry.read(root, "smoke")
