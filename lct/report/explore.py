@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lct.report.images import curve
-from lct.report.plotting import thinned
+from lct.report.text import thinned
 from lct.report.view import Report, RowView, SubtableView, TableView
 
 QUANTITIES = {  # key in curves.json -> title

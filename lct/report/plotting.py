@@ -5,7 +5,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import matplotlib
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from lct.report.text import count
+from lct.report.text import count, thinned
 
 PANELS = (  # list in curves.json, title
     ("loss", "Training loss"),
@@ -171,11 +171,6 @@ def round_ticks(axes: Any, lines: Iterable[Any]) -> None:
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
-
-
-def thinned(length: int, most: int) -> Sequence[int]:
-    """Places of at most `most` of so many points, evenly, the first and the last among them."""
-    return range(length) if length <= most else sorted({round(i * (length - 1) / (most - 1)) for i in range(most)})
 
 
 def _points(steps: list[Any], values: list[Any]) -> list[tuple[float, float]]:

@@ -6,7 +6,7 @@ One number is written the same way in every format; full precision stays in the 
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 NOT_GIVEN = "\N{EM DASH}"  # a dash in print
@@ -170,3 +170,8 @@ def _latex_character(character: str) -> str:
 def finalizer(escape: Callable[[Any], str]) -> Callable[[Any], str]:
     """Jinja's last step for an expression: escape it unless it is marked as already in the format."""
     return lambda value: value if isinstance(value, Raw) else escape(value)
+
+
+def thinned(length: int, most: int) -> Sequence[int]:
+    """Places of at most `most` of so many points, evenly, the first and the last among them."""
+    return range(length) if length <= most else sorted({round(i * (length - 1) / (most - 1)) for i in range(most)})

@@ -19,6 +19,7 @@ def commands() -> list[str]:
     """Commands between backticks in the sources, what stands for a value replaced by a word."""
     sources = [*(ROOT / "lct").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk"), *(ROOT / "docs").glob("*.md")]
     texts = {text for path in sources for text in _COMMAND.findall(path.read_text())}
+    texts = {re.sub(r"\{[^}]*lct_options\}", "--scale smoke", text) for text in texts}
     texts = {re.sub(r"\{[^}]*\}", "word", text) for text in texts}
     return sorted(text for text in texts if not text.startswith(("dvc word", "git refuses")))
 

@@ -572,7 +572,8 @@ def test_large_pictures_become_previews(tmp_path):
 def test_smoke_scale_is_watermarked_everywhere(root):
     tables = light(seeds=1) | {"scale": "smoke", "watermark": "SMOKE TEST, NUMBERS MEAN NOTHING"}
     out = rendered(tables, root)
-    assert all(out[name].count("SMOKE TEST, NUMBERS MEAN NOTHING") >= 4 for name in NAMES)
+    counts = {name: out[name].count("SMOKE TEST, NUMBERS MEAN NOTHING") for name in NAMES}
+    assert min(counts.values()) >= 3, counts  # tables.tex has it in each of its three captions
     assert 'data-watermark="SMOKE' in out["index.html"] and "smoke scale" in out["index.html"]
 
 
