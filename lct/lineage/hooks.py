@@ -56,7 +56,8 @@ def record_earlier_run(root: Path, say: Callable[[str], None]) -> None:
 
 def print_table(root: Path, plan: Plan, names: list[str]) -> str:
     """The results of rows, or of all, as `lct table` prints them. Never raises."""
-    command = [sys.executable, "-m", "lct.cli.main", "table", "--scale", plan.scale_name, *option_words(plan)]
+    own = set(names) & set(plan.unlisted())  # they had no results when the plan was made
+    command = [sys.executable, "-m", "lct.cli.main", "table", "--scale", plan.scale_name, *option_words(plan, own)]
     try:
         done = subprocess.run([*command, *names], cwd=root, capture_output=True, text=True, check=False)
     except OSError as error:

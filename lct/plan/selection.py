@@ -1,6 +1,7 @@
 """Options that say what a plan is of: scale, dataset, rows, seeds and own runs, for verbs and jobs alike."""
 
 import argparse
+from collections.abc import Iterable
 from typing import Any
 
 from lct.plan.plan import Plan
@@ -25,17 +26,18 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def plan_of(plan: Plan) -> dict[str, Any]:
-    """The keys by which another process gets the same plan."""
+def plan_of(plan: Plan, own_runs: Iterable[str] = ()) -> dict[str, Any]:
+    """The keys by which another process gets the same plan. own_runs: further runs that it shows."""
     values = {key: getattr(plan.main, key) for key in ("dataset", "only", "seeds")}
     given = {key: ",".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
-    own = {"own_runs": list(plan.own_runs)} if plan.own_runs else {}
+    shown = sorted({*plan.own_runs, *own_runs})
+    own = {"own_runs": shown} if shown else {}
     return {"scale": plan.scale_name} | {key: value for key, value in given.items() if value not in (None, "")} | own
 
 
-def option_words(plan: Plan) -> list[str]:
+def option_words(plan: Plan, own_runs: Iterable[str] = ()) -> list[str]:
     """The same as words of a command line, without the scale."""
-    keys = {key: value for key, value in plan_of(plan).items() if key != "scale"}
+    keys = {key: value for key, value in plan_of(plan, own_runs).items() if key != "scale"}
     return [
         word
         for key, value in keys.items()

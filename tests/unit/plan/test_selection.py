@@ -93,7 +93,7 @@ def test_another_process_gets_the_same_plan(mini):
     for config in (overrides(parser.parse_args(["--scale", "mini", *option_words(plan)])), plan_of(plan)):
         again = Plan(ROOT, config)
         assert settings.tables(again) == settings.tables(plan) and again.paths == plan.paths
-    assert option_words(mini) == []
+    assert option_words(mini) == [] and option_words(mini, ["digits-lct-gn"]) == ["--own-runs", "digits-lct-gn"]
 
 
 def test_every_target_says_what_it_is(mini):
