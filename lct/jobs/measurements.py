@@ -23,7 +23,7 @@ Key = tuple[FeatureSpec, tuple[str, ...]]  # what is taken of which image sets, 
 
 
 @dataclass(frozen=True)
-class Measurement:
+class ImageMeasurement:
     """What to measure of real images."""
 
     spec: FeatureSpec
@@ -31,10 +31,10 @@ class Measurement:
     statistics: bool = False  # mean and covariance of the features
     features: int = 0  # the features of the first so many images
 
-    def __or__(self, other: "Measurement") -> "Measurement":
+    def __or__(self, other: "ImageMeasurement") -> "ImageMeasurement":
         """One measurement that gives the results of both, for equal keys."""
         statistics, features = self.statistics or other.statistics, max(self.features, other.features)
-        return Measurement(self.spec, self.sets, statistics, features)
+        return ImageMeasurement(self.spec, self.sets, statistics, features)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class RealFeatures:
 
 def measure(
     scorer: Scorer,
-    measurements: Sequence[Measurement],
+    measurements: Sequence[ImageMeasurement],
     manifests: Mapping[str, Path],
     images: Mapping[str, ReferenceImages],
     cache: Path,
@@ -87,7 +87,7 @@ def measure(
     return {(m.spec, m.sets): result for m, result in results.items()}, hits
 
 
-def _digest(scorer: Scorer, m: Measurement, images: Mapping[str, ReferenceImages]) -> str:
+def _digest(scorer: Scorer, m: ImageMeasurement, images: Mapping[str, ReferenceImages]) -> str:
     """The digest of everything that a result depends on."""
     identity = scorer.extractors[m.spec.extractor]
     sets = [[images[name].count, images[name].content_sha256] for name in m.sets]
@@ -97,7 +97,7 @@ def _digest(scorer: Scorer, m: Measurement, images: Mapping[str, ReferenceImages
 
 def _compute(
     scorer: Scorer,
-    group: Sequence[Measurement],
+    group: Sequence[ImageMeasurement],
     manifests: Mapping[str, Path],
     images: Mapping[str, ReferenceImages],
 ) -> list[RealFeatures]:

@@ -12,7 +12,7 @@ from lct.files.atomic import write_json
 from lct.files.records import JobRecord
 from lct.files.tensors import write_tensors
 from lct.jobs import job
-from lct.jobs.measurements import Key, Measurement, RealFeatures, measure
+from lct.jobs.measurements import ImageMeasurement, Key, RealFeatures, measure
 from lct.jobs.scoring import Scorer
 from lct.metrics.distances import radii
 from lct.metrics.evaluation import Reference, comparable
@@ -101,16 +101,16 @@ def _compared_sets(protocol: Protocol, images: Mapping[str, ReferenceImages]) ->
     return ("train", "heldout") if protocol.reference == "all" and "heldout" in images else ("train",)
 
 
-def _measurements(protocols: list[Protocol], images: Mapping[str, ReferenceImages]) -> list[Measurement]:
+def _measurements(protocols: list[Protocol], images: Mapping[str, ReferenceImages]) -> list[ImageMeasurement]:
     """Every measurement of real images that the protocols need, each once."""
-    merged: dict[Key, Measurement] = {}
+    merged: dict[Key, ImageMeasurement] = {}
     for protocol in protocols:
         sets = _compared_sets(protocol, images)
         distance, recall = (protocol.spec(role, of_reference=True) for role in ("distance", "recall"))
         for m in (
-            Measurement(distance, sets, statistics=True),
-            Measurement(recall, sets, features=protocol.recall_reference),
-            Measurement(distance, RECONSTRUCTED, statistics=True),
+            ImageMeasurement(distance, sets, statistics=True),
+            ImageMeasurement(recall, sets, features=protocol.recall_reference),
+            ImageMeasurement(distance, RECONSTRUCTED, statistics=True),
         ):
             merged[m.spec, m.sets] = merged.get((m.spec, m.sets), m) | m
     return list(merged.values())

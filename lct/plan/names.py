@@ -22,7 +22,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return did_you_mean(name, names) or (f"names begin with {first}" if names else "there are none yet")
 
 
-class Row(Protocol):
+class Named(Protocol):
     """A row of a table."""
 
     @property
@@ -32,10 +32,10 @@ class Row(Protocol):
     def run(self) -> str: ...
 
 
-AnyRow = TypeVar("AnyRow", bound=Row)
+AnyNamed = TypeVar("AnyNamed", bound=Named)
 
 
-def cells_named(cells: Sequence[AnyRow], names: Iterable[str], scale: str) -> list[AnyRow]:
+def cells_named(cells: Sequence[AnyNamed], names: Iterable[str], scale: str) -> list[AnyNamed]:
     """Rows of the tables, in their order, by name (a metric may follow), by the start of it, such as table1.a, or by
     their run; "all" is every row. Raises ValueError naming the nearest name."""
     rows = list(dict.fromkeys(cell.name for cell in cells))
@@ -53,7 +53,7 @@ def cells_named(cells: Sequence[AnyRow], names: Iterable[str], scale: str) -> li
     return [cell for cell in cells if cell.name in chosen]
 
 
-def target_names(cells: Iterable[Row]) -> list[str]:
+def target_names(cells: Iterable[Named]) -> list[str]:
     """Everything that `cells_named` takes, in the order of the tables: tables, sub-tables, rows, and then runs."""
     cells = list(cells)
     starts = {".".join(cell.name.split(".")[:n]): None for n in (1, 2, 3) for cell in cells}

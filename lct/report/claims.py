@@ -14,7 +14,7 @@ from lct.config.claim_rows import FOLDER, PublishedRows, read_claims, read_repea
 from lct.config.claims import Claim
 from lct.config.folder import ConfigFolder
 from lct.config.published import PublishedRow
-from lct.report.tables import PAIRS, Figure, Tables, place
+from lct.report.tables import PAIRS, FigureResult, Tables, place
 from lct.report.training_curves import relative_spread
 from lct.report.verdicts import measured_spreads
 
@@ -82,7 +82,7 @@ def _measures(tables: Tables, root: Path) -> dict[tuple[str, str, str], dict[str
     return dict(measures)
 
 
-def _add_boxes(figure: Figure, measures: dict[tuple[str, str, str], dict[str, float]]) -> None:
+def _add_boxes(figure: FigureResult, measures: dict[tuple[str, str, str], dict[str, float]]) -> None:
     for entry in figure.datasets:
         for box in entry.numbers["boxes"] if entry.numbers else ():
             for quantity in ("beyond_outer", "excess_kurtosis"):

@@ -155,7 +155,7 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, published: Pu
         rows=tuple(_row(plan, root, row, cells.get(row.id), spec, protocols) for row in published.rows),
         floors=tuple(_floor(plan, root, (table, published.id), name, floor, protocols) for floor in FLOORS if name),
         protocols=tuple(
-            model.Protocol(
+            model.UsedProtocol(
                 hash=key, line=protocol_line(value), secondary=value["id"] != plan.protocol.id, settings=value
             )
             for key, value in sorted(protocols.items(), key=lambda item: _rank(plan, item))
@@ -261,13 +261,13 @@ def _steps(weights: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _readings(plan: Plan, cells: dict[str, Cell]) -> tuple[model.Reading, ...]:
+def _readings(plan: Plan, cells: dict[str, Cell]) -> tuple[model.RunReading, ...]:
     """Which reading of the sources each run with a note is, and the rows that it answers."""
     rows: dict[str, list[str]] = {}
     for row, cell in cells.items():
         if plan.runs[cell.run].note:
             rows.setdefault(cell.run, []).append(row)
-    return tuple(model.Reading(run=run, rows=tuple(of), note=plan.runs[run].note or "") for run, of in rows.items())
+    return tuple(model.RunReading(run=run, rows=tuple(of), note=plan.runs[run].note or "") for run, of in rows.items())
 
 
 def _floor(plan: Plan, root: Path, at: tuple[str, str], dataset: str, floor: str, protocols: Protocols) -> model.Row:
@@ -341,9 +341,9 @@ def _filled(
     return replace(row, status="complete", cells=cells, extra=extra)
 
 
-def _cell(root: Path, cell_id: str, metric: str, files: list[MetricsFile]) -> model.Cell:
+def _cell(root: Path, cell_id: str, metric: str, files: list[MetricsFile]) -> model.CellValues:
     numbers = [float(file.number(metric)) for file in files]
-    return model.Cell(
+    return model.CellValues(
         id=cell_id,
         values=tuple(
             model.Value(
@@ -404,11 +404,11 @@ def _curves(plan: Plan, root: Path, cells: dict[str, Cell]) -> tuple[model.Curve
 def _schedule(plan: Plan, root: Path, run: str) -> model.Schedule:
     """c of each stage of a run, and what its trainings measured of the residual that c follows."""
     measured = residuals(root / plan.paths.train(run, seed) / "curves.json" for seed in plan.seeds_of(run))
-    stages = [model.Stage(**stage, residual=measured.get(stage["intervals"])) for stage in plan.c_stages(run)]
+    stages = [model.StageOfC(**stage, residual=measured.get(stage["intervals"])) for stage in plan.c_stages(run)]
     return model.Schedule(run=run, stages=tuple(stages))
 
 
-def _figure(plan: Plan, root: Path, name: str) -> model.Figure:
+def _figure(plan: Plan, root: Path, name: str) -> model.FigureResult:
     """A figure with the numbers of every dataset; those of a dataset whose numbers are missing are null."""
     figure, _ = plan.figures[name]
     datasets = [
@@ -421,7 +421,7 @@ def _figure(plan: Plan, root: Path, name: str) -> model.Figure:
         )
         for letter, dataset in (plan.scale.subtables.items() if figure.kind in MEASURED else ())
     ]
-    return model.Figure(
+    return model.FigureResult(
         id=name,
         kind=figure.kind,
         title=figure.title,
@@ -459,9 +459,9 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, float]:
     return {key: float(f"{value:.4g}") for key, value in values.items()}
 
 
-def _run(plan: Plan, name: str) -> model.Run:
+def _run(plan: Plan, name: str) -> model.RunSummary:
     run = plan.runs[name]
-    return model.Run(
+    return model.RunSummary(
         method=run.method,
         dataset=run.dataset,
         settings=run.applied,

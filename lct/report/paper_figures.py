@@ -16,8 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
 from lct.report.plotting import STYLES, box_figure, embed, panels, picture, round_ticks
-from lct.report.tables import Figure as FigureData
-from lct.report.tables import Stage, Tables
+from lct.report.tables import FigureResult, StageOfC, Tables
 from lct.report.text import count, number
 
 Draw = Callable[[], Figure]
@@ -102,10 +101,10 @@ def couplings(numbers: dict[str, Any]) -> Draw:
 _MEASURES = {"distance": "mean squared distance", "variance": "variance of x near a noisy sample"}
 
 
-def schedules(data: FigureData, tables: Tables) -> Draw:
+def schedules(data: FigureResult, tables: Tables) -> Draw:
     """c by intervals of each run that has a law of its own, and the residuals measured then; the authors' FID by epoch;
     ours by step where measured."""
-    laws: dict[tuple[Any, ...], tuple[str, tuple[Stage, ...]]] = {}
+    laws: dict[tuple[Any, ...], tuple[str, tuple[StageOfC, ...]]] = {}
     residuals: dict[tuple[Any, ...], tuple[str, list[tuple[float, float]]]] = {}  # of the first run that measured them
     for schedule in tables.schedules:
         if schedule.stages:
@@ -148,7 +147,9 @@ def schedules(data: FigureData, tables: Tables) -> Draw:
     return draw
 
 
-def _draw_residuals(axes: Any, runs: list[tuple[str, list[tuple[float, float]]]], adaptive: tuple[Stage, ...]) -> None:
+def _draw_residuals(
+    axes: Any, runs: list[tuple[str, list[tuple[float, float]]]], adaptive: tuple[StageOfC, ...]
+) -> None:
     """RMS of the residual by intervals of each run, and the adaptive c behind its first stage, which has c0."""
     for i, (run, points) in enumerate(runs):
         _line(axes, i, f"{run}: {_power(points)}", points)
@@ -166,7 +167,7 @@ def _law(tables: Tables, run: str) -> str | None:
     return settings.get("objective", {}).get("scale", {}).get("law")
 
 
-def _residuals(stages: tuple[Stage, ...]) -> list[tuple[float, float]]:
+def _residuals(stages: tuple[StageOfC, ...]) -> list[tuple[float, float]]:
     """(intervals, RMS of the residual) of the stages that measured it."""
     return [(stage.intervals, stage.residual) for stage in stages if stage.residual]
 

@@ -60,7 +60,7 @@ class Value:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class CellValues:
     """One metric of one row."""
 
     id: str  # table.sub-table.row.metric
@@ -153,7 +153,7 @@ class Row:
     group: str  # heading above it
     model: str
     status: Status
-    cells: dict[str, Cell] = field(default_factory=dict)  # by metric
+    cells: dict[str, CellValues] = field(default_factory=dict)  # by metric
     citation: str | None = None
     dagger: bool = False
     quoted: bool = False  # taken over by the paper from the cited work, never trained here
@@ -184,7 +184,7 @@ class Row:
 
 # --- tables -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class UsedProtocol:
     """How numbers were measured."""
 
     hash: str  # first digits
@@ -201,7 +201,7 @@ class CurvesFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class RunReading:
     """Which reading of the sources a run is."""
 
     run: str
@@ -216,7 +216,7 @@ class Subtable:
     id: str  # letter in print
     paper_dataset: str
     dataset: str | None  # ours in its place; null: none at this scale
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[UsedProtocol, ...]
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     dataset_title: str | None = None
     dataset_note: str | None = None
@@ -224,7 +224,7 @@ class Subtable:
     generated: int | None = None  # images that its published numbers were measured on; null: as the table says
     floors: tuple[Row, ...] = ()  # what the metrics read on real images
     reconstructions: Grid | None = None
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[RunReading, ...] = ()
     curves: tuple[CurvesFile, ...] = ()
     outside: dict[str, Any] = field(default_factory=dict)  # measurements beside the table
 
@@ -339,7 +339,7 @@ class LoggedFid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure(Generic[Kind, Content]):
+class FigureResult(Generic[Kind, Content]):
     id: str
     title: str
     caption: str
@@ -350,17 +350,17 @@ class Figure(Generic[Kind, Content]):
 
 
 AnyFigure = Annotated[
-    Figure[Literal["box-plots"], BoxNumbers]
-    | Figure[Literal["losses"], LossNumbers]
-    | Figure[Literal["couplings"], CouplingNumbers]
-    | Figure[Literal["schedules", "samples"], None],
+    FigureResult[Literal["box-plots"], BoxNumbers]
+    | FigureResult[Literal["losses"], LossNumbers]
+    | FigureResult[Literal["couplings"], CouplingNumbers]
+    | FigureResult[Literal["schedules", "samples"], None],
     Field(discriminator="kind"),
 ]
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class StageOfC:
     step: int  # first of the stage
     intervals: int
     c: float
@@ -370,11 +370,11 @@ class Stage:
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     run: str
-    stages: tuple[Stage, ...]
+    stages: tuple[StageOfC, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunSummary:
     """One set of resolved training settings."""
 
     method: str | None = None
@@ -388,7 +388,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise:
+class NoiseEstimate:
     """Run-to-run standard deviation of a metric on a dataset."""
 
     dataset: str
@@ -400,7 +400,7 @@ class Noise:
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
     score: dict[str, int]  # printed numbers by what became of them; those of the authors' log with "log " before
-    noise: tuple[Noise, ...]
+    noise: tuple[NoiseEstimate, ...]
     rows: dict[str, dict[str, Verdict]]  # table.sub-table.row -> published metric -> verdict
 
 
@@ -419,7 +419,7 @@ class Tables:
     figures: tuple[AnyFigure, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
-    runs: dict[str, Run]
+    runs: dict[str, RunSummary]
     verdicts: Verdicts = field(default_factory=lambda: Verdicts(score={}, noise=(), rows={}))
 
     @property

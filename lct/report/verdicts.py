@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from lct.claims import noise as claims_noise
 from lct.claims.noise import Spread, pooled, scaled, spread
-from lct.report.tables import PAIRS, Cell, Noise, Row, Subtable, Table, Tables, Verdict, Verdicts, place
+from lct.report.tables import PAIRS, CellValues, NoiseEstimate, Row, Subtable, Table, Tables, Verdict, Verdicts, place
 
 LABELS = {"fid": "FID", "recall": "Recall"}
 REPRODUCED, WITHIN, DIFFERS, NOT_RUN, NOT_COMPARABLE = (
@@ -45,7 +45,7 @@ def judge(tables: Tables, prior: Prior) -> Verdicts:
     datasets = {subtable.id: subtable.dataset or "" for table in tables.tables for subtable in table.subtables}
     noise = {(datasets[letter], metric): pooled(of) for (letter, metric), of in spreads.items()}
     entries = [
-        Noise(dataset=dataset, metric=metric, sigma=measured.sd, df=measured.df)
+        NoiseEstimate(dataset=dataset, metric=metric, sigma=measured.sd, df=measured.df)
         for (dataset, metric), measured in sorted(noise.items())
         if measured is not None
     ]
@@ -90,7 +90,7 @@ def _unscaled(metric: str, value: float) -> float:
     return math.exp(value) if metric == "fid" else value
 
 
-def _other_protocol(cell: Cell, subtable: Subtable, table: Table) -> tuple[str, bool] | None:
+def _other_protocol(cell: CellValues, subtable: Subtable, table: Table) -> tuple[str, bool] | None:
     """(how the protocol of ours differs from the published one, whether it is another one altogether), or None."""
     described = [protocol.settings for protocol in subtable.protocols if protocol.hash == cell.protocol]
     if len(described) != 1:

@@ -31,7 +31,7 @@ class CellView:
     """One metric of one row."""
 
     metric: model.Metric
-    data: model.Cell | None  # None: nothing was measured
+    data: model.CellValues | None  # None: nothing was measured
     mean: str  # what stands for the cell; "not run" for a gap
     spread: str = ""  # both values, or the standard deviation of more; empty for a single one
     mark: str = ""  # set where the protocol is not the first of its sub-table
@@ -153,7 +153,7 @@ class RowView:
 
 @dataclass(frozen=True)
 class ProtocolView:
-    data: model.Protocol
+    data: model.UsedProtocol
     anchor: str
     mark: str
 
@@ -279,7 +279,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class FigureView:
-    data: model.Figure
+    data: model.FigureResult
     anchor: str
     drawings: tuple[Drawing, ...]
     svg: str = ""  # of a figure that no dataset has for itself
@@ -289,7 +289,7 @@ class FigureView:
 @dataclass(frozen=True)
 class RunView:
     id: str
-    data: model.Run
+    data: model.RunSummary
     anchor: str
     facts: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, Any, str], ...]  # dotted key, value, source
@@ -317,7 +317,7 @@ class Report:
         return f"snakemake {shlex.quote(path)} {self.config}"
 
     @property
-    def noise(self) -> list[tuple[str, model.Noise]]:
+    def noise(self) -> list[tuple[str, model.NoiseEstimate]]:
         """(label of the metric, run-to-run standard deviation) where one is measured."""
         labels = {metric.id: metric.label for metric in self.data.metrics}
         return [(labels.get(model.PAIRS[e.metric], LABELS[e.metric]), e) for e in self.data.verdicts.noise]
@@ -504,7 +504,7 @@ def _nearest(entry: model.Nearest, root: Path) -> NearestView:
     return NearestView(_seed_name(entry), picture(root, entry.picture), tuple(rows), copies, about)
 
 
-def _figure(figure: model.Figure, tables: Tables, root: Path, drawn: dict[str, bytes]) -> FigureView:
+def _figure(figure: model.FigureResult, tables: Tables, root: Path, drawn: dict[str, bytes]) -> FigureView:
     at = f"figure-{anchor(figure.id)}"
     drawings = tuple(_drawing(entries, figure, at) for entries in _alike(figure.datasets))
     if figure.kind == "schedules":
@@ -519,7 +519,7 @@ def _figure(figure: model.Figure, tables: Tables, root: Path, drawn: dict[str, b
     return FigureView(figure, at, drawings, grids=tuple(grids))
 
 
-def first_grids(figure: model.Figure, tables: Tables) -> list[tuple[model.Row, str, str | None]]:
+def first_grids(figure: model.FigureResult, tables: Tables) -> list[tuple[model.Row, str, str | None]]:
     """(row, its dataset, path of its first grid) of the rows that a figure of samples shows."""
     return [
         (row, subtable.dataset_title or subtable.paper_dataset, row.samples[0].grid)
@@ -537,7 +537,7 @@ def _alike(datasets: Sequence[model.FigureDataset]) -> list[list[model.FigureDat
     return groups
 
 
-def _drawing(entries: list[model.FigureDataset], figure: model.Figure, at: str) -> Drawing:
+def _drawing(entries: list[model.FigureDataset], figure: model.FigureResult, at: str) -> Drawing:
     entry = entries[0]
     titles = [
         f"({e.subtable}) {e.dataset_title or e.dataset}" if e.subtable else e.dataset_title or e.dataset
@@ -553,7 +553,7 @@ def _drawing(entries: list[model.FigureDataset], figure: model.Figure, at: str) 
     return Drawing(title, entry.path, svg, *paper_figures.SUMMARIES[figure.kind](entry.numbers))
 
 
-def _run(name: str, run: model.Run, cost: str | None) -> RunView:
+def _run(name: str, run: model.RunSummary, cost: str | None) -> RunView:
     parameters = count(run.parameters) if run.parameters is not None else None
     facts = [("method", run.method), ("dataset", run.dataset), ("reading", run.note), ("weights taken from", run.given)]
     facts += [("parameters", parameters), ("cost", cost)]

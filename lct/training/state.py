@@ -66,10 +66,6 @@ class StateFolder:
             self.finish()
         self.blocked_seconds += time.monotonic() - started
 
-    def writing(self) -> bool:
-        """Whether a state is on its way to the disk."""
-        return self._writer is not None and self._writer.is_alive()
-
     def finish(self) -> None:
         """Wait until the last state is on disk; raises OSError when it could not be written."""
         self._join()
