@@ -14,13 +14,7 @@ from lct.lineage.record import RUN_LOCK, training
 from lct.plan.names import nearest
 from lct.plan.plan import Plan
 
-_KINDS = (
-    "train",
-    "sample",
-    "features",
-    "metrics",
-    "neighbours",
-)  # folders under results/{scale}/ that hold one per run
+_KINDS = ("train", "sample", "features", "metrics", "neighbours")  # folders under results/{scale}/, one for each run
 _STAGES = ("train", "take", "sample", "score", "neighbours")  # folders under logs/{scale}/
 
 

@@ -246,7 +246,7 @@ class Plan(Configuration):
         rows: dict[str, list[PublishedRow]] = {letter: [] for letter in self.scale.subtables}
         for name in names:
             self.runs[name] = run = run_settings(self.config, name, self.scale_layer)
-            (letter,) = [key for key, dataset in self.scale.subtables.items() if dataset == run.dataset][:1]
+            letter = next(key for key, dataset in self.scale.subtables.items() if dataset == run.dataset)
             samplers = {*usual.get(run.method, run.samplers), *self.config.run_entries()[name].entry.samplers}
             for sampler in sorted(samplers & run.samplers.keys()):
                 weights = self.kept_weights(name)[0]
