@@ -5,7 +5,8 @@ import signal
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
-os.environ.pop("SNAKEMAKE_PROFILE", None)
+for _variable in ("SNAKEMAKE_PROFILE", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # of the user, and of `make test` itself
+    os.environ.pop(_variable, None)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts with &, and its children
 
 import pytest  # noqa: E402
