@@ -8,6 +8,7 @@ import copy
 import dataclasses
 from typing import Any
 
+from lct.config import local_images
 from lct.config.figures import Figure
 from lct.config.folder import ConfigFolder, Layer
 from lct.config.model import Dataset, Initial, Main, Method, ReducedBudget, Run, Scale
@@ -118,6 +119,7 @@ def dataset_settings(config: ConfigFolder, name: str, scale: Layer, where: str) 
     layer = config.layer("datasets", name, "dataset", where)
     check_layer(Dataset, layer.values, layer.source)
     values, sources = merge([layer, Layer(scale.source, _fitting(scale.values.get("dataset", {}), layer.values))])
+    local_images.fit(name, values, sources, scale, config.root)
     try:
         dataset = build(Dataset, values, layer.source)
     except ValueError as error:

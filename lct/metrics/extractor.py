@@ -156,12 +156,12 @@ def _check_labels(images: ImageSet, labels: Sequence[int | None]) -> None:
         missing = sum(label is None for label in labels) + abs(len(images) - len(labels))
         raise ValueError(
             f"{images.path}: expected a label for every image, found {missing} without; give the dataset "
-            "`extractor: {labels: rotations}`, which needs none"
+            "`extractor: {kind: trained, labels: rotations}`, which needs none"
         )
     if labels and not 0 <= min(labels) <= max(labels) < MOST_CLASSES:
         raise ValueError(
             f"{images.path}: expected labels from 0 to {MOST_CLASSES - 1}, found {min(labels)} to {max(labels)}; "
-            "number the classes from 0 on, or give the dataset `extractor: {labels: rotations}`, which needs none"
+            "number the classes from 0 on, or give the dataset `extractor: {kind: trained, labels: rotations}`"
         )
 
 

@@ -18,8 +18,22 @@ def dry_run_lines(plan: Plan, which: str = "tables") -> list[str]:
         seeds, sets = len(plan.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in own})
         tables = ", ".join(dict.fromkeys(cell.table for cell in own))
         lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} image sets, for {tables}")
-    lines += _few_heldout(plan)
+    lines += _own_folders(plan) + _few_heldout(plan)
     lines += [f"Left out: {table['title']} ({table['why']}: {table['command']})" for table in left_out(plan, which)]
+    return lines
+
+
+def _own_folders(plan: Plan) -> list[str]:
+    """What a dataset's settings take from its folder of images."""
+    lines = []
+    for name, dataset in plan.datasets.items():
+        sources = plan.dataset_sources[name]
+        if "fitted" in sources["train"]:
+            lines.append(
+                f"Images of {name}: {dataset.train} for training, {dataset.heldout} held out ({sources['train']})"
+            )
+        if (why := sources.get("source.labels", "")).startswith("default, since"):
+            lines.append(f"Labels of {name}: its class folders ({why}); `labels: none` in its source turns this off")
     return lines
 
 

@@ -1,5 +1,6 @@
 """Rows of one's own: what a table without a published file holds, and what is refused before anything runs."""
 
+import json
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from lct.losses.distances import DISTANCES, ROBUST_FUNCTIONS
 from lct.losses.robust import ROBUST
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
+from lct.plan.listing import dry_run_lines
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 
@@ -161,3 +163,63 @@ def test_labels_that_the_source_does_not_give_are_refused_at_plan_time(root):
         ValueError, match="mine.yaml: extractor.labels: expected rotations, as the source of dataset mine"
     ):
         Plan(root, {"scale": "smoke", "dataset": "mine"})
+
+
+def own_folder(root, *names, extractor=""):
+    """A dataset of the folder `mine`, with files of these names."""
+    for name in names:
+        path = root / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "config/datasets/mine.yaml").write_text(
+        f"title: mine\nsource: {{kind: folder, path: mine}}\nresolution: 16\n{extractor}\n"
+    )
+    return Plan(root, {"scale": "smoke", "dataset": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("folders", "extractor", "labels"),
+    [
+        (("cat", "dog/young"), "", "folders"),
+        (("cat", "dog"), "extractor: {kind: trained, labels: source, steps: 9}", "folders"),
+        (("cat", "dog"), "extractor: {kind: trained, labels: rotations}", "none"),
+        (("cat",), "", "none"),
+        (("cat", "dog", "."), "", "none"),
+        (("00000", "01000"), "", "none"),
+        (("0", "1"), "", "folders"),
+        (("train", "test"), "", "none"),
+    ],
+)
+def test_class_folders_are_labels_unless_a_file_says_otherwise(root, folders, extractor, labels):
+    plan = own_folder(root, *(f"{folder}/{i}.jpg" for folder in folders for i in range(200)), extractor=extractor)
+    assert stage_settings.images(plan, "mine")["dataset"]["source"]["labels"] == labels
+    learned = stage_settings.extractor(plan, "mine")["extractor"]
+    assert learned["labels"] == ("source" if labels == "folders" else "rotations")
+    if labels == "folders":
+        assert learned["task"] == "class folders"
+        assert any(line.startswith("Labels of mine: its class folders") for line in dry_run_lines(plan))
+    rewrite(root / "config/datasets/mine.yaml", "path: mine", "path: mine, labels: none")
+    if "source" not in extractor:
+        assert Plan(root, {"scale": "smoke", "dataset": "mine"}).datasets["mine"].source.labels == "none"
+
+
+def test_a_scale_takes_no_more_images_than_a_folder_holds_also_where_the_folder_is_not(root):
+    names = [f"{'ab'[i % 2]}/{i:03d}.png" for i in range(300)]
+    plan = own_folder(root, *names, "a/notes.txt")
+    dataset = plan.datasets["mine"]
+    assert (dataset.train, dataset.heldout) == (200, 100), "256 and 128 are asked for"
+    assert plan.dataset_sources["mine"]["heldout"] == "config/scales/smoke.yaml, fitted to the 300 images of mine"
+    assert any(line.startswith("Images of mine: 200 for training, 100 held out") for line in dry_run_lines(plan))
+    planned = stage_settings.images(plan, "mine")
+    shutil.rmtree(root / "mine")
+    absent = Plan(root, {"scale": "smoke", "dataset": "mine"}).datasets["mine"]
+    assert (absent.train, absent.heldout, absent.source.labels) == (256, 128, "none")
+    output = "results/smoke/images/mine/train.zip"
+    record = {"settings": planned, "stage": "images"}
+    (root / "lineage").mkdir()
+    (root / "lineage/smoke.jsonl").write_text(json.dumps({"path": output, "settings": record}) + "\n")
+    assert stage_settings.images(Plan(root, {"scale": "smoke", "dataset": "mine"}), "mine") == planned, "a clone"
+    (root / "lineage/smoke.jsonl").unlink()
+    (root / output).parent.mkdir(parents=True)
+    (root / f"{output}.settings.json").write_text(json.dumps(record))
+    assert stage_settings.images(Plan(root, {"scale": "smoke", "dataset": "mine"}), "mine") == planned, "restored"

@@ -1,0 +1,94 @@
+"""What the settings of a local folder of images take from the folder itself: class folders, and counts that fit it.
+
+Where the folder is not on this machine, as in a clone, the record of the images that were read from it says the same.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from lct.config.folder import Layer
+from lct.data.settings import FolderSource
+from lct.files.atomic import read_json_or_empty
+from lct.files.selection import select, walk
+from lct.metrics.settings import OWN
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "heldout"}  # folders, but no classes
+MOST_CLASSES = 1000  # more folders than these are no classes
+
+
+def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer, root: Path) -> None:
+    """Add to a dataset's merged `values`, in place, and say so in `sources`:
+
+    - `source.labels: folders`, where every image lies in a class folder and no file says what the extractor learns;
+    - fewer training and held-out images, where the scale asks for more than the folder holds.
+
+    name: of the dataset; scale: its file; root: where `config/` is."""
+    source, extractor = values.get("source"), values.get("extractor", {})
+    if not isinstance(source, dict) or source.get("kind") != "folder" or not isinstance(source.get("path"), str):
+        return
+    own = any(OWN in (p.get("distance", OWN), p.get("recall", OWN)) for p in scale.values.get("protocols", [{}]))
+    undecided = own and "labels" not in source and extractor.get("labels") != "rotations"
+    undecided = undecided and extractor.get("kind", "trained") == "trained"
+    scaled = all(isinstance(scale.values.get("dataset", {}).get(key), int) for key in ("train", "heldout"))
+    if not (undecided or scaled):
+        return
+    folder, why = root / Path(source["path"]).expanduser(), "default, since the images lie in class folders"
+    if folder.is_dir():
+        images = _images(folder, source)
+        labelled = bool(class_folders(images))
+        available = min(len(images) - len(source.get("exceptions", ())), source.get("first") or len(images))
+        counts = _fitting(values["train"], values["heldout"], available) if scaled else None
+    else:
+        recorded = _recorded(root, Path(scale.source).stem, name, source["path"])
+        labelled = recorded.get("source", {}).get("labels") == "folders"
+        counts, available = (recorded.get("train"), recorded.get("heldout")), None
+    if undecided and labelled:
+        source["labels"], sources["source.labels"] = "folders", why
+        values["extractor"] = {"kind": "trained", "task": "class folders"} | extractor
+    if scaled and counts and None not in counts and sum(counts) < values["train"] + values["heldout"]:
+        fitted = f"fitted to the {sum(counts)} images of {source['path']}"
+        for key, count in zip(("train", "heldout"), counts, strict=True):
+            values[key], sources[key] = count, f"{sources[key]}, {fitted}"
+
+
+def _fitting(train: int, heldout: int, available: int) -> tuple[int, int] | None:
+    """Counts in the same proportion, of the images that there are; None where these are enough, or too few for both."""
+    part = heldout * available // (train + heldout)
+    return (available - part, part) if 2 <= available < train + heldout else None
+
+
+def class_folders(names: Iterable[str]) -> list[str]:
+    """The folders of images, by relative names, that look like classes; none where some image lies in none, for a
+    single folder, and for folders that are parts of a numbered collection or the splits of a dataset."""
+    folders = {name.partition("/")[0] if "/" in name else "" for name in names}
+    numbered = all(folder.isdecimal() and len(folder) > 2 for folder in folders)
+    classes = "" not in folders and 1 < len(folders) <= MOST_CLASSES and not numbered
+    return sorted(folders) if classes and not {folder.lower() for folder in folders} & SPLITS else []
+
+
+def _images(folder: Path, source: dict[str, Any]) -> list[str]:
+    files = walk(folder, source.get("recursive", FolderSource.recursive))[0]
+    names = ((file.relative_to(folder).as_posix(), file) for file in files)
+    return [name for name, _ in select(names, source.get("extensions", FolderSource.extensions))[0]]
+
+
+def _recorded(root: Path, scale: str, name: str, path: str) -> dict[str, Any]:
+    """The settings of the images that were read from `path` at a scale, from their record; {} without one."""
+    output = f"results/{scale}/images/{name}/train.zip"
+    content = read_json_or_empty(root / f"{output}.settings.json")
+    archive = root / f"lineage/{scale}.jsonl"
+    if not content and archive.is_file():
+        lines = (line for line in archive.read_text(encoding="utf-8", errors="replace").splitlines() if output in line)
+        entries = map(_entry, lines)
+        content = next((e["settings"] for e in entries if e.get("path") == output and e.get("settings")), {})
+    dataset = content.get("settings", {}).get("dataset", {})
+    return dataset if dataset.get("source", {}).get("path") == path else {}
+
+
+def _entry(line: str) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return {}
