@@ -33,6 +33,8 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
     for side, whose in (("ours", "the current branch's"), ("theirs", "the other branch's")):
         what = f"take {whose} content of these files and folders where both differ (no PATH: everywhere)"
         parser.add_argument(f"--{side}", nargs="*", metavar="PATH", help=what)
+    what = "let git merge recordings by itself in this clone; `lct record` and `lct restore` do so too"
+    parser.add_argument("--install", action="store_true", help=what)
 
 
 def why_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +63,7 @@ def record_verb(arguments: argparse.Namespace) -> Result:
     elif report.recorded or report.dropped:
         paths = " ".join(record.state_paths(arguments.root))
         lines.append(f"to keep it: git add {paths} && git commit -m 'Record {scale}'; to share it: dvc push")
+    lines += merge.install_quietly(arguments.root)
     return int(bool(report.left_out)), record.as_json(report), "\n".join(lines)
 
 
@@ -89,12 +92,16 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
         lines += _list(
             "not what is recorded, and nowhere else: left alone; move it away, then restore", report.differing
         )
+    lines += merge.install_quietly(arguments.root)
     wrong = any(report.absent or report.differing for report in reports)
     return int(wrong), [vars(report) for report in reports], "\n".join(lines)
 
 
 def merge_verb(arguments: argparse.Namespace) -> Result:
     """Join the recorded states of two branches; exit code 1 when a conflict is left to decide."""
+    if arguments.install:
+        line = merge.install(arguments.root)
+        return 0, {"installed": line is not None}, line or "git merges recordings file by file in this clone already"
     chosen = {side: getattr(arguments, side) for side in ("ours", "theirs")}
     prefixes = {side: tuple(paths or [""]) if paths is not None else () for side, paths in chosen.items()}
     try:

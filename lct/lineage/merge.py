@@ -1,30 +1,31 @@
 """Merging: the recorded states of two branches become one, file by file instead of line by line.
 
-Git merges lines, and two recordings differ in many. Here every recorded file is a key: what one side has added or
-changed since their common ancestor is kept, content that both have made is taken once, and other content of the same
-file is a conflict, which the user decides. dvc.lock, dvc.yaml and lineage/{scale}/ follow from that.
+Git merges lines, and two recordings differ in many. Here every recorded file is a key, by the rules of three_way.py.
+Where a clone has the merge driver, git itself calls those rules for each file that both sides have changed, and leaves
+to `lct merge` what a user has to decide. dvc.lock, dvc.yaml and lineage/{scale}/ follow from lineage/{scale}.jsonl.
 """
 
 import contextlib
+import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from lct.files.atomic import write_text
 from lct.files.git import checkout_fault, run_git
-from lct.files.hashing import canonical_json
 from lct.files.lock import hold
 from lct.lineage import registry, views
 from lct.lineage.dvc_lock import Lock, lock_path, lock_text, read_lock
 from lct.lineage.journal import STAGES, undo
 from lct.lineage.record import LOCK, agrees, lock_block, state_paths
-from lct.lineage.registry import Entry
 from lct.lineage.stages import Stage, dvc_yaml, stages
+from lct.lineage.three_way import Entries, MergeReport, merge_entries
 
-Entries = dict[str, Entry]
 _UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REBASE_HEAD")  # what git calls the other side
-_VIEWS = ("tables", "report")  # stages that show numbers and measure none
+_DRIVER = "merge.lct.driver"  # git's setting that names the program behind `merge=lct` in .gitattributes
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,6 @@ class Side:
 
     archives: Mapping[str, Entries]  # scale -> path -> entry
     lock: Lock
-
-
-@dataclass
-class MergeReport:
-    """What a merge of two recorded states did."""
-
-    ours: int = 0  # recorded files that only the current branch has, or has changed
-    theirs: int = 0  # those of the other branch
-    twice: int = 0  # made on both sides with the same content: the first of the two is kept
-    views: list[str] = field(default_factory=list)  # tables and pages of one side only: `snakemake` makes them again
-    conflicts: list[str] = field(default_factory=list)  # the same file with other content, and nobody has decided
-    unmerged: list[str] = field(default_factory=list)  # files that are no recorded state, and that git could not merge
 
 
 def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> MergeReport:
@@ -107,60 +96,6 @@ def _side(root: Path, revision: str) -> Iterator[Side]:
             raise ValueError(str(error).replace(f"{folder}/", f"{revision}:")) from error
 
 
-def merge_entries(
-    ancestor: Entries, mine: Entries, other: Entries, report: MergeReport, ours: Sequence[str], theirs: Sequence[str]
-) -> Entries:
-    """The entries of a scale, by the rules of a three-way merge of keys; what happened is added to `report`."""
-    merged: Entries = {}
-    for path in sorted({*mine, *other}):
-        before, here, there = ancestor.get(path), mine.get(path), other.get(path)
-        entry = here
-        if here != there and here == before:
-            entry, report.theirs = there, report.theirs + 1
-        elif here != there and there == before:
-            report.ours += 1
-        elif here is None or there is None:  # gone on one side, made again on the other
-            entry = here or there
-        elif here != there and here.sha256 == there.sha256:
-            entry, report.twice = min((here, mine), (there, other), key=_age)[0], report.twice + 1
-        elif here != there:
-            if path.startswith(tuple(theirs)):
-                entry = there
-            elif not path.startswith(tuple(ours)):
-                (report.views if _is_view(here, mine) else report.conflicts).append(path)
-        if entry is not None:
-            merged[path] = entry
-    return _with_leads(merged, mine, other)
-
-
-def _age(side: tuple[Entry, Entries]) -> tuple[float, str]:
-    """When the job of an entry started; the same order seen from either branch."""
-    entry, entries = side
-    lead = entries.get(str(entry.job), entry)
-    return float((lead.snakemake or {}).get("started", 0)), canonical_json([lead.run, lead.settings])
-
-
-def _is_view(entry: Entry, entries: Entries) -> bool:
-    lead = entries.get(str(entry.job), entry)
-    return any((of.settings or {}).get("stage") in _VIEWS for of in (entry, lead)) or entry.path.startswith("reports/")
-
-
-def _with_leads(merged: Entries, mine: Entries, other: Entries) -> Entries:
-    """The entries, each naming the one that holds what Snakemake knew of its job, also where the sides' jobs differ."""
-    result: Entries = {}
-    leads: dict[str, str] = {}
-    for path, entry in merged.items():
-        lead = entry.job
-        if lead is not None and lead in merged and merged[lead].job not in (None, lead):
-            lead = str(merged[lead].job)
-        if lead is not None and lead not in merged:
-            former = mine.get(lead) or other.get(lead)
-            lead = leads.setdefault(lead, path)
-            entry = replace(entry, snakemake=former.snakemake if former and lead == path else None)
-        result[path] = replace(entry, job=lead)
-    return result
-
-
 def _write(root: Path, merged: dict[str, Entries], mine: Lock, other: Lock) -> None:
     """The joined state, and git is told that it is merged."""
     every = {path: entry for entries in merged.values() for path, entry in entries.items()}
@@ -179,3 +114,32 @@ def _write(root: Path, merged: dict[str, Entries], mine: Lock, other: Lock) -> N
     done = run_git(root, "add", "--all", "--", *state_paths(root))
     if done.returncode != 0:
         raise ValueError(f"git add: {' '.join(done.stderr.split())}")
+
+
+def install(root: Path) -> str | None:
+    """Let git merge recordings here by the rules of three_way.py; a line that says so, or None if it did before.
+
+    Where the driver cannot run, or there is a conflict to decide, git merges lines, as it does without a driver.
+    Raises ValueError with one line: git does not take the setting, or .gitattributes does not ask for the driver."""
+    if fault := checkout_fault(root):
+        raise ValueError(fault)
+    attribute = run_git(root, "check-attr", "merge", "--", "dvc.lock").stdout.strip()
+    if not attribute.endswith(": lct"):
+        where = root / ".gitattributes"
+        raise ValueError(f"{where}: expected `dvc.lock merge=lct`, found none; git checkout main -- .gitattributes")
+    words = shlex.split(run_git(root, "config", "--get", _DRIVER).stdout)
+    if words and shutil.which(words[0]):
+        return None
+    program = f"{shlex.quote(sys.executable)} -m lct.cli.merge_driver %O %A %B %P"
+    lines = "git merge-file -L ours -L base -L theirs %A %O %B"
+    done = run_git(root, "config", "--local", _DRIVER, f"{program} || {lines}")
+    if done.returncode != 0:
+        raise ValueError(f"git config: {' '.join(done.stderr.split())}")
+    return f"git merges recordings file by file in this clone from now on ({_DRIVER} in its configuration)"
+
+
+def install_quietly(root: Path) -> list[str]:
+    """What `install` says, where it can: a recording does not fail because git takes no driver."""
+    with contextlib.suppress(ValueError, OSError):
+        return [line] if (line := install(root)) else []
+    return []

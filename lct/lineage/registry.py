@@ -53,13 +53,17 @@ def conflict_line(text: str) -> int | None:
 def read(root: Path, scale: str) -> dict[str, Entry]:
     """Path -> entry; {} when nothing is recorded. Raises ValueError naming file and line on damage."""
     path = archive_path(root, scale)
-    advice = f"git checkout -- {path.relative_to(root)} brings the committed one back"
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse(path.read_text(encoding="utf-8"), str(path), str(path.relative_to(root)))
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected UTF-8, found damage ({error}); git checkout -- {path}") from error
+
+
+def parse(text: str, path: str, name: str = "") -> dict[str, Entry]:
+    """Path -> entry of an archive's text; errors name `path` and a line, and advise on `name`, or else `path`."""
+    advice = f"git checkout -- {name or path} brings the committed one back"
     if line := conflict_line(text):
         raise ValueError(
             f"{path}:{line}: expected a line of JSON, found a merge conflict; `lct merge` joins both recordings"

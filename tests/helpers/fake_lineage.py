@@ -28,7 +28,7 @@ import json
 from lct.files.records import run_path, settings_path
 from lct.lineage.snakemake_adapter import decide_by_records
 decide_by_records()
-OWN = config.get("dataset")
+OWN = config.get("dataset") or config.get("only")
 JOBS = json.load(open(f"graph-{OWN}.json" if OWN else "graph.json"))
 def text(value):
     return lambda wildcards: value
@@ -125,7 +125,7 @@ def fetched(r: str) -> list[dict]:
 def make(folder: Path, jobs: list[dict] | None = None, git: bool = True) -> Path:
     """The project, nothing computed."""
     (folder / "config").mkdir(parents=True)
-    for name in (".dvcignore", ".gitignore"):
+    for name in (".dvcignore", ".gitattributes", ".gitignore"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "dvc.yaml").write_text(dvc_yaml({}))
     (folder / ".dvc").mkdir()

@@ -18,7 +18,7 @@ from dvc.repo import Repo
 from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
 from lct.files.records import run_path, settings_path
-from lct.lineage import dvc, guard, journal, merge, record, registry, restore, views
+from lct.lineage import dvc, guard, journal, record, registry, restore, views
 from lct.lineage.dvc_lock import cache_folder, cached, read_lock, remotes
 from lct.lineage.graph import Job
 from lct.lineage.hooks import record_earlier_run, record_run
@@ -445,6 +445,14 @@ def test_a_dataset_of_its_own_is_recorded_beside_the_tables_and_dropped_with_its
     (book / "graph-mine.json").unlink()
     report = record.record(book, {}, "toy")
     assert len(report.dropped) == 5 and registry.read(book, "toy") == before
+
+
+def test_a_recording_of_some_rows_keeps_the_others(book):
+    jobs = [job for job in fake.graph(runs=1) if job["rule"] not in ("tables", "report")]
+    (book / "graph-run-0.json").write_text(json.dumps(jobs))
+    before = registry.read(book, "toy")
+    report = record.record(book, {"only": "run-0"}, "toy")
+    assert report.dropped == [] and report.left_out == {} and registry.read(book, "toy") == before
 
 
 def test_what_the_version_before_recorded_is_carried_over(book):
@@ -960,95 +968,3 @@ def test_an_edited_run_record_is_not_recorded(book):
     assert f"{METRICS}.run.json was edited since it was recorded (host); `lct restore`" in str(report.left_out)
     restore.restore(book, "toy")
     assert json.loads(path.read_text()) == content
-
-
-# --- merging ---------------------------------------------------------------------------------------------------------
-def graph_of(*runs: int) -> list[dict]:
-    """The toy graph with these runs; its tables hold their numbers alone."""
-    absent = [f"run-{i}" for i in range(5) if i not in runs]
-    jobs = json.loads(json.dumps(fake.graph(runs=5)))
-    jobs = [job for job in jobs if not any(run in job["rule"] for run in absent)]
-    for job in jobs:
-        job["inputs"] = [path for path in job["inputs"] if not any(run in path for run in absent)]
-        for path, inputs in job["roles"].items():
-            kept = {role: used for role, used in inputs.items() if not any(run in used for run in absent)}
-            job["roles"][path] = kept
-    return jobs
-
-
-def extend(folder: Path, *runs: int) -> None:
-    """Add runs to a recorded project, compute and record them, commit."""
-    fake.write_jobs(folder, graph_of(*runs))
-    fake.finish(folder, {job.rule for job in plan_jobs(folder, {}) if job.due})
-    assert record.record(folder, {}, "toy").left_out == {}
-    fake.commit(folder, f"runs {runs}")
-
-
-def git(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_two_recordings_merge_without_loss(recorded, tmp_path):
-    """Two clones with one cache, each with a run of its own and both with run 4: all of it is recorded afterwards."""
-    ours, theirs = (copied(recorded, tmp_path / name) for name in ("ours", "theirs"))
-    for folder in (ours, theirs):
-        shutil.copytree(recorded / ".dvc/cache", tmp_path / "cache", dirs_exist_ok=True)
-        (folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {tmp_path / 'cache'}\n")
-        restore.restore(folder, "toy")
-    with pytest.raises(ValueError, match="expected a merge of two branches, found none"):
-        merge.merge(ours)
-    extend(theirs, 0, 1, 3, 4)
-    extend(ours, 0, 1, 2, 4)
-    assert git(ours, "pull", "--no-rebase", str(theirs), "HEAD").returncode != 0, "git alone cannot merge them"
-    with pytest.raises(ValueError, match="`lct merge` joins both recordings"):
-        record.record(ours, {}, "toy")
-
-    report = merge.merge(ours)
-    assert report.conflicts == [] and report.unmerged == ["graph.json"]
-    assert report.twice == 7 and {path.split("/")[2] for path in report.views} == {"tables", "index.html"} | {
-        "report.md", "tables.tex", "tables.csv", "audit.html", "evidence.html", "numbers.tex"}  # fmt: skip
-    runs = {path.split("/")[3] for path in registry.read(ours, "toy") if "/train/" in path}
-    assert runs == {"run-0", "run-1", "run-2", "run-3", "run-4"}
-    fake.write_jobs(ours, graph_of(0, 1, 2, 3, 4))
-    fake.commit(ours, "merged")
-    assert restore.restore(ours, "toy").absent == []
-    assert set(due(ours)) == {"tables", "report"}, "all numbers are here; the pages show those of one side until now"
-    extend(ours, 0, 1, 2, 3, 4)
-
-    fresh = tmp_path / "fresh"
-    assert git(tmp_path, "clone", "-q", str(ours), str(fresh)).returncode == 0
-    shutil.copy(ours / ".dvc/config.local", fresh / ".dvc/config.local")
-    assert restore.restore(fresh, "toy").absent == []
-    assert due(fresh) == []
-
-
-def entry(path: str, content: str, job: str | None = None, started: float = 0.0) -> Entry:
-    snakemake = {"started": started} if job in (None, path) else None
-    return Entry(path, 1, content, content, {"stage": "train"}, {"at": started}, job=job or path, snakemake=snakemake)
-
-
-def test_what_both_sides_have_made_is_taken_once_and_other_content_is_for_the_user_to_decide():
-    before = {name: entry(name, "old") for name in ("a", "b", "gone")}
-    mine = {"a": entry("a", "new", started=2), "b": entry("b", "old"), "c": entry("c", "x", started=3)}
-    other = {"a": entry("a", "other", started=1), "b": entry("b", "newer"), "c": entry("c", "x", started=1),
-             "gone": entry("gone", "old"), "d": entry("d", "y")}  # fmt: skip
-
-    def merged(mine, other, **sides):
-        report = merge.MergeReport()
-        return merge.merge_entries(before, mine, other, report, **{"ours": (), "theirs": ()} | sides), report
-
-    entries, report = merged(mine, other)
-    assert report.conflicts == ["a"] and (report.ours, report.theirs, report.twice) == (1, 2, 1)
-    assert entries.keys() == {"a", "b", "c", "d"}, "what one side has taken away stays away"
-    assert entries["b"].sha256 == "newer" and entries["c"] == other["c"], "the first of two equal ones"
-    for sides, content in (({"ours": ("",)}, "new"), ({"theirs": ("a",)}, "other")):
-        entries, report = merged(mine, other, **sides)
-        assert entries["a"].sha256 == content and report.conflicts == []
-    assert merged(other, mine, ours=("",))[0] == merged(mine, other, theirs=("",))[0], "from either branch the same"
-
-
-def test_outputs_of_one_job_that_differ_between_the_sides_stay_one_job():
-    mine = {name: entry(name, name, job="b") for name in ("b", "c")}
-    other = {name: entry(name, name, job="a", started=-1) for name in ("a", "b")}
-    entries = merge.merge_entries({}, mine, other, merge.MergeReport(), (), ())
-    assert {name: e.job for name, e in entries.items()} == {"a": "a", "b": "a", "c": "a"}
