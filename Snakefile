@@ -69,6 +69,7 @@ onstart:
 
 onsuccess:
     close_watchers()
+    show_rehearsal()
     record_lineage()
     say_results()
     say_where_the_report_is()
@@ -77,5 +78,6 @@ onsuccess:
 onerror:
     close_watchers()
     render_what_exists()
+    show_rehearsal()
     record_lineage()
     say_how_to_go_on()

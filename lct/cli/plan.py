@@ -43,7 +43,7 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
         rows = ",".join(plan.scale.pilot) if arguments.target == "pilot" else arguments.target
         graph = f"snakemake -n {arguments.target} {plan.snakemake_options}"
         plan = Plan(arguments.root, overrides(arguments) | {"only": rows})
-    device = planned_machine(arguments.root, arguments.device, plan.scale.comparable)
+    device = planned_machine(arguments.root, arguments.device, plan.scale.needs_gpus)
     limits = (arguments.price, arguments.max_gpu_hours)
     value, lines = forecast(plan, arguments.root, device, which(arguments), arguments.gpus, *limits)
     if arguments.timeline or arguments.chart:

@@ -210,6 +210,6 @@ def check_torch(plan: Plan) -> Finding:
             return finding
         words = f"{facts['version']} (CUDA {facts['cuda']}) sees no GPU, though nvidia-smi is there"
         return Finding("fail", "torch", words, "does nvidia-smi list one? is CUDA_VISIBLE_DEVICES empty?")
-    if plan.scale.comparable:
+    if plan.scale.needs_gpus:
         return Finding("warn", "torch", f"{facts['version']}, no GPU", "the paper's scale needs some: --profile")
     return Finding("ok", "torch", f"{facts['version']}, no GPU; the {plan.scale_name} scale needs none")

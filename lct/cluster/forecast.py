@@ -69,6 +69,9 @@ def forecast(
     lines += [total.line(width), "", "rates:"]
     lines += [f"  {work}: {source}" for work, source in sorted(total.cost.sources.items())]
     lines += [f"  {work}: not measured, left out of the hours (+?)" for work in sorted(total.cost.unknown)]
+    if total.cost.assumed:
+        hours = _hours(total.cost.seconds + total.cost.assumed).strip()
+        lines.append(f"with what is not measured, by the low rates that requests assume: {hours} in all")
     lines.append(f"~ holds estimates; {LEFT_OUT}")
     minutes = plan.main.save_minutes or SAVE_MINUTES
     written = states_per_hour(plan, which, minutes)
@@ -88,6 +91,7 @@ def forecast(
         "cells": {row.name.strip(): row.value() for row in sum(rows.values(), [])},
         "rates": total.cost.sources,
         "not_measured": sorted(total.cost.unknown),
+        "assumed_hours": total.cost.assumed / 3600,
         "state_bytes_per_hour": round(written),
         "actual": actual,
     }

@@ -20,19 +20,29 @@ EVERY_SECONDS = 20.0  # between two lines
 _DATASET_STAGES = ("images", "autoencoder", "encode", "extractor")
 
 
+def owners(plan: Plan) -> Callable[[str, Mapping[str, str]], tuple[str, str] | None]:
+    """A function from a job's rule and wildcards to its stage, and the run, dataset or figure that it works for; None
+    for jobs that the cost model does not count. The milestones of a run have one owner."""
+    named = {f"{stage}_{run}".replace("-", "_"): (stage, run) for run in plan.runs for stage in RUN_STAGES}
+    named |= {f"reference_{dataset}".replace("-", "_"): ("reference", dataset) for dataset in plan.datasets}
+    named |= {f"figures_{figure}".replace("-", "_"): ("figure", figure) for figure in plan.figures}
+
+    def owner_of(rule: str, wildcards: Mapping[str, str]) -> tuple[str, str] | None:
+        if rule in _DATASET_STAGES:
+            return rule, wildcards["dataset"]
+        whole = rule if rule in named else max((n for n in named if rule.startswith(f"{n}_")), key=len, default=rule)
+        return named.get(whole)
+
+    return owner_of
+
+
 def planned_seconds(requests: Requests, jobs: Iterable[Any]) -> dict[int, float]:
     """Id of each Snakemake job -> estimated seconds; 1 where the cost model counts nothing. The milestones of a run
     share its seconds."""
-    plan = requests.plan
-    owners = {f"{stage}_{run}".replace("-", "_"): (stage, run) for run in plan.runs for stage in RUN_STAGES}
-    owners |= {f"reference_{dataset}".replace("-", "_"): ("reference", dataset) for dataset in plan.datasets}
-    owners |= {f"figures_{figure}".replace("-", "_"): ("figure", figure) for figure in plan.figures}
-    shared: dict[tuple, list[int]] = {}
+    owner_of, shared = owners(requests.plan), {}
     for job in jobs:
-        name, wildcards = job.rule.name, dict(job.wildcards.items())
-        whole = name if name in owners else max((n for n in owners if name.startswith(f"{n}_")), key=len, default=name)
-        owner = (name, wildcards["dataset"]) if name in _DATASET_STAGES else owners.get(whole)
-        shared.setdefault((owner, *sorted(wildcards.items())), []).append(job.jobid)
+        wildcards = dict(job.wildcards.items())
+        shared.setdefault((owner_of(job.rule.name, wildcards), *sorted(wildcards.items())), []).append(job.jobid)
     seconds = {}
     for (owner, *_), ids in shared.items():
         estimate = len(ids) if owner is None else requests.seconds(PlannedJob(*owner))

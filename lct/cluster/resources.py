@@ -70,10 +70,12 @@ class Cluster:
 
 
 class Requests:
-    """Resource requests of the rules of a plan on a cluster."""
+    """Resource requests of the rules of a plan on a cluster. A rehearsal asks for the memory and the GPUs of the whole
+    scale, and for few minutes."""
 
     def __init__(self, plan: Plan, cluster: Cluster):
         self.plan, self.cluster, self.costs = plan, cluster, CostModel(plan, cluster.machine_of(plan.root))
+        self.sizes = CostModel(plan.whole, self.costs.machine)  # a rehearsal asks for what the whole scale will need
         self._needs_of: dict[PlannedJob, tuple[float, int, float]] = {}  # a graph asks for each job several times
 
     def of(
@@ -116,7 +118,7 @@ class Requests:
             return 0
         if job is not None and job.stage == "autoencoder":  # a pretrained one is copied, which no GPU is needed for
             return int(self.plan.datasets[job.owner].autoencoder.kind == "trained")
-        return self.costs.gpus(job.owner) if job is not None and job.stage == "train" else 1
+        return self.sizes.gpus(job.owner) if job is not None and job.stage == "train" else 1
 
     def _needs(self, job: PlannedJob) -> tuple[float, int, float]:
         """(seconds, threads, bytes of main memory beyond those of the class)"""
@@ -128,13 +130,13 @@ class Requests:
         cost, plan = self.costs.of(job), self.plan
         seconds, threads = cost.seconds + cost.assumed, 1
         if job.stage == "images":
-            return seconds, reading_threads(plan, job.owner), self.costs.memory(job)
+            return seconds, reading_threads(plan, job.owner), self.sizes.memory(job)
         if job.stage in ("train", "sample", "figure"):
             training = plan.figures[job.owner][1] if job.stage == "figure" else plan.runs[job.owner].training
             if training is not None:  # figures without one compute with one thread
                 threads = plan.scale.sampling.threads if job.stage == "sample" else training.threads
-        shared_by = threads if not self.cluster.has_gpus else self.costs.gpus(job.owner) if job.stage == "train" else 1
-        return seconds / shared_by, threads, self.costs.memory(job)
+        shared_by = threads if not self.cluster.has_gpus else self.sizes.gpus(job.owner) if job.stage == "train" else 1
+        return seconds / shared_by, threads, self.sizes.memory(job)
 
 
 def _growing(memory_mb: int) -> Callable[..., int]:

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,28 @@ class RunSource:
     source: str
     entry: RunEntry
     values: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ScaleLayer(Layer):
+    """Values of a scale, those of its bases under its own."""
+
+    names: tuple[str, ...]  # the scale, its base, and so on
+    files: tuple[Layer, ...]  # the values of each, the last base first
+
+    def under(self, *keys: str) -> list[Layer]:
+        """Values under some keys, file by file, for a merge."""
+        parts = []
+        for layer in self.files:
+            values = layer.values
+            for key in keys:
+                values = values.get(key) or {}
+            parts.append(Layer(layer.source, values))
+        return parts
+
+    def name_in(self, by_scale: Mapping[str, Any]) -> str | None:
+        """The key of a mapping by scale that counts here: the scale itself, or its nearest base; None: neither."""
+        return next((name for name in self.names if name in by_scale), None)
 
 
 class ConfigFolder:

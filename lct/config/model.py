@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from lct.config.published import check_seeds
@@ -14,6 +14,7 @@ from lct.sampling.settings import Sampler, Sampling
 from lct.schedules import OPTIONAL
 from lct.training.settings import Training
 
+REHEARSAL = "REHEARSAL: NO RESULT"  # the watermark of every scale with a `limit`; nothing is judged by its numbers
 EXPORTED = "generator/diffusion_pytorch_model.safetensors"  # in a folder of `lct export --to diffusers`
 
 TrainingChanges = Annotated[dict[str, Any], Partial(Training)]  # values for some keys of Training
@@ -76,19 +77,50 @@ class ReducedBudget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limit:
+    """Most images that a rehearsal of another scale works with. Batches, networks and image sizes stay as they are."""
+
+    images: int  # of each side of a dataset, and of a figure; no fewer than the largest batch
+    samples: int  # generated for an image set, though no fewer than a batch
+
+    def __post_init__(self):
+        if min(self.images, self.samples) < 2:
+            raise ValueError(f"limit: expected 2 images and samples or more, found {self}; raise them")
+
+    def scale(self, scale: "Scale") -> "Scale":
+        """A scale with fewer samples, that is marked as a rehearsal."""
+        sampling = scale.sampling
+        num_images = min(sampling.num_images, max(self.samples, sampling.batch))
+        sampling = replace(sampling, num_images=num_images)
+        protocols = tuple(replace(p, num_images=min(p.num_images, sampling.count)) for p in scale.protocols)
+        short = {"sampling": sampling, "protocols": protocols, "counts": None, "pilot": ()}
+        return replace(scale, comparable=False, watermark=REHEARSAL, **short)
+
+    def dataset(self, dataset: Dataset) -> Dataset:
+        """A dataset with fewer images on both sides."""
+        train = self.images if dataset.train is None else min(dataset.train, self.images)
+        return replace(dataset, train=train, heldout=min(dataset.heldout, self.images))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """config/scales/*.yaml: one size of the whole experiment."""
 
-    banner: tuple[str, ...]  # first lines of the report: what this scale is and is not
+    base: str | None = field(default=None, metadata=OPTIONAL)  # another scale, whose values this one starts from; what
+    # tables and figures say about the base counts here too
+    limit: Limit | None = field(default=None, metadata=OPTIONAL)  # of a rehearsal: most images of each kind
+    banner: tuple[str, ...] = ()  # first lines of the report: what this scale is and is not
     watermark: str | None = None  # word over every page of a scale whose numbers mean nothing
     comparable: bool = False  # whether its numbers may be set against published ones
     distance: str = "FID"  # name of the Frechet distance here; FID only with the Inception network
-    tables: tuple[str, ...]  # files in config/tables/ that a bare `snakemake` makes
+    tables: tuple[str, ...] = ()  # files in config/tables/ that a bare `snakemake` makes
     more_tables: tuple[str, ...] = ()  # further ones, that `snakemake all_tables` makes
     short: ReducedBudget | None = None  # a smaller budget for the runs of more_tables; null: they are the same runs
     pilot: tuple[str, ...] = ()  # rows of early milestones that `snakemake pilot` sets against the authors' log
-    subtables: dict[Name, str]  # sub-table -> file in config/datasets/; missing ones are reported as not run
-    seeds: dict[Name, tuple[int, ...]]  # dataset -> training seeds
+    subtables: dict[Name, str] = field(
+        default_factory=dict
+    )  # sub-table -> file in config/datasets/; missing ones are reported as not run
+    seeds: dict[Name, tuple[int, ...]] = field(default_factory=dict)  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes
     counts: dict[Name, int] | None = field(default=None, metadata=OPTIONAL)  # dataset -> images that are sampled, and
     # scored by the first protocol, where its authors had another number
@@ -99,6 +131,9 @@ class Scale:
     methods: dict[Name, TrainingChanges] = field(default_factory=dict)  # method -> further overrides
 
     def __post_init__(self):
+        for key in ("banner", "tables", "subtables", "seeds"):
+            if not getattr(self, key) and self.base is None:
+                raise ValueError(f"expected key {key!r} with a value, or `base`, found neither; add it")
         check_seeds(self.seeds)
         ids = [protocol.id for protocol in self.protocols]
         if not ids or len(set(ids)) < len(ids) or any(not re.match(ID_PATTERN, name) for name in ids):
@@ -107,6 +142,11 @@ class Scale:
             )
         if len({protocol.batch for protocol in self.protocols}) > 1:
             raise ValueError("protocols: expected one `batch` for all, since they share each pass; make them equal")
+
+    @property
+    def needs_gpus(self) -> bool:
+        """Whether its trainings are those of the paper, or as large."""
+        return self.comparable or self.limit is not None
 
 
 @dataclass(frozen=True, kw_only=True)

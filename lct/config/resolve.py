@@ -1,7 +1,8 @@
 """Layers merged into resolved settings, each value with its source.
 
 A run:     defaults (dataclasses) < config/methods < config/scales < config/datasets < its bases < itself < `short`.
-A dataset: defaults (dataclasses) < config/datasets < config/scales.
+A dataset: defaults (dataclasses) < config/datasets < config/scales < `limit`.
+The base of a scale comes just before the scale.
 """
 
 import copy
@@ -10,8 +11,8 @@ from typing import Any
 
 from lct.config import local_images
 from lct.config.figures import Figure
-from lct.config.folder import ConfigFolder, Layer
-from lct.config.model import Dataset, Initial, Main, Method, ReducedBudget, Run, Scale
+from lct.config.folder import ConfigFolder, Layer, ScaleLayer
+from lct.config.model import Dataset, Initial, Limit, Main, Method, ReducedBudget, Run, Scale
 from lct.config.published import PublishedTable, TableSpec
 from lct.config.schema import build, check_layer, written_fields
 from lct.data.settings import COUNTS_ADVICE, DownloadSource
@@ -70,9 +71,21 @@ def main_settings(config: ConfigFolder, overrides: dict[str, Any] | None = None)
     return build(Main, layer.values | given, "--config" if overrides else layer.source)
 
 
-def scale_settings(config: ConfigFolder, name: str) -> tuple[Scale, Layer]:
-    layer = config.layer("scales", name, "scale", "--config scale")
-    return build(Scale, layer.values, layer.source), layer
+def scale_settings(config: ConfigFolder, name: str) -> tuple[Scale, ScaleLayer]:
+    """A scale, with what it takes from its bases, and its values."""
+    names, files, where = [], [], "--config scale"
+    base: str | None = name
+    while base is not None:
+        if base in names:
+            raise ValueError(f"{where}: expected no circle, found {base!r} again; remove one base")
+        layer = config.layer("scales", base, "scale", where)
+        settings = build(Scale, layer.values, layer.source)
+        names.append(base)
+        files.insert(0, layer)
+        base, where = settings.base, f"{layer.source}: base"
+    values, source = merge(files)[0], files[-1].source
+    scale = build(Scale, values, source)
+    return scale.limit.scale(scale) if scale.limit else scale, ScaleLayer(source, values, tuple(names), tuple(files))
 
 
 def extractor_settings(config: ConfigFolder, name: str, where: str) -> PretrainedExtractor:
@@ -114,11 +127,12 @@ def download_origins(config: ConfigFolder) -> dict[str, tuple[Origin, ...]]:
 
 
 # --- settings joined from several -------------------------------------------------------------------------------------
-def dataset_settings(config: ConfigFolder, name: str, scale: Layer, where: str) -> tuple[Dataset, dict[str, str]]:
+def dataset_settings(config: ConfigFolder, name: str, scale: ScaleLayer, where: str) -> tuple[Dataset, dict[str, str]]:
     """Resolved settings of a dataset, and the source of each."""
     layer = config.layer("datasets", name, "dataset", where)
     check_layer(Dataset, layer.values, layer.source)
-    values, sources = merge([layer, Layer(scale.source, _fitting(scale.values.get("dataset", {}), layer.values))])
+    overrides = [Layer(part.source, _fitting(part.values, layer.values)) for part in scale.under("dataset")]
+    values, sources = merge([layer, *overrides])
     local_images.fit(name, values, sources, scale, config.root)
     try:
         dataset = build(Dataset, values, layer.source)
@@ -127,6 +141,10 @@ def dataset_settings(config: ConfigFolder, name: str, scale: Layer, where: str) 
     if "extractor.labels" not in sources and not gives_labels(dataset) and dataset.extractor.kind == "trained":
         dataset = dataclasses.replace(dataset, extractor=dataclasses.replace(dataset.extractor, labels="rotations"))
         sources = {**sources, "extractor.labels": "default, since the source gives no labels"}
+    if (limit := scale.values.get("limit")) is not None:
+        whole, dataset = dataset, build(Limit, limit, f"{scale.source}: limit").dataset(dataset)
+        reduced = [key for key in ("train", "heldout") if getattr(dataset, key) != getattr(whole, key)]
+        sources = {**sources, **dict.fromkeys(reduced, f"{scale.source}: limit")}
     return dataset, every_source(dataset, sources)
 
 
@@ -156,7 +174,7 @@ def _fitting(overrides: dict[str, Any], values: dict[str, Any]) -> dict[str, Any
     return {key: value for key, value in overrides.items() if fits(value, values.get(key))}
 
 
-def run_settings(config: ConfigFolder, run: str, scale: Layer) -> Run:
+def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
     """Resolved settings of a run, with the source of each. RUN-SUFFIX is RUN with the scale's reduced budget."""
     reduced = scale.values.get("short") if run not in config.run_entries() else None
     chain = config.run_chain(run if reduced is None else run.removesuffix(f"-{_suffix(reduced)}"))
@@ -167,8 +185,8 @@ def run_settings(config: ConfigFolder, run: str, scale: Layer) -> Run:
     check_layer(Dataset, dataset_layer.values, dataset_layer.source)
     layers = [
         Layer(method_layer.source, method_layer.values.get("training", {})),
-        Layer(scale.source, scale.values.get("training", {})),
-        Layer(scale.source, scale.values.get("methods", {}).get(first.entry.method, {})),
+        *scale.under("training"),
+        *scale.under("methods", first.entry.method),
         Layer(dataset_layer.source, dataset_layer.values.get("training", {})),
         *(Layer(f"{link.source}: {name}", link.values.get("training", {})) for name, link in chain),
     ]
@@ -201,29 +219,35 @@ def _initial(inits: list[Initial | None], reduced: dict[str, Any] | None) -> Ini
     return dataclasses.replace(init, run=f"{init.run}-{_suffix(reduced)}")
 
 
-def run_exists(config: ConfigFolder, run: str, scale: Layer) -> bool:
+def run_exists(config: ConfigFolder, run: str, scale: ScaleLayer) -> bool:
     """Whether `run` is an entry of config/runs/, or one with the scale's reduced budget."""
     reduced, entries = scale.values.get("short"), config.run_entries()
     return run in entries or (reduced is not None and run.removesuffix(f"-{_suffix(reduced)}") in entries)
 
 
 def figure_settings(
-    config: ConfigFolder, name: str, scale_name: str, scale: Layer
+    config: ConfigFolder, name: str, scale_name: str, scale: ScaleLayer
 ) -> tuple[Figure, Training | None] | None:
-    """A figure and the resolved settings of its trainings, if it has any; None where it is not made at this scale."""
+    """A figure, with its cost at this scale alone, and the resolved settings of its trainings, if it has any; None
+    where it is not made at this scale."""
     layer = config.layer("figures", name, "figure", "config/figures")
     figure = build(Figure, layer.values, layer.source)
-    if scale_name not in figure.scales:
+    if (key := scale.name_in(figure.scales)) is None:
         return None
+    cost, limit = figure.scales[key], scale.values.get("limit")
+    if limit is not None:
+        counts = {name: min(getattr(cost, name), limit["images"]) for name in ("images", "pairs")}
+        cost = dataclasses.replace(cost, **counts)
+    figure = dataclasses.replace(figure, scales={scale_name: cost})
     if figure.kind != "box-plots":
         return figure, None
     method = config.layer("methods", figure.method, "method", f"{layer.source}: method")
     layers = [
         Layer(method.source, method.values.get("training", {})),
-        Layer(scale.source, scale.values.get("training", {})),
-        Layer(scale.source, scale.values.get("methods", {}).get(figure.method, {})),
+        *scale.under("training"),
+        *scale.under("methods", figure.method),
         Layer(layer.source, layer.values.get("training", {})),
-        Layer(layer.source, layer.values["scales"][scale_name].get("training", {})),
+        Layer(layer.source, layer.values["scales"][key].get("training", {})),
     ]
     where = f"{layer.source}: training at scale {scale_name}"
     training = build(Training, merge(_one_length(layers))[0], where)

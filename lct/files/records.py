@@ -87,6 +87,8 @@ class JobRecord:
             "seconds": round(finished - self.started, 3),
             "cpu_seconds": round(time.process_time(), 3),
             "peak_memory_bytes": _peak_memory(),
+            **_gpu_memory(),
+            **_transferred(),
             "device": self.device,
             "host": platform.node(),
             "machine": f"{platform.machine()}, {os.cpu_count()} cpus",
@@ -187,6 +189,22 @@ def _peak_memory() -> int:
     own, children = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     unit = 1 if sys.platform == "darwin" else 1024
     return max(own, children) * unit
+
+
+def _gpu_memory() -> dict[str, int]:
+    """Most memory of its GPU that this process has held, where it used one; without the CUDA context."""
+    torch = sys.modules.get("torch")
+    used = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return {"peak_gpu_memory_bytes": torch.cuda.max_memory_reserved()} if used else {}
+
+
+def _transferred() -> dict[str, int]:
+    """Bytes that this process has read and written by system calls, where the system counts them."""
+    with suppress(OSError, ValueError, KeyError):
+        lines = Path("/proc/self/io").read_text().splitlines()
+        counts = {name: int(count) for name, count in (line.split(": ") for line in lines)}
+        return {"read_bytes": counts["rchar"], "written_bytes": counts["wchar"]}
+    return {}
 
 
 @functools.cache

@@ -61,6 +61,10 @@ class Configuration:
         }
         self.published_rows = PublishedRows(self.config)
         self.claims: list[Claim] = read_claims(self.config, self.published_rows)
+        if CLAIMS in self.only and self.scale.limit is not None:
+            raise ValueError(
+                f"claims: expected a scale that measures, found the rehearsal {self.scale_name}; take its base"
+            )
         read_repeats(self.config, self.published_rows)  # a report that could not be made is refused before any job
         where = self.scale_layer.source
         for method in self.scale.methods:

@@ -1,9 +1,10 @@
 """The plan of one scale: which runs and cells its tables need. The graph and the report read it."""
 
+import functools
 import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Plan(Configuration):
 
     def __init__(self, root: Path, overrides: dict[str, Any] | None = None, more_runs: Iterable[str] = ()):
         super().__init__(root, overrides)
+        self._given = (overrides or {}, tuple(more_runs))
         self.runs: dict[str, Run] = {}
         self._kept_weights: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._table_cells(name, spec)]
@@ -84,6 +86,14 @@ class Plan(Configuration):
             figure = figure_settings(self.config, name, self.scale_name, self.scale_layer)
             if figure is not None and self._has_rows_of(figure[0]) and self._shows(figure[0]):
                 self.figures[name] = figure
+
+    @functools.cached_property
+    def whole(self) -> "Plan":
+        """The plan of the scale that this rehearsal is of; itself where it is none."""
+        overrides, more_runs = self._given
+        if self.scale.limit is None or self.scale.base is None:
+            return self
+        return Plan(self.root, overrides | {"scale": self.scale.base}, {*self.own_runs, *more_runs}).whole
 
     # --- cells: which run, weights and sampler answer a row --------------------------------------------------------
     def _table_cells(self, table: str, spec: TableSpec) -> list[Cell]:
@@ -124,11 +134,11 @@ class Plan(Configuration):
         dataset = self.scale.subtables[subtable]
         change = entry.datasets.get(dataset, RowChange())
         samplers = entry.sampler | change.sampler
-        if self.scale_name not in samplers:
+        if (name := self.scale_layer.name_in(samplers)) is None:
             raise ValueError(
                 f"{where}: sampler: expected one for scale {self.scale_name!r}, found {samplers}; add it (null: none)"
             )
-        sampler = samplers[self.scale_name]
+        sampler = samplers[name]
         if sampler is None:
             return None
         run = self._run((change.run or entry.run).replace("{dataset}", dataset), table, where)
@@ -142,10 +152,14 @@ class Plan(Configuration):
         weights = self._evaluated_weights(run, entry, where)
         sets = tuple(
             SampleSet(run.id, seed, weights, sampler, draw)
-            for seed in (entry.seeds or {}).get(self.scale_name) or self._default_seeds(run)
+            for seed in self._at_scale(entry.seeds or {}) or self._default_seeds(run)
             for draw in self.scale.sampling.draws
         )
         return Cell(table, subtable, row, run.id, weights, sampler, sets)
+
+    def _at_scale(self, by_scale: Mapping[str, Any]) -> Any:
+        """What a mapping by scale says of this one, or else of its base; None where it says nothing."""
+        return by_scale.get(self.scale_layer.name_in(by_scale))
 
     def _check_sampler(self, run: Run, name: str, where: str) -> None:
         if name not in run.samplers:
@@ -162,12 +176,12 @@ class Plan(Configuration):
         kept = self.kept_weights(run.id)
         if run.weights is not None:
             return kept[0]
-        training, rate = run.training, entry.ema.get(self.scale_name)
+        training, rate = run.training, self._at_scale(entry.ema)
         if rate is not None and rate not in training.emas:
             raise ValueError(
                 f"{where}: ema: expected one that run {run.id} keeps, {list(training.emas)}, found {rate}; fix it"
             )
-        epoch = entry.epoch.get(self.scale_name)
+        epoch = self._at_scale(entry.epoch)
         if epoch is None:
             return kept[0] if rate is None else kept[0].rpartition("-ema")[0] + f"-ema{rate}"
         if epoch not in training.keep_epochs:

@@ -13,6 +13,7 @@ from lct.claims.noise import Noise, pooled, scaled, spread
 from lct.config.claim_rows import FOLDER, PublishedRows, read_claims, read_repeats
 from lct.config.claims import Claim
 from lct.config.folder import ConfigFolder
+from lct.config.model import REHEARSAL
 from lct.config.published import PublishedRow
 from lct.report.tables import PAIRS, FigureResult, Tables, place
 from lct.report.training_curves import relative_spread
@@ -28,7 +29,9 @@ class JudgedClaim:
 
 
 def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows: PublishedRows) -> list[Body]:
-    """The paper's table, the authors' log, and each report's measurements. root: the project's folder."""
+    """The paper's table, the authors' log, and each report's measurements, except those of a rehearsal.
+
+    root: the project's folder."""
     names = sorted({name for claim in claims for part in claim.parts for name in part.rows})
     published = {name: rows.row(name, str(FOLDER)) for name in names}
     prior = {"fid": prior_noise(ConfigFolder(root), rows)}
@@ -37,7 +40,7 @@ def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows
     return [
         Body("paper-table", "the paper's Table 1", _published_cells(printed), prior=prior),
         Body("authors-log", "the authors' log, with the paper's Table 1", _published_cells(log), prior=prior),
-        *(measured_body(tables, root) for tables in measured),
+        *(measured_body(tables, root) for tables in measured if tables.watermark != REHEARSAL),
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 from lct.losses.robust import ROBUST
 from lct.losses.settings import Objective
 from lct.networks.settings import Network, Scaling
-from lct.schedules import Curriculum, IndexDistribution, LearningRate, NoiseGrid
+from lct.schedules import OPTIONAL, Curriculum, IndexDistribution, LearningRate, NoiseGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,10 @@ class Training:
     emas: tuple[float, ...] = (0.9999,)  # evaluation EMAs kept in parallel, updated every step without warm-up
     keep_steps: tuple[int, ...] = ()  # further steps after which the first EMA is kept; the last step keeps all EMAs
     keep_epochs: tuple[int, ...] = ()  # the same in epochs, counted as `epochs` is; not with `steps`
+    steps_per_milestone: int | None = field(
+        default=None, metadata=OPTIONAL
+    )  # of a rehearsal: so many steps lead to each
+    # of the steps that are kept, whatever epochs and steps say; the schedules end with the last of them
     matmul: Literal["float32", "tf32"] = "float32"  # precision of float32 products on a GPU; the authors allow TF32
     mixed_precision: Literal["off", "bfloat16"] = (
         "off"  # dtype of the network's products; weights and losses stay float32
@@ -57,8 +61,10 @@ class Training:
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(f"expected epochs or steps, found epochs={self.epochs} and steps={self.steps}; give one")
-        if min(self.batch, self.epochs or 1, self.steps or 1, self.threads, self.log_every) < 1:
-            raise ValueError("batch, epochs, steps, threads and log_every: expected 1 or more; fix the smallest")
+        counts = (self.batch, self.epochs or 1, self.steps or 1, self.threads, self.log_every)
+        if min(counts) < 1 or (self.steps_per_milestone is not None and self.steps_per_milestone < 1):
+            names = "batch, epochs, steps, steps_per_milestone, threads and log_every"
+            raise ValueError(f"{names}: expected 1 or more; fix the smallest")
         if not self.emas or any(not 0 <= e < 1 for e in self.emas) or len(set(self.emas)) != len(self.emas):
             raise ValueError(f"emas {list(self.emas)}: expected different rates in [0, 1), at least one; fix them")
 
@@ -110,18 +116,29 @@ class Training:
 
     def schedule_steps(self, num_images: int) -> int:
         """K of the schedules (curriculum, learning rate)."""
+        if self.steps_per_milestone is not None:
+            return self.total_steps(num_images)
         return self.steps or self.steps_per_epoch(num_images) * (self.epochs or 0)
 
     def total_steps(self, num_images: int) -> int:
         """Optimiser steps taken."""
+        if self.steps_per_milestone is not None:
+            return self.kept_steps(num_images)[0]
         return self.steps or self.step_of(self.epochs or 0, num_images)
 
     def step_of(self, epoch: int, num_images: int) -> int:
         """Steps done when the authors' checkpoint of `epoch` is written: with inclusive_epochs, one pass later."""
+        if self.steps_per_milestone is not None:
+            whole = replace(self, steps_per_milestone=None)
+            position = sorted(whole.kept_steps(num_images)).index(whole.step_of(epoch, num_images))
+            return self.steps_per_milestone * (position + 1)
         return self.steps_per_epoch(num_images) * (epoch + self.inclusive_epochs)
 
     def kept_steps(self, num_images: int) -> list[int]:
         """Steps whose weights are kept, the last one first."""
+        if self.steps_per_milestone is not None:
+            count = len(replace(self, steps_per_milestone=None).kept_steps(num_images))
+            return [self.steps_per_milestone * number for number in (count, *range(1, count))]
         last = self.total_steps(num_images)
         further = {*self.keep_steps, *(self.step_of(epoch, num_images) for epoch in self.keep_epochs)} - {last}
         if any(not 0 < step < last for step in further):

@@ -60,6 +60,7 @@ from lct.lineage.snakemake_adapter import (
     offer_targets,
     rules_due,
 )
+from lct.jobs.rehearsal import write_rehearsal
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
@@ -266,6 +267,12 @@ def say_where_the_report_is():
         if Path(PATHS.report("index.html", which)).exists():
             what = "The report" if which == "tables" else "The report of all tables"
             say(f"{what} is at {PATHS.report('index.html', which)}")
+
+
+def show_rehearsal():
+    """Write the page of a rehearsal, of the jobs that have finished."""
+    if LOCKS and PLAN.scale.limit is not None:
+        say(write_rehearsal(Path.cwd(), REQUESTS, workflow.dag.jobs))
 
 
 def render_what_exists():
