@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
@@ -20,6 +21,9 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cells", nargs="*", metavar="CELL", help="a cell, or the start of its name: table1.a.lct-1")
     plan_arguments(parser)
     parser.add_argument("--all", action="store_true", help="every cell that was computed or recorded")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="print the chains of several rows, not a line each"
+    )
     parser.add_argument("--deep", action="store_true", help="hash big files too")
     parser.add_argument("--settings", action="store_true", help="print the settings of every link and the protocol too")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
@@ -37,7 +41,11 @@ def audit(arguments: argparse.Namespace) -> Result:
     auditor = cells.auditor(plan, arguments.root, arguments.deep, rendered)
     value = cells.audits(auditor, plan, None if arguments.all else cells.chosen(arguments.cells, targets))
     faults = format.faults(value["cells"])
-    lines = [format.cell(cell, arguments.settings) for cell in value["cells"]]
+    rows = [list(of) for _, of in itertools.groupby(value["cells"], key=lambda cell: cell["id"].rpartition(".")[0])]
+    if len(rows) == 1 or arguments.verbose or arguments.settings:
+        lines = [format.cell(cell, arguments.settings) for cell in value["cells"]]
+    else:
+        lines = [*map(format.row, rows), "the chain of each value: -v, or name a single row"]
     lines += [f"note: {note}" for note in value["notes"]]
     if arguments.html:
         from lct.report.audit import page as audit_page  # with pandas, which other uses need not load

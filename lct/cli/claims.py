@@ -1,7 +1,6 @@
 """`lct claims`: does what the paper says hold? `lct power`: how many seeds show a difference?"""
 
 import argparse
-import dataclasses
 import math
 from typing import Any
 
@@ -11,8 +10,8 @@ from lct.cli.options import overrides, plan_arguments
 from lct.cli.verb import Result
 from lct.config.claim_rows import PublishedRows
 from lct.config.folder import ConfigFolder
-from lct.config.schema import plain
-from lct.plan.configuration import CLAIMS
+from lct.config.schema import did_you_mean, plain
+from lct.plan.files import claimed_tables
 from lct.plan.plan import Plan
 from lct.report.claims import JudgedClaim, judged, prior_noise
 from lct.report.tables import read
@@ -26,13 +25,16 @@ def claims_arguments(parser: argparse.ArgumentParser) -> None:
 def claims(arguments: argparse.Namespace) -> Result:
     """Every claim with its verdict on the paper's table, the authors' log, and what is measured here."""
     plan = Plan(arguments.root, overrides(arguments))
-    claimed = dataclasses.replace(plan.paths, only=(CLAIMS,)).tables()  # of `snakemake claims`
-    files = [arguments.root / path for path in (claimed, plan.paths.tables("all"), plan.paths.tables())]
+    paths = (*claimed_tables(plan), plan.paths.tables("all"), plan.paths.tables())
+    files = [arguments.root / path for path in paths]
     measured = [read(path) for path in files if path.exists()][:1]
     evidence, judgements = judged(arguments.root, measured)
     ids = [judgement.claim.id for judgement in judgements]
     if unknown := sorted(set(arguments.claims) - set(ids)):
-        raise ValueError(f"expected claims of {ids}, found {unknown[0]!r}; fix the name")
+        raise ValueError(
+            f"expected claims of config/claims/, found {unknown[0]!r}; "
+            f"{did_you_mean(unknown[0], ids) or f'known: {ids}'}"
+        )
     chosen = [j for j in judgements if j.claim.id in (arguments.claims or ids)]
     lines = [line for judgement in chosen for line in _lines(judgement, detailed=bool(arguments.claims))]
     if not measured:

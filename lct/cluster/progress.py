@@ -1,6 +1,7 @@
 """What the terminal shows while the graph runs: jobs done, the time that is left, and where a report so far stands."""
 
 import contextlib
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 from lct.cluster.cost_model import RUN_STAGES, PlannedJob
 from lct.cluster.resources import Requests
 from lct.plan import files as stage_files
-from lct.plan.plan import Plan
+from lct.plan.plan import Cell, Plan
 from lct.plan.selection import option_words
 
 EVERY_SECONDS = 20.0  # between two lines
@@ -74,9 +75,16 @@ class RunProgress:
         self._say(f"{len(self._finished)} of {len(self._seconds)} jobs, {text}")
 
 
+def _with_first_seed(cell: Cell) -> Cell:
+    """A cell with the sets of its first training seed alone."""
+    first = min(s.seed for s in cell.sets)
+    return dataclasses.replace(cell, sets=tuple(s for s in cell.sets if s.seed == first))
+
+
 class ReportSoFar:
-    """Called whenever a job has finished; when all cells of one more sub-table exist, renders a report of what exists
-    in a process of its own, in a folder of its own. It never raises, and the graph knows nothing of it."""
+    """Called whenever a job has finished; when all cells of one more sub-table exist, first those of its first training
+    seed, renders a report of what exists in a process of its own, in a folder of its own. It never raises, and the
+    graph knows nothing of it."""
 
     def __init__(self, root: Path, plan: Plan, say: Callable[[str], None]):
         self.root, self._say = root, say
@@ -85,10 +93,11 @@ class ReportSoFar:
         self.command = [sys.executable, "-m", "lct.jobs.report", "--collect", "tables", "--scale", plan.scale_name]
         self.command += [*option_words(plan), "--out", folder]
         cells = plan.cells_of("tables")
-        self.parts = {
-            part: stage_files.cell_metrics(plan, [cell for cell in cells if cell.subtable == part])
-            for part in sorted({cell.subtable for cell in cells})
-        }
+        self.parts: dict[str, list[str]] = {}
+        for part in sorted({cell.subtable for cell in cells}):
+            own = [cell for cell in cells if cell.subtable == part]
+            self.parts[f"{part}, first seed"] = stage_files.cell_metrics(plan, map(_with_first_seed, own))
+            self.parts[part] = stage_files.cell_metrics(plan, own)
         self._reported = self._complete()
         self._process: subprocess.Popen | None = None
         self._thread: threading.Thread | None = None
@@ -120,5 +129,5 @@ class ReportSoFar:
             self._say(f"Report so far: {(self.root / self.index).absolute().as_uri()}")
 
     def _complete(self) -> set[str]:
-        """Sub-tables whose cells all exist."""
+        """Parts whose cells all exist."""
         return {part for part, paths in self.parts.items() if all((self.root / path).exists() for path in paths)}

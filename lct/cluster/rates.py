@@ -15,7 +15,7 @@ from typing import Literal
 
 from lct.config.devices import Device, Measured
 from lct.config.folder import ConfigFolder
-from lct.config.schema import build
+from lct.config.schema import build, did_you_mean
 from lct.files.atomic import read_json
 
 BENCH = Path("work/bench/speed.json")
@@ -195,9 +195,10 @@ def machine(root: Path, name: str | None) -> Machine:
         return replace(sheet, name=device.title, rates=device.rates, source=source)
     if card_name(name) is not None:
         return card(name)
+    near = did_you_mean(name.lower(), [*config.names("devices"), *map(str.lower, _CARDS)])
     raise ValueError(
         f"--device: expected one of {sorted(config.names('devices'))} (config/devices/), or a GPU of {sorted(_CARDS)}, "
-        f"found {name!r}; leave it out for this machine"
+        f"found {name!r}; {near or 'leave it out for this machine'}"
     )
 
 

@@ -111,7 +111,7 @@ class Scale:
     limit: Limit | None = field(default=None, metadata=OPTIONAL)  # of a rehearsal: most images of each kind
     banner: tuple[str, ...] = ()  # first lines of the report: what this scale is and is not
     watermark: str | None = None  # word over every page of a scale whose numbers mean nothing
-    comparable: bool = False  # whether its numbers may be set against published ones
+    comparable: bool = False  # whether its numbers may be compared with published ones
     distance: str = "FID"  # name of the Frechet distance here; FID only with the Inception network
     tables: tuple[str, ...] = ()  # files in config/tables/ that a bare `snakemake` makes
     more_tables: tuple[str, ...] = ()  # further ones, that `snakemake all_tables` makes

@@ -128,7 +128,7 @@ class Remark:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossCheck:
-    """A printed number set against another record of it."""
+    """A printed number compared with another record of it."""
 
     rows: tuple[str, ...]  # rows it is about, as SUBTABLE.ROW
     text: str  # what was compared and what came out, in our own words
@@ -145,7 +145,7 @@ class PublishedTable:
     place: str  # where in that work
     provenance: str  # how the values came into this file
     protocol: str | None = None  # id of the protocol that follows how they were measured; null: not known, so that no
-    # number of ours may be set against them
+    # number of ours may be compared with them
     generated: int | None = None  # generated images that they were measured on; null: not known
     metrics: tuple[PublishedMetric, ...]  # columns of numbers
     subtables: tuple[PublishedSubtable, ...]  # in the order of print

@@ -15,6 +15,7 @@ from lct.files.atomic import write_bytes, write_text
 from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.lineage.cells import report_audits
+from lct.plan.files import claimed_tables
 from lct.plan.plan import Plan
 from lct.plan.recipes import RECIPES
 from lct.plan.selection import add_selection, overrides
@@ -47,10 +48,11 @@ def report(arguments: argparse.Namespace) -> str:
     else:
         inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in EVIDENCE}
         inputs |= {f"claims/{path.name}": path for path in sorted(CLAIMS.glob("*.yaml"))}
-        preview = arguments.preview
-        record = None if preview else JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
         tables = read(arguments.tables)
         plan = Plan(root, {"scale": tables.scale} | overrides(arguments))
+        inputs |= {path: Path(path) for path in claimed_tables(plan)}
+        preview = arguments.preview
+        record = None if preview else JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
     return f"report {write(tables, root, arguments.out, plan, record)}: open it in a browser"
 
 
@@ -61,7 +63,9 @@ def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord |
     gc.freeze()  # modules and tables stay; the cycles in every drawing make the collector walk them again
     audits = cell_audits(plan, root, tables)
     up = os.path.relpath(root, out)
-    contents = render(tables, root, up, spent, facts=root, drawn=drawn, trust=trust(audits))
+    measured = [(read(root / path), plan.claims_paths.report("claims.html")) for path in claimed_tables(plan)]
+    claimed = measured[0] if measured else None
+    contents = render(tables, root, up, spent, facts=root, drawn=drawn, trust=trust(audits), claimed=claimed)
     contents["audit.html"] = audit.page(audits, report="index.html")
     for name, content in contents.items():
         write_text(out / name, content)

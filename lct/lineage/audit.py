@@ -403,9 +403,9 @@ class Auditor:
         stage = self.lock.maker(path) if self.lock else []
         if not stage:
             return []
-        mend = "git checkout dvc.lock, or `lct record`"
+        repair = "git checkout dvc.lock, or `lct record`"
         if entry is None:
-            return [Check("dvc", "broken", f"dvc.lock: {path}: in it, but not in the archive; {mend}")]
+            return [Check("dvc", "broken", f"dvc.lock: {path}: in it, but not in the archive; {repair}")]
         checks = []
         for stored in stage:
             recorded = self.archive.get(stored.path)
@@ -413,7 +413,9 @@ class Auditor:
                 what = f"expected md5 {recorded.md5[:12]}, the archive's, found {stored.md5[:12]}"
                 checks.append(
                     Check(
-                        "dvc", "broken", f"dvc.lock: stage {stored.stage}, {stored.role}: {stored.path}: {what}; {mend}"
+                        "dvc",
+                        "broken",
+                        f"dvc.lock: stage {stored.stage}, {stored.role}: {stored.path}: {what}; {repair}",
                     )
                 )
         for name, values in self.lock.params(stage[0].stage).items():
@@ -421,7 +423,7 @@ class Auditor:
             if maker is not None and (changed := differing(maker.settings or {}, values)):
                 keys = ", ".join(key for key, *_ in changed[:6])
                 text = f"params of {maker.path}: expected the archive's settings, found other values of {keys}"
-                checks.append(Check("dvc", "broken", f"dvc.lock: stage {stage[0].stage}: {text}; {mend}"))
+                checks.append(Check("dvc", "broken", f"dvc.lock: stage {stage[0].stage}: {text}; {repair}"))
         return checks or [Check("dvc", "ok", "dvc.lock and the archive agree")]
 
 

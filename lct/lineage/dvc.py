@@ -117,7 +117,7 @@ def explain(message: str) -> str:
         r"cache link types": "this file system takes no such links: `dvc config --local cache.type copy` records with "
         "copies",
         r"git-ignored": "`git check-ignore -v dvc.lock dvc.yaml` names the rule; `!dvc.lock` in .gitignore undoes it",
-        r"conflict|could not be read|corrupted": "mend that file (git checkout -- dvc.lock), then try again",
+        r"conflict|could not be read|corrupted": "repair that file (git checkout -- dvc.lock), then try again",
     }
     message = " ".join(message.split())
     for pattern, hint in hints.items():

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lct.files.nested import flatten
-from lct.lineage.content import FAULTS
+from lct.lineage.content import FAULTS, STATES
 
 MARKS = {
     "ok": "ok",
@@ -51,6 +51,26 @@ def cell(audit: dict[str, Any], settings: bool = False) -> str:
         f"  {audit['checked']} checks passed, {len(audit['faults'])} failed, {len(audit['unchecked'])} not possible"
     )
     return "\n".join(lines)
+
+
+def row(audits: list[dict[str, Any]]) -> str:
+    """The cells of one row in a line, and beneath it what is wrong with them."""
+    faults = {check["text"]: check for audit in audits for check in audit["faults"]}
+    state = min((check["state"] for check in faults.values()), key=STATES.index, default="ok")
+    numbers = [f"{audit['id'].rpartition('.')[2]} {' / '.join(map(_short, audit['values']))}" for audit in audits]
+    files, unchecked = (
+        {path for audit in audits for path in audit["links"]},
+        {check["text"] for audit in audits for check in audit["unchecked"]},
+    )
+    line = f"{MARKS[state]}  {audits[0]['id'].rpartition('.')[0]}  {', '.join(numbers)}; {len(files)} files"
+    lines = [line + (f", {len(unchecked)} checks not possible" if unchecked else "")]
+    lines += [f"    {MARKS[check['state']]}  {check['text']}" for check in faults.values()]
+    changed = dict.fromkeys(text for audit in audits for text in audit["changed"])
+    return "\n".join(lines + [f"    changed since, and not wrong by that: {text}" for text in changed])
+
+
+def _short(value: dict[str, Any]) -> str:
+    return "not read here" if value["value"] is None else f"{value['value']:.4g}"
 
 
 def _tree(links: dict[str, Any], path: str, role: str, depth: int, shown: set[str], settings: bool) -> list[str]:

@@ -53,6 +53,7 @@ class Configuration:
         least = CLAIM_SEEDS if CLAIMS in self.only else 0
         self.scale = _with_seeds(self.scale, words(self.main.seeds), least)
         self.paths = Paths(self.scale_name, self.main.dataset, self.only)
+        self.claims_paths = dataclasses.replace(self.paths, only=(CLAIMS,))  # of `snakemake claims`
         self.tables: dict[str, TableSpec] = self._read_tables()
         self.published: dict[str, PublishedTable] = {
             spec.published: published_table(self.config, spec.published, f"config/tables/{name}.yaml: published")

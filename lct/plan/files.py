@@ -177,6 +177,12 @@ def report_inputs(plan: Plan, which: str = "all") -> list[str]:
     return sorted(paths) + figure_numbers(plan)
 
 
+def claimed_tables(plan: Plan) -> list[str]:
+    """The tables.json of `snakemake claims`, where it exists: every other report of the scale judges claims by it."""
+    path = plan.claims_paths.tables()
+    return [path] if CLAIMS not in plan.only and (plan.root / path).exists() else []
+
+
 def row_pages(plan: Plan, which: str) -> list[str]:
     """Pages of the rows that a report shows, floors included, relative to its index."""
     floor_pages = [

@@ -17,7 +17,7 @@ def dry_run_lines(plan: Plan, which: str = "tables") -> list[str]:
         work = "existing weights" if run.weights else f"{plan.steps_of(name)} steps of {run.training.batch}"
         seeds, sets = len(plan.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in own})
         tables = ", ".join(dict.fromkeys(cell.table for cell in own))
-        lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} image sets, for {tables}")
+        lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} sets of generated images, for {tables}")
     lines += _own_folders(plan) + _few_heldout(plan)
     lines += [f"Left out: {table['title']} ({table['why']}: {table['command']})" for table in left_out(plan, which)]
     return lines

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lct.claims.judge import Body, ClaimVerdict, judge
+from lct.claims.judge import Body, ClaimVerdict, PartVerdict, judge
 from lct.claims.noise import Noise, pooled, scaled, spread
 from lct.config.claim_rows import FOLDER, PublishedRows, read_claims, read_repeats
-from lct.config.claims import Claim
+from lct.config.claims import Claim, Comparison
 from lct.config.folder import ConfigFolder
 from lct.config.model import REHEARSAL
 from lct.config.published import PublishedRow
@@ -107,9 +107,29 @@ class ClaimsPage:
 
     judgements: tuple[JudgedClaim, ...]
     titles: dict[str, str]  # of each body of evidence, by id
+    measured: Body  # what was measured here
+    source: str  # report that shows the measured rows, from the project's folder; empty for the one that is shown
+
+    @property
+    def command(self) -> str:
+        """What makes all rows that claims compare."""
+        return self.measured.command
+
+    @property
+    def missing(self) -> bool:
+        """Whether a claim compares rows that are not measured here."""
+        return any(judgement.verdicts[-1].command for judgement in self.judgements)
 
 
-def page(root: Path, tables: Tables) -> ClaimsPage:
-    """Every claim of the project at `root`, with the measurements of `tables` as evidence."""
-    evidence, judgements = judged(root, [tables])
-    return ClaimsPage(tuple(judgements), {body.id: body.title for body in evidence})
+def page(root: Path, tables: Tables, claimed: Tables | None = None, source: str = "") -> ClaimsPage:
+    """Every claim of the project at `root`, with the measurements of `tables` as evidence, or those of `claimed`, the
+    tables of the report `source`."""
+    evidence, judgements = judged(root, [claimed or tables])
+    titles, measured = {body.id: body.title for body in evidence}, evidence[-1]
+    return ClaimsPage(tuple(judgements), titles, measured, source if claimed else "")
+
+
+def compared(better: str, worse: str, body: Body) -> PartVerdict:
+    """Whether a row has a lower FID than another, by one body of evidence."""
+    claim = Claim(id="rows", statement="", place="", parts=(Comparison(better=better, worse=worse),))
+    return judge(claim, body).parts[0]

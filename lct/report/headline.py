@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lct.claims.judge import Body
+from lct.report.claims import compared
 from lct.report.images import Picture
 from lct.report.text import count, number
 from lct.report.view import CellView, Report, RowView, SubtableView
@@ -43,14 +45,15 @@ class Bar:
 @dataclass(frozen=True)
 class Headline:
     sentence: str
+    seeds: str  # what several trainings of each say, with intervals; empty without two seeds
     subtables: tuple[SubtableView, ...]  # columns
     lines: tuple[tuple[str, tuple[Bar | None, ...]], ...]  # (method and evaluations, one entry for each column)
     strip: tuple[tuple[str, Picture], ...]  # (what, images of the same noise)
     strip_of: str  # dataset of the strip
 
 
-def headline(shown: Report) -> Headline:
-    """The headline of the first table."""
+def headline(shown: Report, measured: Body) -> Headline:
+    """The headline of the first table. measured: what all trainings that are here say about its rows."""
     subtables = [subtable for subtable in shown.tables[0].subtables if subtable.title]
     rows = list(dict.fromkeys(_name(row) for subtable in subtables for row in subtable.ours if row.measured))
     columns = [_bars(subtable) for subtable in subtables]
@@ -59,6 +62,7 @@ def headline(shown: Report) -> Headline:
     of = shows[0] if shows else None
     return Headline(
         sentence=sentence(shown, subtables),
+        seeds=seeds_sentence(shown, subtables, measured),
         subtables=tuple(subtables),
         lines=lines,
         strip=of.strip if of else (),
@@ -102,10 +106,32 @@ def sentence(shown: Report, subtables: Sequence[SubtableView]) -> str:
     of = f"{sum(better(*pair) for pair in values)} of {len(both)} dataset{'s' if len(both) > 1 else ''}"
     paper = f"; by FID in the paper on {sum(map(operator.lt, *zip(*fids, strict=True)))} of {len(fids)}" if fids else ""
     whole = "" if measured == len(rows) else f" {measured} of {len(rows)} rows of {title} are measured so far."
+    if partial := sum(row.data.status == "partial" for row in rows):
+        whole += f" {partial} of them lack{'s' if partial == 1 else ''} a training seed so far."
     named = [f"{number(value)} on {subtable.short}" for (value, _), (subtable, *_) in zip(values, both, strict=True)]
     return (
         f"In one network evaluation LCT reaches {metric.label} {_listed(named)} ({metric.better} is better), where "
         f"iLCT reaches {_listed([number(value) for _, value in values])}: LCT is ahead on {of}{paper}.{whole}"
+    )
+
+
+def seeds_sentence(shown: Report, subtables: Sequence[SubtableView], measured: Body) -> str:
+    """LCT against iLCT in one evaluation over all seeds that are measured, by the rules of the claims."""
+    judged = []
+    for subtable in subtables:
+        rows = [_measured(shown, subtable, method) for method in METHODS]
+        if None not in rows:
+            part = compared(*(row.place for row in rows), measured)
+            judged += [(subtable.short, part)] if part.low is not None and min(part.n) > 1 else []
+    if not judged:
+        return ""
+    counts = sorted({n for _, part in judged for n in part.n})
+    ratios = [f"{p.estimate:.2f} on {of} (95 % interval {p.low:.2f} to {p.high:.2f})" for of, p in judged]
+    verdicts = {part.verdict: [of for of, other in judged if other.verdict == part.verdict] for _, part in judged}
+    outcome = " and ".join(f"{verdict} on {_listed(of)}" for verdict, of in verdicts.items())
+    return (
+        f"Over {' to '.join(map(str, (counts[0], counts[-1])[: len(counts)]))} training seeds of each, LCT's "
+        f"{shown.data.metrics[0].label} is that of iLCT times {_listed(ratios)}: that LCT is ahead is {outcome}."
     )
 
 

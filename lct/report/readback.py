@@ -1,4 +1,4 @@
-"""The numbers that rendered files show, read back from them, to be held against those they were made from."""
+"""The numbers that rendered files show, read back from them, to be compared with those they were made from."""
 
 import csv
 import io

@@ -34,6 +34,7 @@ def render(
     facts: Path | None = None,
     drawn: dict[str, bytes] | None = None,
     trust: Trust | None = None,
+    claimed: tuple[Tables, str] | None = None,
 ) -> dict[str, str]:
     """File name -> content of the whole report, its drawn figures apart.
 
@@ -43,18 +44,19 @@ def render(
     facts: the folder with config/evidence/ and config/claims/; the project itself by default.
     drawn: the result of `pictures` for the same tables, if it is at hand.
     trust: what the audits say of all cells together, as `lct.report.headline.trust` returns it.
+    claimed: the tables by which claims are judged instead of `tables`, and the report that shows them.
     """
     drawn = pictures(tables, root) if drawn is None else drawn
     shown = report(tables, root, drawn, costs or {})
     project = facts or TEMPLATES.parents[1]
     content = evidence.read(project)
-    judgements = claims.page(project, tables)
+    judgements = claims.page(project, tables, *(claimed or ()))
     script = _script("_tables.js", "_pictures.js")
     pages = _pages()
     cell = pages.get_template("cell.html.jinja")
     return {
         "index.html": pages.get_template("index.html.jinja").render(
-            report=shown, claims=judgements, top=headline(shown), trust=trust, **script
+            report=shown, claims=judgements, root=up, top=headline(shown, judgements.measured), trust=trust, **script
         ),
         **{
             name: pages.get_template(f"{name}.jinja").render(report=shown, **script)
@@ -63,7 +65,9 @@ def render(
         "explore.html": pages.get_template("explore.html.jinja").render(
             report=shown, page=explore.page(shown, root), **_script("_tables.js", "_explore.js")
         ),
-        "claims.html": pages.get_template("claims.html.jinja").render(report=shown, claims=judgements, **script),
+        "claims.html": pages.get_template("claims.html.jinja").render(
+            report=shown, claims=judgements, root=up, **script
+        ),
         "evidence.html": pages.get_template("evidence.html.jinja").render(
             page=evidence.page(*content, shown), report=shown, **script
         ),

@@ -134,14 +134,20 @@ def resource_class(kind, stage=None, owner=None, at=None):
     return {key: of_dataset(key) for key in sorted(every_key)}
 
 
-def first_dataset_first(step, dataset=None):
+def first_dataset_first(step, dataset=None, run=None):
     """A rule's priority: jobs of the first sub-table before those of the next, so that its cells are there early; among
-    them those of a later `step`. Without `dataset`, that of the wildcard."""
+    them those of a run's first training seed, then those of a later `step`. Without `dataset`, that of the wildcard.
+    """
     order = list(reversed(PLAN.shown_datasets))
 
     def of(wildcards):
         name = dataset or wildcards.dataset
-        return step + (10 * (1 + order.index(name)) if name in order else 0)
+        is_further = (
+            run is not None and int(wildcards.seed) not in PLAN.seeds_of(run)[:1]
+        )
+        return step + (
+            10 * (2 * order.index(name) + 2 - is_further) if name in order else 0
+        )
 
     return of
 

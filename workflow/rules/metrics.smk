@@ -104,7 +104,7 @@ for _run in PLAN.runs.values():
                 PATHS.log("score", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
             benchmark:
                 PATHS.log("score", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
-            priority: first_dataset_first(3, _run.dataset)
+            priority: first_dataset_first(3, _run.dataset, _run.id)
             group:
                 evaluation_group(_run.id, _at)
             conda:
@@ -152,7 +152,7 @@ for _run in PLAN.runs.values():
                 PATHS.log(
                     "neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv"
                 )
-            priority: first_dataset_first(0, _run.dataset)
+            priority: first_dataset_first(0, _run.dataset, _run.id)
             conda:
                 "../envs/lct.yaml"
             threads: 1

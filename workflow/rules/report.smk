@@ -48,6 +48,7 @@ for _which in ("tables", "all"):
             templates=collect("reports/templates/{name}", name=TEMPLATES),
             evidence=collect("config/evidence/{name}", name=EVIDENCE),
             claims=sorted(map(str, Path("config/claims").glob("*.yaml"))),
+            claimed=stage_files.claimed_tables(PLAN),
             shown=stage_files.report_inputs(PLAN, _which),
         output:
             files=[

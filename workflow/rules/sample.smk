@@ -46,7 +46,7 @@ for _run in PLAN.runs.values():
                 PATHS.log(
                     "sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv"
                 )
-            priority: first_dataset_first(2, _run.dataset)
+            priority: first_dataset_first(2, _run.dataset, _run.id)
             group:
                 evaluation_group(_run.id, _at)
             conda:

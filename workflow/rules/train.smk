@@ -1,6 +1,8 @@
 # Training: a chain of jobs, one for each step that a run keeps; each goes on from the state in work/ that the one before
 # has left, and publishes the weights of its step, the last one the curve too. One chain per training seed. The weights
 # before are an input for the order alone: a job that has lost the state trains again from the last one, to the same bytes.
+# Priority: an undivided training starts before others are sampled from and scored, which fills the gaps between trainings; of a
+# chain, what it has published is scored before it goes on.
 for _run in (run for run in PLAN.runs.values() if run.weights is None):
     for _at in PLAN.milestones(_run.id):
 
@@ -36,7 +38,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
                 PATHS.log("train", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
             benchmark:
                 PATHS.log("train", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
-            priority: first_dataset_first(1, _run.dataset)
+            priority: first_dataset_first(1 if PLAN.suffix(_run.id, _at) else 4, _run.dataset, _run.id)
             conda:
                 "../envs/lct.yaml"
             threads: 1

@@ -40,21 +40,25 @@ def test_a_report_so_far_when_a_sub_table_is_complete_and_none_at_the_end(tmp_pa
     plan, lines = Plan(ROOT, {"scale": "mini"}), []
     so_far = ReportSoFar(tmp_path, plan, lines.append)
     so_far.command = ["sh", "-c", 'mkdir -p "$0" && touch "$0/index.html"', str(tmp_path / "reports/mini/so-far")]
-    assert list(so_far.parts) == ["a", "b", "c"] and all("/digits-" in path for path in so_far.parts["a"])
+    assert list(so_far.parts) == [name for part in "abc" for name in (f"{part}, first seed", part)]
+    assert all("/digits-" in path for path in so_far.parts["a"])
+    first = so_far.parts["a, first seed"]
+    assert {path for path in so_far.parts["a"] if "/s0/" in path} == set(first) < set(so_far.parts["a"])
     so_far(1)
     assert so_far._thread is None  # nothing is complete
-    for path in so_far.parts["a"]:
-        write_text(tmp_path / path, "{}")
-    so_far(2)
-    so_far(3)  # the same sub-table is not reported twice
-    so_far._thread.join()
     index = tmp_path / "reports/mini/so-far/index.html"
-    assert lines == [f"Report so far: {index.as_uri()}"] and index.exists()
+    for part in ("a, first seed", "a"):
+        for path in so_far.parts[part]:
+            write_text(tmp_path / path, "{}")
+        so_far(2)
+        so_far(3)  # the same part is not reported twice
+        so_far._thread.join()
+    assert lines == 2 * [f"Report so far: {index.as_uri()}"] and index.exists()
     for part in "bc":
         for path in so_far.parts[part]:
             write_text(tmp_path / path, "{}")
     so_far(4)  # the graph's own report follows
-    assert len(lines) == 1
+    assert len(lines) == 2
     so_far.close()
     assert not index.parent.exists()
 

@@ -134,6 +134,19 @@ def test_the_same_in_words(lct):
     assert lct("audit", CELL)[1].count("\n") < 60
 
 
+def test_several_rows_take_a_line_each_and_their_faults_stand_beneath(project, lct):
+    code, text, _ = lct("audit", "--all")
+    lines = text.splitlines()
+    assert code == 0 and len(lines) < 30 and lines[0].startswith("ok  table1.a."), text
+    (line,) = (line for line in lines if "  table1.a.lct-1  " in line)
+    assert all(f"{metric} " in line for metric in ("fd", "fdr", "precision", "recall")) and " files" in line
+    assert lct("audit", "--all", "-v")[1].count("cost of the chain") == 28
+    edit_metrics(project)
+    code, text, _ = lct("audit", "table1.a")
+    start = text.index("BROKEN  table1.a.lct-1  ")
+    assert code == 1 and "    BROKEN  " in text[start:].split("\nok  ")[0]
+
+
 def test_committed_files_alone_are_enough(project, template):
     """A clone without results, cache or network."""
     for name in ("results", "reports", ".dvc/cache"):
@@ -512,7 +525,8 @@ def test_the_page_is_one_file_whose_links_all_lead_somewhere(project, lct):
     assert code == 1 and "the page is at page.html" in text
     assert found.open == [] and len(found.ids) == len(set(found.ids))
     assert all(link.startswith("#") and link[1:] in found.ids for link in found.links)
-    assert "<script" not in html and "made by uncommitted code" in found.text
+    assert 'class="skip"' in html and "made by uncommitted code" in found.text
+    assert "<script" not in html and "index.html" not in html, "no report to lead to"
     assert 'class="state dirty">dirty<' in html and 'class="state ok">ok<' in html, "colour and words"
     assert found.text.count("SLURM job") >= 20 and "training.batch" in found.text
 

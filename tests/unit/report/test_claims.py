@@ -3,18 +3,21 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 
 from lct.cli.main import main
 from lct.config.claim_rows import PublishedRows
 from lct.config.folder import ConfigFolder
+from lct.files.atomic import write_text
 from lct.plan import files as stage_files
 from lct.plan import settings
 from lct.plan.plan import Plan
-from lct.report.claims import judged, prior_noise
+from lct.report.claims import compared, judged, page, prior_noise
 from lct.report.collect import collect
 from lct.report.paper_figures import schedules
+from lct.report.render import render
 from tests.helpers import ROOT
 from tests.helpers.fake_tables import fake_tables, loaded
 
@@ -64,6 +67,34 @@ def test_measured_cells_are_a_body_of_evidence_of_their_own():
     assert judgement.verdict in ("supported", "contradicted", "undecided")
     assert {part.n for part in judgement.parts if part.n} == {(3, 3)}
     assert verdicts(ROOT, [loaded(tables)])["cauchy-beats-other-losses"]["mini"].command.startswith("snakemake")
+
+
+def test_every_report_judges_claims_by_the_rows_of_snakemake_claims_and_says_so(tmp_path):
+    source = "reports/mini/only-claims/claims.html"
+    shown, claimed = loaded(fake_tables(seeds=1, curves=False)), loaded(fake_tables(seeds=3, curves=False))
+    alone, pages = render(shown, tmp_path), render(shown, tmp_path, claimed=(claimed, source))
+    for name in ("index.html", "claims.html"):
+        assert source not in alone[name] and f'<a href="../../{source}">' in pages[name]
+    assert "training seeds of each" not in alone["index.html"]
+    evidence = page(ROOT, shown, claimed, source)
+    part = compared("table1.a.lct-1", "table1.a.ilct-1", evidence.measured)
+    assert part.n == (3, 3) and part.verdict == "contradicted"  # 26 against 17
+    interval = f"{part.estimate:.2f} on Digits (95 % interval {part.low:.2f} to {part.high:.2f})"
+    top = pages["index.html"]
+    assert f"Over 3 training seeds of each, LCT&#39;s FD(cnn64) is that of iLCT times {interval}" in top
+    assert "that LCT is ahead is contradicted on Digits, China and Flower" in top
+    (tails,) = (j for j in evidence.judgements if j.claim.id == "lct-reaches-ldm")
+    assert (
+        tails.verdicts[-1].summary == "3 contradicted of 3 parts" and tails.verdicts[-1].summary in pages["claims.html"]
+    )
+
+
+def test_the_tables_of_claims_are_an_input_of_every_other_report(project):
+    path = Path("results/mini/tables/only-claims/tables.json")
+    assert stage_files.claimed_tables(Plan(project, {"scale": "mini"})) == []
+    write_text(project / path, "{}")
+    assert stage_files.claimed_tables(Plan(project, {"scale": "mini"})) == [str(path)]
+    assert stage_files.claimed_tables(Plan(project, {"scale": "mini", "only": "claims"})) == []
 
 
 def test_a_claim_of_ones_own_is_one_entry(project):
@@ -133,7 +164,8 @@ def test_the_verbs_answer_people_and_programs_where_nothing_was_run(project, mon
     assert main(["claims", "transport-lowers-fid", "--scale", "smoke"]) == 0
     text = capsys.readouterr().out
     assert "undecided" in text and "seeds" in text and "snakemake" in text
-    assert main(["claims", "no-such-claim", "--scale", "smoke"]) == 1 and "no-such-claim" in capsys.readouterr().err
+    assert main(["claims", "lct-beats-ilctt", "--scale", "smoke"]) == 1
+    assert "did you mean 'lct-beats-ilct'?" in capsys.readouterr().err
     assert main(["power", "--difference", "5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["seeds"] == 4
     assert main(["power", "--difference", "0"]) == 1
