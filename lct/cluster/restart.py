@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster import slurm
+from lct.files.advice import make_again
 from lct.files.records import disagreements, settings_path
 
 
@@ -79,5 +80,5 @@ def _check_records(outputs: list[str], settings: dict[str, Any]) -> None:
     if reasons := disagreements(outputs, settings):
         raise ValueError(
             f"{outputs[0]}: expected an output of today's settings, found one made while no Snakemake "
-            f"watched: {reasons[0]}; make it again: snakemake --force {outputs[0]}"
+            f"watched: {reasons[0]}; {make_again(outputs[0])}"
         )

@@ -18,6 +18,7 @@ _SEQUENTIAL = (0xC0, 0xC1)
 _GREY = (127, 128)  # what blocks without data become
 _FILLER = b"\x55" * 4096  # entropy-coded data of no meaning
 _PNG_START = 8  # bytes in front of the first chunk
+_UNWRITTEN = "data that end in zeros: a part of the file was not written"
 _ZEROS = 64  # zero bytes at the end of arithmetic-coded data, where they do not occur by themselves
 
 
@@ -29,6 +30,8 @@ def fault(encoded: bytes, image: Image.Image) -> str | None:
         return _jpeg_fault(encoded, image)
     if image.format == "PNG":
         return _png_fault(encoded)
+    if image.format == "AVIF":
+        return _UNWRITTEN if not any(encoded[-_ZEROS:]) else None
     return _webp_fault(encoded) if image.format == "WEBP" else None
 
 
@@ -105,6 +108,6 @@ def _webp_fault(encoded: bytes) -> str | None:
     while position + 8 <= expected:
         kind, size = encoded[position : position + 4], int.from_bytes(encoded[position + 4 : position + 8], "little")
         if kind == b"VP8 " and not any(encoded[position + 8 : position + 8 + size][-_ZEROS:]):
-            return "data that end in zeros: a part of the file was not written"
+            return _UNWRITTEN
         position += 8 + size + size % 2
     return None

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lct.files.advice import make_again
 from lct.files.hashing import sha256_file
 
 FORMAT = 1
@@ -125,7 +126,7 @@ class ImageSet:
             raise FileNotFoundError(f"{path}: expected an image set, found nothing; run snakemake") from error
         except zipfile.BadZipFile as error:
             raise ValueError(
-                f"{path}: expected a whole image set, found a damaged zip ({error}); {_again(path)}"
+                f"{path}: expected a whole image set, found a damaged zip ({error}); {make_again(path)}"
             ) from error
         ending = entries[0].filename.rpartition(".")[2] if entries else ENDINGS[0]
         expected = [f"{i:06d}.{ending}" for i in range(len(entries))]
@@ -151,7 +152,7 @@ class ImageSet:
             content = os.pread(self._descriptor, size, offset + _LOCAL_HEADER.size + name + extra)
             if len(content) == size:
                 return content
-        raise ValueError(f"{self.path}: image {index}: expected {size} bytes, found damage; {_again(self.path)}")
+        raise ValueError(f"{self.path}: image {index}: expected {size} bytes, found damage; {make_again(self.path)}")
 
     def __getitem__(self, index: int) -> np.ndarray:
         if not -len(self) <= index < len(self):
@@ -164,7 +165,8 @@ class ImageSet:
                 return np.array(image)
         except (OSError, ValueError, SyntaxError) as error:
             raise ValueError(
-                f"{self.path}: image {index}: expected a whole RGB image, found damage ({error}); {_again(self.path)}"
+                f"{self.path}: image {index}: expected a whole RGB image, found damage ({error}); "
+                f"{make_again(self.path)}"
             ) from error
 
     def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -214,10 +216,10 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: expected a manifest, found nothing; run snakemake to make it") from error
     except ValueError as error:
-        raise ValueError(f"{path}: expected a manifest in JSON, found {error}; {_again(path)}") from error
+        raise ValueError(f"{path}: expected a manifest in JSON, found {error}; {make_again(path)}") from error
     keys = {"format", "file", "bytes", "sha256", "count", "height", "width", "content_sha256", "items"}
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not keys <= manifest.keys():
-        raise ValueError(f"{path}: expected a manifest of format {FORMAT} with {sorted(keys)}; {_again(path)}")
+        raise ValueError(f"{path}: expected a manifest of format {FORMAT} with {sorted(keys)}; {make_again(path)}")
     return manifest
 
 
@@ -228,10 +230,10 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
 
     def compare(expected: str, actual: str) -> None:
         if actual != expected:
-            raise ValueError(f"{archive}: expected {expected} (from {path}), found {actual}; {_again(path)}")
+            raise ValueError(f"{archive}: expected {expected} (from {path}), found {actual}; {make_again(path)}")
 
     if not archive.exists():
-        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; {_again(path)}")
+        raise FileNotFoundError(f"{archive}: named in {path}, found nothing; {make_again(path)}")
     compare(f"{manifest['bytes']} bytes", f"{archive.stat().st_size} bytes")
     if deep:
         compare(f"sha256 {manifest['sha256']}", f"sha256 {sha256_file(archive)}")
@@ -240,11 +242,6 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
     expected = size.format(manifest["count"], manifest["height"], manifest["width"])
     compare(expected, size.format(len(images), images.height, images.width))
     return images
-
-
-def _again(path: Path | str) -> str:
-    """The remedy for a damaged file."""
-    return f"make it again: snakemake --force {path}"
 
 
 def labels(manifest: dict[str, Any]) -> list[int | None]:

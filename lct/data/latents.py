@@ -162,6 +162,6 @@ def check_normalised(x: Tensor | Iterable[Tensor], statistics: LatentStatistics,
     if not abs(spread / statistics.sigma_data - 1) <= TOLERANCE:
         raise ValueError(
             f"{where}: expected normalised latents of standard deviation {statistics.sigma_data} within 2 %, found "
-            f"{spread:.4g}; the statistics belong to other latents: make both again with snakemake --force"
+            f"{spread:.4g}; the statistics belong to other latents: delete both files, then run the same command again"
         )
     return spread

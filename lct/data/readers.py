@@ -14,6 +14,7 @@ from typing import Any
 from lct.data import databases, filesets
 from lct.data.containers import Container, Locations, SourceFiles
 from lct.data.settings import DownloadSource, FilesReading, Reading
+from lct.files.advice import force
 from lct.files.local_source import content_sha256, relevant
 from lct.files.selection import check_link, walk
 
@@ -37,8 +38,8 @@ def _downloaded(source: DownloadSource, locations: Locations) -> tuple[FilesRead
     if download.alternative >= len(source.alternatives) or not download.files:
         raise ValueError(
             f"{download.folder}: expected files of one of {len(source.alternatives)} alternatives, found "
-            f"{len(download.files)} of number {download.alternative}; fetch it again: snakemake --force "
-            f"{download.folder}/download.json"
+            f"{len(download.files)} of number {download.alternative}; fetch it again: "
+            f"{force(download.folder / 'download.json')}"
         )
     reading = source.alternatives[download.alternative].read
     names = {path: path.relative_to(download.folder / "files").as_posix() for path, _ in download.files}

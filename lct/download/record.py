@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lct.files.advice import force, make_again
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 
@@ -41,7 +42,7 @@ class Download:
         return path
 
     def _refuse(self, path: Path, expected: str, actual: object) -> NoReturn:
-        raise ValueError(f"{path}: expected {expected}, found {actual}; fetch it again: snakemake --force {self.path}")
+        raise ValueError(f"{path}: expected {expected}, found {actual}; fetch it again: {force(self.path)}")
 
 
 def read(path: Path | str) -> Download:
@@ -55,6 +56,5 @@ def read(path: Path | str) -> Download:
         return Download(path, content["id"], content["alternative"], content["origin"], files)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path}: expected a download of format {FORMAT}, found damage ({error}); make it again: "
-            f"snakemake --force {path}"
+            f"{path}: expected a download of format {FORMAT}, found damage ({error}); {make_again(path)}"
         ) from error

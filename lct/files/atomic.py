@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lct.files.advice import make_again
 from lct.files.formatting import format_size
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -137,7 +138,7 @@ def json_text(value: Any) -> str:
 
 def read_json(path: Path | str, hint: str = "") -> Any:
     """The JSON in `path`; raises ValueError naming the file when it is missing, truncated or not JSON."""
-    advice = hint or f"make it again: snakemake --force {path}"
+    advice = hint or make_again(path)
     try:
         return json.loads(Path(path).read_bytes())
     except FileNotFoundError as error:

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from lct.files.advice import make_again
 from lct.files.atomic import atomic, write_fully
 from lct.files.hashing import canonical_json, sha256_file
 
@@ -192,6 +193,5 @@ def _opened(path: Path | str, device: str) -> Iterator[Any]:
         raise ValueError(f"{path}: expected a safetensors file, found nothing; run snakemake to make it") from error
     except (SafetensorError, OSError) as error:
         raise ValueError(
-            f"{path}: expected a whole safetensors file, found damage ({error}); "
-            f"make it again: snakemake --force {path}"
+            f"{path}: expected a whole safetensors file, found damage ({error}); {make_again(path)}"
         ) from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lct.files.advice import make_again
 from lct.files.atomic import read_json
 from lct.files.costs import job_costs
 from lct.files.records import run_path, settings_path
@@ -83,11 +84,7 @@ class Records:
     def _json(self, path: Path) -> dict[str, Any]:
         name = path.relative_to(self.root)
         is_recorded = self.archive.get(self._output_of(str(name)))
-        hint = (
-            "`lct restore` brings it back"
-            if is_recorded
-            else f"make it again: snakemake --force {self._output_of(str(name))}"
-        )
+        hint = "`lct restore` brings it back" if is_recorded else make_again(self._output_of(str(name)))
         try:
             content = read_json(path, hint)
         except ValueError as error:

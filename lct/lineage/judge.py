@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files import nested
+from lct.files.advice import make_again
 from lct.files.atomic import read_json, read_json_or_empty, write_json
 from lct.files.hashing import FileHash, hash_file
 from lct.files.records import run_path, settings_path
@@ -126,7 +127,7 @@ def _records(root: Path, path: str) -> tuple[dict[str, Any], dict[str, Any]] | N
             entry["path"], entry["sha256"]
         run["output"]["sha256"], run["output"]["bytes"]
     except (KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path}: its records are not what a job writes; make it again: snakemake --force") from None
+        raise ValueError(f"{path}: its records are not what a job writes; {make_again(path)}") from None
     return settings, run
 
 
@@ -143,7 +144,7 @@ def _entry(
     size, sha256, md5 = memo.hash(path, recorded.get(path), run)
     if run is not None and (size, sha256) != (run["output"]["bytes"], run["output"]["sha256"]):
         raise ValueError(f"{path} is not what its job wrote: expected sha256 {run['output']['sha256'][:12]}, found "
-                         f"{sha256[:12]}; snakemake --force makes it again")  # fmt: skip
+                         f"{sha256[:12]}; {make_again(path)}")  # fmt: skip
     _check_edits(path, run, recorded.get(path), metadata.ended)
     job = {**metadata.job, "started": metadata.started}
     content = archived_content(root, path)

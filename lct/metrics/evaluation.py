@@ -76,8 +76,8 @@ def evaluate(
     values = _values(protocol, features, count, reference, device)
     if wrong := {name: value for name, value in values.items() if value is not None and not math.isfinite(value)}:
         raise ValueError(
-            f"protocol {protocol.id}: expected finite numbers, found {wrong}; the reference is damaged: make it again "
-            "with snakemake --forcerun reference"
+            f"protocol {protocol.id}: expected finite numbers, found {wrong}; the reference is damaged: delete "
+            f"features/reference/*/{protocol.id}.safetensors below results/, then run the same command again"
         )
     return {
         "format": 1,

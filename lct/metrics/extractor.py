@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct.data.imageset import ImageSet
+from lct.files.advice import make_again
 from lct.files.checkpoint import Checkpoint
 from lct.metrics.images import to_network
 from lct.metrics.settings import TrainedExtractor
@@ -178,8 +179,7 @@ def load(path: Path | str, device: str = "cpu") -> SmallCNN:
         raise FileNotFoundError(f"{path}: expected an extractor, found nothing; run snakemake to make it") from error
     except SafetensorError as error:
         raise ValueError(
-            f"{path}: expected a whole safetensors file, found damage ({error}); "
-            f"make it again: snakemake --force {path}"
+            f"{path}: expected a whole safetensors file, found damage ({error}); {make_again(path)}"
         ) from error
     with torch.device("meta"):
         probe = SmallCNN((1, 1), 1, 1)
@@ -187,7 +187,7 @@ def load(path: Path | str, device: str = "cpu") -> SmallCNN:
     if names != expected:
         raise ValueError(
             f"{path}: expected the tensors of an extractor, found missing {sorted(expected - names)[:3]} and extra "
-            f"{sorted(names - expected)[:3]}; make it again: snakemake --force {path}"
+            f"{sorted(names - expected)[:3]}; {make_again(path)}"
         )
     channels = state["convs.0.weight"].shape[0], state["convs.2.weight"].shape[0]
     with torch.device("meta"):

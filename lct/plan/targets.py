@@ -1,6 +1,7 @@
 """Targets with names: what `snakemake NAME` makes, and what each is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from lct.plan import files
 from lct.plan.configuration import CLAIM_SEEDS, CLAIMS
@@ -36,6 +37,24 @@ def mentioned(names: Iterable[str], words: Iterable[str]) -> list[str]:
     """Names that the words of a command line hold, also inside a path or the name of a rule."""
     words = list(words)
     return [name for name in names if any(name in word or name.replace("-", "_") in word for word in words)]
+
+
+def implied(plan: Plan, words: Iterable[str], given: Mapping[str, Any]) -> dict[str, str]:
+    """The key of config/config.yaml by which the files of a command line belong to another scale or dataset than the
+    plan's, with its value; empty where they do not, or where the keys are given. So `snakemake --force FILE` works as
+    it is printed.
+
+    given: keys that the command sets itself."""
+    folders = [word.split("/")[1:] for word in words if word.startswith(("results/", "reports/"))]
+    scales = {folder[0] for folder in folders} & set(plan.config.names("scales"))
+    if "scale" not in given and len(scales) == 1 and plan.scale_name not in scales:
+        return {"scale": scales.pop()}
+    if "dataset" in given or scales != {plan.scale_name}:
+        return {}
+    parts = {part.partition(".")[0].removeprefix("dataset-") for folder in folders for part in folder[1:]}
+    own = set(plan.config.names("datasets")) - plan.datasets.keys()
+    chosen = [name for name in own if any(part == name or part.startswith(f"{name}-") for part in parts)]
+    return {"dataset": max(chosen, key=len)} if chosen else {}
 
 
 def target_files(plan: Plan, name: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 from lct.config.figures import MEASURED
 from lct.config.published import PublishedRow, PublishedSubtable, TableSpec
 from lct.config.resolve import published_table
+from lct.files.advice import make_again
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.plan import files as stage_files
@@ -384,14 +385,9 @@ def protocol_line(described: dict[str, Any]) -> str:
 def _metrics_file(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or not {"values", "protocol", "protocol_hash"} <= content.keys():
-        raise ValueError(
-            f"{path}: expected a metrics file, found something else; make it again: snakemake --force {path}"
-        )
+        raise ValueError(f"{path}: expected a metrics file, found something else; {make_again(path)}")
     if missing := sorted(set(METRICS) - content["values"].keys()):
-        raise ValueError(
-            f"{path}: expected the metrics {list(METRICS)}, found none of {missing}; "
-            f"make it again: snakemake --force {path}"
-        )
+        raise ValueError(f"{path}: expected the metrics {list(METRICS)}, found none of {missing}; {make_again(path)}")
     return content
 
 

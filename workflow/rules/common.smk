@@ -80,6 +80,14 @@ if workflow.exec_mode.name == "DEFAULT":
 
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
+    while _implied := targets.implied(PLAN, WORDS, config):
+        config.update(_implied)
+        PLAN = Plan(Path(workflow.basedir), dict(config))
+        _words = workflow.config_settings.config_args or []
+        workflow.config_settings.config_args = [
+            *_words,
+            *(f"{key}={value}" for key, value in _implied.items()),
+        ]  # for the processes of its jobs
     _more_runs = {
         *targets.mentioned(PLAN.unlisted(), WORDS),
         *(run for run, _ in PLAN.unlisted_trainings(Path.cwd())),

@@ -96,8 +96,13 @@ def test_images_that_cannot_be_read_here_say_what_reads_them(content, words):
     assert re.search(words, reason(content))
 
 
-def test_avif_is_read():
-    assert reason(encoded(NOISE, "AVIF")) is None
+@pytest.mark.parametrize("pixels", [NOISE, GREY, np.zeros((72, 80, 3), np.uint8)])
+def test_avif_is_read_and_an_end_that_was_not_written_is_named(pixels):
+    content = encoded(pixels, "AVIF")
+    assert reason(content) is None
+    assert reason(content[:-9]) is not None
+    if len(content) > 1000:
+        assert reason(content[:600] + bytes(len(content) - 600)).startswith("data that end in zeros")
 
 
 def test_of_other_formats_nothing_is_known():

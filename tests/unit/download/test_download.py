@@ -826,7 +826,8 @@ def test_a_record_gives_files_only_when_they_are_what_it_says(bench):
 
 @pytest.mark.parametrize("damage", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "files": [{}]}'])
 def test_a_damaged_record_is_named(tmp_path, damage):
-    path = tmp_path / "download.json"
+    path = tmp_path / "resources" / "download.json"
+    path.parent.mkdir()
     path.write_text(damage)
     with pytest.raises(ValueError, match=rf"{path}: expected .*snakemake --force {path}"):
         read(path)

@@ -97,10 +97,18 @@ def test_equal_json_values_give_equal_bytes(tmp_path):
     assert canonical_json({"b": 1, "a": 2}) == '{"a":2,"b":1}'
 
 
-def test_truncated_json_is_named(tmp_path):
-    (tmp_path / "x.json").write_text('{"a": ')
-    with pytest.raises(ValueError, match=r"x\.json: expected JSON, found damage"):
-        read_json(tmp_path / "x.json")
+def test_truncated_json_is_named_with_a_command_that_works_where_it_is_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    for name, remedy in (
+        ("results/a b's.json", "make it again: snakemake --force 'results/a b'\"'\"'s.json'"),
+        ("x.json", "correct it, or copy it here again"),  # no job writes it
+    ):
+        (tmp_path / name).write_text('{"a": ')
+        for path in (tmp_path / name, Path(name)):
+            with pytest.raises(ValueError, match=r"s?\.json: expected JSON, found damage") as caught:
+                read_json(path)
+            assert str(caught.value).endswith(f"; {remedy}")
 
 
 def test_tensors_come_back_and_their_file_does_not_depend_on_order(tmp_path):

@@ -102,3 +102,27 @@ def test_every_target_says_what_it_is(mini):
     assert texts["digits-lct-huber"] == "run on digits that no table lists" and all(texts.values())
     assert targets.mentioned(["digits-lct-gn"], ["train_digits_lct_gn:seed=0"]) == ["digits-lct-gn"]
     assert targets.mentioned(["digits-lct-gn"], ["-n", "table1"]) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "given", "key"),
+    [
+        ("results/smoke/images/digits/train.zip", {}, {"scale": "smoke"}),
+        ("reports/paper/index.html", {}, {"scale": "paper"}),
+        ("results/smoke/images/digits/train.zip", {"scale": "mini"}, {}),
+        ("results/mini/images/digits/train.zip", {}, {}),
+        ("results/mini/images/ffhq/train.zip", {}, {"dataset": "ffhq"}),
+        ("results/mini/figures/figure2/ffhq.json", {}, {"dataset": "ffhq"}),
+        ("results/mini/train/ffhq-lct/s0/curves.json", {}, {"dataset": "ffhq"}),
+        ("reports/mini/dataset-ffhq/index.html", {}, {"dataset": "ffhq"}),
+        ("results/mini/images/ffhq/train.zip", {"dataset": "church"}, {}),
+        ("results/else/images/ffhq/train.zip", {}, {}),
+        ("table1.a", {}, {}),
+    ],
+)
+def test_files_of_a_command_say_which_scale_and_dataset_they_belong_to(mini, word, given, key):
+    assert targets.implied(mini, ["--force", word], given) == key
+
+
+def test_files_of_two_scales_are_for_the_user_to_say(mini):
+    assert targets.implied(mini, ["results/smoke/a", "results/paper/a"], {}) == {}
