@@ -117,7 +117,7 @@ def merge_verb(arguments: argparse.Namespace) -> Result:
     ]
     lines += _list("of one side only; `snakemake` makes them again, of all rows", report.views)
     lines += _list("not recorded state: merge these yourself, then git add", report.unmerged)
-    lines.append("next: git commit; lct restore --pull; snakemake -n")
+    lines.append(f"next: {report.next}; lct restore --pull; snakemake -n")
     return 0, vars(report), "\n".join(lines)
 
 

@@ -6,7 +6,10 @@ from pathlib import Path
 from lct.cli.job import run_job
 from lct.cli.options import all_tables_argument, overrides, plan_arguments, which
 from lct.cli.verb import Result
+from lct.files.records import settings_path
 from lct.plan.plan import Plan
+
+PREVIEWS = "reports/preview"  # for reports of what exists, where the graph has rendered one already
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +19,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report(arguments: argparse.Namespace) -> Result:
-    """Collect and render without the graph; cells that do not exist yet appear as not run."""
+    """Collect and render without the graph; cells that do not exist yet appear as not run. A report of the graph, which
+    has records, stays as it is: this one is then written beside it."""
     plan, tables = Plan(arguments.root, overrides(arguments)), which(arguments)
-    index = plan.paths.report("index.html", tables)
+    graphs = index = plan.paths.report("index.html", tables)
+    if settings_path(arguments.root / index).exists():
+        index = f"{PREVIEWS}/{index.removeprefix('reports/')}"
     if arguments.tables and not arguments.tables.exists():
         raise ValueError(
             f"--tables {arguments.tables}: expected a tables.json, found no such file; some tables alone: "
             f"lct report --only {arguments.tables.name}"
         )
     words = ["--preview", "--tables", str(arguments.tables.absolute())] if arguments.tables else ["--collect", tables]
-    run_job(arguments.root, plan, "report", *words, "--out", plan.paths.report("", tables))
-    return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {index}"
+    run_job(arguments.root, plan, "report", *words, "--out", index.removesuffix("index.html"))
+    beside = f"; {graphs} is that of the last run, as its records say" if graphs != index else ""
+    return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {graphs}{beside}"

@@ -30,7 +30,7 @@ class Attempt:
     """The attempt that this process makes."""
 
     folder: Path
-    number: int  # 1 for the first
+    number: int  # 1 for the first of a training, or of a milestone's job
     start: dict[str, Any]  # what attempt.json holds
 
     def end(self, step: int, reason: str) -> None:
@@ -67,7 +67,8 @@ def begin(folder: Path, step: int, processes: int, device: str, gpus: int) -> At
         "pid": os.getpid(),
     }
     write_json(running, start)
-    return Attempt(folder, len(ended(folder)) + 1, start)
+    reasons = [attempt["reason"] for attempt in reversed(ended(folder))]
+    return Attempt(folder, (reasons.index("finished") if "finished" in reasons else len(reasons)) + 1, start)
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:

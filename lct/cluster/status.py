@@ -88,13 +88,13 @@ def overview(
     summary = ", ".join(f"{counts[state]} {state}" for state in RUN_STATES if counts[state])
     lines = [f"{plan.scale_name}: {computed} of {len(planned)} metrics files computed; trainings: {summary}"]
     lines += [status.line() for status in sorted(runs, key=lambda s: (RUN_STATES.index(s.state), s.run, s.seed))]
-    lines += [line for kind in _SMALL for line in _small_trainings(root / "work" / plan.scale_name / kind)]
+    lines += [line for kind in _SMALL for line in small_trainings(root / "work" / plan.scale_name / kind)]
     lines += [f"SLURM does not answer ({queue_error}); what is queued looks like waiting"] if queue_error else []
     value = {"scale": plan.scale_name, "planned": len(planned), "computed": computed}
     return value | {"trainings": [asdict(status) for status in runs], "queue_unseen": queue_error}, lines
 
 
-def _small_trainings(folder: Path) -> list[str]:
+def small_trainings(folder: Path) -> list[str]:
     """A line for each autoencoder or extractor that is not finished."""
     lines = []
     for path in sorted(folder.rglob("progress.json")):

@@ -4,6 +4,7 @@ A training whose draws are functions of (seed, step) goes on from it to the byte
 """
 
 import logging
+import math
 import os
 import platform
 import shutil
@@ -33,7 +34,7 @@ class Checkpoint:
         self.folder, self.identity, self.total, self.save_seconds = folder, identity, total, save_seconds
         self.step = 0  # steps done
         self._parts: tuple[nn.Module, torch.optim.Optimizer] | None = None
-        self._saved = self._reported = time.monotonic()
+        self._saved, self._reported = time.monotonic(), -math.inf  # the first step reports
 
     def load(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
         """Take the saved state, if there is one of this training; returns the steps that it has done."""

@@ -43,8 +43,8 @@ def autoencoder(settings: dict[str, Any], device: str, images: Path, source: lis
     files = {"images": images} | {path.name: path for path in source}
     record = JobRecord("autoencoder", settings, inputs=files, device=torch_device.type)
     checkpoint = resume.checkpoint(record, out, getattr(chosen, "steps", 0))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".autoencoder-") as name:
+    checkpoint.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=checkpoint.folder) as name:
         folder = origin = Path(name)
         if isinstance(chosen, TrainedAutoencoder):
             loss = _train(chosen, images, torch_device, folder, checkpoint)

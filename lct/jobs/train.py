@@ -328,7 +328,7 @@ class Journal:
                     before["device"],
                 )
         self._log_other_states()
-        self.events = EventLog(self.folder / "events", states.saved_step(), str(self.attempt.number))
+        self.events = EventLog(self.folder / "events", states.saved_step(), str(len(ended(self.folder)) + 1))
 
     def open(self, trainer: Trainer, stop: Stop) -> "Heartbeat":
         """The heartbeat of `trainer`; from now on, `stop` leaves the time to save a state."""

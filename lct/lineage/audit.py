@@ -237,11 +237,11 @@ class Auditor:
             if not record.where:
                 inside = path.startswith("results/")
                 what = "no records beside it and none in the archive; `snakemake --force` its rule" if inside else ""
-                return (
-                    Check("file", "missing", f"{path}: {what}")
-                    if inside
-                    else Check("file", check.state, f"a file from outside the graph: {check.text}")
-                )
+                if inside:
+                    return Check("file", "missing", f"{path}: {what}")
+                if check.state == "ok" and (sha256 := self.contents.sha256(path, given=True)) is not None:
+                    check = Check("file", "ok", f"{(self.root / path).stat().st_size} bytes, sha256 {sha256[:12]}")
+                return Check("file", check.state, f"a file from outside the graph: {check.text}")
             return check
         if entry is not None:
             what = f"{entry.bytes} bytes, sha256 {entry.sha256[:12]}"
@@ -297,7 +297,7 @@ class Auditor:
             source = self.records.of(path)
             wrote, by = source.sha256, "its record says"
             if wrote is None:
-                wrote, by = self.contents.sha256(path), "it holds"
+                wrote, by = self.contents.sha256(path, given=not source.where), "it holds"
             if wrote is None:
                 text = f"input {role} = {path}: read with sha256 {str(read)[:12]}, nothing to compare it with"
                 checks.append(Check("input", "unchecked", f"{record.path}: {text}"))

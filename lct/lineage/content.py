@@ -1,14 +1,17 @@
 """What files hold now, against what was written: sizes, hashes, links into DVC's cache."""
 
+import contextlib
 import os
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
+from lct.files.atomic import read_json_or_empty, write_json
 from lct.files.hashing import hash_file
 from lct.lineage import dvc_lock
 
 SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`
+_GIVEN = ".dvc/tmp/lct-given.json"  # path -> [bytes, mtime, ctime [ns], sha256] of big files from outside the graph
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 FAULTS = STATES[:4]
 
@@ -44,12 +47,26 @@ class Contents:
             self._hashes[key] = hash_file(path)[1:]
         return self._hashes[key]
 
-    def sha256(self, path: str) -> str | None:
-        """Hash of a small file, or of any when `deep`; None where it is missing or too big."""
+    def sha256(self, path: str, given: bool = False) -> str | None:
+        """Hash of a small file, or of any when `deep`; None where it is missing or too big.
+
+        given: a file from outside the graph, whose hash nothing else says: a big one is read too, and read again when
+        its size or times change."""
         full = self.root / path
-        if not full.is_file() or (full.stat().st_size > SMALL and not self.deep):
+        if not full.is_file():
             return None
-        return self.hashes(full)[0]
+        if full.stat().st_size <= SMALL or self.deep:
+            return self.hashes(full)[0]
+        return self._given_sha256(path, full) if given else None
+
+    def _given_sha256(self, path: str, full: Path) -> str:
+        status = full.stat()
+        stamp, memory = [status.st_size, status.st_mtime_ns, status.st_ctime_ns], read_json_or_empty(self.root / _GIVEN)
+        if memory.get(path, [])[:3] != stamp:
+            memory[path] = [*stamp, self.hashes(full)[0]]
+            with contextlib.suppress(OSError):  # without it the file is only read again
+                write_json(self.root / _GIVEN, memory)
+        return memory[path][3]
 
     def check(self, path: str, size: int | None, sha256: str | None, md5: str | None = None) -> Check:
         """A file against its recorded size and hash. Missing here is no fault by itself: the state is "unchecked"."""

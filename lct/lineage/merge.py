@@ -24,7 +24,11 @@ from lct.lineage.record import LOCK, agrees, lock_block, state_paths
 from lct.lineage.stages import Stage, dvc_yaml, stages
 from lct.lineage.three_way import Entries, MergeReport, merge_entries
 
-_UNFINISHED = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REBASE_HEAD")  # what git calls the other side
+_UNFINISHED = {  # what git calls the other side -> what ends it
+    "MERGE_HEAD": "git commit",
+    "REBASE_HEAD": "git rebase --continue",
+    "CHERRY_PICK_HEAD": "git cherry-pick --continue",
+}
 _DRIVER = "merge.lct.driver"  # git's setting that names the program behind `merge=lct` in .gitattributes
 
 
@@ -46,8 +50,9 @@ def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> M
         raise ValueError(fault)
     with hold(root / LOCK, "running `lct record` or `lct restore`"), contextlib.ExitStack() as stack:
         undo(root)
-        ancestor, mine, other = (stack.enter_context(_side(root, name)) for name in _revisions(root))
-        report, merged = MergeReport(), {}
+        revisions = _revisions(root)
+        ancestor, mine, other = (stack.enter_context(_side(root, name)) for name in revisions)
+        report, merged = MergeReport(next=_UNFINISHED.get(revisions[2], "git commit")), {}
         for scale in sorted({*mine.archives, *other.archives}):
             sides = [side.archives.get(scale, {}) for side in (ancestor, mine, other)]
             merged[scale] = merge_entries(*sides, report, ours, theirs)
@@ -73,7 +78,7 @@ def _revisions(root: Path) -> tuple[str, str, str]:
         head, other = "HEAD^1", "HEAD^2"
     if other is None:
         raise ValueError("expected a merge of two branches, found none; `git merge BRANCH` or `git pull` starts one")
-    if other in _UNFINISHED[1:]:
+    if other in ("REBASE_HEAD", "CHERRY_PICK_HEAD"):
         return f"{other}^", head, other
     ancestor = run_git(root, "merge-base", head, other).stdout.strip()
     return ancestor, head, other  # "": unrelated histories

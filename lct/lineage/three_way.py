@@ -38,6 +38,7 @@ class MergeReport:
     views: list[str] = field(default_factory=list)  # tables and pages of one side only: `snakemake` makes them again
     conflicts: list[str] = field(default_factory=list)  # the same file with other content, and nobody has decided
     unmerged: list[str] = field(default_factory=list)  # files that are no recorded state, and that git could not merge
+    next: str = "git commit"  # what ends the merge
 
 
 def joined(

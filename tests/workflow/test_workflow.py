@@ -402,9 +402,12 @@ def test_the_report_renders_from_what_exists(smoke, tmp_path):
     shutil.copytree(smoke[0], folder, symlinks=True)
     shutil.rmtree(folder / "results/smoke/metrics/digits-lct")
     command = [sys.executable, "-m", "lct.cli.main", "report", "--scale", "smoke"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    page = (folder / "reports/smoke/index.html").read_text()
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("reports/preview/smoke/index.html\n"), "beside that of the graph, which stays"
+    page = (folder / "reports/preview/smoke/index.html").read_text()
     assert "not computed yet" in page and "table1.a.ilct-1.fd" in page and "table1.a.lct-1.fd" not in page
+    graphs = "reports/smoke/index.html"
+    assert (folder / graphs).read_bytes() == (smoke[0] / graphs).read_bytes()
 
 
 @pytest.mark.slow

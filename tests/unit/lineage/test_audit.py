@@ -481,12 +481,16 @@ def test_results_made_outside_git_or_with_given_weights_say_so(project, lct):
     for name in ("lineage/smoke.jsonl", "dvc.lock"):
         (project / name).unlink()
     edit(project / f"{LATENTS}.run.json", lambda run: run.update(git=None))
-    outside = {"weights": {"path": "given.safetensors", "sha256": digest(b"given")}}
-    (project / "given.safetensors").write_bytes(b"given")
+    given = b"given" * 300_000  # a big file is read too: nothing else says what it holds
+    outside = {"weights": {"path": "given.safetensors", "sha256": digest(given)}}
+    (project / "given.safetensors").write_bytes(given)
     edit(project / f"{WEIGHTS}.settings.json", lambda settings: settings.update(inputs=outside))
     link = json.loads(lct("audit", CELL, "--json")[1])["cells"][0]["links"]["given.safetensors"]
-    assert link["checks"][0]["text"].startswith("a file from outside the graph") and link["state"] == "ok"
-    (project / "given.safetensors").write_bytes(b"other")
+    text = f"a file from outside the graph: 1500000 bytes, sha256 {digest(given)[:12]}"
+    assert link["checks"][0]["text"] == text and link["state"] == "ok"
+    memory = json.loads((project / ".dvc/tmp/lct-given.json").read_text())
+    assert memory["given.safetensors"][3] == digest(given), "it is read again when its size or times change"
+    (project / "given.safetensors").write_bytes(b"other" * 300_000)
     code, text, _ = lct("audit", CELL)
     assert code == 1 and f"{WEIGHTS}: input weights = given.safetensors: read with sha256" in text
 

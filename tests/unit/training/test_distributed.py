@@ -433,9 +433,13 @@ def test_two_attempts_without_progress_under_slurm_are_enough(tmp_path, monkeypa
 
 def test_attempts_that_somebody_starts_by_hand_are_never_stuck(tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    for _ in range(4):
-        begin(tmp_path, 0, 1, "cpu", 0).end(0, "failed")
+    for number in range(1, 5):
+        attempt = begin(tmp_path, 0, 1, "cpu", 0)
+        assert attempt.number == number
+        attempt.end(0, "failed")
     assert not (tmp_path / "stuck").exists()
+    begin(tmp_path, 0, 1, "cpu", 0).end(10, "finished")
+    assert begin(tmp_path, 10, 1, "cpu", 0).number == 1, "the next milestone's job counts anew"
 
 
 def test_a_killed_attempt_lasted_until_its_last_heartbeat(tmp_path):
