@@ -6,6 +6,7 @@ without which a restored clone would plan every job again. Both rest on private 
 version, and `tests/unit/lineage/test_lineage.py` compares the verdicts with Snakemake's own.
 """
 
+import gc
 import json
 import logging
 import os
@@ -76,6 +77,34 @@ def offer_targets(workflow: Any, describe: Callable[[], dict[str, str]], unknown
         print("\n".join(f"{name:<{width}}  {text}" for name, text in texts.items()))
 
     workflow.is_rule, workflow.list_rules = is_existing_rule, list_rules
+
+
+def plan_quickly() -> None:
+    """Spare Snakemake work that changes nothing of its plan, a third of the time that the paper's 627 jobs take.
+
+    Python looks for garbage less often: nearly all objects of a plan live as long as the process. A path is compared
+    with the ends of an output's pattern before a regular expression is compiled. A dry run formats no hidden job."""
+    from snakemake.executors.dryrun import Executor
+    from snakemake.io import _IOFile
+    from snakemake.settings.enums import Quietness
+
+    if hasattr(_IOFile.match, "by_expression"):
+        return
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
+    by_expression, print_job = _IOFile.match, Executor.printjob
+
+    def match(self: Any, target: str) -> Any:
+        start, end = self.file.partition("{")[0], self.file.rpartition("}")[2]
+        return by_expression(self, target) if target.startswith(start) and target.endswith(end) else None
+
+    def print_shown_job(self: Any, job: Any) -> None:
+        output = self.workflow.output_settings
+        if Quietness.RULES not in (output.quiet or ()) or output.log_handler_settings:
+            print_job(self, job)
+
+    match.by_expression = by_expression  # type: ignore[attr-defined]
+    _IOFile.match, Executor.printjob = match, print_shown_job
 
 
 def after_planning(workflow: Any, call: Callable[[], None]) -> None:

@@ -73,6 +73,7 @@ class Plan(Configuration):
         self._given = (overrides or {}, tuple(more_runs))
         self.runs: dict[str, Run] = {}
         self._kept_weights: dict[str, list[str]] = {}
+        self._milestones: dict[str, list[str]] = {}
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._table_cells(name, spec)]
         self._check_distinct_runs()
         self.own_runs = self._with_results() if self.main.own_runs is None else self.main.own_runs
@@ -372,8 +373,11 @@ class Plan(Configuration):
 
     def milestones(self, run: str) -> list[str]:
         """Steps whose weights a run keeps, as step1200, the earliest first: each is a job. Existing weights are one."""
-        steps = dict.fromkeys(map(milestone, self.kept_weights(run)))
-        return sorted(steps, key=lambda name: int(name.removeprefix("step"))) if len(steps) > 1 else list(steps)
+        if run not in self._milestones:
+            steps = list(dict.fromkeys(map(milestone, self.kept_weights(run))))
+            in_order = sorted(steps, key=lambda name: int(name.removeprefix("step"))) if len(steps) > 1 else steps
+            self._milestones[run] = in_order
+        return self._milestones[run]
 
     def suffix(self, run: str, name: str) -> str:
         """What the names of a milestone's jobs and logs end in: nothing for a run with a single one."""

@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import sys
@@ -58,6 +59,7 @@ from lct.lineage.snakemake_adapter import (
     is_planning,
     jobs_of,
     offer_targets,
+    plan_quickly,
     rules_due,
 )
 from lct.jobs.rehearsal import write_rehearsal
@@ -70,6 +72,7 @@ WORDS = [] if is_planning() else sys.argv[1:]  # of this command
 if CLAIMS in WORDS:  # `snakemake claims` is `snakemake --config only=claims`
     config["only"] = CLAIMS
 
+plan_quickly()
 use_this_python()
 WATCHERS = []  # called with the id of each finished job, once the run has begun
 quieter(ON_CLUSTER, lambda job: [watcher(job) for watcher in WATCHERS] and None)
@@ -165,26 +168,20 @@ def evaluation_group(run, at):
     return "evaluate" if REQUESTS.sampled_and_scored_together(run, at) else None
 
 
-def settings_param(settings):
-    """Settings as the jobs take them: JSON. A param, so a changed setting reruns the job; a function, so that Snakemake
-    does not look for wildcards in it."""
-    text = json.dumps(settings, sort_keys=True)
-
-    def of(wildcards):
-        return text
-
-    return of
+@functools.cache
+def settings_text(stage, *owner):
+    """Settings of a stage as its jobs take them: JSON."""
+    return json.dumps(getattr(stage_settings, stage)(PLAN, *owner), sort_keys=True)
 
 
-def dataset_settings(stage):
-    """The same for a stage of the dataset that the wildcard {dataset} names."""
+def settings_param(stage, *owner):
+    """The same as a param, so that a changed setting reruns the job: a function, called for planned jobs alone, in whose
+    text Snakemake does not look for wildcards. Without `owner`, of the dataset that the wildcard {dataset} names."""
 
-    def of(wildcards):
-        return json.dumps(
-            getattr(stage_settings, stage)(PLAN, wildcards.dataset), sort_keys=True
-        )
+    def text(wildcards):
+        return settings_text(stage, *(owner or (wildcards.dataset,)))
 
-    return of
+    return text
 
 
 def download_settings(wildcards):
@@ -193,7 +190,7 @@ def download_settings(wildcards):
         PLAN.download_record(wildcards.id, f"resources/{wildcards.id}")
     except ValueError as error:
         raise WorkflowError(str(error)) from None
-    return json.dumps(stage_settings.download(PLAN, wildcards.id), sort_keys=True)
+    return settings_text("download", wildcards.id)
 
 
 def start_alone():

@@ -20,7 +20,7 @@ rule images:
     resources:
         **resource_class("cpu", "images"),
     params:
-        settings=dataset_settings("images"),
+        settings=settings_param("images"),
     shell:
         "python -m lct.jobs.images --settings {params.settings:q}"
         " --download {input.download:q} --workers {threads}"

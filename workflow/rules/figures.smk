@@ -39,7 +39,7 @@ for _figure in PLAN.figures_of("box-plots"):
         resources:
             **resource_class("gpu_train", "figure", _figure),
         params:
-            settings=settings_param(stage_settings.figure(PLAN, _figure)),
+            settings=settings_param("figure", _figure),
             work=PATHS.work_figure(_figure, "{dataset}"),
         shell:
             LAUNCH
@@ -90,7 +90,7 @@ for _figure in PLAN.figures_of(*PROGRAMS):
         resources:
             **resource_class("cpu", "figure", _figure),
         params:
-            settings=settings_param(stage_settings.figure(PLAN, _figure)),
+            settings=settings_param("figure", _figure),
             program=PROGRAMS[PLAN.figures[_figure][0].kind],
         shell:
             "python -m lct.jobs.{params.program} --settings {params.settings:q} --latents {input.latents:q}"

@@ -21,7 +21,7 @@ rule autoencoder:
     resources:
         **resource_class("gpu_small", "autoencoder"),
     params:
-        settings=dataset_settings("autoencoder"),
+        settings=settings_param("autoencoder"),
         folder=subpath(lambda wildcards, output: output.files[0], parent=True),
     shell:
         f"{LAUNCH} autoencoder --settings {{params.settings:q}}"
@@ -68,7 +68,7 @@ rule encode:
     resources:
         **resource_class("gpu_small", "encode"),
     params:
-        settings=dataset_settings("encode"),
+        settings=settings_param("encode"),
         autoencoder=subpath(lambda wildcards, input: input.autoencoder[0], parent=True),
         folder=subpath(lambda wildcards, output: output.tensors[0], parent=True),
         work=PATHS.work_encode("{dataset}"),

@@ -25,7 +25,7 @@ rule extractor:
     resources:
         **resource_class("gpu_small"),
     params:
-        settings=dataset_settings("extractor"),
+        settings=settings_param("extractor"),
     shell:
         LAUNCH
         + " extractor --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"
@@ -71,7 +71,7 @@ for _dataset in PLAN.datasets:
         resources:
             **resource_class("gpu_small", "reference", _dataset),
         params:
-            settings=settings_param(stage_settings.reference(PLAN, _dataset)),
+            settings=settings_param("reference", _dataset),
         shell:
             LAUNCH
             + " reference --settings {params.settings:q} --train {input.train:q}"
@@ -113,7 +113,7 @@ for _run in PLAN.runs.values():
             resources:
                 **resource_class("gpu_small", "score", _run.id, _at),
             params:
-                settings=settings_param(stage_settings.score(PLAN, _run.dataset)),
+                settings=settings_param("score", _run.dataset),
             shell:
                 LAUNCH
                 + " score --settings {params.settings:q} --samples {input.samples:q}"
@@ -159,7 +159,7 @@ for _run in PLAN.runs.values():
             resources:
                 **resource_class("gpu_small", "neighbours", _run.id, _at),
             params:
-                settings=settings_param(stage_settings.neighbours(PLAN, _run.dataset)),
+                settings=settings_param("neighbours", _run.dataset),
             shell:
                 LAUNCH
                 + " neighbours --settings {params.settings:q} --samples {input.samples:q}"

@@ -31,7 +31,7 @@ for _which in ("tables", "all"):
         resources:
             **resource_class("local"),
         params:
-            settings=settings_param(stage_settings.tables(PLAN, _which)),
+            settings=settings_param("tables", _which),
             sha256=sha256_json(stage_settings.tables(PLAN, _which)),
             scale=PLAN.scale_name,
             options=OPTIONS,
@@ -116,7 +116,7 @@ if PLAN.pilot:
         resources:
             **resource_class("local"),
         params:
-            settings=settings_param(stage_settings.pilot(PLAN)),
+            settings=lambda wildcards: settings_text("pilot"),
             scale=PLAN.scale_name,
         shell:
             "python -m lct.jobs.pilot --settings {params.settings:q} --scale {params.scale}"

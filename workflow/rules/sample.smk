@@ -55,7 +55,7 @@ for _run in PLAN.runs.values():
             resources:
                 **resource_class("gpu_small", "sample", _run.id, _at),
             params:
-                settings=settings_param(stage_settings.sample(PLAN, _run.id, _at)),
+                settings=settings_param("sample", _run.id, _at),
                 autoencoder=subpath(
                     lambda wildcards, input: input.autoencoder[0], parent=True
                 ),

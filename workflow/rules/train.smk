@@ -45,7 +45,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is None):
             resources:
                 **resource_class("gpu_train", "train", _run.id, _at),
             params:
-                settings=settings_param(stage_settings.train(PLAN, _run.id)),
+                settings=settings_param("train", _run.id),
                 state=PATHS.work(_run.id, "{seed}"),
                 folder=subpath(lambda wildcards, output: output.weights[0], parent=True),
             shell:
@@ -83,7 +83,7 @@ for _run in (run for run in PLAN.runs.values() if run.weights is not None):
         resources:
             **resource_class("local"),
         params:
-            settings=settings_param(stage_settings.import_weights(PLAN, _run.id)),
+            settings=settings_param("import_weights", _run.id),
         shell:
             "python -m lct.jobs.import_weights --settings {params.settings:q} --weights {input.weights:q}"
             " --out {output.weights:q} 2> {log:q}"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import zc.lockfile
 from dvc.repo import Repo
+from snakemake.io import IOFile
 
 from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
@@ -23,7 +24,7 @@ from lct.lineage.dvc_lock import cache_folder, cached, read_lock, remotes
 from lct.lineage.graph import Job
 from lct.lineage.hooks import record_earlier_run, record_run
 from lct.lineage.registry import Entry
-from lct.lineage.snakemake_adapter import metadata_path, plan_jobs, read_metadata
+from lct.lineage.snakemake_adapter import metadata_path, plan_jobs, plan_quickly, read_metadata
 from lct.lineage.stages import dvc_yaml, stages
 from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
@@ -121,6 +122,17 @@ def test_the_graph_is_judged_as_snakemake_itself_does(project):
     assert reasons["sample_run-1_one-0"] == (
         "input will be made again: results/toy/train/run-1/s0/step40-ema0.9.safetensors",
     )
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a/b.txt", "a/{x}.txt", "{x}", "a/s{x,[0-9]{1,2}}/b.txt", "a/{x}/{y}.txt", "a/{x}{x}"]
+)
+def test_outputs_match_the_same_paths_where_their_ends_are_compared_first(pattern):
+    plan_quickly()
+    output = IOFile(pattern, rule=None)
+    for path in ("a/b.txt", "a/s1/b.txt", "a/s123/b.txt", "a/b.txt.log", "b/a/b.txt", "a/.txt", "a/ss", "a/b+txt"):
+        ours, theirs = output.match(path), type(output).match.by_expression(output, path)
+        assert (ours and ours.groupdict()) == (theirs and theirs.groupdict()), path
 
 
 SAMPLED = {"train_run-1", "sample_run-1_one-0", "score_run-1_one-0", "tables", "report"}
