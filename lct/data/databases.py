@@ -2,6 +2,7 @@
 
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -42,7 +43,7 @@ def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
                 for content in _values(path, file, *column):
                     yield next(numbers), content or b""
 
-    return Container(names, labels, Sequential(forward, files.scratch, ordered=True))
+    return Container(names, labels, Sequential(forward, files.scratch, ordered=True), others=files.others)
 
 
 def _image_column(path: Path, schema: Any, reading: ParquetReading) -> tuple[tuple[str, ...], bool]:
@@ -126,6 +127,7 @@ def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
         with ExitStack() as opened:  # closes the database where its keys cannot be read
             database = opened.enter_context(lmdb.open(str(data), **options))
             keys = _keys(database, data, reading)
+            beyond = database.stat()["entries"] - len(keys)
             opened.pop_all()
     except lmdb.Error as error:
         raise ValueError(f"{data}: expected a whole LMDB, found damage ({error}); get it again") from error
@@ -139,7 +141,8 @@ def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
 
     readable = all(key.isascii() and key.decode("ascii").isprintable() for key in keys)
     names = [key.decode("ascii") if readable else key.hex() for key in keys]
-    return Container(names, [None] * len(keys), contents)
+    others = Counter({"entries under other keys": beyond} if beyond else {})
+    return Container(names, [None] * len(keys), contents, others=others)
 
 
 def _keys(database: Any, data: Path, reading: LmdbReading) -> list[bytes]:

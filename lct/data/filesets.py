@@ -4,9 +4,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from lct.data.containers import LARGEST, Container, Content, Sequential, SourceFiles
 from lct.data.settings import ArchiveReading, FolderReading
+from lct.files.file_type import HEAD_BYTES, is_image
 from lct.files.hashing import sha256_json
 from lct.files.selection import describe, select
 from lct.files.zip_tar import Archive
@@ -14,7 +16,7 @@ from lct.files.zip_tar import Archive
 
 def folder(files: SourceFiles, reading: FolderReading) -> Container:
     """Image files of a folder, in sorted order of their names."""
-    images, others = select(((name, path) for path, name in files.names.items()), reading.extensions)
+    images, others = select(((name, path) for path, name in files.names.items()), reading.extensions, _is_image)
     images.sort()
     names = [name for name, _ in images]
     labels = _labels(files.where, names, reading, others + files.others)
@@ -32,6 +34,15 @@ def folder(files: SourceFiles, reading: FolderReading) -> Container:
         return (images[i][1].read_bytes for i in indices)
 
     return Container(names, labels, contents, source, others + files.others)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether the first bytes of a file are those of an image."""
+    try:
+        with open(path, "rb") as file:
+            return is_image(file.read(HEAD_BYTES))
+    except OSError:
+        return False
 
 
 def archive(files: SourceFiles, reading: ArchiveReading) -> Container:

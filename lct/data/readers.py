@@ -16,7 +16,7 @@ from lct.data.containers import Container, Locations, SourceFiles
 from lct.data.settings import DownloadSource, FilesReading, Reading
 from lct.files.advice import force
 from lct.files.local_source import content_sha256, relevant
-from lct.files.selection import check_link, walk
+from lct.files.selection import check_link, select, walk
 
 
 def open_source(source: Reading | DownloadSource, locations: Locations) -> tuple[str, Reading, Container]:
@@ -68,6 +68,7 @@ def _local(source: FilesReading, locations: Locations) -> tuple[SourceFiles, dic
         files, others = walk(path, recursive=source.kind != "folder" or source.recursive)
     hashed = [] if source.kind == "folder" else sorted(relevant({"kind": source.kind}, path, files).values())
     if source.kind == "parquet":
+        others += select(((file.name, None) for file in sorted(set(files) - set(hashed))), ())[1]
         files = hashed
     if not files and source.kind != "folder":
         raise ValueError(f"{path}: expected {source.kind} files, found none; correct source.path")

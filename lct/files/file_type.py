@@ -1,12 +1,20 @@
 """What a file is by its first bytes, whatever its name says."""
 
 HEAD_BYTES = 512  # that many first bytes are enough here
+_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"\xff\x0a", b"\0\0\0\x0cJXL ")
+_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")  # of images in the container that MP4 has too
 _HTML = (b"<!doctype html", b"<html", b"<head")
 
 
 def is_html(head: bytes) -> bool:
     """Whether a file with these first bytes is a web page."""
     return _text(head).startswith(_HTML)
+
+
+def is_image(head: bytes) -> bool:
+    """Whether a file with these first bytes is an image of a usual format."""
+    boxed = head[4:8] == b"ftyp" and head[8:12] in _BRANDS
+    return head.startswith(_IMAGES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or boxed
 
 
 def describe(head: bytes) -> str:

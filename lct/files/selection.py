@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,16 +16,20 @@ TOOL_FOLDERS = {
     "lost+found",
     "System Volume Information",
 }  # made by systems and tools, as are those that start with a dot
+CONTAINERS = set("7z arrow bz2 gz h5 hdf5 mat mdb npy npz parquet rar tar tfrecord tgz xz zip zst".split())  # of images
 PICTURES = set(
     "apng arw avif bmp cr2 cr3 dng exr gif heic heif ico j2k jfif jp2 jpe jpeg jpg jxl nef orf pbm pgm png pnm ppm psd "
     "raf rw2 svg tga tif tiff webp".split()
 )  # endings of images, whether they can be read here or not
 
 
-def select(files: Iterable[tuple[str, T]], extensions: Sequence[str]) -> tuple[list[tuple[str, T]], Counter[str]]:
+def select(
+    files: Iterable[tuple[str, T]], extensions: Sequence[str], is_image: Callable[[T], bool] = lambda file: False
+) -> tuple[list[tuple[str, T]], Counter[str]]:
     """The images among (relative name, anything), and how many of each kind the other files are.
 
-    extensions: of images, in any case, with or without a dot."""
+    extensions: of images, in any case, with or without a dot.
+    is_image:   whether a file is one by its content, whatever its name; asked of those whose names do not say it."""
     endings = {extension.lower().lstrip(".") for extension in extensions}
     endings |= {alias for ending in endings for alias in ALIASES.get(ending, ())}
     images: list[tuple[str, T]] = []
@@ -34,7 +38,8 @@ def select(files: Iterable[tuple[str, T]], extensions: Sequence[str]) -> tuple[l
         if (kind := _kind(file[0], endings)) is None:
             images.append(file)
         else:
-            others[kind] += 1
+            nameless = kind == "other files" and is_image(file[1])
+            others["images without an ending of images" if nameless else kind] += 1
     return images, others
 
 
@@ -51,7 +56,7 @@ def _kind(name: str, endings: set[str]) -> str | None:
         return "hidden images" if ending in PICTURES | endings and not last.startswith("._") else "other files"
     if ending in endings:
         return None
-    return f".{ending}" if ending in PICTURES else "other files"
+    return f".{ending}" if ending in PICTURES | CONTAINERS else "other files"
 
 
 def is_tool_folder(name: str) -> bool:
@@ -60,7 +65,7 @@ def is_tool_folder(name: str) -> bool:
 
 
 def pictures(others: Counter[str]) -> dict[str, int]:
-    """The kinds of files that look like images, most frequent first."""
+    """The kinds of files that are images or may hold some, most frequent first."""
     return {kind: count for kind, count in others.most_common() if kind != "other files"}
 
 
@@ -95,6 +100,8 @@ def walk(folder: Path, recursive: bool = True) -> tuple[list[Path], Counter[str]
             if entry.is_dir():
                 if recursive:
                     (links if entry.is_symlink() else pending).append(Path(entry.path))
+                elif not is_tool_folder(entry.name):
+                    others["sub-folders"] += 1
             elif entry.is_file():
                 files.append(Path(entry.path))
             elif entry.is_symlink():

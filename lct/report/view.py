@@ -169,6 +169,7 @@ class SubtableView:
     curves: str  # SVG; empty where there are none, or a sub-table before this one shows them
     curves_missing: tuple[str, ...]
     images: tuple[str, ...]  # what its source holds beside the images that were taken, and copies among these
+    image_counts: str  # the same in a few words; empty where there is nothing to say
     strip: tuple[tuple[str, Picture], ...]  # real images, then the first samples of each row
     stands_in: bool  # another dataset stands in the place of the paper's
 
@@ -359,6 +360,8 @@ def _subtable(
         place, cost = model.place(table, subtable, row), costs.get(row.run or "")
         return _row(row, place, at, marks, tables, root, cost, is_floor, best)
 
+    images = root / manifest(Paths(tables.scale).images(subtable.dataset or "", "train"))
+    content = read_json_or_empty(images) if subtable.dataset else {}
     title = f"Training curves of sub-table ({subtable.id}): loss, intervals, c and gradient norm against the step"
     curves = () if all(entry.path in drawn for entry in subtable.curves) else subtable.curves
     drawn |= {entry.path for entry in curves}
@@ -372,15 +375,15 @@ def _subtable(
         reconstructions=picture(root, subtable.reconstructions.grid) if subtable.reconstructions else None,
         curves=svg,
         curves_missing=missing,
-        images=image_notes(root, tables.scale, subtable.dataset),
+        images=image_notes(content),
+        image_counts=image_counts(content),
         strip=_strip(subtable, root) if table is tables.tables[0] else (),
         stands_in=not tables.comparable and not tables.own and subtable.dataset is not None,
     )
 
 
-def image_notes(root: Path, scale: str, dataset: str | None) -> tuple[str, ...]:
+def image_notes(content: dict[str, Any]) -> tuple[str, ...]:
     """What the manifest of a dataset's images counts besides them: files that were not taken, by kind, and copies."""
-    content = read_json_or_empty(root / manifest(Paths(scale).images(dataset, "train"))) if dataset else {}
     notes = []
     if kinds := content.get("not_taken"):
         listed = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
@@ -392,6 +395,16 @@ def image_notes(root: Path, scale: str, dataset: str | None) -> tuple[str, ...]:
             "Among k copies, precision and recall count equal images only. A held-out copy looks memorised."
         )
     return tuple(notes)
+
+
+def image_counts(content: dict[str, Any]) -> str:
+    """The same in a few words."""
+    texts, copies = [], content.get("duplicates")
+    if kinds := content.get("not_taken"):
+        texts.append(f"{sum(kinds.values())} files of the source not taken")
+    if copies:
+        texts.append(f"{copies['train'] + copies['heldout']} copies, {copies['across']} images on both sides")
+    return ", ".join(texts)
 
 
 def _best(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> frozenset[str]:

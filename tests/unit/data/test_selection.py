@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 from collections import Counter
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from lct.data.imageset import png
 from lct.data.prepare import quoted, readable
 from lct.files.selection import describe, pictures, select, walk
 from lct.jobs.images import images
@@ -23,6 +26,9 @@ ENDINGS = ("png", "jpg")
         ("b.jpe", None),
         ("b.gif", ".gif"),
         ("b.AVIF", ".avif"),
+        ("b.HEIC", ".heic"),
+        ("more.zip", ".zip"),
+        ("more/part-0.parquet", ".parquet"),
         ("notes.txt", "other files"),
         ("png", "other files"),
         (".b.png", "hidden images"),
@@ -60,7 +66,10 @@ def test_links_are_followed_once_and_loops_end(tmp_path):
     names = sorted(path.relative_to(root).as_posix() for path in files)
     assert names == ["0.png", "file.png", "more/2.png", "z/1.png"]
     assert others == {"links to folders that are read already": 2, "other files": 1}
-    assert sorted(path.name for path in walk(root, recursive=False)[0]) == ["0.png", "file.png"]
+    (root / ".cache").mkdir()
+    files, others = walk(root, recursive=False)
+    assert sorted(path.name for path in files) == ["0.png", "file.png"]
+    assert others == {"sub-folders": 3, "other files": 1}
 
 
 def test_a_link_to_nothing_is_named_unless_a_tool_made_it(tmp_path):
@@ -107,16 +116,40 @@ def test_copies_and_files_that_are_not_taken_stand_in_the_line_and_the_manifest(
         Image.new("RGB", (16, 16), (40 * (i % 4), 0, 0)).save(source / f"{i}.png")
     for name in ("a.gif", "b.gif", ".thumbnails/0.png", "notes.txt"):
         (source / name).write_bytes(b"")
+    for name in ("photograph", "photograph.jpg?size=large", "x.jpeg_large"):  # as downloads name them
+        shutil.copy(source / "0.png", source / name)
     dataset = {"source": {"kind": "folder", "path": str(source), "split": "ordered"}, "resolution": 16, "heldout": 2}
     outputs = tmp_path / "train.zip", tmp_path / "heldout.zip"
     line = images({"recipe": 1, "dataset": dataset}, *outputs)
     assert line.endswith(
-        "4 training, 2 held out, not taken: 2 .gif, 1 in .thumbnails, copies: 0 of training images, 0 of held-out "
-        "images, 2 held-out images that are training images too"
+        "4 training, 2 held out, not taken: 3 images without an ending of images, 2 .gif, 1 in .thumbnails, copies: "
+        "0 of training images, 0 of held-out images, 2 held-out images that are training images too"
     )
     content = json.loads((tmp_path / "train.manifest.json").read_text())
     assert content["duplicates"] == {"train": 0, "heldout": 0, "across": 2}
-    assert content["not_taken"] == {".gif": 2, "in .thumbnails": 1}
+    nameless = {"images without an ending of images": 3}
+    assert content["not_taken"] == {".gif": 2, "in .thumbnails": 1, **nameless}
+
+
+def test_what_lies_beside_parquet_files_and_under_other_keys_of_an_lmdb_is_counted(tmp_path):
+    import lmdb
+    import pyarrow.parquet
+
+    contents = [png(np.full((16, 16, 3), 40 * i, np.uint8)) for i in range(4)]
+    (tmp_path / "tables").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"image": contents}), tmp_path / "tables" / "0.parquet")
+    for name in ("README.md", "more.png", "part.tar"):
+        (tmp_path / "tables" / name).write_bytes(b"")
+    with lmdb.open(str(tmp_path / "base"), map_size=2**20) as database, database.begin(write=True) as change:
+        for i, content in enumerate(contents):
+            change.put(f"{i}".encode(), content)
+        change.put(b"length", b"4")
+    parquet = {"kind": "parquet", "path": str(tmp_path / "tables")}
+    base = {"kind": "lmdb", "path": str(tmp_path / "base"), "key": "{index}", "count": 3}
+    for source, text in ((parquet, "1 .png, 1 .tar"), (base, "2 entries under other keys")):
+        outputs = tmp_path / source["kind"] / "train.zip", tmp_path / source["kind"] / "heldout.zip"
+        line = images({"recipe": 1, "dataset": {"source": source, "resolution": 16}}, *outputs)
+        assert line.endswith(f"not taken: {text}")
 
 
 def test_mirror_images_of_symmetric_images_are_no_copies(tmp_path):

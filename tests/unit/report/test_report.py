@@ -428,6 +428,14 @@ def test_the_trust_line_says_what_the_numbers_rest_on():
     assert "Newest number 2026-01-02" in page and "3 files checked, 1 fault, 1 could not be checked" in page
 
 
+def test_copies_and_files_that_were_not_taken_stand_on_the_first_page(tmp_path):
+    counted = {"not_taken": {".gif": 2, ".zip": 1}, "duplicates": {"train": 3, "heldout": 1, "across": 2}}
+    write_json(tmp_path / "results/mini/images/digits/train.manifest.json", counted)
+    page = Page(rendered(light(), tmp_path)["index.html"]).text
+    line = "Images of Digits: 3 files of the source not taken, 4 copies, 2 images on both sides."
+    assert line in page and page.count("Images of") == 1
+
+
 # --- incomplete and odd results -----------------------------------------------------------------------------------
 def unfinished(tables):
     """Everything not run, as before the first result."""
