@@ -39,8 +39,10 @@ class Attempt:
         _mark_if_stuck(self.folder)
 
     def gpu_seconds(self) -> float:
-        """GPU seconds of all attempts so far, this one included."""
-        return cost(self.folder)["gpu_seconds"] + _gpu_seconds(self.start, time.time())
+        """GPU seconds of all attempts at this job so far, this one included."""
+        return sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in _earlier(self.folder)) + _gpu_seconds(
+            self.start, time.time()
+        )
 
 
 def begin(folder: Path, step: int, processes: int, device: str, gpus: int) -> Attempt:
@@ -67,13 +69,20 @@ def begin(folder: Path, step: int, processes: int, device: str, gpus: int) -> At
         "pid": os.getpid(),
     }
     write_json(running, start)
-    reasons = [attempt["reason"] for attempt in reversed(ended(folder))]
-    return Attempt(folder, (reasons.index("finished") if "finished" in reasons else len(reasons)) + 1, start)
+    return Attempt(folder, len(_earlier(folder)) + 1, start)
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:
     """The attempts that have ended, the oldest first."""
     return [line for line in _lines(folder) if "reason" in line]
+
+
+def _earlier(folder: Path) -> list[dict[str, Any]]:
+    """The ended attempts at the job that runs: those since a milestone, or the whole training, was finished."""
+    attempts: list[dict[str, Any]] = []
+    for attempt in ended(folder):
+        attempts = [] if attempt["reason"] == "finished" else [*attempts, attempt]
+    return attempts
 
 
 def cost(folder: Path) -> dict[str, Any]:

@@ -434,12 +434,20 @@ def test_two_attempts_without_progress_under_slurm_are_enough(tmp_path, monkeypa
 def test_attempts_that_somebody_starts_by_hand_are_never_stuck(tmp_path, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     for number in range(1, 5):
-        attempt = begin(tmp_path, 0, 1, "cpu", 0)
+        attempt = begin(tmp_path, 0, 1, "cpu", 1)
         assert attempt.number == number
         attempt.end(0, "failed")
     assert not (tmp_path / "stuck").exists()
-    begin(tmp_path, 0, 1, "cpu", 0).end(10, "finished")
-    assert begin(tmp_path, 10, 1, "cpu", 0).number == 1, "the next milestone's job counts anew"
+
+
+def test_the_job_of_the_next_milestone_counts_its_attempts_and_gpu_seconds_anew(tmp_path):
+    hour = {"started": 0, "ended": 3600, "gpus": 1, "from_step": 0, "to_step": 10, "slurm_job_id": None}
+    lines = [json.dumps(hour | {"reason": reason}) + "\n" for reason in ("SIGTERM", "finished", "SIGTERM")]
+    (tmp_path / "attempts.jsonl").write_text("".join(lines[:2]))
+    attempt = begin(tmp_path, 10, 1, "cuda", 1)
+    assert attempt.number == 1 and attempt.gpu_seconds() < 60
+    (tmp_path / "attempts.jsonl").write_text("".join(lines))
+    assert attempt.gpu_seconds() >= 3600
 
 
 def test_a_killed_attempt_lasted_until_its_last_heartbeat(tmp_path):
