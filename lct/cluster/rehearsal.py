@@ -20,7 +20,7 @@ MOST = 0.8  # share of what was asked for, from which on a peak is marked
 
 
 @dataclass(frozen=True)
-class Asked:
+class JobRequest:
     """A job of the graph, and the resources that it asks for."""
 
     rule: str
@@ -46,7 +46,7 @@ class Row:
     written: int = 0
     memory: float = 0.0  # measured
     more_memory: float = 0.0  # by the images of the whole scale, from the cost model
-    asked: float = 0.0
+    request: float = 0.0  # memory that each job asks for
     gpus: int = 0  # of each job
     gpu_memory: float | None = None  # measured, of each GPU
     more_gpu_memory: float = 0.0
@@ -55,7 +55,7 @@ class Row:
     @property
     def share(self) -> float:
         """Expected peak / memory asked for."""
-        return (self.memory + self.more_memory) / self.asked if self.asked else 0.0
+        return (self.memory + self.more_memory) / self.request if self.request else 0.0
 
     @property
     def gpu_share(self) -> float | None:
@@ -72,10 +72,10 @@ class Row:
         return tuple(name for name, share in marks.items() if share > MOST)
 
 
-def asked(jobs: Iterable[Any]) -> list[Asked]:
+def job_requests(jobs: Iterable[Any]) -> list[JobRequest]:
     """The jobs of a Snakemake DAG with what they ask for."""
     return [
-        Asked(
+        JobRequest(
             rule=job.rule.name,
             wildcards=dict(job.wildcards.items()),
             outputs=tuple(map(str, job.output)),
@@ -87,7 +87,7 @@ def asked(jobs: Iterable[Any]) -> list[Asked]:
     ]
 
 
-def rows(requests: Requests, jobs: Iterable[Asked], root: Path) -> list[Row]:
+def rows(requests: Requests, jobs: Iterable[JobRequest], root: Path) -> list[Row]:
     """A row for each stage and owner, those of the largest share of its memory first."""
     owner_of, together = owners(requests.plan), {}
     for job in jobs:
@@ -97,7 +97,7 @@ def rows(requests: Requests, jobs: Iterable[Asked], root: Path) -> list[Row]:
     return sorted(every, key=lambda row: (not row.tight, -max(row.share, row.gpu_share or 0.0), row.stage, row.owner))
 
 
-def _row(requests: Requests, stage: str, owner: str, jobs: Sequence[Asked], root: Path) -> Row:
+def _row(requests: Requests, stage: str, owner: str, jobs: Sequence[JobRequest], root: Path) -> Row:
     planned, gpus = PlannedJob(stage, owner), max(job.gpus for job in jobs)
     processes = (
         max(1, gpus) if stage == "train" else 1
@@ -117,7 +117,7 @@ def _row(requests: Requests, stage: str, owner: str, jobs: Sequence[Asked], root
         written=sum(record.get("written_bytes", 0) for record in records),
         memory=processes * max((record["peak_memory_bytes"] for record in records), default=0),
         more_memory=more if records else 0.0,
-        asked=max(job.memory for job in jobs),
+        request=max(job.memory for job in jobs),
         gpus=gpus,
         gpu_memory=max(of_gpu, default=None),
         more_gpu_memory=more / (2 * processes) if of_gpu and stage == "train" else more if of_gpu else 0.0,
@@ -125,7 +125,7 @@ def _row(requests: Requests, stage: str, owner: str, jobs: Sequence[Asked], root
     )
 
 
-def _record(job: Asked, root: Path) -> dict[str, Any]:
+def _record(job: JobRequest, root: Path) -> dict[str, Any]:
     """What a job's outputs record of it, each number the largest; empty where it has not finished."""
     every = [record for path in job.outputs if (record := read_json_or_empty(run_path(root / path)))]
     names = ("seconds", "peak_memory_bytes", "peak_gpu_memory_bytes", "read_bytes", "written_bytes")
@@ -157,7 +157,7 @@ def advice(requests: Requests, marked: Iterable[Row]) -> str:
     return "\n".join(["set-resources:", *lines]) if lines else ""
 
 
-def numbers(requests: Requests, jobs: Sequence[Asked], root: Path) -> dict[str, Any]:
+def numbers(requests: Requests, jobs: Sequence[JobRequest], root: Path) -> dict[str, Any]:
     """What the page of a rehearsal shows, as JSON can hold it."""
     every = rows(requests, jobs, root)
     gpu_hours = sum(_record(job, root).get("seconds", 0.0) * job.gpus for job in jobs) / 3600

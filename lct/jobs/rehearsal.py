@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lct.cluster.rehearsal import asked, numbers
+from lct.cluster.rehearsal import job_requests, numbers
 from lct.cluster.resources import Requests
 from lct.files.atomic import write_json, write_text
 
@@ -15,7 +15,7 @@ def write_rehearsal(root: Path, requests: Requests, jobs: Iterable[Any]) -> str:
     try:
         from lct.report.rehearsal import page  # brings Jinja, which only a rehearsal needs here
 
-        result = numbers(requests, asked(jobs), root)
+        result = numbers(requests, job_requests(jobs), root)
         write_text(root / out, page(result))
         write_json((root / out).with_suffix(".json"), result)
     except (ValueError, OSError) as error:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from lct.cluster.cost_model import PlannedJob
-from lct.cluster.rehearsal import asked, numbers, rows
+from lct.cluster.rehearsal import job_requests, numbers, rows
 from lct.cluster.resources import Cluster, Requests
 from lct.files.atomic import write_text
 from lct.jobs.rehearsal import write_rehearsal
@@ -61,7 +61,7 @@ def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, 
     record(tmp_path, "w8", 6e9, peak_gpu_memory_bytes=10e9)
     record(tmp_path, "w16", 7.5e9, peak_gpu_memory_bytes=70e9)
     record(tmp_path, "m", 1e9, seconds=55)
-    first, second, third, fourth = rows(requests, asked(jobs), tmp_path)
+    first, second, third, fourth = rows(requests, job_requests(jobs), tmp_path)
     assert (first.stage, first.owner, first.jobs, first.measured, first.gpus) == ("train", "celebahq-lct", 2, 2, 1)
     assert (first.memory, first.more_memory, first.more_gpu_memory) == (7.5e9, 2 * latents, latents)
     assert first.tight == ("memory", "GPU memory") and first.share == pytest.approx((7.5e9 + 2 * latents) / 1e10)
@@ -70,7 +70,7 @@ def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, 
     more = requests.sizes.memory(PlannedJob("score", "celebahq-lct")) - 1
     assert second.more_memory > more / 2 and second.gpu_share is None
     assert (third.stage, third.measured, third.tight) == ("images", 1, ()) and (fourth.jobs, fourth.measured) == (1, 0)
-    result = numbers(requests, asked(jobs), tmp_path)
+    result = numbers(requests, job_requests(jobs), tmp_path)
     assert (result["whole"], result["jobs"], result["measured"]) == ("paper", 5, 4)
     assert result["gpu_hours"] == pytest.approx((90 + 90 + 55) / 3600) and result["device"] == "a100-80gb"
     lines = result["advice"].splitlines()
