@@ -81,6 +81,12 @@ def forecast(
             f"with profiles/slurm, or with --config save_minutes={6 * minutes:g}: "
             f"{format_size(states_per_hour(plan, which, 6 * minutes))} an hour"
         )
+    sizes = CostModel(plan.whole, device)  # a rehearsal asks for the memory of the whole scale
+    largest = max(model.needed(every_cell), key=sizes.memory, default=None)
+    memory = 0.0 if largest is None else sizes.memory(largest)
+    if largest is not None:
+        of = f"{largest.stage} of {largest.owner}"
+        lines.append(f"main memory, beyond Python and torch: up to {format_size(memory)} ({of})")
     actual = compare(model, root, which)
     value = {
         "scale": plan.scale_name,
@@ -93,6 +99,7 @@ def forecast(
         "not_measured": sorted(total.cost.unknown),
         "assumed_hours": total.cost.assumed / 3600,
         "state_bytes_per_hour": round(written),
+        "memory_bytes": round(memory),
         "actual": actual,
     }
     lines += _comparison(actual)

@@ -29,9 +29,7 @@ class JudgedClaim:
 
 
 def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows: PublishedRows) -> list[Body]:
-    """The paper's table, the authors' log, and each report's measurements, except those of a rehearsal.
-
-    root: the project's folder."""
+    """The paper's table, the authors' log, and each report's measurements. root: the project's folder."""
     names = sorted({name for claim in claims for part in claim.parts for name in part.rows})
     published = {name: rows.row(name, str(FOLDER)) for name in names}
     prior = {"fid": prior_noise(ConfigFolder(root), rows)}
@@ -40,7 +38,7 @@ def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows
     return [
         Body("paper-table", "the paper's Table 1", _published_cells(printed), prior=prior),
         Body("authors-log", "the authors' log, with the paper's Table 1", _published_cells(log), prior=prior),
-        *(measured_body(tables, root) for tables in measured if tables.watermark != REHEARSAL),
+        *(measured_body(tables, root) for tables in measured),
     ]
 
 
@@ -57,8 +55,11 @@ def _published_cells(rows: dict[str, PublishedRow]) -> dict[tuple[str, str], tup
 
 
 def measured_body(tables: Tables, root: Path) -> Body:
-    """What a report's cells, figures and training curves say; runs of two seeds or more give the noise."""
+    """What a report's cells, figures and training curves say; runs of two seeds or more give the noise. A rehearsal
+    says nothing."""
     cells, protocols = {}, {}
+    if tables.watermark == REHEARSAL:
+        return Body(tables.scale, f"{tables.scale} scale: a rehearsal, no result", {}, {})
     for table, subtable, row in tables.rows:
         for metric, ours in PAIRS.items():
             cell = row.cells.get(ours)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lct.claims.judge import Body
+from lct.config.model import REHEARSAL
 from lct.report.claims import compared
 from lct.report.images import Picture
 from lct.report.text import count, number
@@ -92,6 +93,8 @@ def sentence(shown: Report, subtables: Sequence[SubtableView]) -> str:
     title = table.data.title.split(".")[0]
     if not measured:
         return f"Nothing is measured yet: 0 of the {len(rows)} rows of {title} have run."
+    if shown.data.watermark == REHEARSAL:
+        return f"A rehearsal: {measured} of the {len(rows)} rows of {title} have run. What they took: rehearsal.html."
     pairs = [(subtable, *(_measured(shown, subtable, method) for method in METHODS)) for subtable in subtables]
     both = [(subtable, ours, theirs) for subtable, ours, theirs in pairs if ours and theirs]
     if not both:

@@ -104,6 +104,7 @@ try:
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 PATHS = PLAN.paths
+RECORDED = PLAN.main.record and PLAN.scale.limit is None  # a rehearsal is no result
 for _name, _value in PLAN.main.downloads.environment().items():
     os.environ.setdefault(_name, _value)  # not a param: another mirror reruns nothing
 if (_minutes := PLAN.main.save_minutes or DEFAULTS.get("save_minutes")) is not None:
@@ -207,7 +208,7 @@ def start_alone():
             rerun_incomplete=dag.force_incomplete,
         )
         check_writable(Path.cwd())
-        if PLAN.main.record and (fault := place_fault(Path.cwd())):
+        if RECORDED and (fault := place_fault(Path.cwd())):
             say(f"Warning: this run will not be recorded: {fault}")
         if ON_CLUSTER:
             require_accounting(
@@ -243,7 +244,7 @@ def say(line):
 
 def record_lineage():
     """Record what this run finished; a warning when that fails."""
-    if PLAN.main.record and workflow.exec_mode.name == "DEFAULT":
+    if RECORDED and workflow.exec_mode.name == "DEFAULT":
         say(record_run(Path.cwd(), dict(config), PLAN.scale_name, RECORDING))
 
 

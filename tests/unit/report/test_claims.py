@@ -10,6 +10,7 @@ import pytest
 from lct.cli.main import main
 from lct.config.claim_rows import PublishedRows
 from lct.config.folder import ConfigFolder
+from lct.config.model import REHEARSAL
 from lct.files.atomic import write_text
 from lct.plan import files as stage_files
 from lct.plan import settings
@@ -67,6 +68,13 @@ def test_measured_cells_are_a_body_of_evidence_of_their_own():
     assert judgement.verdict in ("supported", "contradicted", "undecided")
     assert {part.n for part in judgement.parts if part.n} == {(3, 3)}
     assert verdicts(ROOT, [loaded(tables)])["cauchy-beats-other-losses"]["mini"].command.startswith("snakemake")
+
+
+def test_a_rehearsal_is_no_evidence(tmp_path):
+    tables = loaded(fake_tables(seeds=3, curves=False) | {"watermark": REHEARSAL})
+    assert all(of["mini"].verdict == "not measured" for of in verdicts(ROOT, [tables]).values())
+    top = render(tables, tmp_path)["index.html"]
+    assert "A rehearsal: " in top and "LCT is ahead on" not in top and f'class="flag">{REHEARSAL}<' in top
 
 
 def test_every_report_judges_claims_by_the_rows_of_snakemake_claims_and_says_so(tmp_path):
