@@ -79,7 +79,8 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
             reports.append(restore.restore(root, plan.scale_name, paths, arguments.pull))
         else:
             scales = registry.scales(root) if arguments.scale is None else [_plan(arguments).scale_name]
-            reports += [restore.restore(root, scale, None, arguments.pull) for scale in scales]
+            for scale in scales:  # the first fetches what all of them have recorded
+                reports.append(restore.restore(root, scale, None, arguments.pull and scale == scales[0]))
     except LockHeldError as error:
         raise ValueError(str(error)) from error
     lines = [] if reports else ["nothing is recorded here: lineage/ is empty"]

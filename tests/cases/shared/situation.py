@@ -18,7 +18,8 @@ PAGES = {"tables", "report"}  # jobs that show numbers and measure none
 
 
 def graph_of(*runs: str) -> list[dict]:
-    """The toy graph with these runs, such as "4", and seeds, such as "0/s2"; its tables hold their numbers alone."""
+    """The toy graph with these runs, "0" to "5", and seeds of them, such as "0/s2"; its tables hold their numbers.
+    A seed takes the place of one of the last runs."""
     text = json.dumps(fake.graph(runs=10))
     for i, run in enumerate(run for run in runs if "/" in run):
         name, seed = run.split("/")
