@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from lct.cluster.rates import Machine, Work
 from lct.plan import files as stage_files
+from lct.plan import settings as stage_settings
 from lct.plan.paths import milestone
 from lct.plan.plan import Cell, Plan
 
@@ -183,8 +184,8 @@ class CostModel:
             nfe = sum(plan.runs[owner].samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(owner, at))
             yield Work("evaluate", plan.scale.sampling.count * nfe * 2 * macs, macs=macs)
             yield Work("decode", self._samples(owner, at), side=side, network=network)
-        elif stage in ("reference", "score"):  # reference: both splits, and the reconstructions of both
-            count = 2 * images if stage == "reference" else self._samples(owner, at)
+        elif stage in ("reference", "score"):
+            count = self._real_images(dataset_name) if stage == "reference" else self._samples(owner, at)
             for extractor in plan.extractors_of(dataset_name):
                 yield Work("score", count, side=side, network=extractor.kind)
 
@@ -197,6 +198,12 @@ class CostModel:
     def _images(self, dataset: str) -> int:
         """Images of both splits."""
         return self._train_images(dataset) + self.plan.datasets[dataset].heldout
+
+    def _real_images(self, dataset: str) -> int:
+        """Images that reference and floors measure: both splits, the reconstructions of both, and damaged ones."""
+        images, plan = self._images(dataset), self.plan
+        damaged = min(images, max(protocol.num_images for protocol in plan.protocols_of(dataset)))
+        return 2 * images + len(stage_settings.degraded(plan, dataset)["degradations"]) * damaged
 
     def _samples(self, run: str, at: str | None) -> int:
         """Images that are sampled from one seed of a run, at one of its milestones."""

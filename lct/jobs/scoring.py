@@ -20,7 +20,15 @@ from lct.metrics import features, network
 from lct.metrics.evaluation import Reference, evaluate
 from lct.metrics.features import Features
 from lct.metrics.protocol import ExtractorIdentity
-from lct.metrics.settings import KINDS, Extractor, FeatureSpec, PretrainedExtractor, Protocol, feature_specs
+from lct.metrics.settings import (
+    KINDS,
+    Degradation,
+    Extractor,
+    FeatureSpec,
+    PretrainedExtractor,
+    Protocol,
+    feature_specs,
+)
 
 
 def read_reference(path: Path) -> Reference:
@@ -56,6 +64,7 @@ class FeatureBatch:
     manifest: Path
     span: range
     specs: tuple[FeatureSpec, ...]
+    degradation: Degradation | None = None  # what is done to the images first
 
 
 class FeatureWorker:
@@ -69,7 +78,7 @@ class FeatureWorker:
     def __call__(self, batch: FeatureBatch) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """(features, confidence) of each spec: as arrays, since a tensor from another process holds a file open."""
         networks = {spec: self.networks[spec.extractor] for spec in batch.specs}
-        extracted = features.extract(networks, self.opened(batch.manifest), batch.span, self.batch)
+        extracted = features.extract(networks, self.opened(batch.manifest), batch.span, self.batch, batch.degradation)
         return [
             (f.features.numpy(), None if f.confidence is None else f.confidence.numpy()) for f in extracted.values()
         ]
@@ -109,29 +118,38 @@ class Scorer:
         self._workers.__exit__(*error)
 
     def walk(
-        self, specs: Sequence[FeatureSpec], manifest: Path, count: int, what: str
+        self,
+        specs: Sequence[FeatureSpec],
+        manifest: Path,
+        count: int,
+        what: str,
+        degradation: Degradation | None = None,
     ) -> Iterator[dict[FeatureSpec, Features]]:
         """Features of the first `count` images, batch after batch. The hash of the set has been checked; the first
         batch loads the networks. what: name of the work in the log."""
         log_progress = ProgressLogger(what, count)
         spans = [range(start, min(start + self.batch, count)) for start in range(0, count, self.batch)]
-        results = self._workers.map(FeatureBatch(manifest, span, tuple(specs)) for span in spans)
+        results = self._workers.map(FeatureBatch(manifest, span, tuple(specs), degradation) for span in spans)
         for span, arrays in zip(spans, results, strict=True):
             tensors = [Features(*(None if a is None else torch.from_numpy(a) for a in pair)) for pair in arrays]
             yield dict(zip(specs, tensors, strict=True))
             log_progress(span.stop)
 
     def features(
-        self, manifest: Path, specs: Sequence[FeatureSpec] | None = None, count: int | None = None
+        self,
+        manifest: Path,
+        specs: Sequence[FeatureSpec] | None = None,
+        count: int | None = None,
+        degradation: Degradation | None = None,
     ) -> dict[FeatureSpec, Features]:
         """Features of the first `count` images of a set, whose hash is checked; by default of all, and all features
-        that a protocol compares of generated images."""
+        that a protocol compares of generated images. degradation: what is done to the images first."""
         with imageset.open_checked(manifest, deep=True) as images:
             count = len(images) if count is None else count
             if len(images) < count:
                 raise ValueError(f"{manifest}: expected {count} images, as the protocol says, found {len(images)}")
         specs = feature_specs(self.protocols) if specs is None else specs
-        return features.concatenate(self.walk(specs, manifest, count, f"features {manifest}"))
+        return features.concatenate(self.walk(specs, manifest, count, f"features {manifest}", degradation))
 
     def evaluate(
         self, protocol: Protocol, extracted: dict[FeatureSpec, Features], reference: Reference

@@ -32,6 +32,7 @@ def tables(arguments) -> str:
     collected = collect(plan, Path.cwd(), arguments.which)
     rows = [row for _, _, row in collected.rows]
     paths = {value.metrics for row in rows for cell in row.cells.values() for value in cell.values}
+    paths |= {part.degraded.path for table in collected.tables for part in table.subtables if part.degraded}
     record = JobRecord("tables", planned, inputs={path: Path(path) for path in sorted(paths)})
     write_json(arguments.out, dump(collected))
     record.write([arguments.out])

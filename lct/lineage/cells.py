@@ -86,7 +86,8 @@ def auditor(
 def audits(auditor: Auditor, plan: Plan, selection: Iterable[Target] | None = None) -> dict[str, Any]:
     """Audits of cells as JSON; without a selection, of every cell that was computed or recorded.
 
-    Keys: scale, notes, cells (see Auditor.audit), not_run (ids of cells without any file)."""
+    Keys: scale, options (of a verb, that mean this plan), notes, cells (see Auditor.audit), not_run (ids of cells
+    without any file)."""
     cells = list(targets(plan).values() if selection is None else selection)
     absent = [
         target for target in cells if selection is None and not any(_exists(auditor, f) for *_, f in target.files)
@@ -100,6 +101,7 @@ def audits(auditor: Auditor, plan: Plan, selection: Iterable[Target] | None = No
     audited = [auditor.audit(target) for target in cells if target not in absent]
     return {
         "scale": plan.scale_name,
+        "options": plan.lct_options,
         "notes": notes,
         "cells": audited,
         "not_run": [target.id for target in absent],

@@ -19,6 +19,7 @@ def settings(plan: Plan) -> Settings:
         planned["encode", dataset] = stage_settings.encode(plan, dataset)
         planned["extractor", dataset] = stage_settings.extractor(plan, dataset)
         planned["reference", dataset] = stage_settings.reference(plan, dataset)
+        planned["degraded", dataset] = stage_settings.degraded(plan, dataset)
     for name, run in plan.runs.items():
         if run.weights is None:
             planned["train", name] = stage_settings.train(plan, name)

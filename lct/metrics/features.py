@@ -12,9 +12,9 @@ from torch import Tensor
 from lct.data.imageset import ImageSet
 from lct.data.threads import in_order, readers
 from lct.metrics.distances import confidence
-from lct.metrics.images import jpeg, to_network
+from lct.metrics.images import degraded, jpeg, to_network
 from lct.metrics.network import FeatureNetwork
-from lct.metrics.settings import FeatureSpec
+from lct.metrics.settings import Degradation, FeatureSpec
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,19 @@ class Features:
 
 @torch.no_grad()
 def extract(
-    networks: Mapping[FeatureSpec, FeatureNetwork], images: ImageSet, span: range, batch: int
+    networks: Mapping[FeatureSpec, FeatureNetwork],
+    images: ImageSet,
+    span: range,
+    batch: int,
+    degradation: Degradation | None = None,
 ) -> dict[FeatureSpec, Features]:
     """Features of the images of `span` from every network. Raises ValueError for features that are not finite.
 
     batch: images of every pass, len(span) or more. Copies of the last image fill it up, so that results do not depend
-           on how a set is divided."""
+           on how a set is divided.
+    degradation: what is done to the images first; None: nothing."""
     qualities = list(dict.fromkeys(spec.jpeg_quality for spec in networks))
-    pixels, count = _read(images, span, batch, qualities), len(span)
+    pixels, count = _read(images, span, batch, qualities, degradation), len(span)
     extracted = {}
     for spec, network in networks.items():
         features, logits = network(to_network(pixels[spec.jpeg_quality], network.device), spec.products)
@@ -63,17 +68,25 @@ def concatenate(batches: Iterable[Mapping[FeatureSpec, Features]]) -> dict[Featu
 PixelsByQuality = dict[int | None, np.ndarray]  # JPEG quality -> images (n, H, W, 3) as they come back from such a file
 
 
-def _read(images: ImageSet, span: range, size: int, qualities: Sequence[int | None]) -> PixelsByQuality:
+def _read(
+    images: ImageSet, span: range, size: int, qualities: Sequence[int | None], degradation: Degradation | None
+) -> PixelsByQuality:
     """The images of `span`, filled up to `size` with copies of the last one.
 
     Several threads decode them: for a GPU that takes thousands of images a second, one thread decodes a tenth."""
     threads, count = readers(), len(span)
     cuts = [span.start + count * part // threads for part in range(threads + 1)]
-    parts = (partial(_read_part, images, range(*cut), qualities) for cut in pairwise(cuts) if cut[0] < cut[1])
+    parts = (
+        partial(_read_part, images, range(*cut), qualities, degradation) for cut in pairwise(cuts) if cut[0] < cut[1]
+    )
     read = list(in_order(parts, threads))
     return {q: np.concatenate([part[q] for part in read] + [read[-1][q][-1:]] * (size - count)) for q in qualities}
 
 
-def _read_part(images: ImageSet, span: range, qualities: Sequence[int | None]) -> PixelsByQuality:
+def _read_part(
+    images: ImageSet, span: range, qualities: Sequence[int | None], degradation: Degradation | None
+) -> PixelsByQuality:
     pixels = images.array(span.start, span.stop)
+    if degradation is not None:
+        pixels = np.stack([degraded(image, degradation, i) for i, image in zip(span, pixels, strict=True)])
     return {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}

@@ -4,8 +4,11 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
+
+from lct.metrics.settings import Degradation
+from lct.streams import generator
 
 
 def to_network(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -19,3 +22,12 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     with io.BytesIO() as file:
         Image.fromarray(image).save(file, "JPEG", quality=quality)
         return np.asarray(Image.open(file).convert("RGB"))
+
+
+def degraded(image: np.ndarray, degradation: Degradation, index: int) -> np.ndarray:
+    """An image (H, W, 3) uint8, blurred or with noise added. index: of the image in its set; decides its noise."""
+    size = degradation.pixels(image.shape[0])
+    if degradation.kind == "blur":
+        return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(size)))
+    noise = torch.randn(image.shape, generator=generator(0, "degraded/noise", index)).numpy()
+    return np.rint(image + size * noise).clip(0, 255).astype(np.uint8)

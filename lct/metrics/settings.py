@@ -92,6 +92,31 @@ class PretrainedExtractor:
         return LAYERS[self.architecture]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Degradation:
+    """Damage that real images are given, to show what the metrics see of it."""
+
+    kind: Literal["blur", "noise"]
+    strength: float  # of blur: standard deviation of the Gaussian, share of the image's side; of noise: of each value
+
+    def pixels(self, side: int) -> float:
+        """Standard deviation of the Gaussian [pixels of an image of this side]; of noise, in grey levels of 256."""
+        return self.strength * side if self.kind == "blur" else self.strength
+
+    def text(self, side: int) -> str:
+        """What it is, in words."""
+        unit = "pixels" if self.kind == "blur" else "of 256 grey levels"
+        name = "Gaussian blur" if self.kind == "blur" else "Gaussian noise"
+        return f"{name}, {self.pixels(side):g} {unit}"
+
+
+DEGRADATIONS = {
+    "blur-weak": Degradation(kind="blur", strength=1 / 32),
+    "blur-strong": Degradation(kind="blur", strength=1 / 8),
+    "noise-weak": Degradation(kind="noise", strength=16.0),
+    "noise-strong": Degradation(kind="noise", strength=64.0),
+}
+
 Extractor = Annotated[TrainedExtractor | PretrainedExtractor, Discriminator("kind")]
 KINDS = {"trained": TrainedExtractor, "pretrained": PretrainedExtractor}
 

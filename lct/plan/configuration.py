@@ -177,7 +177,7 @@ class Configuration:
             own = dataset.extractor
             if self.uses_own_extractor and getattr(own, "labels", None) == "source" and not gives_labels(dataset):
                 raise ValueError(
-                    f"{self._home(name, 'extractor.labels')}: extractor.labels: expected rotations, as the source of "
+                    f"{self.home(name, 'extractor.labels')}: extractor.labels: expected rotations, as the source of "
                     f"dataset {name} gives no labels, found source; remove the line, or let the source give them "
                     "(`labels: folders`)"
                 )
@@ -203,12 +203,12 @@ class Configuration:
                 for key, count in counts.items():
                     if count is not None and count <= protocol.k:
                         raise ValueError(
-                            f"{self._home(name, key)}: {key}: expected more than k = {protocol.k} images, the "
+                            f"{self.home(name, key)}: {key}: expected more than k = {protocol.k} images, the "
                             f"neighbours of protocol {protocol.id} of {self.scale_layer.source}, found {count} for "
                             f"dataset {name}; raise {key}, or lower k there"
                         )
 
-    def _home(self, dataset: str, key: str) -> str:
+    def home(self, dataset: str, key: str) -> str:
         """The file that sets a key of a dataset."""
         source = self.dataset_sources[dataset].get(key, "default")
         return f"config/datasets/{dataset}.yaml" if source == "default" else source
@@ -263,6 +263,15 @@ class Configuration:
         if not self.datasets[dataset].heldout:
             return "no held-out images"
         return "the held-out images are part of the reference" if protocol.reference == "all" else None
+
+    def few_heldout(self, dataset: str) -> bool:
+        """Whether images are held out, and fewer than are generated."""
+        most = max(protocol.num_images for protocol in self.protocols_of(dataset))
+        return 0 < self.datasets[dataset].heldout < most
+
+    def degraded_side(self, dataset: str) -> str:
+        """Which real images are damaged on purpose and measured: as many as generated ones, if there are."""
+        return "heldout" if self.datasets[dataset].heldout and not self.few_heldout(dataset) else "train"
 
 
 def _with_seeds(scale: Scale, further: tuple[str | int, ...], least: int) -> Scale:

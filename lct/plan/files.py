@@ -172,6 +172,7 @@ def report_inputs(plan: Plan, which: str = "all") -> list[str]:
     paths = set(cell_inputs(plan, plan.cells_of(which)))
     for dataset in plan.shown_datasets:
         paths |= {latents(plan, dataset, name) for name in ("reconstructions.grid.png", "summary.json")}
+        paths |= {plan.paths.degraded(dataset)} if CLAIMS not in plan.only else set()
         if (extractor := own_extractor(plan, dataset)) is not None:
             paths.add(extractor.replace(".safetensors", ".summary.json"))
     return sorted(paths) + figure_numbers(plan)

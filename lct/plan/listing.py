@@ -18,7 +18,7 @@ def dry_run_lines(plan: Plan, which: str = "tables") -> list[str]:
         seeds, sets = len(plan.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in own})
         tables = ", ".join(dict.fromkeys(cell.table for cell in own))
         lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} sets of generated images, for {tables}")
-    lines += _own_folders(plan) + _few_heldout(plan)
+    lines += _own_folders(plan) + _floors(plan)
     lines += [f"Left out: {table['title']} ({table['why']}: {table['command']})" for table in left_out(plan, which)]
     return lines
 
@@ -37,15 +37,19 @@ def _own_folders(plan: Plan) -> list[str]:
     return lines
 
 
-def _few_heldout(plan: Plan) -> list[str]:
-    """A distance falls with the number of images, so that floors of fewer than the generated ones stand too high."""
-    expected = plan.protocol.num_images
-    return [
-        f"Floors of {name}: {dataset.heldout} held-out images beside {expected} generated ones, so their distances are "
-        "larger by that alone"
-        for name, dataset in plan.datasets.items()
-        if 0 < dataset.heldout < expected and plan.floor_missing(name, "heldout", plan.protocol) is None
-    ]
+def _floors(plan: Plan) -> list[str]:
+    """Where the row of real images is not measured as generated images are: a distance falls with their number."""
+    expected, lines = plan.protocol.num_images, []
+    for name, dataset in plan.datasets.items():
+        advice = f"`heldout: {expected}` or more in {plan.home(name, 'heldout')} measures it as they are"
+        if dataset.heldout == 0:
+            lines.append(f"Floors of {name}: no image is held out, so there is no row of real images; {advice}")
+        elif dataset.heldout < expected and plan.floor_missing(name, "heldout", plan.protocol) is None:
+            lines.append(
+                f"Floors of {name}: {dataset.heldout} held-out images beside {expected} generated ones, so their "
+                f"distances are larger by that alone; {advice}"
+            )
+    return lines
 
 
 def left_out(plan: Plan, which: str) -> list[dict[str, str]]:

@@ -81,6 +81,10 @@ class Paths:
     def floor_metrics(self, dataset: str, floor: str, protocol: str) -> str:
         return f"results/{self.scale}/metrics/reference/{dataset}/{floor}/{protocol}.json"
 
+    def degraded(self, dataset: str) -> str:
+        """What the metrics read on real images that are damaged on purpose."""
+        return f"results/{self.scale}/degraded/{dataset}.json"
+
     def tables(self, which: str = "tables") -> str:
         """All cells of the tables that the scale lists ("tables"), or of those and its further ones ("all")."""
         return f"results/{self.scale}/tables/{self._own}{which}.json"

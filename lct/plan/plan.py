@@ -303,7 +303,7 @@ class Plan(Configuration):
             if run.weights is None and count is not None and batch > count:
                 raise ValueError(
                     f"{run.sources['batch']}: training.batch of run {run.id}: expected at most the {count} training "
-                    f"images of {run.dataset} ({self._home(run.dataset, 'train')}), found {batch}; lower it, or raise "
+                    f"images of {run.dataset} ({self.home(run.dataset, 'train')}), found {batch}; lower it, or raise "
                     "train"
                 )
 

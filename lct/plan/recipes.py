@@ -15,6 +15,7 @@ RECIPES = {
     "score": 3,
     "score of wide features": 4,  # in place of `score` for datasets with an extractor of WIDE_FEATURES or more: last
     # digits of the Frechet distance by Cholesky factors
+    "degraded": 1,
     "neighbours": 1,
     "figure": 4,
     "pilot": 1,

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from lct.config.schema import plain
-from lct.metrics.settings import WIDE_FEATURES
+from lct.metrics.settings import DEGRADATIONS, WIDE_FEATURES
 from lct.plan.code import SHIPPED, loss_code
 from lct.plan.listing import left_out
 from lct.plan.plan import Plan
@@ -47,8 +47,15 @@ def score(plan: Plan, dataset: str) -> Settings:
 
 def reference(plan: Plan, dataset: str) -> Settings:
     """Of references and floor rows. few: fewer images are held out than generated, on which distances depend."""
-    few = 0 < plan.datasets[dataset].heldout < max(protocol.num_images for protocol in plan.protocols_of(dataset))
-    return score(plan, dataset) | ({"few": True} if few else {})
+    return score(plan, dataset) | ({"few": True} if plan.few_heldout(dataset) else {})
+
+
+def degraded(plan: Plan, dataset: str) -> Settings:
+    """Of real images that are damaged on purpose: held-out ones, or training images where fewer are held out than
+    generated."""
+    scoring = score(plan, dataset)
+    own = {"recipe": RECIPES["degraded"], "degradations": plain(DEGRADATIONS), "side": plan.degraded_side(dataset)}
+    return scoring | {"scoring": scoring["recipe"]} | own
 
 
 def neighbours(plan: Plan, dataset: str) -> Settings:

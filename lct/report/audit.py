@@ -13,7 +13,7 @@ STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst fir
 def page(audits: dict[str, Any], report: str = "") -> str:
     """HTML of an audit.
 
-    audits: {"scale", "cells", "notes", "not_run"} as `lct audit --json` prints it.
+    audits: {"scale", "options", "cells", "notes", "not_run"} as `lct audit --json` prints it.
     report: the report's page, relative to this one; empty: there is none to link to.
     """
     links = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
@@ -22,6 +22,7 @@ def page(audits: dict[str, Any], report: str = "") -> str:
     faults = _faults(audits["cells"])
     values = {
         "scale": audits["scale"],
+        "options": audits.get("options", f"--scale {audits['scale']}"),
         "report": report,
         "notes": audits["notes"],
         "not_run": len(audits["not_run"]),

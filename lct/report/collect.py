@@ -155,6 +155,7 @@ def _subtable(plan: Plan, root: Path, table: str, spec: TableSpec, published: Pu
         dataset_note=dataset.note if dataset else None,
         rows=tuple(_row(plan, root, row, cells.get(row.id), spec, protocols) for row in published.rows),
         floors=tuple(_floor(plan, root, (table, published.id), name, floor, protocols) for floor in FLOORS if name),
+        degraded=_degraded(plan, root, name) if name else None,
         protocols=tuple(
             model.UsedProtocol(
                 hash=key, line=protocol_line(value), secondary=value["id"] != plan.protocol.id, settings=value
@@ -296,6 +297,24 @@ def _floor(plan: Plan, root: Path, at: tuple[str, str], dataset: str, floor: str
     if row.status == "complete":
         row = replace(row, model=f"{title}, {count(row.extra['images'][0])}")
     return row
+
+
+def _degraded(plan: Plan, root: Path, dataset: str) -> model.Degraded | None:
+    path = plan.paths.degraded(dataset)
+    if not (root / path).exists():
+        return None
+    content = read_json(root / path)
+    rows = [
+        model.DegradedRow(id=name, text=row["text"], values={m: row["values"][plan.protocol.id][m] for m in METRICS})
+        for name, row in content["rows"].items()
+    ]
+    return model.Degraded(
+        images=SIDES[content["side"]],
+        count=content["count"],
+        rows=tuple(rows),
+        path=path,
+        sha256=sha256_file(root / path),
+    )
 
 
 def _filled(

@@ -90,7 +90,7 @@ def sentence(shown: Report, subtables: Sequence[SubtableView]) -> str:
     table, metric = shown.tables[0], shown.data.metrics[0]
     rows = [row for subtable in table.subtables for row in subtable.ours]
     measured = sum(row.measured for row in rows)
-    title = table.data.title.split(".")[0]
+    title = table.title.split(".")[0]
     if not measured:
         return f"Nothing is measured yet: 0 of the {len(rows)} rows of {title} have run."
     if shown.data.watermark == REHEARSAL:

@@ -73,10 +73,7 @@ class Pages:
         others = [other for other in subtable.galleries if other.data.page != row.data.page]
         curves, missing = self._training(subtable, row.data.run) if row.data.run else ("", ())
         steps, note = self._by_step(row)
-        files, tables = list(dict.fromkeys(value.metrics for value in row.files)), self.shown.data
-        options = f"--scale {shlex.quote(tables.scale)}" + (
-            f" --dataset {shlex.quote(tables.own)}" if tables.own else ""
-        )
+        files, options = list(dict.fromkeys(value.metrics for value in row.files)), self.shown.options
         cell = shlex.quote(row.place)
         return Page(
             row=row,

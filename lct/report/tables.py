@@ -210,6 +210,26 @@ class RunReading:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DegradedRow:
+    """Metrics of real images under one degradation."""
+
+    id: str
+    text: str  # which degradation
+    values: dict[str, Number]  # by metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Degraded:
+    """What the metrics read on real images that were damaged on purpose, by the protocol of the table."""
+
+    images: str  # which ones
+    count: int
+    rows: tuple[DegradedRow, ...]
+    path: str
+    sha256: str  # of that file
+
+
+@dataclass(frozen=True, kw_only=True)
 class Subtable:
     """One block of a table: one dataset."""
 
@@ -223,6 +243,7 @@ class Subtable:
     resolution: int | None = None
     generated: int | None = None  # images that its published numbers were measured on; null: as the table says
     floors: tuple[Row, ...] = ()  # what the metrics read on real images
+    degraded: Degraded | None = None  # and on damaged ones
     reconstructions: Grid | None = None
     readings: tuple[RunReading, ...] = ()
     curves: tuple[CurvesFile, ...] = ()

@@ -7,17 +7,18 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from lct.claims.noise import contrast, pooled, scaled, spread
 from lct.files.atomic import read_json_or_empty
 from lct.plan.paths import Paths, manifest
 from lct.report import tables as model
 from lct.report.images import Picture, curve, picture, strip
 from lct.report.tables import Tables, Verdict
-from lct.report.text import NOT_GIVEN, PLUS_MINUS, anchor, count, flatten, number, ordinal
+from lct.report.text import MINUS, NOT_GIVEN, PLUS_MINUS, anchor, count, flatten, number, ordinal
 from lct.report.verdicts import LABELS, NOT_COMPARABLE, NOT_RUN
 
 PAPER = "Improved Training Technique for Latent Consistency Models"
@@ -92,6 +93,7 @@ class RowView:
     neighbours: tuple[NearestView, ...]
     facts: tuple[tuple[str, Any], ...]  # further numbers, and the cost of the run
     is_floor: bool = False
+    against: str = ""  # its first metric against the best of its sub-table, where nothing is published
 
     @property
     def model_name(self) -> str:
@@ -159,6 +161,23 @@ class ProtocolView:
 
 
 @dataclass(frozen=True)
+class DegradedView:
+    """Real images, whole and damaged on purpose: what the metrics can tell apart."""
+
+    rows: tuple[tuple[str, tuple[str, ...]], ...]  # (images, one text for each metric), whole ones first
+    file: str
+    sha256: str
+    caution: str  # which damage precision does not see; empty if it sees all of it
+
+    @property
+    def meaning(self) -> str:
+        return (
+            "Real images, blurred or with noise, scored as generated ones are. A generator whose precision is near "
+            "that of a damaged row may make images of that quality."
+        )
+
+
+@dataclass(frozen=True)
 class SubtableView:
     data: model.Subtable
     anchor: str
@@ -172,6 +191,7 @@ class SubtableView:
     image_counts: str  # the same in a few words; empty where there is nothing to say
     strip: tuple[tuple[str, Picture], ...]  # real images, then the first samples of each row
     stands_in: bool  # another dataset stands in the place of the paper's
+    degraded: DegradedView | None = None
 
     @property
     def title(self) -> str:
@@ -199,6 +219,11 @@ class SubtableView:
     def axis(self) -> str:
         axes = dict.fromkeys(cell.data.axis for row in self.rows for cell in row.cells if cell.present)
         return ", ".join(axes) or "training seed"
+
+    @property
+    def has_print(self) -> bool:
+        """Whether anything is published about its rows; without that, tables have no columns for it."""
+        return _has_print(self.data)
 
     @property
     def printed(self) -> bool:
@@ -239,11 +264,17 @@ class TableView:
     data: model.Table
     anchor: str
     subtables: tuple[SubtableView, ...]
+    own: bool = False  # about a dataset of the user's own
+
+    @property
+    def title(self) -> str:
+        """Its title; of a report about a dataset of the user's own, the dataset."""
+        return _capital(self.subtables[0].title) if self.own and self.subtables[0].title else self.data.title
 
     @property
     def heading(self) -> str:
         """The title without its number, which LaTeX counts itself."""
-        return re.sub(r"^(Table|Ablation) \w+[.:]\s+", "", self.data.title)
+        return re.sub(r"^(Table|Ablation) \w+[.:]\s+", "", self.title)
 
     @property
     def notes(self) -> tuple[Any, ...]:
@@ -308,10 +339,21 @@ class Report:
     paper_url: str = PAPER_URL
 
     @property
+    def title(self) -> str:
+        """Of the first page: the paper, or the user's own dataset."""
+        return self.tables[0].title if self.data.own else self.paper
+
+    @property
     def config(self) -> str:
         """What a snakemake command of this report needs beside its target."""
         own = f" dataset={shlex.quote(self.data.own)}" if self.data.own else ""
         return f"--config scale={shlex.quote(self.data.scale)}{own}"
+
+    @property
+    def options(self) -> str:
+        """The same for a verb of `lct`."""
+        own = f" --dataset {shlex.quote(self.data.own)}" if self.data.own else ""
+        return f"--scale {shlex.quote(self.data.scale)}{own}"
 
     def command(self, path: str) -> str:
         """The command that brings a file up to date."""
@@ -340,7 +382,7 @@ def report(tables: Tables, root: Path, drawn: dict[str, bytes], costs: dict[str,
 
 def _table(table: model.Table, tables: Tables, root: Path, costs: dict[str, str], drawn: set[str]) -> TableView:
     subtables = tuple(_subtable(subtable, table, tables, root, costs, drawn) for subtable in table.subtables)
-    return TableView(table, anchor(table.id), subtables)
+    return TableView(table, anchor(table.id), subtables, tables.own is not None)
 
 
 def _subtable(
@@ -355,10 +397,12 @@ def _subtable(
     marks = {protocol.data.hash: protocol.mark for protocol in protocols}
 
     best = _best(subtable, tables.metrics)
+    against = {} if _has_print(subtable) else _against(subtable, tables.metrics[0], best)
 
     def view(row: model.Row, is_floor: bool) -> RowView:
         place, cost = model.place(table, subtable, row), costs.get(row.run or "")
-        return _row(row, place, at, marks, tables, root, cost, is_floor, best)
+        shown = _row(row, place, at, marks, tables, root, cost, is_floor, best)
+        return shown if is_floor else replace(shown, against=against.get(row.id, ""))
 
     images = root / manifest(Paths(tables.scale).images(subtable.dataset or "", "train"))
     content = read_json_or_empty(images) if subtable.dataset else {}
@@ -379,6 +423,35 @@ def _subtable(
         image_counts=image_counts(content),
         strip=_strip(subtable, root) if table is tables.tables[0] else (),
         stands_in=not tables.comparable and not tables.own and subtable.dataset is not None,
+        degraded=_degraded(subtable, tables.metrics),
+    )
+
+
+def _degraded(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> DegradedView | None:
+    damaged = subtable.degraded
+    if damaged is None:
+        return None
+    whole = [row for row in subtable.floors if row.measured]
+    rows = [(row.model, tuple(cell_text(metric, row) for metric in metrics)) for row in whole]
+    start = f"{_capital(damaged.images)}, {count(damaged.count)}"
+    rows += [(f"{start}: {r.text}", tuple(number(r.values[metric.id]) for metric in metrics)) for r in damaged.rows]
+    return DegradedView(tuple(rows), damaged.path, damaged.sha256, _caution(damaged, whole[:1]))
+
+
+def _caution(damaged: model.Degraded, whole: Sequence[model.Row]) -> str:
+    """Damaged images whose precision is that of whole ones or better, up to chance, 1 / sqrt(number of images); empty
+    where there are none."""
+    floors = [(row, row.cells["precision"].shown) for row in whole]
+    if not floors:
+        return ""
+    row, precision = floors[0]
+    blind = [r for r in damaged.rows if r.values["precision"] >= precision - damaged.count**-0.5]
+    if not blind:
+        return ""
+    listed = "; ".join(f"{r.text}: {number(r.values['precision'])}" for r in blind)
+    return (
+        f"Caution: precision does not see this damage of real images ({listed}); whole ones have {number(precision)} "
+        f"({row.model}). With few images its neighbourhoods are wide. Read the distance, and look at the samples."
     )
 
 
@@ -418,6 +491,40 @@ def _best(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> frozen
             value = pick(cell.shown for cell in finite)
             best |= {cell.id for cell in finite if cell.shown == value}
     return frozenset(best)
+
+
+def _has_print(subtable: model.Subtable) -> bool:
+    return any(row.published and row.published.origin.kind != "not published" for row in subtable.rows)
+
+
+def _against(subtable: model.Subtable, metric: model.Metric, best: frozenset[str]) -> dict[str, str]:
+    """Row -> its distance against that of the best row, in per cent, with the 95 % interval of the difference where
+    some row has two training seeds or more: log distances, their noise pooled over all rows, Student's t."""
+    cells = {row.id: row.cells[metric.id] for row in subtable.rows if row.measured and metric.id in row.cells}
+    values = {name: list(cell.by_seed.values()) for name, cell in cells.items() if cell.values}
+    first = next((name for name in values if cells[name].id in best), None)
+    if first is None or any(not (math.isfinite(v) and v > 0) for of in values.values() for v in of):
+        return {}
+    spreads = {name: spread([scaled("fid", value) for value in of]) for name, of in values.items()}
+    noise, texts = pooled(spreads.values()), {first: "best"}
+    for name in (name for name in values if name != first):
+        difference = spreads[name].level - spreads[first].level
+        texts[name] = _percent(difference)
+        if noise is not None:
+            terms = [(sign, spreads[of].level, noise, len(values[of])) for sign, of in ((1, name), (-1, first))]
+            low, high = contrast(terms).interval()
+            texts[name] += f" ({_percent(low)} to {_percent(high)})"
+    return texts
+
+
+def _percent(difference: float) -> str:
+    """A difference of logarithms, in per cent; as a factor where that would have many digits."""
+    ratio = math.exp(min(difference, 50.0))
+    return f"times {ratio:.3g}" if ratio >= 10 else f"{100 * (ratio - 1):+.0f} %".replace("-", MINUS)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _strip(subtable: model.Subtable, root: Path) -> tuple[tuple[str, Picture], ...]:

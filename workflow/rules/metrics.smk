@@ -80,6 +80,37 @@ for _dataset in PLAN.datasets:
             " --references {output.references:q} --floors {output.floors:q} 2> {log:q}"
 
 
+for _dataset in PLAN.datasets:
+
+    rule:
+        name:
+            rule_name("degraded", _dataset)
+        input:
+            images=manifest(PATHS.images(_dataset, PLAN.degraded_side(_dataset))),
+            references=stage_files.references(PLAN, _dataset),
+            extractors=stage_files.extractors(PLAN, _dataset).values(),
+        output:
+            metrics=PATHS.degraded(_dataset),
+            records=records(PATHS.degraded(_dataset)),
+        log:
+            PATHS.log("degraded", f"{_dataset}.log"),
+        benchmark:
+            PATHS.log("degraded", f"{_dataset}.tsv")
+        priority: first_dataset_first(0, _dataset)
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        resources:
+            **resource_class("gpu_small", "reference", _dataset),
+        params:
+            settings=settings_param("degraded", _dataset),
+        shell:
+            LAUNCH
+            + " degraded --settings {params.settings:q} --images {input.images:q}"
+            " --references {input.references:q} --extractors {input.extractors:q}"
+            " --out {output.metrics:q} 2> {log:q}"
+
+
 for _run in PLAN.runs.values():
     for _at in PLAN.sampled_milestones(_run.id):
 

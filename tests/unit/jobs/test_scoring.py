@@ -22,8 +22,9 @@ from lct.data.imageset import write_imageset
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import mismatch
-from lct.jobs import neighbours, reference, score
-from lct.metrics.settings import PretrainedExtractor, Protocol, TrainedExtractor
+from lct.jobs import degraded, neighbours, reference, score
+from lct.metrics import images as pixels
+from lct.metrics.settings import DEGRADATIONS, PretrainedExtractor, Protocol, TrainedExtractor
 
 NETWORKS = {
     name: PretrainedExtractor(
@@ -202,6 +203,24 @@ def test_every_protocol_is_computed_from_its_own_images_and_networks(place):
     kept = load_file(place.folder / "out/a/second-jpeg75.safetensors")["features"]
     assert kept.dtype == torch.float16 and kept.shape == (48, 9)
     assert not (place.folder / "out/a/second.safetensors").exists()
+
+
+@pytest.mark.parametrize(("side", "flips"), [("heldout", "none"), ("train", "appended")])
+def test_damaged_images_are_scored_as_generated_ones_are(place, side, flips):
+    place.settings |= {"flips": flips, "side": side, "degradations": plain(DEGRADATIONS)}
+    place.reference()
+    references = [f"out/ref/{protocol['id']}.safetensors" for protocol in place.settings["protocols"]]
+    words = ["--images", f"{side}.manifest.json", "--out", "out/mine.json", "--references", *references]
+    assert place.run(degraded, *words).startswith("degraded mine: 4 degradations of 48 images measured")
+    content = place.values("out/mine.json")
+    assert (content["side"], content["count"], content["rows"].keys()) == (side, 48, DEGRADATIONS.keys())
+    train = features_by_hand(place.sets["train"][: 60 if flips == "appended" else 120], "third")
+    for name, degradation in DEGRADATIONS.items():
+        images = [pixels.degraded(image, degradation, i) for i, image in enumerate(place.sets[side][:40])]
+        expected = frechet_by_hand(features_by_hand(np.stack(images), "third"), train)
+        assert content["rows"][name]["values"]["standard"]["fd"] == pytest.approx(expected, rel=1e-4), name
+    side_pixels = place.sets["train"].shape[1]
+    assert content["rows"]["blur-strong"]["text"] == f"Gaussian blur, {side_pixels / 8:g} pixels"
 
 
 @pytest.mark.slow

@@ -11,17 +11,17 @@ import torch_fidelity
 from contest.fidelity import register
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from scipy import linalg
+from scipy import linalg, ndimage
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from lct.data.imageset import ImageSet, write_imageset
 from lct.files.checkpoint import Checkpoint
 from lct.files.hashing import sha256_file
-from lct.metrics import distances, extractor, features, network, protocol
+from lct.metrics import distances, extractor, features, images, network, protocol
 from lct.metrics.distances import statistics
 from lct.metrics.protocol import ExtractorIdentity, ReferenceImages
-from lct.metrics.settings import FeatureSpec, PretrainedExtractor, Protocol, TrainedExtractor
+from lct.metrics.settings import DEGRADATIONS, FeatureSpec, PretrainedExtractor, Protocol, TrainedExtractor
 from tests.helpers.features import extract_all
 
 TINY = TrainedExtractor(id="cnn8", channels=(4, 6), features=8, steps=12, batch=16)
@@ -504,6 +504,23 @@ def test_damaged_weights_are_noticed_in_the_features(trained, sets):
     model[PLAIN].module.norms[2].bias[0] = torch.nan
     with pytest.raises(ValueError, match="images 0-15: expected finite features"):
         extract_all(model, sets["real"][0], batch=16)
+
+
+@pytest.mark.parametrize("side", [16, 64])
+def test_degradations_are_a_gaussian_blur_and_gaussian_noise_of_their_strength(side):
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    for name, share in (("blur-weak", 1 / 32), ("blur-strong", 1 / 8)):
+        size = share * side
+        expected = ndimage.gaussian_filter(image.astype(float), (size, size, 0), mode="nearest")
+        error = images.degraded(image, DEGRADATIONS[name], 0).astype(float) - expected
+        assert np.sqrt((error**2).mean()) < 0.2 * (image.astype(float) - expected).std(), name
+    grey = np.full((side, side, 3), 128, np.uint8)
+    for name, size in (("noise-weak", 16), ("noise-strong", 64)):
+        noisy = images.degraded(grey, DEGRADATIONS[name], 3)
+        assert noisy.std() == pytest.approx(size, rel=0.15) and np.array_equal(
+            noisy, images.degraded(grey, DEGRADATIONS[name], 3)
+        )
+        assert not np.array_equal(noisy, images.degraded(grey, DEGRADATIONS[name], 4)), "another image, other noise"
 
 
 def test_jpeg_views_are_an_independent_round_trip_through_a_file(trained, sets, tmp_path):

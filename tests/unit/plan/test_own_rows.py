@@ -223,3 +223,18 @@ def test_a_scale_takes_no_more_images_than_a_folder_holds_also_where_the_folder_
     (root / output).parent.mkdir(parents=True)
     (root / f"{output}.settings.json").write_text(json.dumps(record))
     assert stage_settings.images(Plan(root, {"scale": "smoke", "dataset": "mine"}), "mine") == planned, "restored"
+
+
+def test_a_floor_that_is_not_measured_as_generated_images_are_is_a_line_of_the_plan(root):
+    names = [f"{i:03d}.png" for i in range(600)]
+    plan = own_folder(root, *names)
+    assert not [line for line in dry_run_lines(plan) if line.startswith("Floors of")], "128 held out, 64 generated"
+    rewrite(root / "config/scales/smoke.yaml", "  heldout: 128\n", "  heldout: 32\n")
+    floors = [line for line in dry_run_lines(Plan(root, {"scale": "smoke", "dataset": "mine"})) if "Floors" in line]
+    assert len(floors) == 1 and "32 held-out images beside 64 generated ones" in floors[0]
+    rewrite(root / "config/scales/smoke.yaml", "  heldout: 32\n", "")
+    floors = [line for line in dry_run_lines(Plan(root, {"scale": "smoke", "dataset": "mine"})) if "Floors" in line]
+    assert floors == [
+        "Floors of mine: no image is held out, so there is no row of real images; `heldout: 64` or more in "
+        "config/datasets/mine.yaml measures it as they are"
+    ]
