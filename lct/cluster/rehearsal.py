@@ -66,9 +66,8 @@ class Row:
 
     @property
     def tight(self) -> tuple[str, ...]:
-        """What is marked: memory, GPU memory, time."""
+        """What is marked: memory, GPU memory."""
         marks = {"memory": self.share, "GPU memory": self.gpu_share or 0.0}
-        marks["time"] = self.seconds / (60 * self.minutes) if self.minutes else 0.0
         return tuple(name for name, share in marks.items() if share > MOST)
 
 
@@ -151,8 +150,6 @@ def advice(requests: Requests, marked: Iterable[Row]) -> str:
             values.append(f"mem_mb: {math.ceil(1.5 * (row.memory + row.more_memory) / 1e9) * 1000}")
         if "GPU memory" in row.tight and row.stage == "train":
             values.append(f"gpu: {2 * max(1, row.gpus)}")
-        if "time" in row.tight:
-            values.append(f"runtime: {math.ceil(2 * row.seconds / 60)}")
         lines += [f"  {rule}: {{{', '.join(values)}}}" for rule in rules(requests, row) if values]
     return "\n".join(["set-resources:", *lines]) if lines else ""
 

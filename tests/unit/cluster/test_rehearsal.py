@@ -66,7 +66,7 @@ def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, 
     assert (first.memory, first.more_memory, first.more_gpu_memory) == (7.5e9, 2 * latents, latents)
     assert first.tight == ("memory", "GPU memory") and first.share == pytest.approx((7.5e9 + 2 * latents) / 1e10)
     assert first.gpu_share == pytest.approx((70e9 + latents) / 80e9) and (first.read, first.written) == (6e6, 4e6)
-    assert (second.stage, second.tight) == ("score", ("time",))
+    assert (second.stage, second.tight, second.seconds, second.minutes) == ("score", (), 55, 1)
     more = requests.sizes.memory(PlannedJob("score", "celebahq-lct")) - 1
     assert second.more_memory > more / 2 and second.gpu_share is None
     assert (third.stage, third.measured, third.tight) == ("images", 1, ()) and (fourth.jobs, fourth.measured) == (1, 0)
@@ -75,7 +75,7 @@ def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, 
     assert result["gpu_hours"] == pytest.approx((90 + 90 + 55) / 3600) and result["device"] == "a100-80gb"
     lines = result["advice"].splitlines()
     assert lines[:2] == ["set-resources:", "  train_celebahq_lct_step36960: {mem_mb: 13000, gpu: 2}"]
-    assert lines[-1] == "  score_celebahq_lct_step294210: {runtime: 2}" and len(lines) == 1 + 8 + 8
+    assert lines[-1] == "  train_celebahq_lct_step294210: {mem_mb: 13000, gpu: 2}" and len(lines) == 1 + 8
     text = page(result)
     assert "Rehearsal: not a result" in text and "4 of 5 jobs have run" in text and "not measured yet" in text
     assert lines[1] in text and ">memory, GPU memory</span>" in text
