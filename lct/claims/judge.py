@@ -84,7 +84,8 @@ class ClaimVerdict:
 
     @property
     def summary(self) -> str:
-        """The comparison of a claim with one part in numbers; of one with more, how many parts went which way."""
+        """The comparison of a claim with one part in numbers; of one with more, how many parts went which way. Empty
+        where nothing is measured."""
         if len(self.parts) == 1:
             part = self.parts[0]
             if part.low is None or part.high is None:
@@ -92,6 +93,8 @@ class ClaimVerdict:
             trainings = " and ".join(map(str, part.n))
             return f"{part.kind} {part.estimate:.3g} ({part.low:.3g} to {part.high:.3g}), n = {trainings}"
         verdicts = [part.verdict for part in self.parts]
+        if set(verdicts) == {NOT_MEASURED}:
+            return ""
         counts = {kind: verdicts.count(kind) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)}
         return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) + f" of {len(verdicts)} parts"
 

@@ -6,20 +6,22 @@ bytes for the same numbers. Nothing is computed here.
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
-from lct.report.plotting import STYLES, box_figure, embed, panels, picture, round_ticks
-from lct.report.tables import FigureResult, StageOfC, Tables
+from lct.report.plotting import LINE, MARKERS, STYLES, box_figure, embed, panels, picture, round_ticks
+from lct.report.tables import FigureResult, RunSummary, StageOfC, Tables
 from lct.report.text import count, number
 
 Draw = Callable[[], Figure]
+_METHODS = {"lct": "LCT", "ilct": "iLCT", "ldm": "LDM"}
 _NAMES = {"l2": "squared", "pseudo-huber": "pseudo-Huber", "cauchy": "Cauchy", "geman-mcclure": "Geman-McClure"}
 
 
@@ -40,6 +42,14 @@ def _finish(figure: Figure, axes: list[Any], columns: int) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, handlelength=4)
     return figure
+
+
+def _legend_below(axes: Any) -> None:
+    """The legend of a panel under it: inside, it covers the data."""
+    under = axes.transAxes + ScaledTranslation(0, -0.42, axes.figure.dpi_scale_trans)
+    narrow = len(axes.figure.axes) > 3
+    style = {"frameon": False, "borderpad": 0, "handlelength": 2.5 if narrow else 4, "fontsize": 6.5 if narrow else 9}
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=under, **style)
 
 
 def _head(axes: Any, title: str, x: str) -> None:
@@ -70,8 +80,9 @@ def couplings(numbers: dict[str, Any]) -> Draw:
     """Histograms of pair distances without and with transport, and what of the pairs follows the size of a group."""
 
     def draw() -> Figure:
-        figure, (left, right) = _panels(2, 4.5, legend=4)
         edges = numbers["histograms"]["edges"]
+        lines = len(numbers["histograms"]["shares"])
+        figure, (left, right) = _panels(2, 3.6 + LINE * lines, lines)
         histograms = sorted(numbers["histograms"]["shares"].items(), key=lambda item: int(item[0]))
         for i, (group, shares) in enumerate(histograms):
             colour, dashes = STYLES[i % len(STYLES)]
@@ -85,14 +96,14 @@ def couplings(numbers: dict[str, Any]) -> Draw:
         sizes = [coupling["group"] for coupling in numbers["couplings"]]
         places = range(len(sizes))
         base = numbers["couplings"][0]
-        for (key, label), (colour, dashes) in zip(_MEASURES.items(), STYLES, strict=False):
+        for (key, label), (colour, dashes), marker in zip(_MEASURES.items(), STYLES, MARKERS, strict=False):
             values = [c[key] / base[key] if base[key] else math.nan for c in numbers["couplings"]]
-            right.plot(places, values, color=colour, linestyle=dashes, marker="o", markersize=4, label=label)
+            right.plot(places, values, color=colour, linestyle=dashes, marker=marker, markersize=4, label=label)
         right.xaxis.set_major_locator(FixedLocator(list(places)))
         right.set_xticklabels(["none" if size == 0 else str(size) for size in sizes])
         _head(right, "In units of independent pairs", "samples coupled together")
-        for axes in (left, right):  # under the panels: inside, they cover the data
-            axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16), handlelength=4)
+        for axes in (left, right):
+            _legend_below(axes)
         return figure
 
     return draw
@@ -121,15 +132,17 @@ def schedules(data: FigureResult, tables: Tables) -> Draw:
 
     def draw() -> Figure:
         has_residuals = int(bool(residuals))
-        figure, (left, *axes) = _panels(2 + has_residuals + 2 * bool(ours), 4.0)
+        lines = min(2 * len(STYLES), max(len(laws), len(residuals) + 1, len(logged), len(ours)))
+        figure, (left, *axes) = _panels(2 + has_residuals + 2 * bool(ours), 3.6 + LINE * lines, lines)
         second, middle, more = axes[0], axes[has_residuals], axes[1 + has_residuals :]
         for i, (run, stages) in enumerate(list(laws.values())[: 2 * len(STYLES)]):
-            _line(left, i, run, [(stage.intervals, stage.c) for stage in stages])
+            _line(left, i, _law_name(tables, run, stages), [(stage.intervals, stage.c) for stage in stages])
         _logarithmic(left, "x", sorted({stage.intervals for _, stages in laws.values() for stage in stages}))
         round_ticks(left, left.get_lines())
         _head(left, f"c of the {tables.scale} scale's runs", "intervals s")
         if has_residuals:
-            _draw_residuals(second, list(residuals.values())[: 2 * len(STYLES)], adaptive)
+            shown = [(_run_name(tables, run), points) for run, points in residuals.values()]
+            _draw_residuals(second, shown[: 2 * len(STYLES)], adaptive)
         for i, (label, points) in enumerate(logged.items()):
             _line(middle, i, label, sorted(points))
         if logged:
@@ -137,11 +150,16 @@ def schedules(data: FigureResult, tables: Tables) -> Draw:
         _head(middle, "FID by epoch, the authors' log", "epoch")
         for axes, metric in zip(more, ("fd", "recall"), strict=False):
             for i, (run, points) in enumerate(ours.items()):
-                _line(axes, i, run, [(step, values[metric]) for step, values in points if metric in values])
+                _line(
+                    axes,
+                    i,
+                    _run_name(tables, run),
+                    [(step, values[metric]) for step, values in points if metric in values],
+                )
             _head(axes, f"Ours: {labels[metric]} by step", "training step")
         for axes in figure.axes:
             if axes.get_legend_handles_labels()[0]:
-                axes.legend(frameon=False, fontsize=7, handlelength=3.5)
+                _legend_below(axes)
         return figure
 
     return draw
@@ -159,6 +177,25 @@ def _draw_residuals(
     _logarithmic(axes, "x", sorted({s for _, points in runs for s, _ in points}))
     round_ticks(axes, axes.get_lines())
     _head(axes, "RMS of the residual, measured", "intervals s")
+
+
+def _run_name(tables: Tables, run: str) -> str:
+    """Method and dataset of a run; its own name where several runs of the report share them."""
+    summary = tables.runs.get(run)
+    alike = [other for other in tables.runs.values() if summary and _what(other) == _what(summary)]
+    return ", ".join(_what(summary)) if summary and len(alike) == 1 else run
+
+
+def _what(summary: RunSummary) -> tuple[str, str]:
+    return _METHODS.get(summary.method, summary.method), summary.dataset
+
+
+def _law_name(tables: Tables, run: str, stages: Sequence[StageOfC]) -> str:
+    """The law of c that a run follows, and its values."""
+    first, last = (number(stage.c) for stage in (stages[0], stages[-1]))
+    summary, law = tables.runs.get(run), _law(tables, run) or run
+    values = f"c = {first}" if first == last else f"{first} to {last}"
+    return f"{law}, {values}" + (f" ({_what(summary)[0]})" if summary else "")
 
 
 def _law(tables: Tables, run: str) -> str | None:
@@ -184,7 +221,9 @@ def _line(axes: Any, place: int, label: str, points: list[tuple[float, float]]) 
     colour, dashes = STYLES[place % len(STYLES)]
     finite = [(x, y) for x, y in points if math.isfinite(y)]
     if finite:
-        style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": "o", "markersize": 3}
+        inside = colour if place < len(STYLES) else "white"  # where the styles begin again
+        style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "markerfacecolor": inside}
+        style |= {"marker": MARKERS[place % len(MARKERS)], "markersize": 4}
         axes.plot(*zip(*finite, strict=True), label=_plain(label), **style)
 
 
@@ -278,7 +317,7 @@ def _loss_summary(numbers: dict[str, Any]) -> Summary:
         for curve in numbers["curves"]
     )
     columns = ("Loss", "c", "residual of the largest derivative, in c", "derivative at 10 c, share of the largest")
-    about = f"c = {number(numbers['c'])}, the constant of a latent space of {numbers['dimension']} elements"
+    about = f"c = {number(numbers['c'])}, the constant 0.00054 sqrt(d) of a latent space of d = {numbers['dimension']}"
     return about, columns, rows
 
 

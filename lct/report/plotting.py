@@ -31,9 +31,10 @@ STYLES = (
     ("#b8433f", (0, (6, 1.6))),
     ("#8a6d00", (0, (1.2, 1.4))),
     ("#1f1f1f", (0, (7, 1.6, 1.2, 1.6))),
-    ("#5b8e7d", "-"),
+    ("#5b8e7d", (0, (3, 1.4))),
     ("#7a4a9e", (0, (3, 1.2, 1.2, 1.2, 1.2, 1.2))),
 )
+MARKERS = ("o", "s", "^", "D", "v", "P")  # of the same places, where points are few
 MOST_POINTS = 320  # per line; longer logs are thinned evenly, first and last point kept
 SETTINGS = {
     "svg.hashsalt": "lct",

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.tasks import tasks
 from lct.cli.main import VERBS, main
 from tests.helpers.copies import ROOT, project
 from tests.helpers.pages import broken_links
@@ -194,6 +195,13 @@ def test_every_page_has_commands_or_says_what_they_need():
     assert sum(len(commands(path)) for path in PAGES) > 30
     for path in PAGES:
         assert any(language == "sh" for language, *_ in blocks(path)), path.name
+
+
+def test_each_of_the_25_tasks_takes_one_command():
+    page = (ROOT / "docs/howto.md").read_text(encoding="utf-8")
+    listed = tasks(page)
+    assert [number for number, _, _ in listed] == list(range(1, 26))
+    assert [command for _, _, command in listed] == commands(ROOT / "docs/howto.md")
 
 
 def test_links_between_pages_lead_somewhere():

@@ -27,7 +27,7 @@ from lct.plan.plan import Plan
 from lct.report import plotting, text
 from lct.report.collect import collect
 from lct.report.headline import Trust, trust
-from lct.report.plotting import STYLES
+from lct.report.plotting import MARKERS, STYLES
 from lct.report.render import render
 from lct.report.tables import dump, dumps, loads, read
 from tests.helpers.browser import chromium
@@ -349,10 +349,9 @@ def test_curves_have_a_style_per_run_and_no_identity_of_the_moment(complete):
     )
     assert "<metadata" not in svg[0] and "<!DOCTYPE" not in svg[0]
     greys = sorted(luminance(colour) for colour, _ in STYLES[:4])
-    assert (
-        min(b - a for a, b in zip(greys, greys[1:], strict=False)) > 0.01
-        and len({str(dash) for _, dash in STYLES[:4]}) == 4
-    )
+    assert min(b - a for a, b in zip(greys, greys[1:], strict=False)) > 0.01 and len(
+        {str(dash) for _, dash in STYLES}
+    ) == len(STYLES) == len(set(MARKERS))
 
 
 def luminance(colour: str) -> float:
