@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import shlex
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
+from lct.files.advice import force
 from lct.files.atomic import read_json_or_empty, write_json
 from lct.files.hashing import hash_file
 from lct.lineage import dvc_lock
@@ -78,7 +80,7 @@ class Contents:
         actual_size = full.stat().st_size
         if size is not None and actual_size != size:
             what = f"expected {size} bytes, found {actual_size}"
-            return Check("file", "broken", f"{path}: {what}; {self._why(full)}{self.remedy(path)}")
+            return Check("file", "broken", f"{path}: {what}; {self._why(path, full)}")
         if full.is_symlink() and md5 is not None and (named := self._object_name(full)) not in (None, md5):
             what = f"expected a link to the DVC object {md5[:12]}, found one to {named[:12]}"
             return Check("file", "broken", f"{path}: {what}; {self.remedy(path)}")
@@ -91,7 +93,7 @@ class Contents:
                 if size == actual_size
                 else (f"expected sha256 {sha256[:12]}, found {hashed[:12]}")
             )
-            return Check("file", "broken", f"{path}: {what}; {self._why(full)}{self.remedy(path)}")
+            return Check("file", "broken", f"{path}: {what}; {self._why(path, full)}")
         return Check("file", "ok", f"{actual_size} bytes, sha256 {hashed[:12]}")
 
     def foreign_cache(self, path: str) -> Path | None:
@@ -104,7 +106,7 @@ class Contents:
 
     def remedy(self, path: str) -> str:
         """How to get the right bytes."""
-        again = f"`snakemake --force {path}` makes it again"
+        again = f"`{force(path)}` makes it again"
         back = "delete it, and `lct restore` brings back what was recorded; or "
         return f"{back if path in self.recorded else ''}{again}"
 
@@ -113,11 +115,17 @@ class Contents:
         parts = Path(os.readlink(link)).parts[-4:]
         return parts[2] + parts[3] if parts[:2] == ("files", "md5") and len(parts) == 4 else None
 
-    def _why(self, full: Path) -> str:
-        """Where wrong bytes behind a link come from."""
+    def _why(self, path: str, full: Path) -> str:
+        """Where wrong bytes come from, and what to do."""
         if not full.is_symlink():
-            return "it was changed since it was written: "
-        return f"its content is the DVC object {full.resolve()}, damaged: delete that and `dvc pull`; or "
+            return f"it was changed since it was written: {self.remedy(path)}"
+        return f"its content is the DVC object {full.resolve()}, damaged: delete that; then {self.back(path)}"
+
+    def back(self, path: str) -> str:
+        """What brings back a file whose content is not in the cache."""
+        if dvc_lock.remotes(self.root):
+            return "`lct restore --pull` fetches it from a remote"
+        return f"`lct restore` removes the link, then `snakemake {shlex.quote(path)}` makes the file again"
 
     def _absent(self, path: str, full: Path) -> Check:
         if not full.is_symlink():
@@ -136,6 +144,4 @@ class Contents:
             if name
             else (f"{path}: expected a file, found a link to {target}, which does not exist")
         )
-        return Check(
-            "file", "missing", f"{what}; `dvc pull` fetches it from a remote, `snakemake --force {path}` makes it again"
-        )
+        return Check("file", "missing", f"{what}; {self.back(path)}")

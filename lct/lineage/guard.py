@@ -120,7 +120,7 @@ def _links_back(root: Path, scale: str) -> str:
     lost = [path for path in dangling if not stored_object(folder, str(entries[path].md5)).exists()]
     if lost and remotes(root):
         return "`lct restore --pull` fetches it and sets links right"
-    return "`lct restore` sets links right" + (f"; {len(lost)} files are then made again by snakemake" if lost else "")
+    return "`lct restore` sets links right" + (f", then `snakemake` makes {len(lost)} files again" if lost else "")
 
 
 def check_plan(root: Path, plan: Plan, jobs: list[Job], command: Sequence[str] = ("snakemake",)) -> None:

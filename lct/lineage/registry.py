@@ -58,7 +58,9 @@ def read(root: Path, scale: str) -> dict[str, Entry]:
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8, found damage ({error}); git checkout -- {path}") from error
+        raise ValueError(
+            f"{path}: expected UTF-8, found damage ({error}); git checkout -- lineage/{path.name}"
+        ) from error
 
 
 def parse(text: str, path: str, name: str = "") -> dict[str, Entry]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lct.files.atomic import read_json, write_json
+from lct.files.atomic import read_json_or_empty, write_json
 from lct.files.hashing import hash_file
 from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
@@ -87,7 +87,7 @@ def _restore(root: Path, path: str, entry: Entry, report: RestoreReport, preview
     report.linked += state == "linked"
     set_time(root / path, entry.ended[0])
     for name, content, ended in zip(_records(entry), (entry.settings, entry.run), entry.ended[1:], strict=False):
-        if not (root / name).exists() or read_json(root / name) != content:
+        if read_json_or_empty(root / name) != content:  # gone, damaged or edited
             write_json(root / name, content)
         set_time(root / name, ended)
     return True

@@ -104,10 +104,12 @@ def _cache(auditor: Auditor, findings: Findings) -> None:
     objects = _objects(folder)
     for path, md5 in objects:
         if auditor.contents.hashes(path)[1] != md5:
-            owner = f" ({owners[md5]})" if md5 in owners else ""
+            owner, back = "", ""
+            if md5 in owners:
+                owner, back = f" ({owners[md5]})", f"; then {auditor.contents.back(owners[md5])}"
             findings.faults.append(
                 f"{path}: expected content with the md5 of its name, found other content{owner}: a damaged object of "
-                "DVC's cache; delete it, then `dvc pull`, or `snakemake --force` the file it belongs to"
+                f"DVC's cache; delete it{back}"
             )
     findings.objects["cache"] = len(objects)
     lacking = [owners[md5] for md5 in owners.keys() - {md5 for _, md5 in objects}]

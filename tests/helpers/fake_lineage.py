@@ -18,6 +18,7 @@ from lct.files.atomic import write_bytes, write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
 from lct.lineage import registry
+from lct.lineage.audit import Auditor
 from lct.lineage.dvc_lock import read_lock
 from lct.lineage.snakemake_adapter import write_metadata
 from lct.lineage.stages import dvc_yaml
@@ -242,3 +243,16 @@ def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
         check=False,
         env=environment,
     )
+
+
+def auditor(folder: Path, deep: bool = False) -> Auditor:
+    """What `lct audit`, `verify` and `status` ask."""
+    planned = {}
+    for job in jobs_in(folder).values():
+        for path in job["roles"]:
+            owners = path.split("/")[1:2] if path.startswith("resources/") else path.split("/")[3:5]
+            stage = job["rule"].partition("_")[0]
+            planned |= {(stage, owner.removesuffix(".json")): job["settings"] for owner in owners[:1]}
+            if owners[:1] == ["reference"]:
+                planned[stage, owners[1]] = job["settings"]
+    return Auditor(folder, registry.read(folder, "toy"), read_lock(folder), planned, deep=deep)

@@ -20,8 +20,7 @@ import pytest
 
 from lct.files.hashing import sha256_text
 from lct.files.records import run_path, settings_path
-from lct.lineage import dvc_lock, record, registry, restore
-from lct.lineage.audit import Auditor
+from lct.lineage import record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.lineage.verify import verify
 from tests.helpers import ROOT
@@ -54,19 +53,6 @@ def differing(folder: Path) -> set[str]:
         for path, content in contents.items()
         if not (folder / path).exists() or (folder / path).read_text() != content
     }
-
-
-def auditor(folder: Path) -> Auditor:
-    """What `lct audit`, `verify` and `status` ask."""
-    planned = {}
-    for job in fake.jobs_in(folder).values():
-        for path in job["roles"]:
-            owners = path.split("/")[1:2] if path.startswith("resources/") else path.split("/")[3:5]
-            stage = job["rule"].partition("_")[0]
-            planned |= {(stage, owner.removesuffix(".json")): job["settings"] for owner in owners[:1]}
-            if owners[:1] == ["reference"]:
-                planned[stage, owners[1]] = job["settings"]
-    return Auditor(folder, registry.read(folder, "toy"), dvc_lock.read_lock(folder), planned)
 
 
 class Walk:
@@ -147,7 +133,7 @@ class Walk:
 
     def follow_advice(self) -> None:
         """What `lct verify` prescribes for damaged files: delete them; `lct restore` or a run brings them back."""
-        for fault in verify(auditor(self.folder), "toy").faults:
+        for fault in verify(fake.auditor(self.folder), "toy").faults:
             path = self.folder / fault.split(": ")[0]
             if ": expected sha256" in fault or ": expected 8" in fault:
                 path.unlink(missing_ok=True)
@@ -185,7 +171,7 @@ class Walk:
     # --- what holds -------------------------------------------------------------------------------------------------
     def check(self) -> str:
         """Every output that is not as it should be is named, and nobody calls outdated what a plan leaves alone."""
-        asked = auditor(self.folder)
+        asked = fake.auditor(self.folder)
         findings = verify(asked, "toy")
         if dangling := [path for path in registry.read(self.folder, "toy") if self.dangles(path)]:
             assert all(any(fault.startswith(f"{path}: ") for fault in findings.faults) for path in dangling)

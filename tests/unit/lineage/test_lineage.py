@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -26,6 +27,7 @@ from lct.lineage.hooks import record_earlier_run, record_run
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import metadata_path, plan_jobs, plan_quickly, read_metadata
 from lct.lineage.stages import dvc_yaml, stages
+from lct.lineage.verify import verify
 from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
@@ -62,7 +64,7 @@ def project(finished, tmp_path) -> Path:
 @pytest.fixture
 def book(recorded, tmp_path) -> Path:
     """A recorded project of one's own: copied, so its links are set right first."""
-    folder = copied(recorded, tmp_path / "book")
+    folder = copied(recorded, tmp_path / 'it\'s the "group", ü')
     assert restore.restore(folder, "toy").absent == []
     return folder
 
@@ -860,17 +862,18 @@ def test_switches_change_no_setting_of_any_job(plan):
 
 def test_results_behind_a_link_are_refused_with_a_remedy_that_works(project, tmp_path):
     assert dvc.place_fault(project) is None
-    (project / "results").rename(tmp_path / "disk")
-    (project / "results").symlink_to(tmp_path / "disk")
+    disk = tmp_path / "the group's disk"
+    (project / "results").rename(disk)
+    (project / "results").symlink_to(disk)
     fault = str(dvc.place_fault(project))
-    assert fault.startswith(f"{project}/results: expected a folder, found a link to {tmp_path}/disk, and DVC records")
+    assert fault.startswith(f"{project}/results: expected a folder, found a link to {disk}, and DVC records")
     with pytest.raises(ValueError, match="found a link to"):
         record.record(project, {}, "toy")
     program = f"{sys.executable} -m dvc cache"
     command = fault.rpartition(": ")[2].strip("`").replace("dvc cache", program)
     subprocess.run(command, shell=True, check=True, cwd=project)
     assert dvc.place_fault(project) is None and record.record(project, {}, "toy").left_out == {}
-    assert (project / WEIGHTS).resolve().is_relative_to(tmp_path / "disk-cache")
+    assert (project / WEIGHTS).resolve().is_relative_to(tmp_path / "the group's disk-cache")
 
 
 def test_files_of_the_record_that_git_ignores_are_named_with_a_remedy_that_works(project):
@@ -980,3 +983,107 @@ def test_an_edited_run_record_is_not_recorded(book):
     assert f"{METRICS}.run.json was edited since it was recorded (host); `lct restore`" in str(report.left_out)
     restore.restore(book, "toy")
     assert json.loads(path.read_text()) == content
+
+
+# --- advice: what a message prescribes is done as it is printed, in the situation that prints it ----------------------
+def plain_file(path: Path) -> Path:
+    """A file in the place of a link to it."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    return path
+
+
+def lose_both_records(book: Path) -> None:
+    for of in (settings_path, run_path):
+        of(book / WEIGHTS).unlink()
+
+
+def make_a_folder_of_it(book: Path) -> None:
+    (book / METRICS).unlink()
+    (book / METRICS).mkdir()
+
+
+def push(book: Path) -> None:
+    dvc.run(book, "remote", "add", "--force", "-d", "store", str(book.parent / "the store"))
+    dvc.run(book, "push", "--quiet")
+
+
+def push_and_damage(book: Path) -> None:
+    push(book)
+    flip((book / METRICS).resolve())
+
+
+def push_and_lose_the_cache(book: Path) -> None:
+    push(book)
+    shutil.rmtree(book / ".dvc/cache")
+
+
+# damage -> number of the message's command that is tried; None: all of them, one after the other
+SITUATIONS = {
+    "a damaged record": (lambda book: settings_path(book / WEIGHTS).write_text("{"), 0),
+    "no records": (lose_both_records, 0),
+    "an edited file": (lambda book: flip(plain_file(book / METRICS)), 0),
+    "an edited file, made again": (lambda book: flip(plain_file(book / METRICS)), 1),
+    "a folder in the place of a file": (make_a_folder_of_it, 0),
+    "a link to nothing": (lambda book: cached(book, registry.read(book, "toy")[METRICS].md5).unlink(), None),
+    "a damaged object": (lambda book: flip((book / METRICS).resolve()), None),
+    "a damaged object, a remote": (push_and_damage, None),
+    "a lost cache, a remote": (push_and_lose_the_cache, 0),
+    "a damaged archive": (lambda book: (book / STATE[2]).write_text("{}\n"), 0),
+    "an archive in another encoding": (lambda book: (book / STATE[2]).write_bytes(b"\xff\xfe{"), 0),
+    "another dvc.lock": (lambda book: (book / STATE[1]).write_text("schema: '1.0'\nstages:\n"), 0),
+    "a damaged dvc.lock": (lambda book: (book / STATE[1]).write_text("schema: '2.0'\nstages:\n  a:\n    outs: ["), 0),
+}
+
+
+def complaints(book: Path) -> list[str]:
+    """What a start, and then `lct verify`, says about a project, without the manifests, which are none here."""
+    try:
+        guard.check_links(book, "toy")
+        faults = verify(fake.auditor(book, deep=True), "toy").faults
+        return [text for text in faults if "expected a manifest with" not in text]
+    except ValueError as error:
+        return [str(error)]
+
+
+def do_as_printed(book: Path, text: str, which: int | None) -> None:
+    """Do what a message says: delete the file that it begins with, or the object that it names, and then its command
+    number `which` (None: all of them, one after the other), in a shell in the project's folder."""
+    if "delete it" in text and which == 0:
+        path = book / text.partition(": ")[0]
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if damaged := re.search(r"the DVC object (.*), damaged: delete that", text):
+        Path(damaged[1]).unlink()
+    commands = re.findall(r"`((?:lct|snakemake|dvc)\b[^`]*)`|(git checkout [^`]*?)(?: brings|$)", text)
+    commands = ["".join(pair) for pair in commands]
+    assert commands, text
+    (book / "config/config.yaml").write_text("scale: toy\n")
+    places = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    for command in commands if which is None else [commands[which]]:
+        done = subprocess.run(command, shell=True, cwd=book, env=os.environ | places, capture_output=True, text=True)
+        away = command == "lct restore" and "then `snakemake" in text  # it names what it does not have
+        assert done.returncode == int(away), (command, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def shared_book(recorded, tmp_path_factory) -> Path:
+    """A recorded project that each situation leaves as it was."""
+    folder = copied(recorded, tmp_path_factory.mktemp("advice") / 'it\'s the "group", ü')
+    restore.restore(folder, "toy")
+    return folder
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_what_a_message_prescribes_works_where_it_is_printed(shared_book, name):
+    situation, which = SITUATIONS[name]
+    assert complaints(shared_book) == []
+    situation(shared_book)
+    before = complaints(shared_book)
+    assert before and all("\n" not in text for text in before)
+    print(f"{name}: {before}")
+    do_as_printed(shared_book, before[0], which)
+    assert complaints(shared_book) == []
+    assert all((shared_book / path).is_file() for path in registry.read(shared_book, "toy"))
+    if which is None:
+        record.record(shared_book, {}, "toy")
