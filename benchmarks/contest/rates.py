@@ -1,9 +1,9 @@
 """How fast this device does each kind of a job's work, for `lct plan`: rates in the units of lct/cluster/rates.py."""
 
-import statistics
+import math
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from contest.turns import clock
 from lct.data import autoencoder as vae
 from lct.data import imageset
 from lct.data.settings import Encoding, TrainedAutoencoder
+from lct.jobs.measure import Meter
 from lct.metrics import extractor
 from lct.metrics.settings import TrainedExtractor
 from lct.networks.layout import macs_and_activations
@@ -28,30 +29,25 @@ STEPS = 20
 
 def rates(all_sizes: list[Size], device: torch.device, folder: Path, repeats: int) -> list[dict[str, Any]]:
     """Every rate: of trainings and evaluations at all sizes, of the rest at the mini scale's."""
-    found = [rate("start", 1, started, repeats, device, "jobs", what="Python with torch and diffusers")]
+    meter = meter_of(device, repeats)
+    meter.rate("start", 1, started, "jobs", what="Python with torch and diffusers")
     for size in all_sizes:
-        found += network_rates(size, device, repeats)
-    found += image_rates(device, folder, repeats)
-    return found
+        network_rates(size, meter)
+    image_rates(meter, folder)
+    return [{key: value for key, value in asdict(rate).items() if value is not None} for rate in meter.rates]
 
 
-def rate(
-    work: str, amount: float, do: Callable[[], Any], repeats: int, device: torch.device, unit: str, **more: Any
-) -> dict[str, Any]:
-    """Units of `work` a second: `do` does `amount` of them; its first call warms up."""
-    taken = []
-    for _ in range(repeats + 1):
-        begun = clock(device)
-        do()
-        taken.append(clock(device) - begun)
-    return {"work": work, "per_second": amount / statistics.median(taken[1:]), "unit": unit} | more
+def meter_of(device: torch.device, repeats: int) -> Meter:
+    """A meter that takes the median of so many repeats, however long they take, by the clock of the contests."""
+    return Meter(device, math.inf, math.inf, repeats, clock)
 
 
 def started() -> None:
     subprocess.run([sys.executable, "-c", "import lct.jobs.sample"], check=True)
 
 
-def network_rates(size: Size, device: torch.device, repeats: int) -> list[dict[str, Any]]:
+def network_rates(size: Size, meter: Meter) -> None:
+    device = meter.device
     z, stats = size.latents()
     trainer = Trainer(size.settings, stats.normalise(z), 0, device)
     macs, _ = macs_and_activations(size.settings.network, size.shape[0], size.shape[1])
@@ -70,16 +66,16 @@ def network_rates(size: Size, device: torch.device, repeats: int) -> list[dict[s
         f(x, sigma)
 
     flops = STEPS * size.settings.batch * 4 * 2 * macs  # forward, target's forward, backward as two
-    trained = rate("train", flops, train, repeats, device, "FLOPs", **about)
-    return [trained, rate("evaluate", 250 * 2 * macs, evaluate, repeats, device, "FLOPs", **about)]
+    meter.rate("train", flops, train, "FLOPs", **about)
+    meter.rate("evaluate", 250 * 2 * macs, evaluate, "FLOPs", **about)
 
 
-def image_rates(device: torch.device, folder: Path, repeats: int) -> list[dict[str, Any]]:
+def image_rates(meter: Meter, folder: Path) -> None:
     draws, about = np.random.default_rng(0), {"side": SIDE}
     pixels = draws.integers(0, 256, (1000, SIDE, SIDE, 3), dtype=np.uint8)
     imageset.write_imageset(folder / "rates.zip", pixels)
     images, settings = imageset.ImageSet(folder / "rates.zip"), TrainedAutoencoder(steps=STEPS)
-    model = vae.create(settings).to(device).eval().requires_grad_(False)
+    model = vae.create(settings).to(meter.device).eval().requires_grad_(False)
     side, encoding = SIDE // vae.downsampling(model), Encoding()
     latents = torch.randn(1000, model.config.latent_channels, side, side)
 
@@ -87,26 +83,18 @@ def image_rates(device: torch.device, folder: Path, repeats: int) -> list[dict[s
         imageset.write_imageset(folder / "decoded.zip", vae.decode(model, latents, encoding.batch))
 
     def train_autoencoder() -> None:
-        list(vae.train(vae.create(settings), settings, images, device))
+        list(vae.train(vae.create(settings), settings, images, meter.device))
 
     network = TrainedExtractor(steps=STEPS)
 
     def train_extractor() -> None:
-        list(extractor.train(extractor.create(network, 10), network, images, [i % 10 for i in range(1000)], device))
+        list(
+            extractor.train(extractor.create(network, 10), network, images, [i % 10 for i in range(1000)], meter.device)
+        )
 
     own = {"what": "the mini scale's autoencoder"} | about
-    return [
-        rate("decode", 1000, decode, repeats, device, "images", kind="trained", **own),
-        rate(
-            "encode",
-            1000,
-            lambda: vae.encode(model, images, encoding, "x"),
-            repeats,
-            device,
-            "images",
-            **own,
-            kind="trained",
-        ),
-        rate("autoencoder", STEPS * settings.batch, train_autoencoder, repeats, device, "samples", **own),
-        rate("extractor", STEPS * network.batch, train_extractor, repeats, device, "samples", what="cnn64", **about),
-    ]
+    encode = partial(vae.encode, model, images, encoding, "x")
+    meter.rate("decode", 1000, decode, "images", kind="trained", **own)
+    meter.rate("encode", 1000, encode, "images", kind="trained", **own)
+    meter.rate("autoencoder", STEPS * settings.batch, train_autoencoder, "samples", **own)
+    meter.rate("extractor", STEPS * network.batch, train_extractor, "samples", what="cnn64", **about)

@@ -48,7 +48,7 @@ def sampling(size: Size, device: torch.device, folder: Path, repeats: int, count
             yield list(generate(f, decode, how, settings, size.settings.grid, 0, size.shape, device, batches=(start,)))
 
     def ours(path: Path) -> None:
-        imageset.write_imageset(path, encoded(batches()))
+        imageset.write_imageset(path, chain.from_iterable(encoded(batches())))
 
     def in_turn(path: Path) -> None:
         imageset.write_imageset(path, chain.from_iterable(batches()))

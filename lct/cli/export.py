@@ -42,6 +42,8 @@ def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
     from lct.export import diffusers
 
     root, cell = arguments.root, _cell(arguments.cells[0], plan)
+    if plan.runs[cell.run].samples is not None:
+        raise ValueError(f"{row_id(cell)}: expected a row with weights, found images made elsewhere; name another row")
     seed = training_seed(plan, cell, arguments.seed)
     files = generator_files(plan, root, cell, seed)
     out = arguments.out or root / "exports" / f"{row_id(cell)}-s{seed}"

@@ -26,8 +26,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeline", action="store_true", help="when each table appears, with the queue and wall limits"
     )
-    parser.add_argument("--queue", type=float, default=5.0, help="minutes that every job waits there (default: 5)")
-    parser.add_argument("--longest", type=float, default=1440.0, help="minutes that a job may run (default: 1440)")
+    parser.add_argument(
+        "--queue", type=float, default=timeline.QUEUE / 60, help="minutes that every job waits there (default: 5)"
+    )
+    parser.add_argument(
+        "--longest", type=float, default=timeline.LONGEST / 60, help="minutes that a job may run (default: 1440)"
+    )
     parser.add_argument("--chart", type=Path, help="write the timeline as a drawing (SVG)")
     parser.add_argument("--max-gpu-hours", type=float, help="warn when the scale costs more; nothing is refused")
 
@@ -59,7 +63,7 @@ def _timeline(arguments: argparse.Namespace, model: CostModel) -> tuple[dict[str
             f"{arguments.longest:g}"
         )
     cells, queue = model.plan.cells_of(which(arguments)), 60 * arguments.queue
-    simulated = timeline.simulate(model, cells, arguments.gpus, queue, 60 * arguments.longest)
+    simulated = timeline.with_pilot(model, cells, arguments.gpus, queue, 60 * arguments.longest)
     taken = timeline.actual(model, arguments.root, cells)
     lines = timeline.lines(simulated, taken, arguments.gpus, model.machine.name, queue)
     if arguments.chart:

@@ -50,8 +50,9 @@ def remove(arguments: argparse.Namespace) -> Result:
 def _folders(root: Path, plan: Plan, run: str) -> list[Path]:
     """Folders of a run that exist. Raises ValueError naming the nearest run when there is none."""
     kinds = [root / "results" / plan.scale_name / kind for kind in _KINDS]
-    work = (root / plan.paths.work(run, 0)).parent
-    folders = [*(kind / run for kind in kinds), work, *(root / plan.paths.log(stage, run) for stage in _STAGES)]
+    work = [(root / plan.paths.work(run, 0)).parent]
+    work += [root / "work" / plan.scale_name / kind / run for kind in ("sample", "metrics")]  # of killed jobs
+    folders = [*(kind / run for kind in kinds), *work, *(root / plan.paths.log(stage, run) for stage in _STAGES)]
     folders = [folder for folder in folders if folder.is_dir()]
     if run == "reference" or not re.match(ID_PATTERN, run) or not folders:
         here = {path.name for kind in kinds if kind.is_dir() for path in kind.iterdir()} - {"reference"}

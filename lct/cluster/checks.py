@@ -1,5 +1,6 @@
 """Checks of one machine for `lct doctor`: packages, folders, disk, clock, torch."""
 
+import functools
 import getpass
 import importlib.metadata
 import importlib.util
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lct.cluster.cost_model import CostModel
-from lct.cluster.rates import CORE
+from lct.cluster.rates import CORE, card_name, read_device
 from lct.cluster.slurm import UnansweredError, query
+from lct.config.folder import ConfigFolder
+from lct.config.schema import plain
 from lct.files.formatting import format_size
 from lct.files.lock import acquire
 from lct.files.records import environment_lock
@@ -84,7 +87,8 @@ def check_packages(root: Path) -> Finding:
 
 def check_optional(plan: Plan) -> list[Finding]:
     """Packages that are not locked, and that some runs need: none of those that a bare `snakemake` trains."""
-    runs = sorted(name for name, run in plan.runs.items() if run.training.objective.loss == "e-latent-lpips")
+    trained = {name: run.training for name, run in plan.runs.items() if run.is_trained}
+    runs = sorted(name for name, training in trained.items() if training.objective.loss == "e-latent-lpips")
     if not runs or importlib.util.find_spec("elatentlpips") is not None:
         return []
     words = f"elatentlpips is not installed; {', '.join(runs)} of `snakemake all_tables` need it"
@@ -161,6 +165,7 @@ def check_skew(subject: str, seconds: float) -> Finding:
     return Finding(level, subject, f"{seconds:+.1f} s apart", "Snakemake compares times of files; have the clocks set")
 
 
+@functools.cache
 def torch_facts() -> dict[str, Any]:
     """What torch is and which GPUs it sees, from a process of its own."""
     done = subprocess.run([sys.executable, "-c", _TORCH], capture_output=True, text=True, check=False)
@@ -192,6 +197,37 @@ def check_driver(driver: str, cuda: str | None, where: str) -> Finding:
     oldest = min(DRIVERS.values())
     remedy = f"`make install CUDA={usable}`" if usable else f"have the driver updated to {oldest} or newer"
     return Finding("fail", "driver", f"{words}, which needs {DRIVERS[built]} or newer", remedy)
+
+
+def check_device(plan: Plan, root: Path, card: str | None) -> list[Finding]:
+    """The file of `lct measure` about a GPU, and which of its switches the trainings of this scale have on.
+
+    card: the GPU as torch or the cluster calls it; None: none is known, and nothing is checked."""
+    if card is None:
+        return []
+    name = card_name(card, ConfigFolder(root).names("devices"))
+    if name is None:
+        words = f"config/devices/ has none about {card}, so that plans and requests rest on its data sheet"
+        return [Finding("warn", "device file", words, "`lct measure` on that GPU writes it in 8 minutes")]
+    try:
+        device, source = read_device(root, name)
+    except ValueError as error:
+        words, _, remedy = str(error).partition("; ")
+        return [Finding("fail", "device file", words, remedy)]
+    trained = [plain(run.training) for run in plan.runs.values() if run.is_trained]
+    before = next((switch.milliseconds for switch in device.switches if not switch.training), None)
+    words = []
+    for switch in device.switches:
+        if switch.training and switch.milliseconds and before:
+            on = all(values[key] == value for values in trained for key, value in switch.training.items())
+            words.append(f"{switch.name} {'on' if on else 'off'} ({before / switch.milliseconds:.2f} times as fast)")
+    switches = f"switches of the {plan.scale_name} scale: {', '.join(words) or 'none measured'}"
+    return [Finding("ok", "device file", f"{source}, measured on {device.title}; {switches}")]
+
+
+def card_here() -> str | None:
+    """This machine's first GPU as torch calls it."""
+    return next(iter(torch_facts().get("names") or ()), None)
 
 
 def check_torch(plan: Plan) -> Finding:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lct.cluster.rates import Machine, Work
+from lct.cluster.rates import EXTRACTOR_FLOPS, Machine, Work
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
 from lct.plan.paths import milestone
@@ -129,7 +129,7 @@ class CostModel:
         """The jobs of a run and seed, in order, milestone after milestone."""
         milestones, jobs = self.plan.milestones(run), []
         for at in milestones if len(milestones) > 1 else [None]:
-            train = [] if self.plan.runs[run].weights else ["train"]
+            train = ["train"] if self.plan.runs[run].is_trained else []
             evaluation = ["sample", "score"] if self.plan.evaluations(run, at) else []
             jobs += [PlannedJob(stage, run, seed, at) for stage in (*train, *evaluation)]
         return jobs
@@ -179,6 +179,8 @@ class CostModel:
             training, (macs, _) = plan.runs[owner].training, plan.macs_and_activations_of(owner)
             passes = 3 if training.objective.kind == "denoising" else 4
             yield Work("train", plan.steps_of(owner, at) * training.batch * passes * 2 * macs, macs=macs)
+        elif stage == "sample" and plan.runs[owner].samples is not None:
+            yield Work("prepare", self._samples(owner, at), side=side)
         elif stage == "sample":
             macs, _ = plan.macs_and_activations_of(owner)
             nfe = sum(plan.runs[owner].samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(owner, at))
@@ -186,8 +188,10 @@ class CostModel:
             yield Work("decode", self._samples(owner, at), side=side, network=network)
         elif stage in ("reference", "score"):
             count = self._real_images(dataset_name) if stage == "reference" else self._samples(owner, at)
-            for extractor in plan.extractors_of(dataset_name):
-                yield Work("score", count, side=side, network=extractor.kind)
+            for extractor in plan.extractors_of(dataset_name):  # of pretrained ones in passes of Inception
+                flops = EXTRACTOR_FLOPS.get(getattr(extractor, "architecture", ""))
+                passes = 1.0 if flops is None else flops / EXTRACTOR_FLOPS["inception"]
+                yield Work("score", count * passes, side=side, network=extractor.kind)
 
     def _dataset(self, job: PlannedJob) -> str:
         return self.plan.runs[job.owner].dataset if job.stage in RUN_STAGES else job.owner
@@ -241,7 +245,7 @@ class CostModel:
             return (self._train_images(dataset) + others) * self._feature_width(dataset) * 12
         if stage == "train":  # all latents, raw and normalised, per process; a state is copied here when it is saved
             return 2 * self._latent_bytes(dataset) * self.gpus(owner) + state_bytes(plan, owner)
-        if stage == "sample":  # weights, and one batch of images
+        if stage == "sample" and plan.runs[owner].samples is None:  # weights, and one batch of images
             pixels = plan.scale.sampling.batch * plan.datasets[dataset].resolution ** 2
             return 8 * plan.parameters_of(owner)[0] + pixels * 3 * 16
         if stage == "neighbours":  # stored features and those compared, and a block of these in float64

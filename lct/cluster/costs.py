@@ -40,7 +40,8 @@ def recorded_outputs(plan: Plan, run: str) -> dict[PlannedJob, list[str]]:
     for seed in plan.seeds_of(run):
         for milestone in plan.milestones(run):
             at = milestone if plan.suffix(run, milestone) else None
-            outputs[PlannedJob("train", run, seed, at)] = stage_files.trained(plan, run, seed, milestone)
+            if plan.runs[run].is_trained:
+                outputs[PlannedJob("train", run, seed, at)] = stage_files.trained(plan, run, seed, milestone)
             outputs[PlannedJob("sample", run, seed, at)] = stage_files.samples(plan, run, seed, milestone)
             outputs[PlannedJob("score", run, seed, at)] = stage_files.metrics(plan, run, seed, milestone)
     return outputs

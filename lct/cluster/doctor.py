@@ -10,7 +10,9 @@ import yaml
 
 from lct.cluster.checks import (
     Finding,
+    card_here,
     check_clock,
+    check_device,
     check_disk,
     check_folders,
     check_optional,
@@ -36,10 +38,11 @@ def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> li
         check_clock(root),
     ]
     if settings.get("executor") != "slurm":
-        return [*findings, check_torch(plan)]
+        return [*findings, check_torch(plan), *check_device(plan, root, card_here())]
     defaults = settings.get("default-resources") or {}
     qos = settings.get("slurm-qos")  # the executor's own option, for all jobs
     cluster = Cluster.of(({} if qos is None else {"qos": qos}) | defaults)
+    findings += check_device(plan, root, cluster.gpu_type if cluster.has_gpu_type else None)
     account = str(defaults.get("slurm_account", ""))
     reachable = [*check_names(cluster, account), *check_commands()]
     findings += reachable

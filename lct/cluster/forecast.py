@@ -112,7 +112,7 @@ def forecast(
 
 def states_per_hour(plan: Plan, which: str, minutes: float) -> float:
     """Most bytes that a training writes in an hour to save its states, one every so many minutes."""
-    trained = [run for run in plan.runs_of(which) if plan.runs[run].weights is None]
+    trained = [run for run in plan.runs_of(which) if plan.runs[run].is_trained]
     return max((state_bytes(plan, run) for run in trained), default=0) * 60 / minutes
 
 

@@ -23,22 +23,25 @@ NEAR = 2.0  # a measurement of a network so many times larger or smaller counts 
 SHARE_OF_PEAK = 0.25  # of a GPU's TF32 rate that a U-Net reaches: estimated
 # work -> FLOPs of one image of 256 x 256 pixels in sd-vae-ft-ema: torch's FlopCounterMode on its architecture (tested)
 AUTOENCODER_FLOPS = {"decode": 0.62e12, "encode": 0.27e12}
+# network of a protocol -> FLOPs of one image at its own input size, counted likewise; TorchScript counts as VGG16
+EXTRACTOR_FLOPS = {"inception": 11.4e9, "vgg16": 31e9, "torchscript": 31e9}
 
-# GPU -> memory [GB], the largest memory that it is sold with, and TF32 rate without sparsity [TFLOPS], by data sheets.
+# GPU -> memory [GB], the largest memory that it is sold with, TF32 rate without sparsity and float32 rate [TFLOPS], by
+# data sheets.
 # Where a GPU exists with different memories and its type does not say which, the smaller one.
 _CARDS = {
-    "a10": (24, 24, 62.5),
-    "a30": (24, 24, 82.0),
-    "a40": (48, 48, 74.8),
-    "a100": (40, 80, 156.0),
-    "l4": (24, 24, 60.0),
-    "l40": (48, 48, 90.5),
-    "l40s": (48, 48, 183.0),
-    "h100": (80, 96, 494.0),
-    "h200": (141, 141, 494.0),
-    "gh200": (96, 144, 494.0),
+    "a10": (24, 24, 62.5, 31.2),
+    "a30": (24, 24, 82.0, 10.3),
+    "a40": (48, 48, 74.8, 37.4),
+    "a100": (40, 80, 156.0, 19.5),
+    "l4": (24, 24, 60.0, 30.3),
+    "l40": (48, 48, 90.5, 90.5),
+    "l40s": (48, 48, 183.0, 91.6),
+    "h100": (80, 96, 494.0, 67.0),
+    "h200": (141, 141, 494.0, 67.0),
+    "gh200": (96, 144, 494.0, 67.0),
 }
-_UNKNOWN_CARD = (40, 192, 100.0)
+_UNKNOWN_CARD = (40, 192, 100.0, 10.0)
 _SLICES = 7  # of a whole GPU, that MIG counts in
 _DEFAULT_CARD = "a100"  # of `lct plan` at a scale that is for GPUs, where no device is named
 # Compute capability below 7.5: the CUDA of requirements.lock has no code for them.
@@ -96,7 +99,8 @@ class Machine:
     gpu: bool
     rates: tuple[Measured, ...] = ()
     source: str = ""  # of the rates
-    flops: float | None = None  # a second, that a network reaches by the data sheet
+    flops: float | None = None  # a second, that a network reaches by the data sheet, with TF32 products
+    float32_flops: float | None = None  # the same with float32 products, as scoring has them
     memory: float = math.inf  # bytes of a GPU
 
     def speed(self, work: Work) -> Speed | None:
@@ -121,6 +125,11 @@ class Machine:
         if self.flops is None:
             return None
         source = f"{SHARE_OF_PEAK:.0%} of the data sheet's TF32 rate of {self.name}; not measured"
+        if work.kind == "score" and work.network == "pretrained" and self.float32_flops is not None:
+            flops, source = EXTRACTOR_FLOPS["inception"], source.replace("TF32", "float32")
+            return Speed(
+                self.float32_flops / flops, "estimate", f"{flops:.3g} FLOPs for an image in Inception, {source}"
+            )
         if work.kind in ("train", "evaluate"):
             return Speed(self.flops, "estimate", source)
         if work.kind in ("decode", "encode") and work.network == "pretrained" and work.side is not None:
@@ -157,22 +166,23 @@ def card(kind: str | None, memory: float | None = None, root: Path | None = None
             f"gpu_type: expected a GPU of compute capability 7.5 or newer, found {kind} ({old}), which the torch of "
             "requirements.lock has no code for; name another type"
         )
-    smallest, largest, tflops = _CARDS.get(card_name(kind) or "", _UNKNOWN_CARD)
+    smallest, largest, tflops, float32 = _CARDS.get(card_name(kind) or "", _UNKNOWN_CARD)
     words = re.split("[^a-z0-9]+", kind.lower())
     sizes = [int(word.rstrip("gb")) for word in words if re.fullmatch("[0-9]+gb|[0-9]{2,}g", word)]
     slices = [int(word[:-1]) for word in words if re.fullmatch("[1-7]g", word)]
     if memory is None:
         memory = next((size for size in sizes if size <= largest), smallest)
     share = slices[0] / _SLICES if slices else 1.0
-    machine = Machine(kind, gpu=True, flops=tflops * 1e12 * SHARE_OF_PEAK * share, memory=memory * 1e9)
+    reached = 1e12 * SHARE_OF_PEAK * share
+    machine = Machine(kind, True, flops=tflops * reached, float32_flops=float32 * reached, memory=memory * 1e9)
     name = None if root is None or slices else card_name(kind, ConfigFolder(root).names("devices"))
     if root is None or name is None:
         return machine
-    device, source = _read_device(root, name)
+    device, source = read_device(root, name)
     return replace(machine, rates=device.rates, source=source)
 
 
-def _read_device(root: Path, name: str) -> tuple[Device, str]:
+def read_device(root: Path, name: str) -> tuple[Device, str]:
     """The file `name` of config/devices/, and how messages call it. Raises ValueError for one of another card."""
     layer = ConfigFolder(root).layer("devices", name, "device", "--device")
     device = build(Device, layer.values, layer.source)
@@ -190,7 +200,7 @@ def machine(root: Path, name: str | None) -> Machine:
     if name is None:
         return this_machine(root)
     if name in config.names("devices"):
-        device, source = _read_device(root, name)
+        device, source = read_device(root, name)
         sheet = card(name, device.memory) if device.gpu else Machine(name, gpu=False)
         return replace(sheet, name=device.title, rates=device.rates, source=source)
     if card_name(name) is not None:
@@ -221,7 +231,7 @@ def this_machine(root: Path) -> Machine:
         rates = tuple(build(Measured, rate, f"{BENCH} (make bench writes it): rates") for rate in bench["rates"])
         return Machine(title, gpu, rates, str(BENCH))
     config = ConfigFolder(root)
-    names = [name for name in config.names("devices") if not _read_device(root, name)[0].gpu]
+    names = [name for name in config.names("devices") if not read_device(root, name)[0].gpu]
     if not names:
         raise ValueError(f"{BENCH}: expected measurements of this machine, found none; run make bench")
     device = machine(root, names[0])

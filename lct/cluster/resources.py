@@ -111,6 +111,8 @@ class Requests:
     def sampled_and_scored_together(self, run: str, at: str | None = None) -> bool:
         """Whether sampling and scoring of a run's milestone should be one job: where both are short, a job's start
         costs more than a repeated sampling after a failed scoring would."""
+        if self.plan.runs[run].samples is not None:
+            return False
         return all(self.seconds(PlannedJob(stage, run, at=at)) < _GROUP_SECONDS for stage in ("sample", "score"))
 
     def _gpus(self, kind: Class, job: PlannedJob | None) -> int:

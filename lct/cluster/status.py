@@ -150,7 +150,7 @@ def _status(
     hours = [hours for path in published if (hours := _gpu_hours(read_json_or_empty(path).get("cost"))) is not None]
     if not ahead:
         facts["gpu_hours"] = sum(hours) if hours else None
-        if plan.runs[run].weights is None:
+        if plan.runs[run].is_trained:
             facts["step"] = facts["total"] = plan.steps_of(run)
         metrics = stage_files.metrics(plan, run, seed)
         if all((root / path).exists() for path in metrics):
@@ -176,7 +176,9 @@ def _status(
 
 
 def _is_trained(plan: Plan, root: Path, run: str, seed: int, at: str) -> bool:
-    """Whether the weights of a milestone are here."""
+    """Whether the weights of a milestone, or images made elsewhere, are here."""
+    if plan.runs[run].samples is not None:
+        return all((root / path).exists() for path in stage_files.samples(plan, run, seed))
     names = plan.sampled_weights(run, at) or plan.weights_at(run, at)[:1]
     return all((root / plan.paths.weights(run, seed, name)).exists() for name in names)
 

@@ -8,7 +8,7 @@ import datetime
 import heapq
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -22,6 +22,7 @@ from lct.plan.plan import Cell
 PRIORITIES = {"score": 3, "sample": 2, "train": 1}  # of the rules; the rest prepares and comes first
 COLOURS = {"train": "#4c78a8", "sample": "#f2a541", "score": "#54a24b"}  # of the chart; the rest is grey
 WIDTH, LEFT, ROW = 960, 250, 14  # pixels of the chart
+QUEUE, LONGEST = 300.0, 86400.0  # seconds that a job waits, and may run, where nobody says otherwise
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Timeline:
     """What `simulate` gives."""
 
     jobs: tuple[ScheduledJob, ...]
-    appears: dict[str, float]  # the first number, each table -> seconds
+    appears: dict[str, float]  # the first number, the pilot, each table -> seconds
 
     @property
     def end(self) -> float:
@@ -47,8 +48,8 @@ class Timeline:
 
 
 def predecessors(model: CostModel, jobs: Iterable[PlannedJob]) -> dict[PlannedJob, list[PlannedJob]]:
-    """What each job waits for: a dataset's preparation in order, a training for what came before it in its chain, an
-    evaluation for the training or sampling before it."""
+    """What each job waits for: a dataset's preparation in order, a training for the latents and what came before it in
+    its chain, sampling for the training before it, scoring for the images and the reference."""
     jobs, waits = set(jobs), {}
     for owner, seed in sorted({(job.owner, job.seed) for job in jobs}, key=str):
         if seed is None:
@@ -56,10 +57,10 @@ def predecessors(model: CostModel, jobs: Iterable[PlannedJob]) -> dict[PlannedJo
             for job in model.preparation(owner):
                 waits[job], before = before, [job]
             continue
-        prepared = model.preparation(model.plan.runs[owner].dataset)[-1:]
-        trained = sampled = prepared
+        prepared = model.preparation(model.plan.runs[owner].dataset)
+        trained = sampled = [job for job in prepared if job.stage == "encode"]
         for job in (job for job in model.chain(owner, seed) if job in jobs):
-            waits[job] = sampled if job.stage == "score" else trained
+            waits[job] = [*sampled, prepared[-1]] if job.stage == "score" else trained
             if job.stage == "train":
                 trained = [job]
             elif job.stage == "sample":
@@ -67,11 +68,18 @@ def predecessors(model: CostModel, jobs: Iterable[PlannedJob]) -> dict[PlannedJo
     return {job: [before for before in waits[job] if before in jobs] for job in waits if job in jobs}
 
 
-def simulate(model: CostModel, cells: list[Cell], gpus: int, queue: float, longest: float) -> Timeline:
-    """The jobs behind some cells on so many devices.
+def simulate(
+    model: CostModel,
+    cells: list[Cell],
+    gpus: int,
+    queue: float,
+    longest: float,
+    done: frozenset[PlannedJob] = frozenset(),
+) -> Timeline:
+    """The jobs behind some cells on so many devices, but for those that are done.
 
     queue: seconds that every job waits before it starts. longest: seconds that one may run."""
-    waits = predecessors(model, model.needed(cells))
+    waits = predecessors(model, model.needed(cells) - done)
     order = {name: rank for rank, name in enumerate(dict.fromkeys(cell.run for cell in cells))}
     followers: dict[PlannedJob, list[PlannedJob]] = {job: [] for job in waits}
     for job, befores in waits.items():
@@ -113,13 +121,27 @@ def simulate(model: CostModel, cells: list[Cell], gpus: int, queue: float, longe
                     ready.append((now + queue, rank(follower), follower))
         elif coming:
             now = min(coming)
-    ends = {entry.job: entry.end for entry in scheduled}
+    ends = dict.fromkeys(done, 0.0) | {entry.job: entry.end for entry in scheduled}
     numbers = [entry.end for entry in scheduled if entry.job.stage == "score"]
     appears = {"the first number": min(numbers)} if numbers else {}
     for table in dict.fromkeys(cell.table for cell in cells):
         jobs = model.needed([cell for cell in cells if cell.table == table])
         appears[table] = max((ends[job] for job in jobs), default=0.0)
     return Timeline(tuple(scheduled), appears)
+
+
+def with_pilot(model: CostModel, cells: list[Cell], gpus: int, queue: float, longest: float) -> Timeline:
+    """`simulate`, where the plan has a pilot: its rows first and alone, as `snakemake pilot` makes them, and the others
+    when they have ended."""
+    pilot = model.plan.pilot
+    if not pilot or not set(pilot) <= set(cells):
+        return simulate(model, cells, gpus, queue, longest)
+    first = simulate(model, pilot, gpus, queue, longest)
+    rest = simulate(model, cells, gpus, queue, longest, done=frozenset(entry.job for entry in first.jobs))
+    later = [replace(entry, start=entry.start + first.end, end=entry.end + first.end) for entry in rest.jobs]
+    appears = {"the first number": first.appears["the first number"], "the pilot": first.end}
+    appears |= {table: seconds + first.end for table, seconds in rest.appears.items() if table not in appears}
+    return Timeline((*first.jobs, *later), appears)
 
 
 def actual(model: CostModel, root: Path, cells: list[Cell]) -> dict[str, float]:

@@ -135,13 +135,19 @@ class ConfigFolder:
 
 
 def _check_base(entry: RunEntry, where: str, runs: dict[str, RunSource]) -> None:
-    """A run has either a base, or dataset and method."""
-    if entry.base is None:
+    """A run has either a base, or dataset and method, which images made elsewhere have not; these are no base."""
+    if entry.base is None and entry.samples is None:
         for key in ("dataset", "method"):
             if getattr(entry, key) is None:
                 raise ValueError(f"{where}: expected key {key!r} or `base`, found neither; add one")
+    elif entry.base is None:
+        return
     elif entry.base not in runs:
         raise ValueError(f"{where}: base: expected a run of config/runs/, found {entry.base!r}; fix the name")
+    elif runs[entry.base].entry.samples is not None:
+        raise ValueError(
+            f"{where}: base: expected a run with a method, found {entry.base!r}, images made elsewhere; name another"
+        )
     elif entry.method is not None or (entry.dataset is not None and not entry.datasets):
         raise ValueError(f"{where}: expected dataset and method, or base, found both; remove one")
 

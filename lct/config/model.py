@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from lct.config.published import check_seeds
 from lct.config.schema import ID_PATTERN, Name, Partial, plain
-from lct.data.settings import DataSettings
+from lct.data.settings import ArchiveSource, DataSettings, FolderSource
 from lct.download.settings import Downloads
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
 from lct.sampling.settings import Sampler, Sampling
@@ -16,6 +16,9 @@ from lct.training.settings import Training
 
 REHEARSAL = "REHEARSAL: NO RESULT"  # the watermark of every scale with a `limit`; nothing is judged by its numbers
 EXPORTED = "generator/diffusion_pytorch_model.safetensors"  # in a folder of `lct export --to diffusers`
+ELSEWHERE = "made elsewhere"  # in the place of a method, for images that no training of this project has made
+GIVEN = "given"  # in the place of weights and sampler, for the same images
+_CONTAINERS = (".zip", ".tar", ".tgz", ".gz", ".npz", ".npy")  # endings of files of images; all else is a folder
 
 TrainingChanges = Annotated[dict[str, Any], Partial(Training)]  # values for some keys of Training
 
@@ -180,6 +183,23 @@ class GivenWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GivenSamples:
+    """Images that were made elsewhere. They stand in the place of a sampler, which is not known."""
+
+    path: str  # a folder, zip, tar, npz or npy; relative to the repository root unless absolute
+    nfe: int | None = None  # network evaluations of an image, where that is known
+
+    def __post_init__(self):
+        if self.nfe is not None and self.nfe < 1:
+            raise ValueError(f"nfe: expected 1 or more, found {self.nfe}; leave it out where it is not known")
+
+    @property
+    def source(self) -> FolderSource | ArchiveSource:
+        """The same as a local source of images."""
+        return (ArchiveSource if self.path.endswith(_CONTAINERS) else FolderSource)(path=self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Initial:
     """Weights that a training starts from, instead of random ones: those at the end of another run, or a file."""
 
@@ -219,7 +239,14 @@ class RunEntry:
     training: TrainingChanges = field(default_factory=dict)  # differences from the method or base
     samplers: dict[Name, Sampler] = field(default_factory=dict)  # further samplers
     weights: GivenWeights | None = None  # existing weights: sampled and scored without training
+    samples: GivenSamples | None = None  # images made elsewhere: scored, without training and sampling
     init: Initial | None = None  # weights that the training starts from; null: random ones, or those of `base`
+
+    def __post_init__(self):
+        others = [key for key in ("method", "base", "training", "samplers", "weights", "init") if getattr(self, key)]
+        if self.samples is not None and (others or self.dataset is None):
+            have = [*(["dataset"] if self.dataset else []), *others]
+            raise ValueError(f"samples: expected dataset, and at most note, beside them, found {have}; correct it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,17 +256,25 @@ class Run:
     id: str  # its key in config/runs/
     dataset: str  # a file in config/datasets/
     method: str  # a file in config/methods/
-    training: Training  # resolved
-    samplers: dict[Name, Sampler]  # sampler id -> sampler
+    training: Training | None  # resolved; None for images made elsewhere
+    samplers: dict[Name, Sampler | GivenSamples]  # sampler id -> sampler
     sources: dict[str, str]  # dotted key -> the file that set it, or "default"
     note: str | None = None  # which reading of the sources this is
     weights: GivenWeights | None = None  # existing weights, taken instead of training
+    samples: GivenSamples | None = None  # images made elsewhere, taken instead of training and sampling
     init: Initial | None = None  # weights that the training starts from
     reduced: bool = False  # with the smaller budget of the tables that only `snakemake all_tables` makes
 
     @property
+    def is_trained(self) -> bool:
+        """Whether this project trains it."""
+        return self.weights is None and self.samples is None
+
+    @property
     def applied(self) -> dict[str, Any]:
         """The settings that made or use its weights: those of sampling alone, where the weights were given."""
+        if self.samples is not None:
+            return {"samples": plain(self.samples)}
         values = plain(self.training)
         if self.weights is not None:
             return {key: values[key] for key in ("network", "scaling", "grid")}
@@ -248,6 +283,8 @@ class Run:
     def kept_weights(self, num_images: int | None) -> list[str]:
         """Names of the (step, EMA) pairs that are kept, the one evaluated first; existing weights go by their hash.
         num_images: training images, None where the dataset does not say. Raises ValueError if the length needs them."""
+        if self.samples is not None:
+            return [GIVEN]
         if self.weights is not None:
             return [self.weights.name]
         training = self.training

@@ -12,7 +12,7 @@ from typing import Any
 from lct.config import local_images
 from lct.config.figures import Figure
 from lct.config.folder import ConfigFolder, Layer, ScaleLayer
-from lct.config.model import Dataset, Initial, Limit, Main, Method, ReducedBudget, Run, Scale
+from lct.config.model import ELSEWHERE, GIVEN, Dataset, Initial, Limit, Main, Method, ReducedBudget, Run, Scale
 from lct.config.published import PublishedTable, TableSpec
 from lct.config.schema import build, check_layer, written_fields
 from lct.data.settings import COUNTS_ADVICE, DownloadSource
@@ -179,6 +179,10 @@ def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
     reduced = scale.values.get("short") if run not in config.run_entries() else None
     chain = config.run_chain(run if reduced is None else run.removesuffix(f"-{_suffix(reduced)}"))
     (root, first), (_, last) = chain[0], chain[-1]
+    if (images := last.entry.samples) is not None:
+        sources = {f"samples.{key}": f"{last.source}: {run}" for key in last.values["samples"]}
+        about = {"dataset": last.entry.dataset, "method": ELSEWHERE, "note": last.entry.note}
+        return Run(id=run, training=None, samplers={GIVEN: images}, sources=sources, samples=images, **about)
     method_layer = config.layer("methods", first.entry.method, "method", f"{first.source}: {root}: method")
     dataset_layer = config.layer("datasets", first.entry.dataset, "dataset", f"{first.source}: {root}: dataset")
     method = build(Method, method_layer.values, method_layer.source)

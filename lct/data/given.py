@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,30 @@ from lct.data.readers import open_source
 from lct.data.settings import ArchiveSource, FolderSource
 
 
-def given_images(path: Path, side: int, count: int) -> Iterator[np.ndarray]:
-    """The first `count` images in sorted order of their names, (side, side, 3) uint8 each.
+@dataclass(frozen=True)
+class GivenImages:
+    """The first images of a container, in sorted order of their names."""
 
-    Raises ValueError with one line for another size, too few or damaged images, and what is no container of images."""
+    images: Iterator[np.ndarray]  # (side, side, 3) uint8 each; ValueError with one line for another size, or damage
+    names: list[str]  # as many
+    available: int  # in the container
+
+
+def open_images(path: Path, side: int, count: int) -> GivenImages:
+    """The first `count` images at `path`, which are read one after the other.
+
+    Raises ValueError with one line for too few images, and what is no container of images."""
     if path.suffix in (".npz", ".npy"):
-        yield from _array(path, side, count)
-        return
+        array = _array(path, side, count)
+        return GivenImages(iter(array[:count]), [f"{path.name} {i}" for i in range(count)], len(array))
     if not path.exists():
         raise ValueError(f"{path}: expected a folder, zip, tar, npz or npy of images, found nothing; correct the path")
     source = FolderSource(path=str(path)) if path.is_dir() else ArchiveSource(path=str(path))
     where, _, container = open_source(source, Locations(Path.cwd()))
     _check_count(where, len(container.names), count)
-    numbers = range(count)
-    for name, content in zip(container.names[:count], container.contents(numbers), strict=True):
-        yield _image(where, name, content, side)
+    names = list(container.names[:count])
+    contents = zip(names, container.contents(range(count)), strict=True)
+    return GivenImages((_image(where, *pair, side) for pair in contents), names, len(container.names))
 
 
 def _image(where: str, name: str, content: Content, side: int) -> np.ndarray:
@@ -38,7 +48,7 @@ def _image(where: str, name: str, content: Content, side: int) -> np.ndarray:
     return image
 
 
-def _array(path: Path, side: int, count: int) -> Iterator[np.ndarray]:
+def _array(path: Path, side: int, count: int) -> np.ndarray:
     try:
         content = np.load(path, allow_pickle=False)
         arrays = [content[name] for name in content.files] if path.suffix == ".npz" else [content]
@@ -50,7 +60,7 @@ def _array(path: Path, side: int, count: int) -> Iterator[np.ndarray]:
         raise ValueError(f"{path}: expected one array (N, H, W, 3) of uint8, found {shapes}; save it so")
     _check_count(str(path), len(images[0]), count)
     _check_size(str(path), *images[0].shape[1:3], side)
-    yield from images[0][:count]
+    return images[0]
 
 
 def _check_count(where: str, available: int, count: int) -> None:

@@ -40,6 +40,14 @@ class SourceState:
         size = sum(size for size, *_ in self.files.values())
         return {"path": self.path, "files": len(self.files), "bytes": size, "sha256": self.sha256}
 
+    def check_unchanged(self, source: Mapping[str, Any]) -> None:
+        """Raises ValueError where the source does not hold this any more."""
+        if read_state(source, memory=self.files) != self:
+            raise ValueError(
+                f"{self.path}: expected files that stay the same while they are read, found changes; run the same "
+                "command again when nothing writes there"
+            )
+
     def remember(self, folder: Path) -> None:
         """Write the memory of it beside the image sets in `folder`."""
         write_text(folder / MEMORY, json.dumps({"path": self.path, "files": self.files}) + "\n")
@@ -48,6 +56,11 @@ class SourceState:
 def is_local(source: Mapping[str, Any]) -> bool:
     """Whether resolved settings of a source name files outside the graph."""
     return source.get("kind") in KINDS
+
+
+def of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The source in the settings of a job that reads one: a dataset's, or that of images made elsewhere."""
+    return settings.get("dataset", settings).get("source", {})
 
 
 def relevant(source: Mapping[str, Any], path: Path, files: Iterable[Path]) -> dict[str, Path]:
@@ -89,7 +102,7 @@ def change(
 
     settings: of the job that read it; recorded: what its record holds of the source; folder: of the image sets.
     deep:     hash every file again, also those of the same size and times."""
-    text = json.dumps(settings.get("dataset", {}).get("source", {}), sort_keys=True)
+    text = json.dumps(of_settings(settings), sort_keys=True)
     return _change(text, recorded["path"], recorded["sha256"], folder, root, deep)
 
 

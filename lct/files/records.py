@@ -68,6 +68,14 @@ class JobRecord:
             **({"source": self.source} if self.source is not None else {}),
         }
 
+    def has_written(self, outputs: list[Path]) -> bool:
+        """Whether a job with this very record has finished all of `outputs`, and they are as it wrote them."""
+        paths = [settings_path(output) for output in outputs]
+        if not all(path.exists() for path in paths):
+            return False
+        identity = self.deterministic()
+        return all(read_json(path) == identity for path in paths) and all(mismatch(o) is None for o in outputs)
+
     def write(self, outputs: list[Path]) -> None:
         """Write both records beside each finished output."""
         settings = self.deterministic()

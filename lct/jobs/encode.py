@@ -5,8 +5,6 @@ everything is published: the same command goes on after any interruption, to the
 """
 
 import logging
-import math
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +21,11 @@ from lct.data.latents import PART, LatentMoments, LatentStatistics, check_normal
 from lct.data.settings import Encoding
 from lct.data.shards import Shard, ShardContent
 from lct.files.atomic import atomic, read_json, write_json
-from lct.files.hashing import sha256_json
-from lct.files.lock import hold
 from lct.files.progress import ProgressLogger
-from lct.files.records import JobRecord, mismatch, settings_path
+from lct.files.records import JobRecord
 from lct.files.tensors import pick_rows, read_rows, stream_tensor, write_tensors
 from lct.jobs import job, pool
+from lct.jobs.resume import finished_parts
 from lct.plan.paths import AUTOENCODER_FILES, IMAGE_SPLITS, LATENT_FILES, RECONSTRUCTIONS, manifest
 
 log = logging.getLogger("lct.encode")
@@ -89,39 +86,18 @@ def encode(
     manifests = dict(zip(IMAGE_SPLITS, (train, heldout), strict=True))
     files = manifests | {name: autoencoder / name for name in AUTOENCODER_FILES}
     record = JobRecord("encode", settings, inputs=files, seeds={"encode": encoding.seed}, device=torch_device.type)
-    identity = record.deterministic()
-    hashes = [entry["sha256"] for entry in identity["inputs"].values()]
-    folder = work / sha256_json([identity["settings"], hashes, torch_device.type])[:16]
-    # A copy that a killed scheduler left behind may still be encoding: wait for it, then take what it has published.
-    with hold(work / "lock", "encoding of this dataset", wait_seconds=math.inf):
-        if not _published(out, identity):
-            _remove_others(folder)
+    names = [*LATENT_FILES, *(f"{name}.zip" for name in RECONSTRUCTIONS)]
+    with finished_parts(record, work, "encoding of this dataset") as folder:
+        if not record.has_written([out / name for name in names]):
             inputs = EncoderInputs(autoencoder, manifests, encoding, folder)
             cuts = {split: inputs.cut(split) for split in IMAGE_SPLITS}
             every = [shard for cut in cuts.values() for shard in cut]
             _compute_missing(inputs, every, pool.devices(torch_device, workers))
             record.write(_publish(inputs, cuts, out))
-            shutil.rmtree(folder, ignore_errors=True)
     summary = read_json(out / SUMMARY)
     psnrs = {split: summary[f"psnr_{split}"] for split in IMAGE_SPLITS}
     texts = [f"PSNR {psnr:.1f} dB {split}" for split, psnr in psnrs.items() if psnr is not None]
     return f"encode {out.parent.name}: {summary['count']} latents, {', '.join(texts)}"
-
-
-def _published(out: Path, identity: dict[str, Any]) -> bool:
-    """Whether another copy of this very encoding has published everything."""
-    last = out / SUMMARY  # recorded last
-    if not settings_path(last).exists() or read_json(settings_path(last)) != identity:
-        return False
-    names = [*LATENT_FILES, *(f"{name}.zip" for name in RECONSTRUCTIONS)]
-    return all(mismatch(out / name) is None for name in names)
-
-
-def _remove_others(folder: Path) -> None:
-    """Remove shards of earlier settings, images or weights, which nothing will read again."""
-    for path in folder.parent.iterdir():
-        if path.is_dir() and path != folder:
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _compute_missing(inputs: EncoderInputs, every: list[Shard], devices: list[str]) -> None:

@@ -69,11 +69,8 @@ def images(
         if preparation.unusable:
             log.warning("%s", preparation.setting)
         preparation.check(splits.where)
-        if held is not None and local_source.read_state(source, memory=held.files) != held:
-            raise ValueError(
-                f"{splits.where}: expected files that stay the same while they are read, found changes; run the same "
-                "command again when nothing writes there"
-            )
+        if held is not None:
+            held.check_unchanged(source)
     duplicates = preparation.duplicates()
     origin = {"source": splits.source, "left_out": list(splits.left_out)} if splits.source else {}
     if splits.source and duplicates:

@@ -79,9 +79,12 @@ def celebahq_lct(channels: int = CHANNELS, batch: int = 128) -> Training:
 class Meter:
     """Measures until its time is over; what is left then is named as not measured."""
 
-    def __init__(self, device: torch.device, minutes: float, seconds: float):
-        """seconds: that a measurement takes at most, beyond its warm-up."""
+    def __init__(
+        self, device: torch.device, minutes: float, seconds: float, most: int = 10, clock: "Clock | None" = None
+    ):
+        """seconds: that a measurement takes at most, after its first call; most: calls of it; clock: for wall time."""
         self.device, self.seconds, self.end = device, seconds, time.monotonic() + 60 * minutes
+        self.seconds_of = partial(seconds_of, device=device, limit=seconds, most=most, clock=clock or wall_clock)
         self.rates: list[Measured] = []
 
     @property
@@ -95,7 +98,7 @@ class Meter:
             log.warning("%s: not measured, out of time; --minutes gives more", work)
             return
         try:
-            seconds = seconds_of(call, self.device, self.seconds)
+            seconds = self.seconds_of(call)
         except torch.cuda.OutOfMemoryError:
             log.warning("%s: not measured, out of memory", work)
             return
@@ -103,7 +106,19 @@ class Meter:
         log.info("%s: %.4g %s/s, %s", work, amount / seconds, unit, more.get("what", ""))
 
 
-def seconds_of(call: Callable[[], Any], device: torch.device, limit: float, most: int = 10) -> float:
+Clock = Callable[[torch.device], float]  # seconds, after the device has finished
+
+
+def wall_clock(device: torch.device) -> float:
+    """Seconds, after the device has finished."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds_of(
+    call: Callable[[], Any], device: torch.device, limit: float, most: int = 10, clock: Clock = wall_clock
+) -> float:
     """Median seconds of a call, of up to `most` within a limit of seconds; the first one warms up."""
     durations: list[float] = []
     begun = time.monotonic()
@@ -112,13 +127,6 @@ def seconds_of(call: Callable[[], Any], device: torch.device, limit: float, most
         call()
         durations.append(clock(device) - started)
     return statistics.median(durations[1:])
-
-
-def clock(device: torch.device) -> float:
-    """Seconds, after the device has finished."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def latents(shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
@@ -138,9 +146,9 @@ def measure_training(settings: Training, device: torch.device, limit: float) -> 
     for step in range(WARM + MOST):
         if step == WARM:
             begun = time.monotonic()
-        started = clock(device)
+        started = wall_clock(device)
         total = trainer.step(step, False)[0].total
-        durations.append(clock(device) - started)
+        durations.append(wall_clock(device) - started)
         losses.append(total.clone())
         enough = step + 1 >= max(COMPARED, WARM + 2)
         if enough and begun is not None and time.monotonic() - begun > limit:

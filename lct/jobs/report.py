@@ -9,7 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lct.cluster.cost_model import CostModel
 from lct.cluster.costs import costs
+from lct.cluster.rates import card
+from lct.cluster.timeline import LONGEST, QUEUE, chart, with_pilot
 from lct.config.claim_rows import FOLDER as CLAIMS
 from lct.files.atomic import write_bytes, write_text
 from lct.files.records import JobRecord
@@ -66,7 +69,7 @@ def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord |
     measured = [(read(root / path), plan.claims_paths.report("claims.html")) for path in claimed_tables(plan)]
     claimed = measured[0] if measured else None
     contents = render(tables, root, up, spent, facts=root, drawn=drawn, trust=trust(audits), claimed=claimed)
-    contents["audit.html"] = audit.page(audits, report="index.html")
+    contents["audit.html"] = audit.page(audits, report="index.html", timelines=timelines(plan, root))
     for name, content in contents.items():
         write_text(out / name, content)
     for name, content in drawn.items():
@@ -74,6 +77,16 @@ def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord |
     if record is not None:
         record.write([out / name for name in (*contents, *drawn)])
     return out / "index.html"
+
+
+def timelines(plan: Plan, root: Path) -> list[tuple[str, str]]:
+    """When the tables of a scale for GPUs appear on 8 of two kinds: what each drawing is, and the drawing."""
+    drawn = []
+    for name in ("a100", "h100") if plan.scale.comparable else ():
+        model, title = CostModel(plan, card(name, root=root)), f"{plan.scale_name} scale on 8 x {name.upper()}"
+        simulated = with_pilot(model, plan.cells_of("tables"), 8, QUEUE, LONGEST)
+        drawn.append((title, chart(simulated, title)))
+    return drawn
 
 
 def cell_audits(plan: Plan, root: Path, tables: Tables) -> dict[str, Any]:

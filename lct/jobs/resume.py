@@ -1,15 +1,23 @@
-"""Small trainings that go on after an interruption: where their state lies, and when they end early."""
+"""Jobs that go on after an interruption: where their state lies, and when small trainings end early.
+
+Snakemake deletes the outputs of a job before it starts it again, so what is finished of them lies in work/.
+"""
 
 import logging
+import math
 import os
+import shutil
 import signal
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from lct.cluster.cost_model import SAVE_MINUTES
 from lct.cluster.signals import Stop
 from lct.files.checkpoint import Checkpoint
+from lct.files.hashing import sha256_json
+from lct.files.lock import hold
 from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord
 from lct.jobs import job
@@ -18,13 +26,37 @@ log = logging.getLogger("lct")
 T = TypeVar("T")
 
 
+def work_folder(out: Path) -> Path:
+    """Where the state of a job lies that writes to `out`: below work/ where its results are below results/."""
+    inside = out.parts[:1] == ("results",)
+    return Path("work", *out.parts[1:]) if inside else out.with_name(f".{out.name}.work")
+
+
+@contextmanager
+def finished_parts(record: JobRecord, work: Path, what: str) -> Iterator[Path]:
+    """The folder in `work` for what a job has finished, by a hash of all that it depends on. Other folders there, of
+    earlier settings or inputs, are removed; this one is when the block ends well. A copy of the job that a killed
+    scheduler has left behind is waited for: then `record.has_written` tells what it has published.
+
+    record: names the inputs of the whole job. what: the job's name for the log."""
+    described = record.deterministic()
+    hashes = [entry["sha256"] for entry in described["inputs"].values()]
+    folder = work / sha256_json([described["settings"], hashes, record.device])[:16]
+    with hold(work / "lock", what, wait_seconds=math.inf):
+        for other in work.iterdir():
+            if other.is_dir() and other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def checkpoint(record: JobRecord, out: Path, total: int) -> Checkpoint:
     """The checkpoint of a job's training, below work/ where its results are below results/."""
     described = record.deterministic()
     inputs = {role: entry["sha256"] for role, entry in described["inputs"].items()}
     identity = {"settings": described["settings"], "seeds": described["seeds"], "inputs": inputs}
-    inside = out.parts[:1] == ("results",)
-    folder = Path("work", *out.parts[1:]).with_suffix("") if inside else out.with_name(f".{out.name}.work")
+    folder = work_folder(out)
+    folder = folder.with_suffix("") if folder.parts[:1] == ("work",) else folder
     return Checkpoint(folder, identity, total, 60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)))
 
 

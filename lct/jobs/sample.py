@@ -1,14 +1,15 @@
 """sample: the images of every sampler of one (run, seed), from its weights through the autoencoder's decoder.
 
 An image is a function of (draw, index) within its fixed batch, so batches are dealt out to one process per GPU of the
-job and written in order: the same bytes for any number of processes.
+job and written in order: the same bytes for any number of processes. What is finished lies in work/ until the job ends,
+so that a killed job goes on from its last batch.
 """
 
 import functools
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,16 @@ from lct.data import autoencoder as vae
 from lct.data import imageset
 from lct.data.latents import LatentStatistics
 from lct.data.threads import in_order
-from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.files.tensors import read_metadata, read_tensors
 from lct.jobs import job, pool
+from lct.jobs.image_sets import UnfinishedSet
+from lct.jobs.resume import finished_parts, work_folder
 from lct.networks.precondition import consistency
 from lct.networks.settings import Network, Scaling
 from lct.networks.unet import UNet
 from lct.networks.weights import load
-from lct.plan.paths import AUTOENCODER_FILES, grid, manifest
+from lct.plan.paths import AUTOENCODER_FILES, milestone
 from lct.sampling.generate import generate, starts
 from lct.sampling.samplers import Denoiser
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
@@ -36,6 +38,7 @@ from lct.schedules import NoiseGrid
 
 SAMPLERS = {"consistency": ConsistencySampler, "ode": OdeSampler}
 AHEAD = 2  # batches that may wait to be encoded or written
+log = logging.getLogger("lct")
 
 
 def main() -> int:
@@ -114,43 +117,49 @@ def sample(
     out: Path,
     workers: int | None = None,
 ) -> str:
-    """Write the image sets of all samplers and draws below `out`; arguments are the job's options."""
+    """Write the image sets of all samplers and draws below `out`; arguments are the job's options.
+
+    Sets that are whole are not sampled again, nor are the written batches of others."""
     inputs = SamplingInputs(settings, train, statistics, autoencoder)
     sampling, torch_device = inputs.sampling, inputs.open_device(device)
     sets = [(weights, name, draw) for weights, name in settings["wanted"] for draw in sampling.draws]
-    batches = [(*image_set, start) for image_set in sets for start in starts(sampling)]
-    with pool.Pool(open_worker, inputs, pool.devices(torch_device, workers)[: len(batches)]) as sampling_workers:
-        sampled = sampling_workers.map(batches)
-        for weights, name, draw in sets:
-            files = {"weights": train / f"{weights}.safetensors", "statistics": statistics}
-            files |= {file: autoencoder / file for file in AUTOENCODER_FILES}
-            record = JobRecord("sample", settings, inputs=files, seeds={"draw": draw}, device=torch_device.type)
-            path = out / weights / name / f"d{draw}.zip"
-            pictures = encoded(islice(sampled, len(starts(sampling))))
-            _write(job.progress(pictures, sampling.count, f"{weights}/{name}/d{draw}"), path, sampling.grid_images)
-            record.write([path])
+    files = {weights: train / f"{weights}.safetensors" for weights, *_ in sets}
+    shared = {"statistics": statistics} | {file: autoencoder / file for file in AUTOENCODER_FILES}
+    new_record = partial(JobRecord, "sample", settings, device=torch_device.type)
+    work = work_folder(out) / milestone(sets[0][0])  # jobs of other milestones write to `out`, too
+    with finished_parts(new_record(inputs=files | shared), work, "sampling of these weights") as folder:
+        records = {of: new_record(inputs={"weights": files[of[0]]} | shared, seeds={"draw": of[2]}) for of in sets}
+        due = {
+            of: UnfinishedSet(folder / _name(*of), starts(sampling), sampling.count)
+            for of in sets
+            if not records[of].has_written([out / _name(*of)])
+        }
+        batches = [(*of, start) for of, unfinished in due.items() for start in unfinished.missing]
+        devices = pool.devices(torch_device, workers)[: max(1, len(batches))]
+        every = len(sets) * len(starts(sampling))
+        log.info("sample batches=%d finished=%d", every, every - len(batches))
+        with pool.Pool(open_worker, inputs, devices) as sampling_workers:
+            sampled = encoded(sampling_workers.map(batches))
+            for of, unfinished in due.items():
+                unfinished.publish(sampled, out / _name(*of), sampling.grid_images)
+                records[of].write([out / _name(*of)])
     run, seed = out.parts[-2:]
     names = ", ".join(name for _, name in settings["wanted"])
     return f"sample {run} {seed}: {sampling.count} images each by {names}"
 
 
-def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[imageset.EncodedImage]:
-    """The images of `batches`, encoded in order: a thread encodes one batch while the next one is sampled."""
-    return chain.from_iterable(in_order((partial(_encode, batch) for batch in batches), 1, AHEAD))
+def _name(weights: str, sampler: str, draw: int) -> str:
+    """Of an image set, below the folder of its run and seed."""
+    return f"{weights}/{sampler}/d{draw}.zip"
+
+
+def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[list[imageset.EncodedImage]]:
+    """`batches`, encoded in order: a thread encodes one batch while the next one is sampled."""
+    return in_order((partial(_encode, batch) for batch in batches), 1, AHEAD)
 
 
 def _encode(batch: list[np.ndarray]) -> list[imageset.EncodedImage]:
     return [imageset.encode(image) for image in batch]
-
-
-def _write(images: Iterable[imageset.EncodedImage], out: Path, shown: int) -> None:
-    """Write an image set, its manifest and a preview of its first `shown` images."""
-    with atomic(out) as temporary:
-        description = imageset.write_imageset(temporary, images, name=out.name)
-    write_json(manifest(str(out)), description)
-    with imageset.ImageSet(out) as written, atomic(grid(str(out))) as temporary:
-        shown = min(shown, len(written))
-        imageset.write_grid(temporary, written.array(0, shown), columns=min(8, shown), scale=2)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,21 @@
-"""score: every image set of one (run, seed): features once in each network, then every protocol's metrics."""
+"""score: every image set of one (run, seed): features once in each network, then every protocol's metrics.
 
+The features and metrics of a whole set lie in work/ until the job ends, so that a killed job goes on from the next set.
+"""
+
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lct.files.atomic import write_json
+from lct.data import imageset
+from lct.files.atomic import copy, read_json, write_json
 from lct.files.records import JobRecord
-from lct.files.tensors import write_tensors
+from lct.files.tensors import read_tensors, write_tensors
 from lct.jobs import job
+from lct.jobs.resume import finished_parts, work_folder
 from lct.jobs.scoring import Scorer, read_reference
+from lct.metrics.features import Features
+from lct.metrics.settings import FeatureSpec, feature_specs
 
 
 def main() -> int:
@@ -40,22 +48,43 @@ def score(
     with Scorer(settings, extractors, device, workers) as scorer:
         pairs = list(zip(scorer.protocols, map(read_reference, references), strict=True))
         inputs = {f"reference-{p.id}": path for p, path in zip(scorer.protocols, references, strict=True)}
-        count = max(protocol.num_images for protocol in scorer.protocols)
-        sets = zip(samples, _per_set(features, len(samples)), _per_set(metrics, len(samples)), strict=True)
-        for manifest, feature_files, metric_files in job.progress(sets, len(samples), "score"):
-            files = scorer.inputs | inputs | {"samples": manifest}
-            record = JobRecord("score", settings, inputs=files, device=scorer.device.type)
-            extracted = scorer.features(manifest, count=count)
-            for values, path in zip(extracted.values(), feature_files, strict=bool(feature_files)):
-                write_tensors(path, {"features": values.features})
-            contents = [scorer.evaluate(protocol, extracted, reference) for protocol, reference in pairs]
-            for content, path in zip(contents, metric_files, strict=True):
-                write_json(path, content)
-            record.write([*feature_files, *metric_files])
-            values, network = contents[0]["values"], contents[0]["protocol"]["distance"]["extractor"]
-            shown.append(f"{manifest.parent.name} FD({network}) {values['fd']:.2f} recall {values['recall']:.2f}")
+        new_record = partial(JobRecord, "score", settings, device=scorer.device.type)
+        whole_job = new_record(inputs=scorer.inputs | inputs | {str(path): path for path in samples})
+        with finished_parts(whole_job, work_folder(metrics[0].parent), "scoring of these images") as folder:
+            sets = zip(samples, _per_set(features, len(samples)), _per_set(metrics, len(samples)), strict=True)
+            for number, (manifest, feature_files, metric_files) in enumerate(job.progress(sets, len(samples), "score")):
+                record = new_record(inputs=scorer.inputs | inputs | {"samples": manifest})
+                extracted = _features(scorer, manifest, folder / f"{number}.safetensors")
+                for values, path in zip(extracted.values(), feature_files, strict=bool(feature_files)):
+                    write_tensors(path, {"features": values.features})
+                contents = []
+                for (protocol, reference), path in zip(pairs, metric_files, strict=True):
+                    if not (kept := folder / f"{number}-{protocol.id}.json").exists():
+                        write_json(kept, scorer.evaluate(protocol, extracted, reference))
+                    contents.append(read_json(kept))
+                    copy(kept, path)
+                record.write([*feature_files, *metric_files])
+                values, network = contents[0]["values"], contents[0]["protocol"]["distance"]["extractor"]
+                shown.append(f"{manifest.parent.name} FD({network}) {values['fd']:.2f} recall {values['recall']:.2f}")
     run, seed = samples[0].parts[-5:-3]
     return f"score {run} {seed}: {', '.join(shown)}"
+
+
+def _features(scorer: Scorer, manifest: Path, kept: Path) -> dict[FeatureSpec, Features]:
+    """Features of the images that the protocols measure: from `kept` where they lie there, else they are left there."""
+    if kept.exists():
+        imageset.open_checked(manifest, deep=True).close()
+        tensors = read_tensors(kept)
+        return {
+            spec: Features(tensors[spec.name], tensors.get(f"{spec.name}-confidence"))
+            for spec in feature_specs(scorer.protocols)
+        }
+    count = max(protocol.num_images for protocol in scorer.protocols)
+    extracted = scorer.features(manifest, count=count)
+    tensors = {spec.name: values.features for spec, values in extracted.items()}
+    scored = {f"{s.name}-confidence": v.confidence for s, v in extracted.items() if v.confidence is not None}
+    write_tensors(kept, tensors | scored)
+    return extracted
 
 
 def _per_set(files: list[Path], sets: int) -> list[list[Path]]:

@@ -9,9 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lct.data import given, imageset
-from lct.files.atomic import write_json
+from lct.data.given import open_images
 from lct.jobs import job
+from lct.jobs.image_sets import write_set
 from lct.jobs.scoring import Scorer, read_reference
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
@@ -46,18 +46,11 @@ def score_images(plan: Plan, dataset: str, images: Path, device: str = "auto") -
         )
     count = max(protocol.num_images for protocol in plan.scale.protocols)
     with tempfile.TemporaryDirectory(prefix="lct-score-") as folder:
-        write_set(Path(folder) / "images.zip", images, plan.datasets[dataset].resolution, count)
+        write_set(Path(folder) / "images.zip", open_images(images, plan.datasets[dataset].resolution, count).images)
         with Scorer(stage_settings.score(plan, dataset), [Path(path) for path in extractors], device) as scorer:
             extracted = scorer.features(Path(manifest(f"{folder}/images.zip")), count=count)
             pairs = zip(scorer.protocols, references, strict=True)
             return {p.id: scorer.evaluate(p, extracted, read_reference(Path(path))) for p, path in pairs}
-
-
-def write_set(out: Path, images: Path, side: int, count: int) -> dict[str, Any]:
-    """Images made elsewhere as an image set with its manifest, which is returned."""
-    content = imageset.write_imageset(out, given.given_images(images, side, count), name=out.name)
-    write_json(manifest(str(out)), content)
-    return content
 
 
 if __name__ == "__main__":

@@ -339,7 +339,7 @@ class Auditor:
     def _source(self, record: chain.Record) -> list[Check]:
         """A local source against what was read from it: sizes and times, and with `deep` its content."""
         settings = (record.settings or {}).get("settings") or {}
-        source = settings.get("dataset", {}).get("source", {}) if record.holder == record.path else {}
+        source = local_source.of_settings(settings) if record.holder == record.path else {}
         if not local_source.is_local(source):
             return []
         path = source["path"]

@@ -137,7 +137,7 @@ def check_plan(root: Path, plan: Plan, jobs: list[Job], command: Sequence[str] =
         cells = [cell.name for cell in plan.cells if cell.run == run]
         for seed in plan.seeds_of(run):
             again = [path for path in due if path.startswith(f"{plan.paths.train(run, seed)}/")]
-            if plan.runs[run].weights is None and again:
+            if plan.runs[run].is_trained and again:
                 reasons = "; ".join(_first_causes(root, jobs, due[again[0]], entries))
                 lines.append(f"{', '.join(cells)} (run {run}, seed {seed}): {reasons}")
                 firsts.append(cells[0])

@@ -21,11 +21,13 @@ def settings(plan: Plan) -> Settings:
         planned["reference", dataset] = stage_settings.reference(plan, dataset)
         planned["degraded", dataset] = stage_settings.degraded(plan, dataset)
     for name, run in plan.runs.items():
-        if run.weights is None:
+        if run.samples is not None:
+            planned["take", name] = stage_settings.take_samples(plan, name)
+        elif run.weights is None:
             planned["train", name] = stage_settings.train(plan, name)
         else:
             planned["take", name] = stage_settings.import_weights(plan, name)
-        for at in plan.sampled_milestones(name):
+        for at in plan.sampled_milestones(name) if run.samples is None else []:
             planned["sample", f"{name}/{at}"] = stage_settings.sample(plan, name, at)
         planned["score", name] = stage_settings.score(plan, run.dataset)
         planned["neighbours", name] = stage_settings.neighbours(plan, run.dataset)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lct.config.model import Dataset, Run
+from lct.config.model import GIVEN, Dataset, Run
 from lct.losses.robust import ROBUST
 from lct.networks.layout import parameters
 
@@ -13,6 +13,9 @@ def facts(run: Run, dataset: Dataset, scale_name: str) -> dict[str, Any]:
     values: dict[str, Any] = {"scale": scale_name, "run": run.id, "dataset": run.dataset, "method": run.method}
     values |= {"reading": run.note} if run.note else {}
     values |= {"weights": f"{run.weights.path} (no training)"} if run.weights else {}
+    if run.samples:
+        nfe = "not stated" if run.samples.nfe is None else f"{run.samples.nfe} NFE"
+        return values | {"images": f"{run.samples.path} (no training, no sampling)", "samplers": {GIVEN: nfe}}
     side = dataset.resolution // dataset.autoencoder.downsampling
     channels = dataset.autoencoder.latent_channels
     total, trainable = parameters(training.network, channels, side)

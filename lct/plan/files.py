@@ -83,12 +83,14 @@ def initial(plan: Plan, run: str, seed: int | str) -> list[str]:
 
 def curves(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
     """The curve of a training, which its last milestone publishes."""
-    is_last = plan.runs[run].weights is None and at == plan.milestones(run)[-1]
+    is_last = plan.runs[run].is_trained and at == plan.milestones(run)[-1]
     return [f"{plan.paths.train(run, seed)}/curves.json"] if is_last else []
 
 
 def trained(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
-    """The file that a training publishes last at a milestone."""
+    """The file that a training publishes last at a milestone; of images made elsewhere, themselves."""
+    if plan.runs[run].samples is not None:
+        return samples(plan, run, seed, at)
     weights = plan.paths.weights(run, seed, plan.weights_at(run, at)[-1])
     return curves(plan, run, seed, at) or [weights]
 

@@ -14,7 +14,8 @@ def dry_run_lines(plan: Plan, which: str = "tables") -> list[str]:
     width = max(map(len, plan.runs_of(which)), default=0)
     for name in plan.runs_of(which):
         run, own = plan.runs[name], [cell for cell in cells if cell.run == name]
-        work = "existing weights" if run.weights else f"{plan.steps_of(name)} steps of {run.training.batch}"
+        given = "existing weights" if run.weights else "images made elsewhere" if run.samples else ""
+        work = given or f"{plan.steps_of(name)} steps of {run.training.batch}"
         seeds, sets = len(plan.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in own})
         tables = ", ".join(dict.fromkeys(cell.table for cell in own))
         lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} sets of generated images, for {tables}")

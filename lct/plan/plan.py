@@ -148,13 +148,13 @@ class Plan(Configuration):
             run.samplers[sampler].nfe,
             self.published[self.tables[table].published].rows_of(subtable)[row].nfe,
         )
-        if self.scale.comparable and nfe != printed:
+        if self.scale.comparable and None not in (nfe, printed) and nfe != printed:
             raise ValueError(f"{where}: sampler: expected one of {printed} NFE, the row's, found {sampler} with {nfe}")
         weights = self._evaluated_weights(run, entry, where)
         sets = tuple(
             SampleSet(run.id, seed, weights, sampler, draw)
             for seed in self._at_scale(entry.seeds or {}) or self._default_seeds(run)
-            for draw in self.scale.sampling.draws
+            for draw in self.draws_of(run)
         )
         return Cell(table, subtable, row, run.id, weights, sampler, sets)
 
@@ -165,7 +165,7 @@ class Plan(Configuration):
     def _check_sampler(self, run: Run, name: str, where: str) -> None:
         if name not in run.samplers:
             raise ValueError(f"{where}: sampler: expected one of {sorted(run.samplers)} (run {run.id}), found {name!r}")
-        sigmas, grid = getattr(run.samplers[name], "middle_sigmas", ()), run.training.grid
+        sigmas, grid = getattr(run.samplers[name], "middle_sigmas", ()), run.training and run.training.grid
         if any(not grid.sigma_min < sigma < grid.sigma_max for sigma in sigmas):
             raise ValueError(
                 f"{where}: sampler {name}: expected middle_sigmas inside ({grid.sigma_min}, {grid.sigma_max}), the "
@@ -175,7 +175,7 @@ class Plan(Configuration):
     def _evaluated_weights(self, run: Run, entry: TableRow, where: str) -> str:
         """The (step, EMA) pair that a row evaluates."""
         kept = self.kept_weights(run.id)
-        if run.weights is not None:
+        if not run.is_trained:
             return kept[0]
         training, rate = run.training, self._at_scale(entry.ema)
         if rate is not None and rate not in training.emas:
@@ -204,7 +204,8 @@ class Plan(Configuration):
             raise ValueError(
                 f"{where}: expected a run of config/runs/, found {name!r}; known: {sorted(entries)}; fix it or add it"
             )
-        if reduced is not None and table in self.scale.more_tables and entries[name].entry.weights is None:
+        given = entries[name].entry.weights or entries[name].entry.samples
+        if reduced is not None and table in self.scale.more_tables and given is None:
             name = f"{name}-{reduced.suffix}"
             if name in entries:
                 raise ValueError(f"{entries[name].source}: run {name!r} is the name of a shortened run; rename it")
@@ -265,7 +266,7 @@ class Plan(Configuration):
             samplers = {*usual.get(run.method, run.samplers), *self.config.run_entries()[name].entry.samplers}
             for sampler in sorted(samplers & run.samplers.keys()):
                 weights = self.kept_weights(name)[0]
-                draws = itertools.product(self._default_seeds(run), self.scale.sampling.draws)
+                draws = itertools.product(self._default_seeds(run), self.draws_of(run))
                 sets = tuple(SampleSet(name, seed, weights, sampler, draw) for seed, draw in draws)
                 self.cells.append(Cell(OWN_RUNS, letter, f"{name}-{sampler}", name, weights, sampler, sets))
                 if name in self.own_runs:
@@ -299,8 +300,8 @@ class Plan(Configuration):
     def _check_batches(self) -> None:
         """A batch is drawn without replacement, so it holds at most all training images."""
         for run in self.runs.values():
-            count, batch = self.datasets[run.dataset].count, run.training.batch
-            if run.weights is None and count is not None and batch > count:
+            count, batch = self.datasets[run.dataset].count, run.training.batch if run.is_trained else 0
+            if count is not None and batch > count:
                 raise ValueError(
                     f"{run.sources['batch']}: training.batch of run {run.id}: expected at most the {count} training "
                     f"images of {run.dataset} ({self.home(run.dataset, 'train')}), found {batch}; lower it, or raise "
@@ -310,7 +311,8 @@ class Plan(Configuration):
     def _check_distinct_runs(self) -> None:
         names: dict[str, str] = {}
         for run in self.runs.values():
-            first = names.setdefault(repr((run.dataset, plain(run.training), run.weights, run.init)), run.id)
+            given = (run.weights, run.samples, run.init)
+            first = names.setdefault(repr((run.dataset, plain(run.training), *given)), run.id)
             if first != run.id:
                 raise ValueError(
                     f"config/runs: expected different settings, found {first!r} and {run.id!r} equal at scale "
@@ -319,11 +321,11 @@ class Plan(Configuration):
 
     def _check_initial_weights(self) -> None:
         """A run that starts from another needs that one's weights, of the same network, dataset and seeds."""
-        for run in (run for run in self.runs.values() if run.init is not None and run.weights is None):
+        for run in (run for run in self.runs.values() if run.init is not None and run.is_trained):
             where, source = f"run {run.id}: init.run", self.runs.get(str(run.init.run))
             if run.init.run is None:
                 continue
-            if source is None:
+            if source is None or source.samples is not None:
                 raise ValueError(
                     f"{where}: expected a run that a row of scale {self.scale_name!r} shows, found {run.init.run!r}; "
                     f"known: {sorted(self.runs)}; add a row of it"
@@ -401,9 +403,13 @@ class Plan(Configuration):
 
     def _default_seeds(self, run: Run) -> tuple[int, ...]:
         """Training seeds of a row that names none; one for existing weights, whatever seed they were trained with."""
-        if run.weights is not None:
+        if not run.is_trained:
             return (0,)
         return (self.scale.short.seeds if run.reduced else self.scale.seeds)[run.dataset]
+
+    def draws_of(self, run: Run) -> tuple[int, ...]:
+        """Sampling seeds of a run; one for images made elsewhere."""
+        return self.scale.sampling.draws if run.samples is None else (min(self.scale.sampling.draws),)
 
     def evaluations(self, run: str, at: str | None = None) -> list[tuple[str, str]]:
         """(weights, sampler) pairs of a run that the cells show, sorted; at: those of one milestone, which one sampling
@@ -421,7 +427,7 @@ class Plan(Configuration):
 
     def sample_sets(self, run: str, at: str | None = None) -> list[tuple[str, str, int]]:
         """(weights, sampler, draw) of every image set of a run, or of one of its milestones, for each seed."""
-        return [(w, s, d) for w, s in self.evaluations(run, at) for d in self.scale.sampling.draws]
+        return [(w, s, d) for w, s in self.evaluations(run, at) for d in self.draws_of(self.runs[run])]
 
     def parameters_of(self, run: str) -> tuple[int, int]:
         """(all, trainable) parameters of a run's network."""
@@ -442,6 +448,8 @@ class Plan(Configuration):
     def c_stages(self, run: str) -> list[dict[str, float]]:
         """First step, intervals and c of each stage of a run's curriculum; empty for losses that read no c."""
         dataset = self.datasets[self.runs[run].dataset]
+        if self.runs[run].samples is not None:
+            return []
         return self.runs[run].training.c_stages(dataset.count, math.prod(dataset.latent_shape))
 
     # --- what a report shows: `which` is "tables", those the scale lists, or "all", its further ones too -----------

@@ -89,6 +89,17 @@ def import_weights(plan: Plan, run: str) -> Settings:
     }
 
 
+def take_samples(plan: Plan, run: str) -> Settings:
+    dataset = plan.runs[run].dataset
+    return {
+        "recipe": RECIPES["images"],
+        "source": plain(plan.runs[run].samples.source),
+        "images": max(protocol.num_images for protocol in plan.protocols_of(dataset)),
+        "resolution": plan.datasets[dataset].resolution,
+        "grid_images": plan.scale.sampling.grid_images,
+    }
+
+
 def sample(plan: Plan, run: str, at: str | None = None) -> Settings:
     """at: the milestone whose weights are sampled from; needed where a run has several."""
     training, evaluations = plan.runs[run].training, plan.evaluations(run, at)
@@ -150,7 +161,8 @@ def tables(plan: Plan, which: str = "all") -> Settings:
             for name, dataset in plan.datasets.items()
         },
         "runs": {
-            name: {"training": plain(run.training), "sources": run.sources, "note": run.note}
+            name: {"sources": run.sources, "note": run.note}
+            | ({"samples": plain(run.samples)} if run.samples else {"training": plain(run.training)})
             | ({"init": plain(run.init)} if run.init else {})
             for name, run in plan.runs.items()
             if name in runs

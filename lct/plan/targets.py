@@ -22,7 +22,8 @@ def descriptions(plan: Plan) -> dict[str, str]:
         cells = cells_named(plan.cells, [name], plan.scale_name)
         cell, depth = cells[0], name.count(".")
         if name == cell.run:
-            texts[name] = f"run on {plan.runs[name].dataset}: trained, sampled and scored"
+            work = "trained, sampled and scored" if plan.runs[name].samples is None else "images made elsewhere, scored"
+            texts[name] = f"run on {plan.runs[name].dataset}: {work}"
         elif depth == 2:
             texts[name] = f"row: run {cell.run}, sampler {cell.sampler}"
         elif depth == 1:

@@ -1,5 +1,6 @@
 """The audit page: the result of `lct audit` as one HTML file. Computes and checks nothing."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -10,11 +11,12 @@ from lct.report.text import anchor, exact, flatten
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 
 
-def page(audits: dict[str, Any], report: str = "") -> str:
+def page(audits: dict[str, Any], report: str = "", timelines: Sequence[tuple[str, str]] = ()) -> str:
     """HTML of an audit.
 
     audits: {"scale", "options", "cells", "notes", "not_run"} as `lct audit --json` prints it.
     report: the report's page, relative to this one; empty: there is none to link to.
+    timelines: (what it is, drawing as SVG) of when its tables appear.
     """
     links = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
     shown = {path: _link(link) for path, link in links.items()}
@@ -32,6 +34,7 @@ def page(audits: dict[str, Any], report: str = "") -> str:
         "links": list(shown.values()),
         "settings": _settings(links),
         "protocols": _protocols(audits["cells"]),
+        "timelines": timelines,
     }
     return templates(autoescape=True).get_template("audit.html.jinja").render(page=values)
 

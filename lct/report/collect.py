@@ -196,10 +196,10 @@ def _row(
         sampler=cell.sampler,
         nfe=run.samplers[cell.sampler].nfe,
         steps=_steps(cell.weights),
-        batch=None if run.weights else run.training.batch,
+        batch=run.training.batch if run.is_trained else None,
         page=page_name(cell.table, cell.subtable, cell.row),
         weights=cell.weights,
-        weights_files=tuple(plan.paths.weights(s.run, s.seed, s.weights) for s in cell.sets),
+        weights_files=tuple(plan.paths.weights(s.run, s.seed, s.weights) for s in cell.sets if run.samples is None),
         samples=_grids(plan, root, shown),
         neighbours=_neighbours(plan, root, shown),
     )
@@ -482,11 +482,12 @@ def _run(plan: Plan, name: str) -> model.RunSummary:
         settings=run.applied,
         sources=run.sources,
         note=run.note,
-        parameters=plan.parameters_of(name)[0],
-        given=run.weights.path if run.weights else None,
+        parameters=None if run.samples else plan.parameters_of(name)[0],
+        given=(run.weights or run.samples).path if not run.is_trained else None,
         weights=tuple(
             plan.paths.weights(name, seed, weights)
             for seed in plan.seeds_of(name)
             for weights in plan.kept_weights(name)
+            if run.samples is None
         ),
     )

@@ -17,7 +17,7 @@ from lct.report.claims import prior_noise
 from lct.report.evidence import read
 from lct.report.render import templates
 
-GO, LOOK, WAIT = "go on", "look first", "not measured yet"
+GO, LOOK, WAIT, UNLIKE = "go on", "look first", "not measured yet", "not comparable"
 _LINE = re.compile(r"run (?P<experiment>\S+), epoch (?P<epoch>\d+), EMA (?P<ema>\S+)")
 
 
@@ -40,12 +40,13 @@ def logged_fid(plan: Plan, cell: Cell, lines: Sequence[dict[str, str]]) -> float
 
 
 def judge(plan: Plan, root: Path, cells: Sequence[Cell]) -> dict[str, Any]:
-    """Every row of the pilot with its verdict, and that of all: go on, look first, or not measured yet."""
+    """Every row of the pilot with its verdict, and that of all: go on, look first, not measured yet, or not comparable,
+    where the scale measures no FID as the paper does."""
     _, lines = read(root)
     noise = prior_noise(plan.config, plan.published_rows)
     rows = [_row(plan, root, cell, logged_fid(plan, cell, lines), noise) for cell in cells]
     verdicts = [row["verdict"] for row in rows]
-    verdict = next((kind for kind in (LOOK, WAIT) if kind in verdicts), GO)
+    verdict = next((kind for kind in (LOOK, WAIT, UNLIKE) if kind in verdicts), GO)
     return {"scale": plan.scale_name, "verdict": verdict, "noise": noise.source, "sigma": noise.sd, "rows": rows}
 
 
@@ -61,8 +62,9 @@ def _row(plan: Plan, root: Path, cell: Cell, logged: float, noise: Any) -> dict[
     content = read_json(root / path)
     ours = content["values"]["fd"]
     inside = ours is not None and ours > 0 and abs(scaled("fid", ours) - scaled("fid", logged)) <= band(noise, 1)
+    verdict = (GO if inside else LOOK) if plan.scale.comparable and plan.scale.distance == "FID" else UNLIKE
     protocol = {"protocol": content["protocol"]["id"], "images": content["num_images"], "metrics": path}
-    return row | protocol | {"ours": ours, "verdict": GO if inside else LOOK}
+    return row | protocol | {"ours": ours, "verdict": verdict}
 
 
 def page(result: dict[str, Any]) -> str:

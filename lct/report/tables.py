@@ -404,7 +404,7 @@ class RunSummary:
     sources: dict[str, str] = field(default_factory=dict)  # dotted key -> file that decided it
     note: str | None = None
     parameters: int | None = None
-    given: str | None = None  # weights that are not trained here
+    given: str | None = None  # weights that are not trained here, or images without any
     weights: tuple[str, ...] = ()
 
 

@@ -675,7 +675,8 @@ def _drawing(entries: list[model.FigureDataset], figure: model.FigureResult, at:
 
 def _run(name: str, run: model.RunSummary, cost: str | None) -> RunView:
     parameters = count(run.parameters) if run.parameters is not None else None
-    facts = [("method", run.method), ("dataset", run.dataset), ("reading", run.note), ("weights taken from", run.given)]
+    given = ("weights taken from" if run.weights else "images taken from", run.given)
+    facts = [("method", run.method), ("dataset", run.dataset), ("reading", run.note), given]
     facts += [("parameters", parameters), ("cost", cost)]
     settings = tuple((key, value, _source(run.sources, key)) for key, value in flatten(run.settings) if key)
     return RunView(name, run, f"run-{anchor(name)}", tuple((key, value) for key, value in facts if value), settings)

@@ -1,5 +1,5 @@
 # Sampling: one job per (run, training seed, milestone) writes the images of all its samplers.
-for _run in PLAN.runs.values():
+for _run in (run for run in PLAN.runs.values() if run.samples is None):
     for _at in PLAN.sampled_milestones(_run.id):
 
         rule:
@@ -64,3 +64,35 @@ for _run in PLAN.runs.values():
             shell:
                 f"{LAUNCH} sample --settings {{params.settings:q}} --train {{params.train:q}}"
                 " --statistics {input.statistics:q} --autoencoder {params.autoencoder:q} --out {params.folder:q} 2> {log:q}"
+
+
+# Images made elsewhere in the place of training and sampling: copied into an image set. First of all, since it can fail.
+for _run in (run for run in PLAN.runs.values() if run.samples is not None):
+
+    rule:
+        name:
+            rule_name("take", _run.id)
+        output:
+            images=stage_files.samples(PLAN, _run.id, "{seed}"),
+            manifests=[
+                manifest(images)
+                for images in stage_files.samples(PLAN, _run.id, "{seed}")
+            ],
+            grids=[
+                grid(images) for images in stage_files.samples(PLAN, _run.id, "{seed}")
+            ],
+            records=records(*stage_files.samples(PLAN, _run.id, "{seed}")),
+        log:
+            PATHS.log("take", _run.id, "s{seed}.log"),
+        benchmark:
+            PATHS.log("take", _run.id, "s{seed}.tsv")
+        priority: 100
+        conda:
+            "../envs/lct.yaml"
+        threads: 1
+        resources:
+            **resource_class("cpu"),
+        params:
+            settings=settings_param(stage_settings.take_samples(PLAN, _run.id)),
+        shell:
+            "python -m lct.jobs.take_samples --settings {params.settings:q} --out {output.images:q} 2> {log:q}"

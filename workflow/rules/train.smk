@@ -3,7 +3,7 @@
 # before are an input for the order alone: a job that has lost the state trains again from the last one, to the same bytes.
 # Priority: an undivided training starts before others are sampled from and scored, which fills the gaps between trainings; of a
 # chain, what it has published is scored before it goes on.
-for _run in (run for run in PLAN.runs.values() if run.weights is None):
+for _run in (run for run in PLAN.runs.values() if run.is_trained):
     for _at in PLAN.milestones(_run.id):
 
         rule:

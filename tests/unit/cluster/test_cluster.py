@@ -17,6 +17,7 @@ from lct.cli.main import main
 from lct.cluster import doctor, partitions, restart, slurm
 from lct.cluster.checks import (
     check_clock,
+    check_device,
     check_disk,
     check_driver,
     check_folders,
@@ -567,6 +568,29 @@ def test_a_gpu_that_torch_does_not_see_or_that_computes_nothing_is_named(root, t
     assert "sees no GPU, though nvidia-smi is there" in check_torch(plan).line()
     facts |= {"available": True, "names": ["A"], "fault": "CUDA error: no kernel image is available"}
     assert "a GPU computes nothing: CUDA error: no kernel image is available" in check_torch(plan).line()
+
+
+def test_the_device_file_says_which_switches_are_on_and_one_of_another_card_is_refused(tmp_path):
+    root = tmp_path
+    shutil.copytree(ROOT / "config", root / "config")
+    plan, path = Plan(root, {"scale": "smoke"}), root / "config/devices/a100.yaml"
+    assert check_device(plan, root, None) == []
+    (finding,) = check_device(plan, root, "NVIDIA A100-SXM4-80GB")
+    assert finding.level == "warn" and "`lct measure` on that GPU writes it in 8 minutes" in finding.line()
+    switches = [
+        {"name": "as it is", "training": {}, "milliseconds": 300.0},
+        {"name": "tf32", "training": {"matmul": "tf32"}, "milliseconds": 150.0},
+        {"name": "float32", "training": {"matmul": "float32"}, "milliseconds": 300.0},
+        {"name": "compiled", "training": {"compile": True}, "note": "no compiler"},
+    ]
+    content = {"title": "NVIDIA A100", "gpu": True, "measured": "x", "rates": [], "switches": switches}
+    path.write_text(yaml.safe_dump(content | {"card": "NVIDIA A100-SXM4-40GB"}))
+    (finding,) = check_device(plan, root, "nvidia_a100-sxm4-80gb")
+    words = "switches of the smoke scale: tf32 off (2.00 times as fast), float32 on (1.00 times as fast)"
+    assert finding.level == "ok" and finding.observation.endswith(words)
+    path.write_text(yaml.safe_dump(content | {"card": "NVIDIA H100 80GB HBM3"}))
+    (finding,) = check_device(plan, root, "a100")
+    assert finding.level == "fail" and "expected measurements of a100, found those of NVIDIA H100" in finding.line()
 
 
 LUSTRE = "/lustre 900* 0 1000 - 12 0 0 -"

@@ -15,13 +15,14 @@ import torch
 import yaml
 from diffusers import AutoencoderKL
 from snakemake.resources import Resources
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lct.cluster import cost_model
 from lct.cluster.cost_model import CostModel, PlannedJob, state_bytes
 from lct.cluster.gpus import lease, visible_gpus
 from lct.cluster.partitions import check_names
-from lct.cluster.rates import AUTOENCODER_FLOPS, card, card_name
+from lct.cluster.rates import AUTOENCODER_FLOPS, EXTRACTOR_FLOPS, card, card_name
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.start import plain_defaults
 from lct.metrics.distances import BLOCK
@@ -138,6 +139,18 @@ def test_the_autoencoders_operations_are_what_torch_counts():
             with FlopCounterMode(display=False) as counter:
                 call()
             assert counter.get_total_flops() == pytest.approx(AUTOENCODER_FLOPS[work], rel=0.02)
+
+
+def test_the_operations_of_vgg16_are_what_torch_counts():
+    layers, width = [], 3
+    for channels in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
+        layers += [nn.Conv2d(width, channels, 3, padding=1)] if channels else [nn.MaxPool2d(2)]
+        width = channels or width
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        nn.Sequential(*layers, nn.Flatten(), nn.Linear(25088, 4096), nn.Linear(4096, 4096)).to("meta")(
+            torch.empty(1, 3, 224, 224)
+        )
+    assert counter.get_total_flops() == pytest.approx(EXTRACTOR_FLOPS["vgg16"], rel=0.02)
 
 
 def test_mixed_precision_asks_for_as_many_gpus(paper):

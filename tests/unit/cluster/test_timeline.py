@@ -8,8 +8,10 @@ import pytest
 
 from lct.cluster.cost_model import CostModel
 from lct.cluster.rates import card
-from lct.cluster.timeline import chart, predecessors, simulate
+from lct.cluster.timeline import chart, predecessors, simulate, with_pilot
+from lct.jobs.report import timelines
 from lct.plan.plan import Plan
+from lct.report import audit
 from tests.helpers import ROOT
 
 DAY = 86400.0
@@ -44,15 +46,14 @@ def test_jobs_wait_for_what_they_need_and_never_take_more_gpus_than_there_are(mo
 def test_more_gpus_are_faster_and_every_start_waits_in_the_queue(model, cells):
     one, eight = (simulate(model, cells, gpus, 300.0, DAY) for gpus in (1, 8))
     assert eight.end < one.end / 5 and one.end >= model.total(model.needed(cells)).seconds
-    cell = [next(cell for cell in cells if cell.run == "celebahq-lct")]  # one job after the other
+    cell = [next(cell for cell in cells if cell.run == "celebahq-lct")]
     at_once, queued, split = (
         simulate(model, cell, 8, *limits) for limits in ((0.0, DAY), (300.0, DAY), (300.0, DAY / 8))
     )
-    assert queued.end - at_once.end == pytest.approx(
-        300.0 * sum(math.ceil((e.end - e.start) / DAY) for e in at_once.jobs)
-    )
-    pieces = sum(math.ceil((entry.end - entry.start) / (DAY / 8)) for entry in at_once.jobs)
-    assert split.end - at_once.end == pytest.approx(300.0 * pieces) and pieces > len(at_once.jobs)
+    path = [entry for entry in at_once.jobs if entry.job.stage != "reference"]  # which is measured beside the training
+    assert queued.end - at_once.end == pytest.approx(300.0 * sum(math.ceil((e.end - e.start) / DAY) for e in path))
+    pieces = sum(math.ceil((entry.end - entry.start) / (DAY / 8)) for entry in path)
+    assert split.end - at_once.end == pytest.approx(300.0 * pieces) and pieces > len(path)
 
 
 def test_the_chart_is_a_drawing_of_all_jobs(model, cells):
@@ -62,6 +63,23 @@ def test_the_chart_is_a_drawing_of_all_jobs(model, cells):
     assert len(titles) == len(timeline.jobs)
     texts = "".join(element.text or "" for element in drawing.iter("{http://www.w3.org/2000/svg}text"))
     assert "paper <8 x a100>" in texts and all(name in texts for name in timeline.appears)
+
+
+def test_the_pilot_comes_first_and_alone_and_the_report_shows_it(model, cells):
+    timeline = with_pilot(model, cells, 8, 300.0, DAY)
+    alone = simulate(model, model.plan.pilot, 8, 300.0, DAY)
+    assert timeline.appears["the pilot"] == alone.end < timeline.appears["table1"]
+    assert timeline.appears["the first number"] == alone.appears["the first number"] < alone.end
+    assert {entry.job for entry in timeline.jobs} == model.needed(cells) and len(timeline.jobs) == len(
+        model.needed(cells)
+    )
+    starts = {entry.job: entry.start for entry in timeline.jobs}
+    assert min(start for job, start in starts.items() if job not in model.needed(model.plan.pilot)) > alone.end
+    a100, h100 = timelines(model.plan, ROOT)
+    assert a100[0] == "paper scale on 8 x A100" and ">the pilot: " in a100[1] and a100[1] != h100[1]
+    audited = {"scale": "paper", "cells": [], "notes": [], "not_run": []}
+    assert ">the pilot: " in audit.page(audited, timelines=[a100]) and "Cost in time" not in audit.page(audited)
+    assert timelines(Plan(ROOT, {"scale": "smoke"}), ROOT) == [], "a machine, not a cluster"
 
 
 def test_a_chain_is_in_order(model):

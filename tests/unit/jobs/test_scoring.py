@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -244,6 +245,55 @@ def test_features_and_metrics_are_the_same_for_any_number_of_processes(place):
     assert len(found) == 2 + 4 + 4 + 2 and made("two") == found
     place.more = ("--workers", "0")
     assert "--workers: expected 1 or more, found 0" in place.score("good", code=1)
+
+
+class Killed(BaseException):
+    """In the place of kill -9: nothing of the job catches it."""
+
+
+def test_a_killed_scoring_goes_on_from_the_last_whole_set_to_the_same_files(place, monkeypatch):
+    place.reference()
+    for number, name in enumerate(("a", "b", "c")):
+        place.sample(name, pictures(48, number + 5))
+    place.reference(out="undisturbed")
+    place.score("a", "b", "c", out="undisturbed")
+    files = [path.relative_to(place.folder / "undisturbed") for path in (place.folder / "undisturbed").rglob("*.json")]
+    files = [path for path in files if path.parts[0] in "abc" and "run.json" not in path.name]
+    calls, scorer = {"features": 0, "evaluate": 0}, score.Scorer
+
+    class Counting(scorer):
+        last = 4  # evaluations: two sets of two protocols
+
+        def features(self, *words, **more):
+            calls["features"] += 1
+            return super().features(*words, **more)
+
+        def evaluate(self, *words):
+            if calls["evaluate"] == self.last:
+                raise Killed
+            calls["evaluate"] += 1
+            return super().evaluate(*words)
+
+    monkeypatch.setattr(score, "Scorer", Counting)
+    with pytest.raises(Killed):
+        place.score("a", "b", "c")
+    assert calls == {"features": 3, "evaluate": 4}
+    for name in ("a", "b", "c"):
+        shutil.rmtree(place.folder / "out" / name, ignore_errors=True)  # as Snakemake does before it starts a job again
+    Counting.last = None
+    place.score("a", "b", "c")
+    assert calls == {"features": 3, "evaluate": 6}, "features of the third set were kept, too"
+    for path in files:
+        ours, theirs = (json.loads((place.folder / of / path).read_text()) for of in ("out", "undisturbed"))
+        assert without_paths(ours) == without_paths(theirs)
+    assert len(files) == 3 * (2 + 2 + 4) and not list(place.folder.rglob(".*.work/*.json"))
+
+
+def without_paths(content):
+    """A file's content without the places of its inputs."""
+    for entry in content.get("inputs", {}).values():
+        del entry["path"]
+    return content
 
 
 def test_a_collapsed_generator_is_precise_and_recalls_little(place):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from contest.rates import network_rates, rate
+from contest.rates import meter_of, network_rates
 from contest.training import Size
 
 from lct.cli.main import main
@@ -123,7 +123,10 @@ def test_a_rate_of_another_size_is_an_estimate_and_says_so():
 def test_what_nobody_measured_is_left_out_and_named():
     paper = CostModel(Plan(ROOT, {"scale": "paper"}), machine(ROOT, "h100"))
     cost = paper.total(paper.chain("celebahq-lct", 0))
-    assert cost.unknown == {"start", "score (pretrained)"} and cost.estimated == cost.seconds > 3600
+    assert cost.unknown == {"start"} and cost.estimated == cost.seconds > 3600
+    images = paper.plan.scale.sampling.count * len(paper.plan.sample_sets("celebahq-lct"))
+    scored = sum(paper.of(job).seconds for job in paper.chain("celebahq-lct", 0) if job.stage == "score")
+    assert scored == pytest.approx(images * 2 * (11.4e9 + 31e9) / (0.25 * 67e12)), "two Inception and two VGG16"
     assert "data sheet" in cost.sources["train"] and "not measured" in cost.sources["decode (pretrained)"]
     faster, slower = (
         CostModel(paper.plan, machine(ROOT, name)).total(paper.chain("celebahq-lct", 0)).seconds
@@ -335,10 +338,10 @@ def test_shipped_devices_are_measurements():
 
 
 def test_the_benchmark_writes_rates_that_the_plan_reads():
-    calls = []
-    made = rate("start", 3, lambda: calls.append(1), 4, torch.device("cpu"), "jobs", what="x")
-    assert len(calls) == 5 and build(Measured, made, "x").per_second > 0
-    size = Size.of("smoke", "digits-lct", 64)
-    for found in network_rates(size, torch.device("cpu"), 1):
-        read = build(Measured, found, "x")
-        assert read.macs == CostModel(Plan(ROOT, {"scale": "smoke"}), CPU).plan.macs_and_activations_of("digits-lct")[0]
+    calls, meter = [], meter_of(torch.device("cpu"), 4)
+    meter.rate("start", 3, lambda: calls.append(1), "jobs", what="x")
+    assert len(calls) == 5 and meter.rates[0].per_second > 0
+    network_rates(Size.of("smoke", "digits-lct", 64), meter := meter_of(torch.device("cpu"), 1))
+    assert [rate.work for rate in meter.rates] == ["train", "evaluate"]
+    for rate in meter.rates:
+        assert rate.macs == CostModel(Plan(ROOT, {"scale": "smoke"}), CPU).plan.macs_and_activations_of("digits-lct")[0]

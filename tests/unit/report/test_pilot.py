@@ -9,7 +9,7 @@ import pytest
 from lct.cli.main import main
 from lct.files.atomic import write_json
 from lct.plan.plan import Plan
-from lct.report.pilot import GO, LOOK, WAIT, judge, logged_fid, page
+from lct.report.pilot import GO, LOOK, UNLIKE, WAIT, judge, logged_fid, page
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,6 +48,12 @@ def test_it_goes_on_when_every_milestone_is_on_the_curve(plan, tmp_path, values,
     result = measure(plan, tmp_path, *values)
     assert result["verdict"] == verdict and f"Pilot: {verdict}" in page(result)
     assert ("Where to look" in page(result)) == (verdict == LOOK)
+
+
+def test_where_no_fid_is_measured_nothing_is_compared(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "scale", dataclasses.replace(plan.scale, distance="FD"))
+    result = measure(plan, tmp_path, 83.0, 28.9)
+    assert result["verdict"] == UNLIKE and "Pilot: not comparable" in page(result)
 
 
 def test_a_scale_without_its_rows_has_no_pilot(capsys):

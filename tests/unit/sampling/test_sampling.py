@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from lct.data import autoencoder
 from lct.data.latents import statistics
 from lct.data.settings import Encoding, TrainedAutoencoder
 from lct.files.tensors import write_tensors
+from lct.jobs import sample as jobs_sample
 from lct.networks.settings import Network, Scaling
 from lct.networks.unet import UNet
 from lct.sampling.generate import generate, image_noise
@@ -248,6 +251,56 @@ def test_images_are_the_same_for_any_number_of_workers(weights, tmp_path):
         found.append({path.relative_to(out): path.read_bytes() for path in files})
     assert len(found[0]) == 4 * 3 and found[0] == found[1]
     assert len({content for path, content in found[0].items() if path.suffix == ".zip"}) == 4
+
+
+class Killed(BaseException):
+    """In the place of kill -9: nothing of the job catches it."""
+
+
+def contents(out) -> dict:
+    files = [
+        path for path in out.rglob("d*") if path.suffix in (".zip", ".json", ".png") and "run.json" not in path.name
+    ]
+    return {path.relative_to(out): path.read_bytes() for path in files}
+
+
+def test_a_killed_sampling_goes_on_from_its_last_batch_to_the_same_bytes(weights, tmp_path, monkeypatch):
+    sampled, last = [], [math.inf]
+
+    class Worker(jobs_sample.SamplingWorker):
+        def __call__(self, batch):
+            if len(sampled) >= last[0]:
+                raise Killed
+            sampled.append(batch)
+            return super().__call__(batch)
+
+    def start(folder, most=math.inf):
+        last[0] = most
+        sampled.clear()
+        options = command(weights, folder, 21)
+        values = dict(zip(options[3::2], options[4::2], strict=True))
+        paths = {key: Path(values[f"--{key}"]) for key in ("train", "statistics", "autoencoder", "out")}
+        jobs_sample.sample(json.loads(values["--settings"]), "cpu", **paths)
+        return len(sampled)
+
+    monkeypatch.setattr(jobs_sample, "SamplingWorker", Worker)
+    assert start(tmp_path / "undisturbed") == 12  # 2 weights, 2 draws, 3 batches of 8, 8 and 5
+    for most in (4, 4, 2):  # the last of these batches is being encoded when the job is killed
+        with pytest.raises(Killed):
+            start(tmp_path / "killed", most)
+        shutil.rmtree(tmp_path / "killed/run/s0", ignore_errors=True)  # as Snakemake does before it starts a job again
+    (part,) = (tmp_path / "killed").rglob("*.part")
+    part.write_bytes(part.read_bytes()[:-9])
+    whole = sorted((tmp_path / "killed").rglob("d*.zip"))
+    assert len(whole) == 2, "three batches each"
+    assert start(tmp_path / "killed") == 6 and not any(batch[:3] == ("step1-ema0.5", "one", 0) for batch in sampled)
+    assert not list((tmp_path / "killed").rglob("*.part"))
+    expected = contents(tmp_path / "undisturbed/run/s0")
+    assert len(expected) == 4 * 4 and len({path.name for path in expected if path.suffix == ".png"}) == 2
+    settings = {path for path in expected if path.name.endswith("settings.json")}
+    assert contents(tmp_path / "killed/run/s0") == expected
+    assert len(settings) == 4
+    assert start(tmp_path / "killed") == 0, "whole sets that are in their place are not sampled again"
 
 
 def children(process: int) -> list[int]:

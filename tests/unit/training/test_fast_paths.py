@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import threading
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -370,7 +371,7 @@ def test_the_auction_assigns_as_the_exact_solver_does(size):
 def test_images_encoded_beside_the_sampler_give_the_same_file(tmp_path):
     pixels = torch.randint(256, (50, 16, 16, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8).numpy()
     batches = [list(pixels[start : start + 20]) for start in range(0, 50, 20)]
-    described = write_imageset(tmp_path / "a.zip", encoded(batches), name="x.zip")
+    described = write_imageset(tmp_path / "a.zip", chain.from_iterable(encoded(batches)), name="x.zip")
     assert described == write_imageset(tmp_path / "b.zip", pixels, name="x.zip")
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     assert np.array_equal(ImageSet(tmp_path / "a.zip").array(), pixels)
@@ -395,7 +396,7 @@ def test_the_next_batch_is_made_while_one_is_encoded(monkeypatch):
             yield [number]
 
     monkeypatch.setattr(sample, "_encode", encode)
-    assert list(encoded(batches())) == [0, 1, 2, 3] == made
+    assert list(chain.from_iterable(encoded(batches()))) == [0, 1, 2, 3] == made
 
 
 def test_a_failing_sampler_stops_the_writing(tmp_path):
@@ -404,9 +405,9 @@ def test_a_failing_sampler_stops_the_writing(tmp_path):
         raise FloatingPointError("image 1 of draw 0: expected finite latents")
 
     with pytest.raises(FloatingPointError, match="image 1 of draw 0"):
-        write_imageset(tmp_path / "a.zip", encoded(batches()))
+        write_imageset(tmp_path / "a.zip", chain.from_iterable(encoded(batches())))
     with pytest.raises(ValueError, match="expected uint8"):
-        write_imageset(tmp_path / "b.zip", encoded([[np.zeros((4, 4, 3))]]))
+        write_imageset(tmp_path / "b.zip", chain.from_iterable(encoded([[np.zeros((4, 4, 3))]])))
 
 
 # ---- start-up, and the benchmark's own arithmetic -----------------------------------------------------------------

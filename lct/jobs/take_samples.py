@@ -1,0 +1,41 @@
+"""take_samples: images made elsewhere as the image set of a run, in the place of training and sampling."""
+
+from pathlib import Path
+from typing import Any
+
+from lct.data.given import open_images
+from lct.files import local_source
+from lct.files.records import JobRecord
+from lct.jobs import job
+from lct.jobs.image_sets import write_set
+
+
+def main() -> int:
+    parser = job.parser(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="image set to write")
+    return job.run(take_samples, parser.parse_args())
+
+
+def take_samples(settings: dict[str, Any], out: Path, device: str = "cpu") -> str:
+    """Write the first images of a source, in the order of their names, as the image set `out`.
+
+    settings: {"source", "images", "resolution", "grid_images"}: where, how many, their side, the preview.
+    device:   of no effect: images are copied on the CPU.
+    Raises ValueError with one line for images of another size, too few or damaged ones, and files that change
+    meanwhile; then no set appears."""
+    source, count = settings["source"], settings["images"]
+    record = JobRecord("take", settings, inputs={})
+    state = local_source.read_state(source)
+    given = open_images(Path(source["path"]).expanduser(), settings["resolution"], count)
+    items = [{"source": name, "label": None} for name in given.names]
+    images = job.progress(given.images, count, out.stem)
+    write_set(out, images, settings["grid_images"], items, check=lambda: state.check_unchanged(source))
+    state.remember(out.parent)
+    record.source = state.record()
+    record.write([out])
+    more = f", the first of {given.available}" if given.available > count else ""
+    return f"take {out.parts[-5]}: {count} images of {source['path']}{more}, sha256 {record.source['sha256'][:12]}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
