@@ -131,7 +131,7 @@ def install(root: Path) -> str | None:
     attribute = run_git(root, "check-attr", "merge", "--", "dvc.lock").stdout.strip()
     if not attribute.endswith(": lct"):
         where = root / ".gitattributes"
-        raise ValueError(f"{where}: expected `dvc.lock merge=lct`, found none; git checkout main -- .gitattributes")
+        raise ValueError(f"{where}: expected merge=lct for dvc.lock, dvc.yaml and lineage/*.jsonl, found none; add it")
     words = shlex.split(run_git(root, "config", "--get", _DRIVER).stdout)
     if words and shutil.which(words[0]):
         return None

@@ -42,9 +42,9 @@ class MergeReport:
 
 
 def joined(
-    before: Mapping[str, T], mine: Mapping[str, T], other: Mapping[str, T], both: Callable[[str, T, T], T | None]
+    before: Mapping[str, T], mine: Mapping[str, T], other: Mapping[str, T], both: Callable[[str, T, T], T]
 ) -> dict[str, T]:
-    """The keys of both sides, sorted. both(key, here, there): the value where both have changed it; None drops it."""
+    """The keys of both sides, sorted. both(key, here, there): the value where both have changed it."""
     result: dict[str, T] = {}
     for key in sorted({*mine, *other}):
         here, there = mine.get(key), other.get(key)

@@ -85,7 +85,6 @@ def base(folder: Path) -> None:
         git(project, *words)
     fake.commit(project, "start")
     extend(project, "toy", graph_of("0"))
-    dvc.run(project, "push", "--quiet")
     assert git(folder, "clone", "-q", "--bare", str(project), "origin.git").returncode == 0
 
 

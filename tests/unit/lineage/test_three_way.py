@@ -135,7 +135,7 @@ def test_the_driver_is_set_up_once_and_again_where_its_program_is_gone(tmp_path)
     with pytest.raises(ValueError, match="expected a git repository"):
         merge.install(tmp_path)
     git(tmp_path, "init", "-q")
-    with pytest.raises(ValueError, match="expected `dvc.lock merge=lct`, found none"):
+    with pytest.raises(ValueError, match="expected merge=lct for dvc.lock, .*, found none"):
         merge.install(tmp_path)
     assert merge.install_quietly(tmp_path) == []
     (tmp_path / ".gitattributes").write_bytes((ROOT / ".gitattributes").read_bytes())
