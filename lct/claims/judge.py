@@ -173,15 +173,19 @@ def _comparison(part: Comparison, body: Body, count: int) -> PartVerdict:
 
 
 def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
-    """(start - row) - share (start - goal) > 0, in FID."""
+    """(start - row) - share (start - goal) > 0, in FID; undecided where goal is not ahead of start."""
     text = f"{part.row} closes at least {part.share:.0%} of the gap from {part.start} to {part.goal}"
     sides = _values(part.rows, "fid", body)
     if isinstance(sides, str):
         return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
+    levels = [math.fsum(side) / len(side) for side in sides]
+    if levels[1] <= levels[2]:
+        n = tuple(len(side) for side in sides)
+        why = f"there is no gap to close: {part.start} has {levels[1]:.4g}, {part.goal} {levels[2]:.4g}"
+        return PartVerdict(text, UNDECIDED, why, n=n)
     weights = (-1.0, 1.0 - part.share, part.share)  # row, start, goal
     terms = []
-    for row, weight, side in zip(part.rows, weights, sides, strict=True):
-        level = math.fsum(side) / len(side)
+    for row, weight, side, level in zip(part.rows, weights, sides, levels, strict=True):
         noise = body.noise(row, "fid", scaled("fid", level))
         if noise is None:
             return PartVerdict(text, UNDECIDED, "the spread of fid between trainings is not known")
@@ -209,8 +213,12 @@ def _measurement(part: Measurement, body: Body, count: int) -> PartVerdict:
     if observed.df < 1 or observed.variance == 0:
         return PartVerdict(text, UNDECIDED, "one observation gives no interval", observed.level, kind="difference", n=n)
     difference = Contrast(observed.level, math.sqrt(observed.variance / len(differences)), observed.df)
-    low, high = difference.interval()
-    return PartVerdict(text, _side(difference, 1.0, count), "", observed.level, low, high, "difference", n)
+    verdict, seeds, why = _side(difference, 1.0, count), None, ""
+    if verdict == UNDECIDED and part.source == "curves":  # one observation for each training seed
+        seeds = seeds_needed(abs(observed.level), math.sqrt(observed.variance), sides=1)
+    elif verdict == UNDECIDED:
+        why = f"{len(differences)} datasets do not decide it"
+    return PartVerdict(text, verdict, why, observed.level, *difference.interval(), "difference", n, seeds)
 
 
 def _values(rows: Sequence[str], metric: str, body: Body) -> list[tuple[float, ...]] | str:

@@ -129,12 +129,13 @@ def visible_difference(sd: float, n: int, df: float, others: float = 1.0) -> flo
     return high
 
 
-def seeds_needed(difference: float, sd: float, prior_df: int = 0) -> int | None:
+def seeds_needed(difference: float, sd: float, prior_df: int = 0, sides: int = 2) -> int | None:
     """The smallest number of seeds on each side that sees a difference with probability POWER; None above MOST_SEEDS.
 
-    prior_df: degrees of freedom of the noise that are known before the first seed."""
+    prior_df: degrees of freedom of the noise that are known before the first seed. sides: 1 where each seed gives one
+    difference, whose standard deviation is sd."""
     for n in range(1, MOST_SEEDS + 1):
-        df = prior_df + 2 * (n - 1)
-        if df > 0 and power(difference, sd, n, df, 1 / n) >= POWER:
+        df = prior_df + sides * (n - 1)
+        if df > 0 and power(difference, sd, n, df, (sides - 1) / n) >= POWER:
             return n
     return None

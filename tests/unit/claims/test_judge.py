@@ -85,6 +85,12 @@ def test_a_share_of_a_gap_is_a_contrast_of_three_rows(row, verdict):
     assert found.parts[0].estimate == pytest.approx((37.15 - row) - 0.5 * (37.15 - 7.27))
 
 
+def test_there_is_no_share_of_a_gap_that_is_none():
+    gap = Gap(row="t.a.x", start="t.a.ilct", goal="t.a.lct", share=0.5)
+    judged = judge(claim(gap), body({"x": 6.5, "ilct": 6.65, "lct": 10.55}))
+    assert (judged.verdict, judged.seeds) == (UNDECIDED, None) and "no gap to close" in judged.deciding
+
+
 def test_a_trend_is_each_row_against_the_one_before():
     found = judge(claim(Trend(trend=("t.a.a", "t.a.b", "t.a.c"))), body({"a": 9.0, "b": 8.0, "c": 7.0}))
     assert found.verdict == SUPPORTED and len(found.parts) == 2
@@ -105,6 +111,19 @@ def test_a_measurement_is_paired_over_datasets():
     one = {key: {"d1": value["d1"]} for key, value in measures.items()}
     assert judge(claim(part), body({}, measures=one)).verdict == UNDECIDED
     assert judge(claim(part), body({})).verdict == NOT_MEASURED
+
+
+@pytest.mark.parametrize(("source", "quantity"), [("figure1", "beyond_outer"), ("curves", "relative_sd")])
+def test_seeds_decide_a_measurement_of_trainings_and_not_one_of_datasets(source, quantity):
+    part = Measurement(source=source, quantity=quantity, larger="t.a.x", smaller="t.a.y")
+    measures = {
+        (source, quantity, "t.a.x"): {"1": 0.30, "2": 0.31, "3": 0.36},
+        (source, quantity, "t.a.y"): {"1": 0.28, "2": 0.30, "3": 0.29},
+    }
+    judged = judge(claim(part), body({}, measures=measures))
+    assert judged.verdict == UNDECIDED
+    expected = "3 datasets do not decide it" if source == "figure1" else f"{judged.seeds} seeds"
+    assert judged.deciding.startswith(expected) and (judged.seeds is None) == (source == "figure1")
 
 
 def test_rows_of_different_protocols_and_values_that_are_no_numbers_are_not_compared():

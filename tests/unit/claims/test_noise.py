@@ -59,6 +59,13 @@ def test_more_seeds_are_needed_for_smaller_differences():
     assert needed == sorted(needed) and needed[0] == 1 and seeds_needed(1e-6, 0.022, 4) is None
 
 
+def test_seeds_of_paired_differences_have_the_power_of_one_sample():
+    n = seeds_needed(0.03, 0.025, sides=1)
+    shift, limit = 0.03 / 0.025, [stats.t.ppf(0.975, k - 1) for k in (n - 1, n)]
+    powers = [stats.nct.sf(t, k - 1, shift * math.sqrt(k)) for t, k in zip(limit, (n - 1, n), strict=True)]
+    assert powers[0] < 0.8 <= powers[1]
+
+
 def test_a_distance_of_zero_has_no_logarithm():
     assert scaled("recall", 0.0) == 0.0 and scaled("fid", math.e) == pytest.approx(1.0)
     with pytest.raises(ValueError, match="fid: expected a distance above 0"):
