@@ -306,7 +306,9 @@ def _degraded(plan: Plan, root: Path, dataset: str) -> model.Degraded | None:
     content = read_json(root / path)
     rows = [
         model.DegradedRow(id=name, text=row["text"], values={m: row["values"][plan.protocol.id][m] for m in METRICS})
-        for name, row in content["rows"].items()
+        for name, row in sorted(
+            content["rows"].items(), key=lambda item: (item[0].split("-")[0], item[0].endswith("strong"))
+        )
     ]
     return model.Degraded(
         images=SIDES[content["side"]],

@@ -20,7 +20,7 @@ def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
                 continue
             floors = [row for row in subtable.floors if row.measured]
             title = subtable.dataset_title or subtable.paper_dataset
-            is_other = subtable.dataset and not tables.comparable and subtable.paper_dataset != title
+            is_other = subtable.dataset and not (tables.comparable or tables.own) and subtable.paper_dataset != title
             stands = f", in place of {subtable.paper_dataset}" if is_other else ""
             lines += ["", f"{table.title} ({subtable.id}) {title}{stands}"]
             lines += aligned(_lines(tables, table, subtable, rows, floors))

@@ -173,7 +173,8 @@ class DegradedView:
     def meaning(self) -> str:
         return (
             "Real images, blurred or with noise, scored as generated ones are. A generator whose precision is near "
-            "that of a damaged row may make images of that quality."
+            "that of a damaged row may make images of that quality. A precision near 1 beside a recall near 0 is "
+            "that of images which are all alike, in the middle of the real ones."
         )
 
 
@@ -439,20 +440,20 @@ def _degraded(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> De
 
 
 def _caution(damaged: model.Degraded, whole: Sequence[model.Row]) -> str:
-    """Damaged images whose precision is that of whole ones or better, up to chance, 1 / sqrt(number of images); empty
-    where there are none."""
-    floors = [(row, row.cells["precision"].shown) for row in whole]
-    if not floors:
+    """Damaged images that a metric does not tell from whole ones: a precision that is as high up to chance,
+    1 / sqrt(number of images), or a distance that is no larger; empty where there are none."""
+    if not whole:
         return ""
-    row, precision = floors[0]
-    blind = [r for r in damaged.rows if r.values["precision"] >= precision - damaged.count**-0.5]
-    if not blind:
-        return ""
-    listed = "; ".join(f"{r.text}: {number(r.values['precision'])}" for r in blind)
-    return (
-        f"Caution: precision does not see this damage of real images ({listed}); whole ones have {number(precision)} "
-        f"({row.model}). With few images its neighbourhoods are wide. Read the distance, and look at the samples."
-    )
+    floor, texts = {name: whole[0].cells[name].shown for name in ("precision", "fd")}, []
+    precise = [row for row in damaged.rows if row.values["precision"] >= floor["precision"] - damaged.count**-0.5]
+    near = [row for row in damaged.rows if row.values["fd"] <= floor["fd"]]
+    for name, what, rows in (("precision", "precision", precise), ("fd", "the distance", near)):
+        if rows:
+            listed = "; ".join(f"{row.text}: {number(row.values[name])}" for row in rows)
+            texts.append(
+                f"{what} does not see this damage of real images ({listed}), whole ones have {number(floor[name])}"
+            )
+    return f"Caution: {'. '.join(map(_capital, texts))}. Look at the samples too." if texts else ""
 
 
 def image_notes(content: dict[str, Any]) -> tuple[str, ...]:

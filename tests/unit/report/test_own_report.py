@@ -72,8 +72,8 @@ def own_rows(tables):
 def test_damaged_images_stand_behind_the_table_and_precision_that_does_not_see_them_is_a_caution(out):
     for name in ("index.html", "report.md"):
         assert "Held-out images, 400: Gaussian blur, 2 pixels" in out[name]
-        caution = re.search(r"Caution: precision does not see[^.]*\.[^;]*; whole ones have 0.93", out[name])[0]
-        assert "blur, 2 pixels: 0.90" in caution and "noise" not in caution
+        caution = re.search(r"Caution: Precision does not see .*? whole ones have 0.93. Look at", out[name])[0]
+        assert "blur, 2 pixels: 0.90" in caution and "noise" not in caution and "distance" not in caution
     assert "results/mini/degraded/mine.json --config scale=mini dataset=mine" in out["index.html"]
 
 
