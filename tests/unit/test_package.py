@@ -1,5 +1,6 @@
 """The project as a package: the graph parses without torch, the lock resolves, the profile is whole."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -112,3 +113,17 @@ def test_what_contributors_run_exists():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     tools = {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in hooks}
     assert tools and all((Path(sys.executable).parent / tool).exists() for tool in tools)
+
+
+def test_the_start_up_benchmark_times_what_exists_here_and_beside(tmp_path):
+    import startup
+
+    assert all(importlib.util.find_spec(name) for name in startup.IMPORTS)
+    folders = {tmp_path / name: tmp_path / f"{name}-run" for name in ("here", "there")}
+    for folder in folders.values():
+        folder.mkdir()
+    words = ["-c", "import os; print(os.environ['PYTHONPATH'], file=open('paths', 'a'))"]
+    assert all(wall > 0 and cpu > 0 for wall, cpu in startup.seconds(words, folders, repeats=3))
+    assert [(folder / "paths").read_text() for folder in folders.values()] == [
+        f"{checkout}\n" * 3 for checkout in folders
+    ]

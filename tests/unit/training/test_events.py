@@ -11,6 +11,7 @@ import torch
 
 from lct.training.events import EventLog
 from lct.training.trainer import Trainer
+from tests.helpers.in_process import run_job
 from tests.helpers.tiny_training import CPU, command, latents, settings
 
 
@@ -48,7 +49,7 @@ def test_scalars_and_images_come_back(tmp_path):
 def test_a_training_writes_its_curve_and_a_preview_and_its_result_stays_the_same(encoded):
     made = settings(keep_steps=(6,))
     for step in ("6", "12"):
-        subprocess.run([*command(encoded, "out", made), "--step", step], capture_output=True, check=True)
+        assert run_job([*command(encoded, "out", made), "--step", step]).returncode == 0
     events = [event for path in sorted(encoded.rglob("events.out.tfevents.*")) for event in read_events(path)]
     curve = json.loads((encoded / "out" / "curves.json").read_text())
     columns = {

@@ -28,6 +28,7 @@ from lct.training.loop import diverges, train
 from lct.training.settings import Optimiser, Training
 from lct.training.state import CURVE_COLUMNS, StateFolder, TrainingProgress
 from lct.training.trainer import Trainer
+from tests.helpers.in_process import run_job
 from tests.helpers.tiny_training import CPU, LCT, LDM, TINY, command, latents, settings
 
 
@@ -502,15 +503,10 @@ def test_killed_or_stopped_while_it_saves_a_training_ends_in_the_same_bytes(enco
 
 
 def test_a_state_of_other_settings_is_not_resumed_and_the_log_says_what_differs(encoded):
-    first = subprocess.run(
-        [*command(encoded, "out", settings(steps=400)), "--minutes", "1e-6"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    first = run_job([*command(encoded, "out", settings(steps=400)), "--minutes", "1e-6"])
     assert first.returncode == 75 and "state saved at step 1 of 400 (wall time nearly over)" in first.stdout
     changed = settings(optimiser=Optimiser(learning_rate=LearningRate(kind="cosine", lr=2e-3)))
-    second = subprocess.run(command(encoded, "out", changed), capture_output=True, text=True, check=True)
+    second = run_job(command(encoded, "out", changed))
     assert "a state at step 1 is not resumed: " in second.stderr
     assert "settings.training.optimiser.learning_rate.lr: 0.001 there, 0.002 here" in second.stderr
     assert "settings.training.steps: 400 there, 12 here" in second.stderr
@@ -531,7 +527,7 @@ def test_bad_latents_end_in_one_line(encoded, damage):
     else:
         write_tensors(path, {"latents": 0.18215 * (3.0 * latents(64) + 1.0)})
         expected = "expected normalised latents of standard deviation 0.5 within 2 %"
-    done = subprocess.run(command(encoded, "out", settings()), capture_output=True, text=True, check=False)
+    done = run_job(command(encoded, "out", settings()))
     assert done.returncode == 1
     assert done.stdout.startswith("error: ") and expected in done.stdout and len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr and not (encoded / "out").exists()
@@ -599,7 +595,7 @@ def take(folder: Path, weights: Path, digest: str) -> subprocess.CompletedProces
         str(weights),
     ]
     words += ["--out", str(folder / "taken.safetensors"), "--device", "cpu"]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
+    return run_job(words)
 
 
 def test_existing_weights_are_taken_when_hash_and_network_agree(encoded, tmp_path):
@@ -632,7 +628,7 @@ def test_a_training_may_start_from_given_weights(encoded, tmp_path):
     words = command(encoded, "tuned", settings())
     values = json.loads(words[words.index("--settings") + 1]) | {"init": {"run": "ldm", "weights": "step12-ema0.9"}}
     words[words.index("--settings") + 1] = json.dumps(values)
-    done = subprocess.run([*words, "--init", str(encoded / "ldm.safetensors")], capture_output=True, text=True)
+    done = run_job([*words, "--init", str(encoded / "ldm.safetensors")])
     assert done.returncode == 0, done.stdout
     record = json.loads((encoded / "tuned/curves.json.settings.json").read_text())
     assert record["inputs"]["init"]["sha256"] == sha256_file(encoded / "ldm.safetensors")
