@@ -71,7 +71,8 @@ def _bundle(arguments: argparse.Namespace, plan: Plan) -> Result:
     names = contents(plan, root, tables, arguments.weights)
     out = arguments.out or root / "exports" / f"lct-{plan.scale_name}-{tables}.zip"
     out.parent.mkdir(parents=True, exist_ok=True)
-    title = f"Reproduction of arXiv:2502.01441, {plan.scale_name} scale"
+    own = plan.main.dataset and f"{plan.datasets[plan.main.dataset].title}, by the methods of arXiv:2502.01441"
+    title = f"{own or 'Reproduction of arXiv:2502.01441'}, {plan.scale_name} scale"
     command = f"snakemake {'all_tables ' if tables == 'all' else ''}{plan.snakemake_options}"
     licences = {dataset.licence for dataset in plan.datasets.values()}
     licence = licences.pop() if len(licences) == 1 else None

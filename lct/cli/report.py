@@ -33,4 +33,5 @@ def report(arguments: argparse.Namespace) -> Result:
     words = ["--preview", "--tables", str(arguments.tables.absolute())] if arguments.tables else ["--collect", tables]
     run_job(arguments.root, plan, "report", *words, "--out", index.removesuffix("index.html"))
     beside = f"; {graphs} is that of the last run, as its records say" if graphs != index else ""
-    return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: snakemake {graphs}{beside}"
+    command = f"snakemake {graphs} {plan.snakemake_options}"
+    return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: {command}{beside}"

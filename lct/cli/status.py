@@ -36,7 +36,7 @@ def _status(arguments: argparse.Namespace) -> Result:
     if count := len(paths) - len(undeclared) - len(stale):
         lines.append(f"{count} outputs are not recorded: lct record {plan.lct_options}")
     if stale:
-        lines.append(f"{len(stale)} outputs are outdated, such as {stale[0]}: snakemake makes them again")
+        lines.append(f"{len(stale)} outputs are outdated, such as {stale[0]}: snakemake {plan.snakemake_options}")
     if undeclared:
         names = sorted({of[0] for path in undeclared if (of := training(path))})
         lines.append(f"config/runs/ has no {', '.join(names)}, whose results are here: lct rm {names[0]} removes them")
