@@ -51,6 +51,9 @@ class ScaleLayer(Layer):
         return next((name for name in self.names if name in by_scale), None)
 
 
+_TAKEN = {"reference", "encode", "figures", "all", "all_tables", "claims", "pilot", "unlisted"}  # folders and targets
+
+
 class ConfigFolder:
     """The YAML files under config/, read once, checked, and looked up by name with a helpful error."""
 
@@ -65,10 +68,10 @@ class ConfigFolder:
     def layer(self, folder: str, name: str, what: str, where: str) -> Layer:
         """The values of config/FOLDER/NAME.yaml; ValueError listing the existing names when there is none."""
         names = self.names(folder)
-        if name in names and not re.match(ID_PATTERN, name):
+        if name in names and not re.fullmatch(ID_PATTERN, name):
             raise ValueError(
-                f"config/{folder}/{name}.yaml: expected a file name of a-z, 0-9, _ and - only, found {name!r}; rename "
-                "the file"
+                f"config/{folder}/{name}.yaml: expected a file name of a-z, 0-9, _ and -, no - in front, "
+                f"found {name!r}; rename the file"
             )
         if name not in names:
             raise ValueError(
@@ -103,12 +106,14 @@ class ConfigFolder:
         return self._runs
 
     def _add_run(self, run: str, values: dict[str, Any], source: str) -> None:
-        if not re.match(ID_PATTERN, run):
-            raise ValueError(f"{source}: expected run names of a-z, 0-9, _ and -, found {run!r}; rename it")
+        if not re.fullmatch(ID_PATTERN, run):
+            raise ValueError(
+                f"{source}: expected run names of a-z, 0-9, _ and -, no - in front, found {run!r}; rename it"
+            )
         if run in self._runs:
             raise ValueError(f"{source}: run {run!r} is also in {self._runs[run].source}; rename one")
-        if run == "reference":
-            raise ValueError(f"{source}: run name 'reference' is taken by the reference features; rename it")
+        if run in _TAKEN:
+            raise ValueError(f"{source}: run name {run!r} is taken by a folder or target of the project; rename it")
         self._runs[run] = RunSource(source, build(RunEntry, values, f"{source}: {run}"), values)
 
     def dataset_of(self, run: str) -> str | None:

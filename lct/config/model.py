@@ -139,7 +139,7 @@ class Scale:
                 raise ValueError(f"expected key {key!r} with a value, or `base`, found neither; add it")
         check_seeds(self.seeds)
         ids = [protocol.id for protocol in self.protocols]
-        if not ids or len(set(ids)) < len(ids) or any(not re.match(ID_PATTERN, name) for name in ids):
+        if not ids or len(set(ids)) < len(ids) or any(not re.fullmatch(ID_PATTERN, name) for name in ids):
             raise ValueError(
                 f"protocols: expected one or more different ids of a-z, 0-9, _ and -, found {ids}; fix them"
             )

@@ -18,7 +18,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
-ID_PATTERN = "^[a-z0-9_-]+$"  # what may appear in a path or a rule's name
+ID_PATTERN = "^[a-z0-9_][a-z0-9_-]*$"  # what may appear in a path, a command or a rule's name
 Name = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 _CONFIG = ConfigDict(extra="forbid", strict=True)
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
@@ -137,7 +137,7 @@ def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
         advice = did_you_mean(value, options) or "choose one of them"
         return f"{prefix}expected one of {options}, found {value!r}; {advice}"
     if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == ID_PATTERN:
-        return f"{prefix}expected a name of a-z, 0-9, _ and - only, found {value!r}; rename it"
+        return f"{prefix}expected a name of a-z, 0-9, _ and - only, no - in front, found {value!r}; rename it"
     if kind == "too_long":
         return f"{prefix}expected {error['ctx']['max_length']} items, found {value}; remove the others"
     if kind.endswith("_type") or kind == "int_from_float":

@@ -66,6 +66,10 @@ def test_values_become_settings_and_back():
         ({"name": "x", "shape": {"kind": "hexagon"}}, r"here: shape\.kind: expected one of \['circle', 'square'\]"),
         ({"name": "x", "shape": {"kind": "square", "radius": 1}}, r"here: shape: unknown key 'radius'"),
         ({"name": "x", "many": {"Bad Name": {}}}, r"here: many\.Bad Name: expected a name of a-z, 0-9, _ and -"),
+        (
+            {"name": "x", "many": {"-x": {}}},
+            r"here: many\.-x: expected a name of a-z, 0-9, _ and - only, no - in front",
+        ),
         ({"name": "x", "maybe": 13}, r"here: maybe: expected a lucky number"),
     ],
 )
@@ -233,6 +237,10 @@ def test_paths_follow_the_grammar(project):
         ("tables/table1.yaml", "title: ", "title: [1] #", r"table1\.yaml: title: expected string"),
         ("runs/digits.yaml", "method: lct", "method: ict", r"digits-lct: method: expected a method of .*found 'ict'"),
         ("runs/digits.yaml", "digits-lct:", "'../x':", r"digits\.yaml: expected run names of a-z.*found '\.\./x'"),
+        ("runs/digits.yaml", "digits-lct:", "-x:", r"digits\.yaml: expected run names of a-z.*found '-x'"),
+        ("runs/digits.yaml", "digits-lct:", '"x\\n":', r"digits\.yaml: expected run names of a-z.*found 'x\\n'"),
+        ("runs/digits.yaml", "digits-lct:", "all:", r"digits\.yaml: run name 'all' is taken by a folder or target"),
+        ("runs/digits.yaml", "digits-lct:", "encode:", r"digits\.yaml: run name 'encode' is taken by"),
         ("tables/table1.yaml", '-lct"', '-lcd"', r"table1\.yaml: rows\.lct-1: expected a run .*'digits-lcd'"),
         ("runs/digits.yaml", "method: ilct", "method: lct", r"'digits-ilct' and 'digits-lct' equal at scale 'mini'"),
         ("methods/lct.yaml", "loss: cauchy", "loss: cauhcy", r"lct\.yaml: training\.objective\.loss: expected one of"),
