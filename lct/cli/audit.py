@@ -50,7 +50,7 @@ def audit(arguments: argparse.Namespace) -> Result:
     if arguments.html:
         from lct.report.audit import page as audit_page  # with pandas, which other uses need not load
 
-        write_text(arguments.html, audit_page(value))
+        write_text(arguments.html, audit_page(value, watermark=plan.scale.watermark))
         lines.append(f"the page is at {arguments.html}")
     lines.append(
         f"{len(value['cells'])} cells audited, {len(value['not_run'])} not run, {len(faults)} different faults"

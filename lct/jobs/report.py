@@ -69,7 +69,7 @@ def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord |
     measured = [(read(root / path), plan.claims_paths.report("claims.html")) for path in claimed_tables(plan)]
     claimed = measured[0] if measured else None
     contents = render(tables, root, up, spent, facts=root, drawn=drawn, trust=trust(audits), claimed=claimed)
-    contents["audit.html"] = audit.page(audits, report="index.html", timelines=timelines(plan, root))
+    contents["audit.html"] = audit.page(audits, "index.html", timelines(plan, root), tables.watermark)
     for name, content in contents.items():
         write_text(out / name, content)
     for name, content in drawn.items():

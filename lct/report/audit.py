@@ -11,12 +11,18 @@ from lct.report.text import anchor, exact, flatten
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 
 
-def page(audits: dict[str, Any], report: str = "", timelines: Sequence[tuple[str, str]] = ()) -> str:
+def page(
+    audits: dict[str, Any],
+    report: str = "",
+    timelines: Sequence[tuple[str, str]] = (),
+    watermark: str | None = None,
+) -> str:
     """HTML of an audit.
 
     audits: {"scale", "options", "cells", "notes", "not_run"} as `lct audit --json` prints it.
     report: the report's page, relative to this one; empty: there is none to link to.
     timelines: (what it is, drawing as SVG) of when its tables appear.
+    watermark: of the scale.
     """
     links = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
     shown = {path: _link(link) for path, link in links.items()}
@@ -26,6 +32,7 @@ def page(audits: dict[str, Any], report: str = "", timelines: Sequence[tuple[str
         "scale": audits["scale"],
         "options": audits.get("options", f"--scale {audits['scale']}"),
         "report": report,
+        "watermark": watermark,
         "notes": audits["notes"],
         "not_run": len(audits["not_run"]),
         "count": len(audits["cells"]),

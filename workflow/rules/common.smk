@@ -177,7 +177,8 @@ def settings_text(stage, *owner):
 
 def settings_param(stage, *owner):
     """The same as a param, so that a changed setting reruns the job: a function, called for planned jobs alone, in whose
-    text Snakemake does not look for wildcards. Without `owner`, of the dataset that the wildcard {dataset} names."""
+    text Snakemake does not look for wildcards. Without `owner`, of the dataset that the wildcard {dataset} names.
+    """
 
     def text(wildcards):
         return settings_text(stage, *(owner or (wildcards.dataset,)))

@@ -531,6 +531,7 @@ def test_the_page_is_one_file_whose_links_all_lead_somewhere(project, lct):
     assert all(link.startswith("#") and link[1:] in found.ids for link in found.links)
     assert 'class="skip"' in html and "made by uncommitted code" in found.text
     assert "<script" not in html and "index.html" not in html, "no report to lead to"
+    assert html.count("SMOKE TEST") == 3, "in title, flag and ground, as on every page of this scale"
     assert 'class="state dirty">dirty<' in html and 'class="state ok">ok<' in html, "colour and words"
     assert found.text.count("SLURM job") >= 20 and "training.batch" in found.text
 

@@ -185,6 +185,11 @@ def test_the_verb_prints_cells_tables_and_total_with_their_sources(capsys):
     assert more["total"]["hours"] > total["hours"] or more["tables"].keys() == value["tables"].keys()
 
 
+def test_an_unknown_device_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="--device: expected one of.*did you mean 'h100'"):
+        machine(ROOT, "h10")
+
+
 def test_the_papers_hours_are_those_of_a_named_gpu_where_no_device_is_given(capsys):
     first = lct(capsys, ROOT, "--scale", "paper").splitlines()[0]
     assert first == "paper on 1 x a100 (no GPU is measured here; --device names another)"
