@@ -60,7 +60,8 @@ def decode(
     except MemoryError as error:
         raise MemoryError(f"{name}: expected enough memory to decode it, found too little") from error
     except Exception as error:  # damaged bytes make decoders raise anything
-        reason = " ".join(str(error).replace(name, "").split()) or type(error).__name__
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error).replace(repr(name), "")
+        reason = " ".join(text.split()) or type(error).__name__
         raise UnusableImageError(name, reason) from error
 
 

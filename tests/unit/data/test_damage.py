@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -186,3 +187,55 @@ def reason_without_conversion(content):
     except UnusableImageError as error:
         return error.reason
     return None
+
+
+def png_of_16_bits(pixels, colour_type):
+    """A PNG with 16 bits a channel, which Pillow does not write; pixels: (H, W, channels) uint16."""
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("colour_type", [4, 6])
+def test_transparency_of_16_bits_is_laid_over_white(colour_type):
+    """White above black, the lower quarter transparent."""
+    grey = np.zeros((8, 8, 1), np.uint16)
+    grey[:4] = 65535
+    alpha = np.full((8, 8, 1), 65535, np.uint16)
+    alpha[6:] = 0
+    content = png_of_16_bits(np.concatenate([grey] * (1 if colour_type == 4 else 3) + [alpha], 2), colour_type)
+    assert decode(lambda: content, "x", 8, convert=True)[:, 0, 0].tolist() == [255] * 4 + [0] * 2 + [255] * 2
+    assert "convert: true" in reason_without_conversion(content)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(("orientation", "corner"), [(1, 255), (3, 0), (6, 0), (8, 255)])
+def test_images_of_every_format_are_turned_as_their_tag_says(kind, orientation, corner):
+    """White above black: the first corner after turning."""
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:16] = 255
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    content = encoded(pixels, kind, exif=exif)
+    assert abs(int(decode(lambda: content, "x", 32)[0, 0, 0]) - corner) < 9
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF", "AVIF"])
+def test_animations_and_stacks_of_pages_are_named(kind):
+    first, *others = (Image.fromarray(np.full((32, 32, 3), 60 * i, np.uint8)) for i in range(3))
+    out = io.BytesIO()
+    first.save(out, kind, save_all=True, append_images=others)
+    assert reason(out.getvalue()) == "3 frames"
+
+
+@pytest.mark.parametrize("name", ["x", "1", "pixels"])
+def test_a_reason_keeps_its_words_whatever_the_image_is_called(name):
+    content = encoded(np.full((8, 8), 0.5, np.float32), "TIFF")
+    with pytest.raises(UnusableImageError) as caught:
+        decode(lambda: content, name, 16, convert=True)
+    assert caught.value.reason == "floating-point pixels of unknown range"
