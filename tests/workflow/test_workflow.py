@@ -49,6 +49,7 @@ def test_every_cell_traces_to_a_metrics_file_written_in_that_run(smoke):
     folder, _, started = smoke
     found = cells(tables(folder))
     assert len(found) == 4 * (5 + 2)  # metrics x (rows of sub-table a + floors)
+    assert len(tables(folder)["tables"][0]["subtables"][0]["degraded"]["rows"]) == 4
     for _, cell in found:
         for value in cell["values"]:
             path = folder / value["metrics"]
@@ -91,7 +92,7 @@ def test_each_job_prints_one_line_and_keeps_a_log_and_a_benchmark(smoke):
     logs = sorted(str(p.relative_to(folder / "logs/smoke")) for p in (folder / "logs/smoke").rglob("*.log"))
     timings = sorted(str(p.relative_to(folder / "logs/smoke")) for p in (folder / "logs/smoke").rglob("*.tsv"))
     assert [name.removesuffix(".log") for name in logs] == [name.removesuffix(".tsv") for name in timings]
-    assert len(logs) == 22
+    assert len(logs) == 23
     assert "eta=" in (folder / "logs/smoke/train/digits-lct/s0.log").read_text()
 
 

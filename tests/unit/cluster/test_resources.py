@@ -384,7 +384,7 @@ def test_the_workstations_profile_gives_every_job_of_the_gpu_classes_a_gpu(tmp_p
     command += ["--profile", "profiles/default", "--workflow-profile", "profiles/workstation"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     started = [line for line in (done.stdout + done.stderr).splitlines() if "lct.jobs.launch" in line]
-    assert len(started) == 17 and all(" --gpus 1 " in line for line in started)
+    assert len(started) == 18 and all(" --gpus 1 " in line for line in started)
     profile = yaml.safe_load((ROOT / "profiles/workstation/config.yaml").read_text())
     assert profile["resources"]["gpu"] >= 2, "no more of them at a time than there are GPUs"
 
