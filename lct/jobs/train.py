@@ -7,10 +7,12 @@ command goes on from there, to the same bytes. States, progress and the log of a
 folder named by the hash of settings, seed and inputs. Runs in one process, or in several started by lct.jobs.launch.
 """
 
+import argparse
 import logging
 import math
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -63,7 +65,11 @@ def main() -> int:
         default=60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)),
         help="seconds between saved states (default: LCT_SAVE_MINUTES, or 5, in minutes)",
     )
-    parser.add_argument("--step", type=int, help="a step that the run keeps, to train to (default: the last)")
+    parser.add_argument(
+        "--step",
+        type=_step,
+        help="a step that the run keeps, or a file of its weights, to train to (default: the last)",
+    )
     parser.add_argument("--minutes", type=float, help="wall time from now (default: what lct.jobs.launch was given)")
     parser.add_argument(
         "--latents-in",
@@ -82,6 +88,13 @@ def main() -> int:
     else:  # on one node, the lost process or its starter prints the reason; another node may have gone without one
         silent = (LostRankError,) if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") else ()
     return job.run(train_run, parser.parse_args(), silent)
+
+
+def _step(text: str) -> int:
+    """A number of steps, as it is or in the name of a file of weights."""
+    if (named := re.fullmatch(r"(?:step)?([0-9]+)(?:-ema.*)?", Path(text).name)) is None:
+        raise argparse.ArgumentTypeError(f"expected a number or a file such as step1200-ema0.999, found {text!r}")
+    return int(named[1])
 
 
 def train_run(

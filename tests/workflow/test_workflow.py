@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,16 @@ def smoke(tmp_path_factory) -> tuple[Path, str, float]:
     done = snakemake(folder, *SMOKE)
     assert done.returncode == 0, done.stdout[-4000:]
     return folder, done.stdout, started
+
+
+def test_no_shell_command_holds_a_variable_of_a_loop():
+    """Snakemake puts a command together when the job starts, when every loop over rules has come to its end."""
+    commands = 0
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        for _, text in re.findall(r"^( *)shell:\n((?:\1 +.*\n)+)", path.read_text(), re.MULTILINE):
+            commands += 1
+            assert not re.search(r"\b_[a-z]+", text), (path.name, text)
+    assert commands > 10
 
 
 def tables(folder: Path) -> dict:

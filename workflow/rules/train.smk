@@ -48,17 +48,12 @@ for _run in (run for run in PLAN.runs.values() if run.is_trained):
                 settings=settings_param("train", _run.id),
                 state=PATHS.work(_run.id, "{seed}"),
                 folder=subpath(lambda wildcards, output: output.weights[0], parent=True),
+            # A shell command is put together when its job starts: what changes in this loop must not be in it.
             shell:
                 LAUNCH
                 + " --nodes {resources.nodes} train --settings {params.settings:q} --seed {wildcards.seed}"
                 " --latents {input.latents:q} --statistics {input.statistics:q} --init {input.init:q}"
-                " --work {params.state:q} --out {params.folder:q}"
-                + (
-                    f" --step {_at.removeprefix('step')}"
-                    if PLAN.suffix(_run.id, _at)
-                    else ""
-                )
-                + " 2> {log:q}"
+                " --work {params.state:q} --out {params.folder:q} --step {output.weights[0]:q} 2> {log:q}"
 
 
 # Existing weights in the place of a training: checked, and put where sampling looks for weights, on the submitting host.
