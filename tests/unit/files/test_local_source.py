@@ -85,6 +85,19 @@ def test_replaced_files_are_a_change_and_other_times_are_none(tmp_path, monkeypa
 
     read(tmp_path, kind)
     assert reasons(output, settings) == []
+    source = tmp_path / "source"
+    names = ("sub/2.png", "part-0.parquet", "data.mdb")
+    file = next((source / name for name in names if (source / name).exists()), source)
+    status, content = file.stat(), file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # one byte, of equal size and time
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    (reason,) = reasons(output, settings)
+    assert f"1 of its {record['files']} files (" in reason and file.name in reason
+    file.rename(tmp_path / "other disk")
+    file.symlink_to(tmp_path / "other disk")  # a link to it is the same change, and to the old content none
+    assert len(reasons(output, settings)) == 1
+    (tmp_path / "other disk").write_bytes(content)
+    assert reasons(output, settings) == []
     (tmp_path / "source").rename(tmp_path / "elsewhere")  # not on this machine: what was read is not judged
     assert reasons(output, settings) == []
 
