@@ -47,7 +47,11 @@ def test_the_profile_carries_the_keys_that_results_rest_on():
 def test_a_skipped_test_fails_the_full_run(tmp_path, strict, code):
     (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
     (tmp_path / "test_x.py").write_text("import pytest\ndef test_x():\n    pytest.importorskip('no_such_module')\n")
+    (tmp_path / "torch.py").write_text(
+        "set_num_threads = use_deterministic_algorithms = print\n"
+    )  # in place of seconds
     environment = {k: v for k, v in os.environ.items() if k != "LCT_NO_SKIP"} | ({"LCT_NO_SKIP": "1"} if strict else {})
+    environment["PYTHONPATH"] = str(tmp_path)
     command = [sys.executable, "-m", "pytest", "-q", str(tmp_path)]
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == code
 
