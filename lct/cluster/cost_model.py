@@ -186,8 +186,8 @@ class CostModel:
             nfe = sum(plan.runs[owner].samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(owner, at))
             yield Work("evaluate", plan.scale.sampling.count * nfe * 2 * macs, macs=macs)
             yield Work("decode", self._samples(owner, at), side=side, network=network)
-        elif stage in ("reference", "score"):
-            count = self._real_images(dataset_name) if stage == "reference" else self._samples(owner, at)
+        elif stage in ("reference", "degraded", "score"):
+            count = self._samples(owner, at) if stage == "score" else self._real_images(stage, dataset_name)
             for extractor in plan.extractors_of(dataset_name):  # of pretrained ones in passes of Inception
                 flops = EXTRACTOR_FLOPS.get(getattr(extractor, "architecture", ""))
                 passes = 1.0 if flops is None else flops / EXTRACTOR_FLOPS["inception"]
@@ -203,11 +203,13 @@ class CostModel:
         """Images of both splits."""
         return self._train_images(dataset) + self.plan.datasets[dataset].heldout
 
-    def _real_images(self, dataset: str) -> int:
-        """Images that reference and floors measure: both splits, the reconstructions of both, and damaged ones."""
+    def _real_images(self, stage: str, dataset: str) -> int:
+        """Images that reference and floors measure, both splits and the reconstructions of both; or damaged ones."""
         images, plan = self._images(dataset), self.plan
-        damaged = min(images, max(protocol.num_images for protocol in plan.protocols_of(dataset)))
-        return 2 * images + len(stage_settings.degraded(plan, dataset)["degradations"]) * damaged
+        if stage == "reference":
+            return 2 * images
+        most = max(protocol.num_images for protocol in plan.protocols_of(dataset))
+        return len(stage_settings.degraded(plan, dataset)["degradations"]) * min(images, most)
 
     def _samples(self, run: str, at: str | None) -> int:
         """Images that are sampled from one seed of a run, at one of its milestones."""
@@ -240,7 +242,7 @@ class CostModel:
         plan, dataset = self.plan, self._dataset(job)
         if stage == "images":
             return 64 * reading_threads(plan, owner) * plan.datasets[owner].resolution ** 2 * 3
-        if stage in ("reference", "score"):  # features are float32 on disk, and float64 while distances are taken
+        if stage in ("reference", "degraded", "score"):  # features: float32 on disk, float64 while distances are taken
             others = self._train_images(dataset) if stage == "reference" else plan.scale.sampling.count
             return (self._train_images(dataset) + others) * self._feature_width(dataset) * 12
         if stage == "train":  # all latents, raw and normalised, per process; a state is copied here when it is saved

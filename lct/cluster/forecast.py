@@ -10,7 +10,10 @@ from lct.cluster.rates import Machine
 from lct.files.formatting import format_size
 from lct.plan.plan import Cell, Plan
 
-LEFT_OUT = "not counted: downloads, preparing images, figures, the report; a cell's cost is that of every job it needs"
+LEFT_OUT = (
+    "not counted: downloads, preparing images, damaged images, figures, the report; a cell's cost is that of every job "
+    "it needs"
+)
 
 
 @dataclass(frozen=True)

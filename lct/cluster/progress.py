@@ -25,7 +25,8 @@ def owners(plan: Plan) -> Callable[[str, Mapping[str, str]], tuple[str, str] | N
     """A function from a job's rule and wildcards to its stage, and the run, dataset or figure that it works for; None
     for jobs that the cost model does not count. The milestones of a run have one owner."""
     named = {f"{stage}_{run}".replace("-", "_"): (stage, run) for run in plan.runs for stage in RUN_STAGES}
-    named |= {f"reference_{dataset}".replace("-", "_"): ("reference", dataset) for dataset in plan.datasets}
+    stages = ("reference", "degraded")
+    named |= {f"{of}_{name}".replace("-", "_"): (of, name) for name in plan.datasets for of in stages}
     named |= {f"figures_{figure}".replace("-", "_"): ("figure", figure) for figure in plan.figures}
 
     def owner_of(rule: str, wildcards: Mapping[str, str]) -> tuple[str, str] | None:

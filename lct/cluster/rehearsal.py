@@ -135,7 +135,8 @@ def rules(requests: Requests, row: Row) -> list[str]:
     """Names of a row's rules at the whole scale."""
     plan = requests.plan.whole
     if row.stage not in RUN_STAGES:
-        name = {"reference": f"reference_{row.owner}", "figure": f"figures_{row.owner}"}.get(row.stage, row.stage)
+        prefix = {"reference": "reference", "degraded": "degraded", "figure": "figures"}.get(row.stage)
+        name = row.stage if prefix is None else f"{prefix}_{row.owner}"
         return [name.replace("-", "_")]
     milestones = plan.milestones(row.owner) if row.stage == "train" else plan.sampled_milestones(row.owner)
     return [f"{row.stage}_{row.owner}{plan.suffix(row.owner, at)}".replace("-", "_") for at in milestones]

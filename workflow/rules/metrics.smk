@@ -101,7 +101,7 @@ for _dataset in PLAN.datasets:
             "../envs/lct.yaml"
         threads: 1
         resources:
-            **resource_class("gpu_small", "reference", _dataset),
+            **resource_class("gpu_small", "degraded", _dataset),
         params:
             settings=settings_param("degraded", _dataset),
         shell:
