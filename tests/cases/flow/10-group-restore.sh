@@ -2,7 +2,7 @@
 # a checkout that a group shares (2775, umask 002): lct restore of a member who is not the owner of every file
 . "$(dirname "$0")/situation.sh"
 [ "$(id -u)" = 0 ] || exit 2
-umask 002; chown -R 12345:5000 .; find . -type d -exec chmod 2775 {} +; find . -type f -exec chmod g+rw {} +
+umask 002; chmod 755 "$tmp"; chown -R 12345:5000 .; find . -type d -exec chmod 2775 {} +; find . -type f -exec chmod g+rw {} +
 mkdir "$tmp/home"; chown 12346 "$tmp/home"
 # the member owns none of it; may enter closed folders, since the interpreter and $tmp may lie below one
 enter=dac_read_search
