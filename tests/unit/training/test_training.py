@@ -28,6 +28,7 @@ from lct.training.loop import diverges, train
 from lct.training.settings import Optimiser, Training
 from lct.training.state import CURVE_COLUMNS, StateFolder, TrainingProgress
 from lct.training.trainer import Trainer
+from tests.helpers import ROOT
 from tests.helpers.in_process import run_job
 from tests.helpers.tiny_training import CPU, LCT, LDM, TINY, command, latents, settings
 
@@ -580,6 +581,13 @@ def test_a_chain_of_milestones_ends_in_the_bytes_of_trainings_without_one_with_a
     assert costs == [1] * 4, "each job's own attempts"
     with pytest.raises(ValueError, match=r"--step: expected a step that the run keeps, \[3, 6, 12\], found 5"):
         job("chain", 5)
+
+
+@pytest.mark.slow  # each start writes its files through to the disk
+def test_kill_9_at_ten_moments_of_three_milestones_leaves_the_same_bytes(tmp_path):
+    words = [sys.executable, "-m", "tests.helpers.milestone_kills", str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.endswith("\n10 kills: 5 of 5 files equal\n"), done.stdout + done.stderr
 
 
 def take(folder: Path, weights: Path, digest: str) -> subprocess.CompletedProcess:
