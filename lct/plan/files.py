@@ -181,9 +181,9 @@ def report_inputs(plan: Plan, which: str = "all") -> list[str]:
 
 
 def claimed_tables(plan: Plan) -> list[str]:
-    """The tables.json of `snakemake claims`, where it exists: every other report of the scale judges claims by it."""
+    """The tables.json of `snakemake claims`, where it exists: reports of whole tables judge claims by it."""
     path = plan.claims_paths.tables()
-    return [path] if CLAIMS not in plan.only and (plan.root / path).exists() else []
+    return [path] if not plan.only and (plan.root / path).exists() else []
 
 
 def row_pages(plan: Plan, which: str) -> list[str]:
