@@ -93,6 +93,6 @@ for _run in (run for run in PLAN.runs.values() if run.samples is not None):
         resources:
             **resource_class("cpu"),
         params:
-            settings=settings_param(stage_settings.take_samples(PLAN, _run.id)),
+            settings=settings_param("take_samples", _run.id),
         shell:
             "python -m lct.jobs.take_samples --settings {params.settings:q} --out {output.images:q} 2> {log:q}"
