@@ -118,7 +118,17 @@ class CostModel:
                 chain = self.chain(samples.run, samples.seed)
                 last = max(i for i, job in enumerate(chain) if job.at in (None, milestone(cell.weights)))
                 jobs |= {job for job in chain[: last + 1] if job.stage == "train" or job.at == chain[last].at}
+                sources = self.initial_runs(samples.run)
+                jobs |= {job for run in sources for job in self.chain(run, samples.seed) if job.stage == "train"}
         return jobs
+
+    def initial_runs(self, run: str) -> list[str]:
+        """The runs whose weights a run starts from: its own `init` first, then that one's."""
+        runs = []
+        while (init := self.plan.runs[run].init) is not None and init.run is not None:
+            run = init.run
+            runs.append(run)
+        return runs
 
     def preparation(self, dataset: str) -> list[PlannedJob]:
         """The jobs of a dataset, in order."""
@@ -136,7 +146,7 @@ class CostModel:
 
     def wall(self, jobs: Iterable[PlannedJob], devices: int) -> float:
         """Seconds until all jobs are done on `devices` like this one: each dataset's preparation before its runs, a
-        run's jobs one after the other, the longest run first."""
+        run before those that start from its weights, a run's jobs one after the other, the longest run first."""
         pending = {PlannedJob(*job) for job in jobs}
         datasets = {job.owner for job in pending if job.seed is None}
         ready = {name: self.total(pending & set(self.preparation(name))).seconds for name in datasets}
@@ -146,9 +156,12 @@ class CostModel:
             heapq.heappush(free_at, ready[dataset])
         runs = {(job.owner, job.seed) for job in pending if job.seed is not None}
         lengths = {(run, seed): self.total(pending & set(self.chain(run, seed))).seconds for run, seed in runs}
-        for run, seed in sorted(runs, key=lambda key: (-lengths[key], key)):
-            begin = max(heapq.heappop(free_at), ready.get(self.plan.runs[run].dataset, 0.0))
-            heapq.heappush(free_at, begin + lengths[run, seed])
+        ends: dict[tuple[str, int | None], float] = {}
+        for run, seed in sorted(runs, key=lambda key: (len(self.initial_runs(key[0])), -lengths[key], key)):
+            before = [ends.get((source, seed), 0.0) for source in self.initial_runs(run)]
+            begin = max(heapq.heappop(free_at), ready.get(self.plan.runs[run].dataset, 0.0), *before)
+            ends[run, seed] = begin + lengths[run, seed]
+            heapq.heappush(free_at, ends[run, seed])
         return max(free_at)
 
     # --- what they do -------------------------------------------------------------------------------------------

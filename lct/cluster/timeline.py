@@ -48,8 +48,9 @@ class Timeline:
 
 
 def predecessors(model: CostModel, jobs: Iterable[PlannedJob]) -> dict[PlannedJob, list[PlannedJob]]:
-    """What each job waits for: a dataset's preparation in order, a training for the latents and what came before it in
-    its chain, sampling for the training before it, scoring for the images and the reference."""
+    """What each job waits for: a dataset's preparation in order, a training for the latents, the run whose weights it
+    starts from, and what came before it in its chain, sampling for the training before it, scoring for the images and
+    the reference."""
     jobs, waits = set(jobs), {}
     for owner, seed in sorted({(job.owner, job.seed) for job in jobs}, key=str):
         if seed is None:
@@ -59,6 +60,8 @@ def predecessors(model: CostModel, jobs: Iterable[PlannedJob]) -> dict[PlannedJo
             continue
         prepared = model.preparation(model.plan.runs[owner].dataset)
         trained = sampled = [job for job in prepared if job.stage == "encode"]
+        for source in model.initial_runs(owner)[:1]:
+            trained = trained + [job for job in model.chain(source, seed) if job.stage == "train"][-1:]
         for job in (job for job in model.chain(owner, seed) if job in jobs):
             waits[job] = [*sampled, prepared[-1]] if job.stage == "score" else trained
             if job.stage == "train":

@@ -1,17 +1,19 @@
-"""What the settings of a local folder of images take from the folder itself: class folders, and counts that fit it.
+"""What the settings of a local folder or archive of images take from it: class folders, and counts that fit it.
 
-Where the folder is not on this machine, as in a clone, the record of the images that were read from it says the same.
+Where it is not on this machine, as in a clone, the record of the images that were read from it says the same.
 """
 
+import functools
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from lct.config.folder import Layer
-from lct.data.settings import FolderSource
+from lct.data.settings import ArchiveSource, FolderSource
 from lct.files.atomic import read_json_or_empty
 from lct.files.selection import select, walk
+from lct.files.zip_tar import Archive, has_listing
 from lct.metrics.settings import OWN
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "heldout"}  # folders, but no classes
@@ -22,11 +24,13 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
     """Add to a dataset's merged `values`, in place, and say so in `sources`:
 
     - `source.labels: folders`, where every image lies in a class folder and no file says what the extractor learns;
-    - fewer training and held-out images, where the scale asks for more than the folder holds.
+    - fewer training and held-out images, where the scale asks for more than there are.
 
+    A compressed tar is not looked into, since its listing takes a pass over all of it.
     name: of the dataset; scale: its file; root: where `config/` is."""
     source, extractor = values.get("source"), values.get("extractor", {})
-    if not isinstance(source, dict) or source.get("kind") != "folder" or not isinstance(source.get("path"), str):
+    kind = source.get("kind") if isinstance(source, dict) else None
+    if kind not in ("folder", "archive") or not isinstance(source.get("path"), str):
         return
     own = any(OWN in (p.get("distance", OWN), p.get("recall", OWN)) for p in scale.values.get("protocols", [{}]))
     undecided = own and "labels" not in source and extractor.get("labels") != "rotations"
@@ -34,9 +38,11 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
     scaled = all(isinstance(scale.values.get("dataset", {}).get(key), int) for key in ("train", "heldout"))
     if not (undecided or scaled):
         return
-    folder, why = root / Path(source["path"]).expanduser(), "default, since the images lie in class folders"
-    if folder.is_dir():
-        images = _images(folder, source)
+    path, why = root / Path(source["path"]).expanduser(), "default, since the images lie in class folders"
+    if path.is_dir() if kind == "folder" else path.is_file():
+        images = _images(path, source) if kind == "folder" else _members(path, source)
+        if images is None:
+            return
         labelled = bool(class_folders(images))
         available = min(len(images) - len(source.get("exceptions", ())), source.get("first") or len(images))
         counts = _fitting(values["train"], values["heldout"], available) if scaled else None
@@ -72,6 +78,27 @@ def _images(folder: Path, source: dict[str, Any]) -> list[str]:
     files = walk(folder, source.get("recursive", FolderSource.recursive))[0]
     names = ((file.relative_to(folder).as_posix(), file) for file in files)
     return [name for name, _ in select(names, source.get("extensions", FolderSource.extensions))[0]]
+
+
+def _members(path: Path, source: dict[str, Any]) -> list[str] | None:
+    """The images of a zip or an uncompressed tar, below `inside`; None where it cannot be listed at once."""
+    status, inside = path.stat(), source.get("inside", ArchiveSource.inside).strip("/")
+    names = _listing(path, status.st_size, status.st_mtime_ns) or ()
+    below = f"{inside}/" if inside else ""
+    members = ((name.removeprefix(below), None) for name in names if name.startswith(below))
+    return [name for name, _ in select(members, source.get("extensions", ArchiveSource.extensions))[0]] or None
+
+
+@functools.lru_cache(maxsize=16)
+def _listing(path: Path, _size: int, _mtime_ns: int) -> tuple[str, ...] | None:
+    """Names of an archive's members; None for a compressed tar, and for a file whose fault the job will name."""
+    try:
+        if not has_listing(path):
+            return None
+        with Archive(path) as archive:
+            return tuple(member.name for member in archive.members)
+    except (OSError, ValueError):
+        return None
 
 
 def _recorded(root: Path, scale: str, name: str, path: str) -> dict[str, Any]:

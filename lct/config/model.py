@@ -169,6 +169,8 @@ class GivenWeights:
     sha256: str  # of that file; part of every path made from it
 
     def __post_init__(self):
+        if not self.path:
+            raise ValueError("path: expected a file or folder, found an empty text; name it")
         check_sha256(self.sha256)
 
     @property
@@ -210,9 +212,9 @@ class Initial:
 
     def __post_init__(self):
         if (self.run is None) == (self.path is None) or (self.path is None) != (self.sha256 is None):
-            raise ValueError("init: expected either run (and ema), or path and sha256; correct it")
+            raise ValueError("expected either run (and ema), or path and sha256; correct it")
         if self.ema is not None and self.run is None:
-            raise ValueError("init: expected ema with run alone, found it with a file; remove it")
+            raise ValueError("expected ema with run alone, found it with a file; remove it")
         if self.sha256 is not None:
             check_sha256(self.sha256)
 
@@ -224,7 +226,7 @@ class Initial:
 
 def check_sha256(text: str) -> None:
     if not re.fullmatch("[0-9a-f]{64}", text):
-        raise ValueError(f"sha256: expected 64 hexadecimal digits, found {text!r}; sha256sum prints them")
+        raise ValueError(f"sha256: expected 64 hexadecimal digits in lower case, found {text!r}; sha256sum prints them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +249,8 @@ class RunEntry:
         if self.samples is not None and (others or self.dataset is None):
             have = [*(["dataset"] if self.dataset else []), *others]
             raise ValueError(f"samples: expected dataset, and at most note, beside them, found {have}; correct it")
+        if self.weights is not None and self.init is not None:
+            raise ValueError("weights: expected no init beside them, as nothing is trained, found both; remove one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,6 +203,11 @@ def is_archive(path: Path | str) -> bool:
     return True
 
 
+def has_listing(path: Path | str) -> bool:
+    """Whether an archive's members are listed without a pass over its content: a zip, or an uncompressed tar."""
+    return _compression(Path(path)) in (None, "")
+
+
 def extract(
     path: Path | str, into: Path | str, limits: Limits | None = None, progress: Callable[[int], None] | None = None
 ) -> Path:

@@ -151,11 +151,13 @@ class Plan(Configuration):
         if self.scale.comparable and None not in (nfe, printed) and nfe != printed:
             raise ValueError(f"{where}: sampler: expected one of {printed} NFE, the row's, found {sampler} with {nfe}")
         weights = self._evaluated_weights(run, entry, where)
-        sets = tuple(
-            SampleSet(run.id, seed, weights, sampler, draw)
-            for seed in self._at_scale(entry.seeds or {}) or self._default_seeds(run)
-            for draw in self.draws_of(run)
-        )
+        seeds = self._at_scale(entry.seeds or {}) or self._default_seeds(run)
+        if not run.is_trained and len(seeds) > 1:
+            raise ValueError(
+                f"{where}: seeds: expected a single seed, as run {run.id} is not trained here, found {list(seeds)}; "
+                "remove the others"
+            )
+        sets = tuple(SampleSet(run.id, seed, weights, sampler, draw) for seed in seeds for draw in self.draws_of(run))
         return Cell(table, subtable, row, run.id, weights, sampler, sets)
 
     def _at_scale(self, by_scale: Mapping[str, Any]) -> Any:

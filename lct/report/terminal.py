@@ -4,7 +4,7 @@ import math
 
 from lct.report import tables as model
 from lct.report.text import printed
-from lct.report.view import cell_text
+from lct.report.view import cell_text, has_print
 
 BEST = "*"
 _MISSING = "-"
@@ -21,7 +21,7 @@ def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
             floors = [row for row in subtable.floors if row.measured]
             title = subtable.dataset_title or subtable.paper_dataset
             is_other = subtable.dataset and not (tables.comparable or tables.own) and subtable.paper_dataset != title
-            stands = f", in place of {subtable.paper_dataset}" if is_other else ""
+            stands = f", in place of {subtable.paper_dataset}" if is_other and has_print(subtable) else ""
             lines += ["", f"{table.title} ({subtable.id}) {title}{stands}"]
             lines += aligned(_lines(tables, table, subtable, rows, floors))
     return lines[1:]

@@ -208,8 +208,8 @@ class SubtableView:
 
     @property
     def heading(self) -> str:
-        """What is shown, and in place of what."""
-        of = f", in place of {self.data.paper_dataset}" if self.stands_in else ""
+        """What is shown, and in place of what, where something is published."""
+        of = f", in place of {self.data.paper_dataset}" if self.stands_in and self.has_print else ""
         return f"({self.data.id}) {self.short}{of}"
 
     @property
@@ -224,7 +224,7 @@ class SubtableView:
     @property
     def has_print(self) -> bool:
         """Whether anything is published about its rows; without that, tables have no columns for it."""
-        return _has_print(self.data)
+        return has_print(self.data)
 
     @property
     def printed(self) -> bool:
@@ -398,7 +398,7 @@ def _subtable(
     marks = {protocol.data.hash: protocol.mark for protocol in protocols}
 
     best = _best(subtable, tables.metrics)
-    against = {} if _has_print(subtable) else _against(subtable, tables.metrics[0], best)
+    against = {} if has_print(subtable) else _against(subtable, tables.metrics[0], best)
 
     def view(row: model.Row, is_floor: bool) -> RowView:
         place, cost = model.place(table, subtable, row), costs.get(row.run or "")
@@ -494,7 +494,8 @@ def _best(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> frozen
     return frozenset(best)
 
 
-def _has_print(subtable: model.Subtable) -> bool:
+def has_print(subtable: model.Subtable) -> bool:
+    """Whether anything is published about the rows of a sub-table."""
     return any(row.published and row.published.origin.kind != "not published" for row in subtable.rows)
 
 

@@ -88,3 +88,14 @@ def test_a_chain_is_in_order(model):
     assert set(waits) == set(model.chain(run, 0))
     trainings = [job for job in model.chain(run, 0) if job.stage == "train"]
     assert all(waits[later] == [earlier] for earlier, later in pairwise(trainings))
+
+
+def test_a_run_that_starts_from_another_waits_for_it_and_its_row_costs_that_training_too():
+    plan = Plan(ROOT, {"scale": "mini"})
+    model, cells = CostModel(plan, card("a100")), [c for c in plan.cells_of("all") if c.name == "outside.a.tuned"]
+    jobs, run = model.needed(cells), cells[0].run
+    source = plan.runs[run].init.run
+    before, tuned = ([job for job in model.chain(name, 0) if job.stage == "train"] for name in (source, run))
+    assert set(before + tuned) <= jobs and before[-1] in predecessors(model, jobs)[tuned[0]]
+    assert not any(job.owner == source for job in jobs - set(before)), "neither its samples nor its numbers"
+    assert model.wall(jobs, 8) >= model.total({*before, *tuned}).seconds

@@ -447,7 +447,7 @@ def test_middle_sigmas_outside_the_grid_of_the_run_are_refused(project):
 def test_a_wrong_hash_of_given_weights_is_refused(project):
     path = project / "config/runs/digits.yaml"
     path.write_text(path.read_text() + "digits-given: {base: digits-lct, weights: {path: w.st, sha256: abc}}\n")
-    with pytest.raises(ValueError, match="sha256: expected 64 hexadecimal digits, found 'abc'"):
+    with pytest.raises(ValueError, match="sha256: expected 64 hexadecimal digits in lower case, found 'abc'"):
         Plan(project, {"scale": "smoke"})
 
 

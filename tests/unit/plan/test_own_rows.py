@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import tarfile
+import zipfile
 
 import pytest
 
@@ -130,6 +132,22 @@ def test_weights_that_no_training_can_start_from_are_refused_at_plan_time(root, 
         Plan(root, {"scale": "smoke"})
 
 
+@pytest.mark.parametrize(
+    ("more", "seeds", "message"),
+    [
+        ("", ", seeds: {smoke: [0, 1]}", r"rows.given: seeds: expected a single seed, as run digits-w is not trained"),
+        (", init: {run: digits-ldm}", "", "digits-w: weights: expected no init beside them"),
+    ],
+)
+def test_weights_that_exist_have_no_seeds_and_no_start(root, more, seeds, message):
+    given = f"weights: {{path: w.pt, sha256: {'ab' * 32}}}"
+    (root / "config/runs/given.yaml").write_text(f"digits-w: {{base: digits-lct, {given}{more}}}\n")
+    row = f"  given: {{run: digits-w, sampler: {{smoke: one, mini: one}}{seeds}}}\n"
+    (root / "config/tables/mine.yaml").write_text(TABLE + row)
+    with pytest.raises(ValueError, match=message):
+        Plan(root, {"scale": "smoke"})
+
+
 def test_settings_that_never_applied_are_not_shown_of_given_weights(root):
     given = f"weights: {{path: w.pt, sha256: {'ab' * 32}}}"
     (root / "config/runs/mine.yaml").write_text(f"digits-c3: {{base: digits-lct, {given}}}\n")
@@ -201,6 +219,41 @@ def test_class_folders_are_labels_unless_a_file_says_otherwise(root, folders, ex
     rewrite(root / "config/datasets/mine.yaml", "path: mine", "path: mine, labels: none")
     if "source" not in extractor:
         assert Plan(root, {"scale": "smoke", "dataset": "mine"}).datasets["mine"].source.labels == "none"
+
+
+@pytest.mark.parametrize(
+    ("ending", "prefix", "inside", "labels"),
+    [
+        ("zip", "", "", "folders"),
+        ("tar", "", "", "folders"),
+        ("tar.gz", "", "", "none"),
+        ("zip", "top/", "", "none"),
+        ("zip", "top/", ", inside: top", "folders"),
+    ],
+)
+def test_class_folders_of_archives_are_labels_where_a_look_at_the_listing_tells(root, ending, prefix, inside, labels):
+    names = [f"{prefix}{'ab'[i % 2]}/{i:03d}.png" for i in range(300)]
+    (root / "empty").touch()
+    if ending == "zip":
+        with zipfile.ZipFile(root / "mine.zip", "w") as archive:
+            for name in names:
+                archive.writestr(name, b"")
+    else:
+        with tarfile.open(root / f"mine.{ending}", f"w:{ending.partition('.')[2]}") as archive:
+            for name in names:
+                archive.add(root / "empty", name)
+    (root / "config/datasets/mine.yaml").write_text(
+        f"title: mine\nsource: {{kind: archive, path: mine.{ending}{inside}}}\nresolution: 16\n"
+    )
+    plan = Plan(root, {"scale": "smoke", "dataset": "mine"})
+    dataset = plan.datasets["mine"]
+    assert dataset.source.labels == labels
+    assert stage_settings.extractor(plan, "mine")["extractor"]["labels"] == (
+        "source" if labels == "folders" else "rotations"
+    )
+    assert (dataset.train, dataset.heldout) == ((256, 128) if ending == "tar.gz" else (200, 100))
+    (root / f"mine.{ending}").write_bytes(b"PK no archive")
+    assert Plan(root, {"scale": "smoke", "dataset": "mine"}).datasets["mine"].train == 256, "the job names the damage"
 
 
 def test_a_scale_takes_no_more_images_than_a_folder_holds_also_where_the_folder_is_not(root):

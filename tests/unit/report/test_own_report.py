@@ -77,6 +77,11 @@ def test_damaged_images_stand_behind_the_table_and_precision_that_does_not_see_t
     assert "results/mini/degraded/mine.json --config scale=mini dataset=mine" in out["index.html"]
 
 
+def test_the_page_of_claims_says_that_no_claim_is_about_the_dataset(out):
+    page = out["claims.html"]
+    assert "No claim of the paper is about this dataset" in page and "<details" not in page and "Supported" not in page
+
+
 def test_every_printed_command_names_the_dataset(out):
     for name in set(out) - {"claims.html", "evidence.html"}:
         commands = re.findall(r"(?:snakemake|lct) [^<`]*(?:--config|--scale) [^<`]*", out[name])
