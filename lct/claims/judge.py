@@ -124,8 +124,8 @@ def judge(claim: Claim, body: Body) -> ClaimVerdict:
     else:
         verdict, why = (SUPPORTED, "") if set(verdicts) == {SUPPORTED} else (UNDECIDED, "")
     undecided = [part for part in parts if part.verdict == UNDECIDED]
-    if verdict == UNDECIDED and not why and all(part.why for part in undecided):  # no number of seeds would help
-        why = "; ".join(dict.fromkeys(part.why for part in undecided))
+    if verdict == UNDECIDED and not why and any(part.why for part in undecided):  # no number of seeds is known to help
+        why = "; ".join(dict.fromkeys(part.why for part in undecided if part.why))
     seeds = max((part.seeds or 0 for part in undecided), default=None)
     if undecided and any(part.seeds is None for part in undecided):
         seeds = None
@@ -189,7 +189,7 @@ def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
         noise = body.noise(row, "fid", scaled("fid", level))
         if noise is None:
             return PartVerdict(text, UNDECIDED, "the spread of fid between trainings is not known")
-        terms.append((weight, level, Noise(noise.sd * level, noise.df, f"{noise.source} at {level:.4g}"), len(side)))
+        terms.append((weight * level, 1.0, noise, len(side)))  # relative noise: rows that share it keep its df
     beyond = contrast(terms)
     low, high = beyond.interval()
     n = tuple(len(side) for side in sides)
@@ -215,7 +215,11 @@ def _measurement(part: Measurement, body: Body, count: int) -> PartVerdict:
     difference = Contrast(observed.level, math.sqrt(observed.variance / len(differences)), observed.df)
     verdict, seeds, why = _side(difference, 1.0, count), None, ""
     if verdict == UNDECIDED and part.source == "curves":  # one observation for each training seed
-        seeds = seeds_needed(abs(observed.level), math.sqrt(observed.variance), sides=1)
+        confidence = _confidence(difference, 1.0, count)
+        sd = math.sqrt(observed.variance)
+        seeds = seeds_needed(
+            abs(observed.level), sd, observed.df, sides=1, confidence=confidence, present=len(differences)
+        )
     elif verdict == UNDECIDED:
         why = f"{len(differences)} datasets do not decide it"
     return PartVerdict(text, verdict, why, observed.level, *difference.interval(), "difference", n, seeds)
@@ -249,19 +253,30 @@ def _terms(
 
 def _side(difference: Contrast, sign: float, count: int) -> str:
     """supported, contradicted or undecided; sign: +1 where larger is claimed, -1 where smaller is."""
-    estimate, error = sign * difference.estimate, difference.error
-    if estimate > quantile(difference.df) * error:
-        return SUPPORTED
-    stricter = 1 - (1 - CONFIDENCE) / count  # one of several parts is contradicted by chance more often
-    return CONTRADICTED if -estimate > quantile(difference.df, stricter) * error else UNDECIDED
+    limit = quantile(difference.df, _confidence(difference, sign, count)) * difference.error
+    if abs(difference.estimate) <= limit:
+        return UNDECIDED
+    return SUPPORTED if sign * difference.estimate > 0 else CONTRADICTED
+
+
+def _confidence(difference: Contrast, sign: float, count: int) -> float:
+    """Of the decision on the estimate's side: one of several parts is contradicted by chance more often."""
+    return CONFIDENCE if sign * difference.estimate > 0 else 1 - (1 - CONFIDENCE) / count
 
 
 def _seeds(
     difference: Contrast, terms: Sequence[tuple[float, float, Noise, int]], sign: float, count: int
 ) -> int | None:
-    """Seeds on each side that would see a difference as large as this; None where it is decided, or 100 are too few."""
+    """Seeds on each side, more than there are, that would see a difference as large as this; None where it is decided,
+    or 100 are too few."""
     if _side(difference, sign, count) != UNDECIDED or difference.estimate == 0:
         return None
     weights = math.fsum(weight**2 for weight, *_ in terms)
     sd = math.sqrt(math.fsum((weight * noise.sd) ** 2 for weight, _, noise, _ in terms) / weights)
-    return seeds_needed(abs(difference.estimate) * math.sqrt(2 / weights), sd, min(noise.df for *_, noise, _ in terms))
+    return seeds_needed(
+        abs(difference.estimate) * math.sqrt(2 / weights),
+        sd,
+        min(noise.df for *_, noise, _ in terms),
+        confidence=_confidence(difference, sign, count),
+        present=min(n for *_, n in terms),
+    )

@@ -107,11 +107,13 @@ def contrast(terms: Sequence[tuple[float, float, Noise, int]]) -> Contrast:
     return Contrast(estimate, math.sqrt(total), df)
 
 
-def power(difference: float, sd: float, n: int, df: float, others: float = 1.0) -> float:
-    """Probability that a true difference is seen at CONFIDENCE with n trainings on one side.
+def power(
+    difference: float, sd: float, n: int, df: float, others: float = 1.0, confidence: float = CONFIDENCE
+) -> float:
+    """Probability that a true difference is seen at `confidence` with n trainings on one side.
 
     difference, sd: on the scale of `scaled`; others: the other side's variance in trainings, 1/m for a mean of m."""
-    limit, shift = quantile(df), difference / (sd * math.sqrt(1 / n + others))
+    limit, shift = quantile(df, confidence), difference / (sd * math.sqrt(1 / n + others))
     # Given the estimated noise, the statistic is normal: its tails are averaged over quantiles of that noise. (SciPy's
     # noncentral t gives NaN at 1 degree of freedom.)
     ratio = np.sqrt(chdtri(df, (np.arange(_NODES) + 0.5) / _NODES) / df)
@@ -129,13 +131,20 @@ def visible_difference(sd: float, n: int, df: float, others: float = 1.0) -> flo
     return high
 
 
-def seeds_needed(difference: float, sd: float, prior_df: int = 0, sides: int = 2) -> int | None:
+def seeds_needed(
+    difference: float,
+    sd: float,
+    prior_df: int = 0,
+    sides: int = 2,
+    confidence: float = CONFIDENCE,
+    present: int = 0,
+) -> int | None:
     """The smallest number of seeds on each side that sees a difference with probability POWER; None above MOST_SEEDS.
 
-    prior_df: degrees of freedom of the noise that are known before the first seed. sides: 1 where each seed gives one
-    difference, whose standard deviation is sd."""
-    for n in range(1, MOST_SEEDS + 1):
-        df = prior_df + sides * (n - 1)
-        if df > 0 and power(difference, sd, n, df, (sides - 1) / n) >= POWER:
+    prior_df: degrees of freedom of the noise that are known before the next seed. sides: 1 where each seed gives one
+    difference, whose standard deviation is sd. present: seeds on each side that did not decide it: more are needed."""
+    for n in range(present + 1, MOST_SEEDS + 1):
+        df = prior_df + sides * (n - max(present, 1))
+        if df > 0 and power(difference, sd, n, df, (sides - 1) / n, confidence) >= POWER:
             return n
     return None

@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
+from lct.config.schema import Name
+
+BOXES = ("pixels", "reduced", "z", "x", "td-pixels", "td-latents")  # of figure 1
 Metric = Literal["fid", "recall"]
 
 
@@ -89,6 +92,11 @@ class Measurement:
                 f"measurement: expected a quantity of {list(allowed)} for {self.source}, of two different things, "
                 f"found {self.quantity!r} of {self.larger} and {self.smaller}; fix it"
             )
+        if self.source == "figure1" and not {self.larger, self.smaller} <= set(BOXES):
+            raise ValueError(
+                f"measurement: expected boxes of figure 1, {list(BOXES)}, found {self.larger!r} and {self.smaller!r}; "
+                "fix them"
+            )
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -102,7 +110,7 @@ Part = Annotated[Comparison | Gap | Trend | Measurement, Discriminator("kind")]
 class Claim:
     """One statement, and what must hold for it: every part."""
 
-    id: str  # a name of a-z, 0-9, _ and -
+    id: Name  # a name of a-z, 0-9, _ and -
     statement: str  # in our own words
     place: str  # where the paper makes it
     parts: tuple[Part, ...]  # all of them must hold

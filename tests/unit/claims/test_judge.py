@@ -1,6 +1,7 @@
 """Verdicts on claims from made-up bodies of evidence."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,37 @@ def test_a_share_of_a_gap_is_a_contrast_of_three_rows(row, verdict):
     assert found.parts[0].estimate == pytest.approx((37.15 - row) - 0.5 * (37.15 - 7.27))
 
 
+def test_rows_of_a_gap_that_share_one_noise_keep_its_degrees_of_freedom():
+    gap = Gap(row="t.a.x", start="t.a.ilct", goal="t.a.lct", share=0.5)
+    part = judge(claim(gap), body({"x": 9.97, "ilct": 37.15, "lct": 7.27})).parts[0]
+    half = 2.7764451 * 0.022 * math.sqrt(9.97**2 + (0.5 * 37.15) ** 2 + (0.5 * 7.27) ** 2)  # t(0.975, 4)
+    assert (part.low, part.high) == pytest.approx((part.estimate - half, part.estimate + half))
+
+
+def test_seeds_that_did_not_decide_a_part_are_never_the_number_that_would():
+    spreads = {("a", "fid"): (spread([0.0, 0.06]), spread([0.0, 0.06]))}
+    for ratio in (1.05, 1.1, 1.15, 1.19):
+        values = {"a": (10.0, 10.0), "b": (10.0 * ratio, 10.0 * ratio)}
+        near = {key: tuple(replace(s, level=math.log(10.0)) for s in of) for key, of in spreads.items()}
+        part = judge(claim(beats("a", "b")), body(values, spreads=near)).parts[0]
+        assert part.verdict == UNDECIDED and part.seeds > 2
+    others = [beats(row, "worst") for row in "abcd"]  # of several parts, a contradiction takes more
+    values = {"a": 10.0, "b": 10.1, "c": 10.2, "d": 10.3, "worst": 12.0, "good": 9.3}
+    alone, among = (judge(claim(beats("a", "good"), *more), body(values)).parts[0] for more in ((), others))
+    assert alone.verdict == among.verdict == UNDECIDED and 1 < alone.seeds < among.seeds
+
+
+def test_an_unknown_spread_is_the_reason_and_not_a_large_number_of_seeds():
+    cells = {
+        ("t.a.a", "fid"): (9.0,),
+        ("t.a.b", "fid"): (9.3,),
+        ("t.a.a", "recall"): (0.5,),
+        ("t.a.b", "recall"): (0.4,),
+    }
+    judged = judge(claim(beats("a", "b"), beats("a", "b", metric="recall")), Body("b", "a body", cells, prior=PRIOR))
+    assert judged.verdict == UNDECIDED and judged.deciding == "the spread of recall between trainings is not known"
+
+
 def test_there_is_no_share_of_a_gap_that_is_none():
     gap = Gap(row="t.a.x", start="t.a.ilct", goal="t.a.lct", share=0.5)
     judged = judge(claim(gap), body({"x": 6.5, "ilct": 6.65, "lct": 10.55}))
@@ -115,10 +147,10 @@ def test_a_measurement_is_paired_over_datasets():
 
 @pytest.mark.parametrize(("source", "quantity"), [("figure1", "beyond_outer"), ("curves", "relative_sd")])
 def test_seeds_decide_a_measurement_of_trainings_and_not_one_of_datasets(source, quantity):
-    part = Measurement(source=source, quantity=quantity, larger="t.a.x", smaller="t.a.y")
+    part = Measurement(source=source, quantity=quantity, larger="x", smaller="pixels")
     measures = {
-        (source, quantity, "t.a.x"): {"1": 0.30, "2": 0.31, "3": 0.36},
-        (source, quantity, "t.a.y"): {"1": 0.28, "2": 0.30, "3": 0.29},
+        (source, quantity, "x"): {"1": 0.30, "2": 0.31, "3": 0.36},
+        (source, quantity, "pixels"): {"1": 0.28, "2": 0.30, "3": 0.29},
     }
     judged = judge(claim(part), body({}, measures=measures))
     assert judged.verdict == UNDECIDED

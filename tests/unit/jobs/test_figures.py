@@ -13,6 +13,7 @@ import scipy.stats
 import torch
 from PIL import Image
 
+from lct.config.claims import BOXES
 from lct.config.schema import plain
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
@@ -172,7 +173,7 @@ def made(given, tmp_path_factory):
 def test_the_job_writes_numbers_and_pictures(made):
     arguments, numbers, line = made
     boxes = {box["id"]: box for box in numbers["boxes"]}
-    assert list(boxes) == ["pixels", "reduced", "z", "x", "td-pixels", "td-latents"]
+    assert list(boxes) == list(BOXES)
     assert (numbers["intervals"], numbers["points"], numbers["steps"], numbers["images"]) == (20, 21, 6, 40)
     assert boxes["pixels"]["count"] == 40 * 768 and boxes["reduced"]["count"] == 40 * 48
     assert boxes["td-pixels"]["count"] == 24 * 48 and boxes["td-latents"]["count"] == 24 * 64  # 20 in full batches of 8

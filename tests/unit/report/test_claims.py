@@ -122,6 +122,12 @@ def test_a_claim_of_ones_own_is_one_entry(project):
         ("worse: table1.a.lct-1", "worse: table1.a.lct-1, factor: .nan", "factor"),
         ("worse: table1.a.lct-1", "worse: table1.a.lct-1, factor: .inf", "factor"),
         ("kind: beats, better: table1.a.lct-2", "kind: trend, trend: [table1.a.lct-1]", "trend"),
+        (
+            "kind: beats, better: table1.a.lct-2, worse: table1.a.lct-1",
+            "kind: measured, source: figure1, quantity: beyond_outer, larger: latents, smaller: pixels",
+            "td-latents",
+        ),
+        ("id: two-steps-of-lct", "id: Two steps", "a name of a-z"),
         ("table1.a.lct-1", "ablation-a.a.ot", "protocol"),
         ("id: two-steps-of-lct", "id: lct-beats-ilct", "lct-beats-ilct"),
     ],
