@@ -30,7 +30,7 @@ def folder(path: Path, first: int) -> None:
 def archive(path: Path, first: int) -> None:
     with zipfile.ZipFile(path, "w") as file:
         for name, content in pictures(first).items():
-            file.writestr(name, content)
+            file.writestr(zipfile.ZipInfo(name), content)  # of one date, so that it can be written again
 
 
 def parquet(path: Path, first: int) -> None:
