@@ -105,6 +105,8 @@ def merge_verb(arguments: argparse.Namespace) -> Result:
         return 0, {"installed": line is not None}, line or "git merges recordings file by file in this clone already"
     chosen = {side: getattr(arguments, side) for side in ("ours", "theirs")}
     prefixes = {side: tuple(paths or [""]) if paths is not None else () for side, paths in chosen.items()}
+    if set(prefixes["ours"]) & set(prefixes["theirs"]):
+        raise ValueError("--ours, --theirs: expected a single side for a path, found both; leave out one of them")
     try:
         report = merge.merge(arguments.root, **prefixes)
     except LockHeldError as error:
@@ -116,6 +118,7 @@ def merge_verb(arguments: argparse.Namespace) -> Result:
     lines = [
         f"recorded files joined: {report.ours} changes of ours, {report.theirs} of theirs, {report.twice} made twice"
     ]
+    lines += _list("taken away on one side, so no longer recorded (git has it)", report.removed)
     lines += _list("of one side only; `snakemake` makes them again, of all rows", report.views)
     lines += _list("not recorded state: merge these yourself, then git add", report.unmerged)
     lines.append(f"next: {report.next}; lct restore --pull; snakemake -n")

@@ -28,6 +28,7 @@ _UNFINISHED = {  # what git calls the other side -> what ends it
     "MERGE_HEAD": "git commit",
     "REBASE_HEAD": "git rebase --continue",
     "CHERRY_PICK_HEAD": "git cherry-pick --continue",
+    "REVERT_HEAD": "git revert --continue",
 }
 _DRIVER = "merge.lct.driver"  # git's setting that names the program behind `merge=lct` in .gitattributes
 
@@ -41,7 +42,8 @@ class Side:
 
 
 def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> MergeReport:
-    """Join both sides of the merge, rebase or cherry-pick that git is in, or of the merge commit that is checked out.
+    """Join both sides of the merge, rebase, cherry-pick or revert that git is in, or of the merge commit that is
+    checked out.
 
     ours, theirs: beginnings of paths whose conflicts that side decides. With a conflict left, nothing is written.
     Raises ValueError with one line outside a merge, and on damaged records.
@@ -52,15 +54,19 @@ def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> M
         undo(root)
         revisions = _revisions(root)
         ancestor, mine, other = (stack.enter_context(_side(root, name)) for name in revisions)
-        report, merged = MergeReport(next=_UNFINISHED.get(revisions[2], "git commit")), {}
+        report, merged = MergeReport(next=_UNFINISHED.get(revisions[2].rstrip("^"), "git commit")), {}
         for scale in sorted({*mine.archives, *other.archives}):
             sides = [side.archives.get(scale, {}) for side in (ancestor, mine, other)]
             merged[scale] = merge_entries(*sides, report, ours, theirs)
+            report.removed += sorted((sides[0].keys() & {*sides[1], *sides[2]}) - merged[scale].keys())
         if not report.conflicts:
             _write(root, merged, mine.lock, other.lock)
-        unmerged = run_git(root, "diff", "--name-only", "--relative", "--diff-filter=U").stdout.split("\n")
-        report.unmerged = [path for path in unmerged if path and not path.startswith((*_state(root), "lineage/"))]
+        report.unmerged = [path for path in _unmerged(root) if not path.startswith((*_state(root), "lineage/"))]
         return report
+
+
+def _unmerged(root: Path) -> list[str]:
+    return run_git(root, "diff", "--name-only", "--relative", "--diff-filter=U").stdout.splitlines()
 
 
 def _state(root: Path) -> tuple[str, ...]:
@@ -73,15 +79,29 @@ def _revisions(root: Path) -> tuple[str, str, str]:
     def exists(name: str) -> bool:
         return run_git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").returncode == 0
 
-    head, other = "HEAD", next((name for name in _UNFINISHED if exists(name)), None)
+    head, other = "HEAD", next((name for name in _UNFINISHED if exists(name) and _is_under_way(root, name)), None)
+    if other is None and _unmerged(root):
+        raise ValueError(
+            "expected a merge, rebase, cherry-pick or revert, found unmerged files of a command that keeps no other "
+            "side (git stash pop, git merge --squash); undo it (git reset --merge), and use one of these"
+        )
     if other is None and exists("HEAD^2"):  # a finished merge, in which a side may have been left out
         head, other = "HEAD^1", "HEAD^2"
     if other is None:
         raise ValueError("expected a merge of two branches, found none; `git merge BRANCH` or `git pull` starts one")
+    if other == "REVERT_HEAD":
+        return other, head, f"{other}^"
     if other in ("REBASE_HEAD", "CHERRY_PICK_HEAD"):
         return f"{other}^", head, other
     ancestor = run_git(root, "merge-base", head, other).stdout.strip()
     return ancestor, head, other  # "": unrelated histories
+
+
+def _is_under_way(root: Path, name: str) -> bool:
+    """Whether git is still in what a head belongs to; that of a rebase stays after its end."""
+    folders = [word for folder in ("rebase-merge", "rebase-apply") for word in ("--git-path", folder)]
+    paths = run_git(root, "rev-parse", *folders).stdout.splitlines()
+    return name != "REBASE_HEAD" or any((root / path).is_dir() for path in paths)
 
 
 @contextlib.contextmanager
@@ -96,9 +116,11 @@ def _side(root: Path, revision: str) -> Iterator[Side]:
             (folder / path).write_bytes(content)
         try:
             archives = {scale: registry.read(folder, scale) for scale in registry.scales(folder)}
-            yield Side(archives, read_lock(folder) or Lock(""))
+            side = Side(archives, read_lock(folder) or Lock(""))
         except ValueError as error:
-            raise ValueError(str(error).replace(f"{folder}/", f"{revision}:")) from error
+            text = str(error).replace(f"{folder}/", f"{revision}:").partition("; git checkout")[0]
+            raise ValueError(f"{text}; mend the commit on its branch, or leave it out of the merge") from error
+        yield side
 
 
 def _write(root: Path, merged: dict[str, Entries], mine: Lock, other: Lock) -> None:

@@ -36,6 +36,7 @@ class MergeReport:
     theirs: int = 0  # those of the other branch
     twice: int = 0  # made on both sides with the same content: the first of the two is kept
     views: list[str] = field(default_factory=list)  # tables and pages of one side only: `snakemake` makes them again
+    removed: list[str] = field(default_factory=list)  # recorded before, and taken away by one side
     conflicts: list[str] = field(default_factory=list)  # the same file with other content, and nobody has decided
     unmerged: list[str] = field(default_factory=list)  # files that are no recorded state, and that git could not merge
     next: str = "git commit"  # what ends the merge

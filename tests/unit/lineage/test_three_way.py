@@ -166,3 +166,55 @@ def test_git_merges_two_recordings_or_leaves_its_own_conflict_where_the_driver_c
         assert "CONFLICT" in output and registry.conflict_line(archive.read_text())
     else:
         assert "CONFLICT" not in output and "/b/" in archive.read_text() and "/c/" in archive.read_text()
+
+
+def test_only_a_merge_that_is_under_way_is_joined(tmp_path):
+    """Git keeps REBASE_HEAD after the end of a rebase; a squashed merge keeps no other side."""
+    path = "results/smoke/train/a/s0/step1-ema0.9.safetensors"
+    digests = {content: f"ab{i:030x}" for i, content in enumerate(("old", "ours", "theirs", "newer", "more"))}
+
+    def run(*words):
+        return subprocess.run(["git", *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    def commit(branch, content, start="base"):
+        run("checkout", "-q", "-B", branch, start)
+        registry.write(tmp_path, "smoke", entries(entry(path, digests[content])))
+        run("add", "-A")
+        run("commit", "-q", "-m", branch)
+
+    run("init", "-q", "-b", "base")
+    for name in ("name", "email"):
+        run("config", f"user.{name}", "tester")
+    commit("start", "old", "base")
+    run("branch", "-f", "base")
+    commit("other", "theirs")
+    commit("mine", "ours")
+    assert run("rebase", "other").returncode != 0
+    assert merge.merge(tmp_path).conflicts == [path]
+    assert merge.merge(tmp_path, theirs=(path,)).next == "git rebase --continue"
+    assert run("-c", "core.editor=true", "rebase", "--continue").returncode == 0
+    assert registry.read(tmp_path, "smoke")[path].sha256 == digests["ours"]
+    run("update-ref", "REBASE_HEAD", "HEAD")
+    with pytest.raises(ValueError, match="expected a merge of two branches, found none"):
+        merge.merge(tmp_path)
+    assert run("cherry-pick", "other").returncode != 0
+    assert merge.merge(tmp_path, theirs=("",)).next == "git cherry-pick --continue"
+    assert registry.read(tmp_path, "smoke")[path].sha256 == digests["theirs"]
+    run("cherry-pick", "--abort")
+    commit("later", "newer", "mine")
+    assert run("revert", "HEAD~1").returncode != 0
+    assert merge.merge(tmp_path, ours=("",)).next == "git revert --continue"
+    assert registry.read(tmp_path, "smoke")[path].sha256 == digests["newer"]
+    run("revert", "--abort")
+    commit("more", "more", "other")
+    run("checkout", "-q", "mine")
+    assert run("merge", "--squash", "more").returncode != 0
+    with pytest.raises(ValueError, match="of a command that keeps no other side"):
+        merge.merge(tmp_path)
+    run("reset", "-q", "--hard")
+    (tmp_path / "lineage/smoke.jsonl").write_text("{")
+    run("commit", "-qam", "damage")
+    run("checkout", "-q", "more")
+    run("merge", "mine")
+    with pytest.raises(ValueError, match=r"MERGE_HEAD:lineage/smoke.jsonl:1: .*; mend the commit on its branch[^;]*$"):
+        merge.merge(tmp_path)
