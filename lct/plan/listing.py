@@ -42,7 +42,12 @@ def _floors(plan: Plan) -> list[str]:
     """Where the row of real images is not measured as generated images are: a distance falls with their number."""
     expected, lines = plan.protocol.num_images, []
     for name, dataset in plan.datasets.items():
-        advice = f"`heldout: {expected}` or more in {plan.home(name, 'heldout')} measures it as they are"
+        home = plan.home(name, "heldout")
+        advice = (
+            f"more images than these, or fewer samples, measure it as they are ({home})"
+            if "fitted" in home
+            else f"`heldout: {expected}` or more in {home} measures it as they are"
+        )
         if dataset.heldout == 0:
             lines.append(f"Floors of {name}: no image is held out, so there is no row of real images; {advice}")
         elif dataset.heldout < expected and plan.floor_missing(name, "heldout", plan.protocol) is None:
