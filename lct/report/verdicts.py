@@ -130,9 +130,10 @@ def _of_run(spreads: Sequence[Spread]) -> Spread:
 def score(tables: Tables, rows: Mapping[str, Mapping[str, Verdict]]) -> dict[str, int]:
     """Numbers printed in the paper by what became of them; those of the authors' log with "log " before.
 
-    A measurement counts once, whatever the number of rows that show it, and for the paper where both have it."""
+    A measurement counts once, whatever the number of rows that show it, and for the paper where both have it. So does
+    a printed number that another table repeats, as ablation A does with iLCT at another EMA: by its first row."""
     counts: dict[str, int] = {}
-    counted: set[tuple[str, ...]] = set()
+    counted: set[tuple[object, ...]] = set()
     printed_first = sorted(
         (entry for entry in tables.rows if place(*entry) in rows),
         key=lambda entry: entry[2].published.origin.kind != "published table",
@@ -141,10 +142,14 @@ def score(tables: Tables, rows: Mapping[str, Mapping[str, Verdict]]) -> dict[str
         _, subtable, row = entry
         start = "" if row.published.origin.kind == "published table" else "log "
         for metric, verdict in rows[place(*entry)].items():
-            key = (subtable.id, row.run or place(*entry), row.weights or "", row.sampler or "", metric)
-            if key in counted:
+            keys = {(subtable.id, row.run or place(*entry), row.weights or "", row.sampler or "", metric)}
+            if not start:
+                numbers = (row.published.nfe, row.published.fid, row.published.recall)
+                keys.add((subtable.id, "printed", *numbers, metric))
+            repeated = not counted.isdisjoint(keys)
+            counted |= keys
+            if repeated:
                 continue
-            counted.add(key)
             for name in ("published", "" if verdict.kind == NOT_RUN else "run", SCORED.get(verdict.kind, "")):
                 if name:
                     counts[start + name] = counts.get(start + name, 0) + 1

@@ -9,7 +9,10 @@ import numpy as np
 import pandas
 import pytest
 
+from lct.plan.plan import Plan
+from lct.report.collect import collect
 from lct.report.verdicts import measured_spreads
+from tests.helpers import ROOT
 from tests.helpers.fake_tables import fake_tables, loaded, rendered
 
 HASH = "aaaaaaaaaaaa"
@@ -175,6 +178,11 @@ def test_the_score_counts_published_numbers_of_retrained_rows():
     ]
     assert score["published"] == sum(value is not None for value in printed) == 27
     assert score["run"] == 25 and score["reproduced"] + score["differs"] + score["not comparable"] == 25
+
+
+def test_the_plan_of_the_paper_counts_the_27_values_that_table_1_prints(tmp_path):
+    score = collect(Plan(ROOT, {"scale": "paper"}), tmp_path).verdicts.score
+    assert score["published"] == 27 and score["log published"] > 50 and score["run"] == 0
 
 
 def test_every_format_says_the_verdict_with_its_numbers(tmp_path):
