@@ -19,12 +19,12 @@ def dry_run_lines(plan: Plan, which: str = "tables") -> list[str]:
         seeds, sets = len(plan.seeds_of(name)), len({(cell.weights, cell.sampler) for cell in own})
         tables = ", ".join(dict.fromkeys(cell.table for cell in own))
         lines.append(f"  {name:<{width}}  {seeds} x {work}, {seeds * sets} sets of generated images, for {tables}")
-    lines += _own_folders(plan) + _floors(plan)
+    lines += own_folder_lines(plan) + _floors(plan)
     lines += [f"Left out: {table['title']} ({table['why']}: {table['command']})" for table in left_out(plan, which)]
     return lines
 
 
-def _own_folders(plan: Plan) -> list[str]:
+def own_folder_lines(plan: Plan) -> list[str]:
     """What a dataset's settings take from its folder of images."""
     lines = []
     for name, dataset in plan.datasets.items():

@@ -318,6 +318,9 @@ if (
         say(_line)
     if not is_planning():
         after_planning(workflow, say_what_is_replaced)
+elif workflow.exec_mode.name == "DEFAULT" and not is_planning():
+    for _line in listing.own_folder_lines(PLAN):
+        say(_line)
 
 
 wildcard_constraints:
