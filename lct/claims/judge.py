@@ -15,6 +15,7 @@ from lct.claims.noise import (
     Noise,
     Spread,
     contrast,
+    is_larger,
     pooled,
     quantile,
     scaled,
@@ -47,11 +48,14 @@ class Body:
     measures: dict[tuple[str, str, str], dict[str, float]] = field(default_factory=dict)
     command: str = ""
 
-    def noise(self, row: str, metric: str, level: float) -> Noise | None:
-        """The noise of a row: pooled over the runs of its sub-table at a similar level; else what was known before."""
+    def noise(self, row: str, metric: str, own: Spread) -> Noise | None:
+        """The noise of a row whose trainings have the spread `own`: pooled over the runs of its sub-table at a similar
+        level, unless `own` is larger than theirs by an F test; else what was known before."""
         subtable = row.split(".")[1]
         spreads = self.spreads.get((subtable, metric), ())
-        near = level if metric == "fid" else None
+        near = own.level if metric == "fid" else None
+        if is_larger(own, pooled([s for s in spreads if s != own], near)):
+            return Noise(math.sqrt(own.variance), own.df, row)
         return pooled(spreads, near, f"{subtable}, {metric}") or self.prior.get(metric)
 
 
@@ -186,7 +190,7 @@ def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
     weights = (-1.0, 1.0 - part.share, part.share)  # row, start, goal
     terms = []
     for row, weight, side, level in zip(part.rows, weights, sides, levels, strict=True):
-        noise = body.noise(row, "fid", scaled("fid", level))
+        noise = body.noise(row, "fid", spread([scaled("fid", value) for value in side]))
         if noise is None:
             return PartVerdict(text, UNDECIDED, "the spread of fid between trainings is not known")
         terms.append((weight * level, 1.0, noise, len(side)))  # relative noise: rows that share it keep its df
@@ -244,7 +248,7 @@ def _terms(
     terms = []
     for row, weight, values in sides:
         mean = math.fsum(values) / len(values)
-        noise = body.noise(row, metric, mean)
+        noise = body.noise(row, metric, spread(values))
         if noise is None:
             return None
         terms.append((weight, mean, noise, len(values)))

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, ndtr, stdtrit
+from scipy.special import chdtri, fdtr, ndtr, stdtrit
 
 CONFIDENCE = 0.95  # of every band and interval, two-sided
 POWER = 0.80  # probability with which a difference counts as one that can be seen
 SAME_LEVEL = math.log(2.0)  # spreads are pooled over rows whose level (FID) differs by less than this factor
+OWN_NOISE = 0.01  # p-value below which a run's own spread is taken for larger than that of the others
 _NODES = 4000  # of the average over the estimated noise
 MOST_SEEDS = 100  # where the search for a number of seeds ends
 
@@ -66,6 +67,11 @@ def pooled(spreads: Iterable[Spread], level: float | None = None, source: str = 
         return None
     variance = math.fsum(s.variance * s.df for s in chosen) / df
     return Noise(math.sqrt(variance), df, source) if variance > 0 else None
+
+
+def is_larger(own: Spread, others: Noise | None) -> bool:
+    """Whether a run's seeds differ more than the noise of other runs allows: F test at OWN_NOISE, one-sided."""
+    return bool(others and own.df > 0 and fdtr(own.df, others.df, own.variance / others.sd**2) > 1 - OWN_NOISE)
 
 
 def quantile(df: float, confidence: float = CONFIDENCE) -> float:

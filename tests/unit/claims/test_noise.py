@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lct.claims.noise import Noise, band, contrast, pooled, power, scaled, seeds_needed, spread, visible_difference
+from lct.claims.noise import (
+    Noise,
+    Spread,
+    band,
+    contrast,
+    is_larger,
+    pooled,
+    power,
+    scaled,
+    seeds_needed,
+    spread,
+    visible_difference,
+)
 
 
 def test_a_band_is_student_t_of_a_new_observation_and_a_mean():
@@ -26,6 +38,13 @@ def test_pooling_weights_by_degrees_of_freedom_and_keeps_to_similar_levels():
     assert pooled([*near, far], level=1.1) == Noise(pytest.approx(expected), 3)
     assert pooled([*near, far]).df == 4
     assert pooled([spread([1.0])]) is None and pooled([far], level=1.0) is None
+
+
+@pytest.mark.parametrize("ratio", [0.5, 2.0, 8.0, 30.0])
+def test_a_run_whose_seeds_differ_more_than_the_others_is_seen_by_an_f_test(ratio):
+    own, others = Spread(1.0, ratio * 0.3**2, 2), Noise(0.3, 10)
+    assert is_larger(own, others) == bool(stats.f.sf(ratio, 2, 10) < 0.01)
+    assert not is_larger(own, None) and not is_larger(Spread(1.0, 0.0, 0), others)
 
 
 def test_a_difference_of_two_groups_is_welch():

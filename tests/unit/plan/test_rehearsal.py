@@ -59,14 +59,14 @@ def test_nothing_that_decides_the_memory_of_a_gpu_is_smaller(paper, rehearsal):
         assert rehearsal.steps_of(name) == 8 * len(paper.milestones(name))
     for name, dataset in paper.datasets.items():
         ours = rehearsal.datasets[name]
-        assert ours == dataclasses.replace(dataset, train=1536, heldout=min(1536, dataset.heldout))
+        assert ours == dataclasses.replace(dataset, train=2048, heldout=min(2048, dataset.heldout))
         assert rehearsal.dataset_sources[name]["train"] == "config/scales/rehearsal.yaml: limit"
     assert rehearsal.extractors == paper.extractors
     assert rehearsal.scale.sampling == dataclasses.replace(paper.scale.sampling, num_images=256)
     shorter = [dataclasses.replace(protocol, num_images=256) for protocol in paper.scale.protocols]
     assert list(rehearsal.scale.protocols) == shorter
-    assert rehearsal.figures["figure1"][0].scales["rehearsal"].images == 1536
-    assert rehearsal.figures["figure1"][1].total_steps(1536) == 8
+    assert rehearsal.figures["figure1"][0].scales["rehearsal"].images == 2048
+    assert rehearsal.figures["figure1"][1].total_steps(2048) == 8
 
 
 def test_its_numbers_are_judged_by_nothing(rehearsal):
@@ -75,7 +75,7 @@ def test_its_numbers_are_judged_by_nothing(rehearsal):
     with pytest.raises(ValueError, match="^claims: expected a scale that measures, found the rehearsal rehearsal"):
         Plan(ROOT, {"scale": "rehearsal", "only": "claims"})
     tables = settings.tables(rehearsal, "tables")
-    assert tables["scale"]["base"] == "paper" and tables["scale"]["limit"] == {"images": 1536, "samples": 256}
+    assert tables["scale"]["base"] == "paper" and tables["scale"]["limit"] == {"images": 2048, "samples": 256}
 
 
 def test_other_scales_write_none_of_the_new_keys(paper):
