@@ -234,7 +234,7 @@ def test_a_start_without_the_profile_stops_with_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--config", "scale=huge"), "--config scale: expected a scale of ['mini', 'paper', 'smoke'"),
+        (("--config", "scale=huge"), "--config scale: expected a scale of ['mini', 'paper', 'rehearsal', 'smoke'"),
         (("--config", "sacle=smoke"), "--config: unknown key 'sacle'"),
     ],
 )
