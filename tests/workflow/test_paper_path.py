@@ -1,23 +1,15 @@
 """The paper scale itself on a CPU with small numbers: every dataset and network is fetched from a loopback server, and
 goes through the rules, the configuration and the code of the paper. Only sizes and counts are edited."""
 
-import io
 import json
 import os
-import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
-import lmdb
-import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from lct.data import autoencoder as vae
 from lct.files.hashing import sha256_file
@@ -26,57 +18,21 @@ from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers.copies import project
 from tests.helpers.networks import SD_VAE, Script
+from tests.helpers.paper import (
+    CELEBAHQ,
+    CELEBAHQ_REVISION,
+    COUNTS,
+    VAE,
+    VAE_REVISION,
+    edit,
+    lsun,
+    parquet,
+    pictures,
+    zipped,
+)
 from tests.helpers.server import Repository, serve
 
 SCALE = ("--config", "scale=paper")
-COUNTS = {"celebahq": (96, 24), "church": (48, 16), "ffhq": (48, 0)}  # training and held-out images
-VAE, VAE_REVISION = "stabilityai/sd-vae-ft-ema", "f04b2c4b98319346dad8c65879f680b1997b204a"
-CELEBAHQ, CELEBAHQ_REVISION = "mattymchen/celeba-hq", "1bc5dfbeb766d03abeddf5a48b9871479a4395bb"
-
-
-def pictures(count: int, seed: int, format: str) -> list[bytes]:
-    """Encoded images of different sizes: soft blobs on a gradient."""
-    draws, found = np.random.default_rng(seed), []
-    for _ in range(count):
-        height, width = draws.integers(70, 150, 2)
-        y, x = np.mgrid[:height, :width] / 100
-        centre, colours = draws.uniform(0.2, 0.8, 2), draws.uniform(0, 255, (2, 3))
-        blob = np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / 0.05)[:, :, None]
-        pixels = blob * colours[0] + (1 - blob) * colours[1] * (0.5 + y[:, :, None] / 2)
-        with io.BytesIO() as file:
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, format)
-            found.append(file.getvalue())
-    return found
-
-
-def parquet(images: list[bytes]) -> bytes:
-    rows = [{"bytes": image, "path": f"{i}.jpg"} for i, image in enumerate(images)]
-    with io.BytesIO() as file:
-        pyarrow.parquet.write_table(pyarrow.table({"image": rows}), file, row_group_size=20)
-        return file.getvalue()
-
-
-def lsun(images: list[bytes], folder: Path) -> bytes:
-    """A zip that holds an LMDB, as LSUN gives it."""
-    with lmdb.open(str(folder / "church_outdoor_train_lmdb"), map_size=1 << 24) as store, store.begin(write=True) as t:
-        for i, image in enumerate(images):
-            t.put(f"{i * 7919 % 1000003:040x}".encode(), image)
-    return Path(shutil.make_archive(str(folder / "lsun"), "zip", folder, "church_outdoor_train_lmdb")).read_bytes()
-
-
-def zipped(images: list[bytes]) -> bytes:
-    with io.BytesIO() as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            for i, image in enumerate(images):
-                archive.writestr(f"images256x256/{i:05d}.png", image)
-        return file.getvalue()
-
-
-def edit(path: Path, change) -> None:
-    """Change the values of a YAML file in place."""
-    values = yaml.safe_load(path.read_text())
-    change(values)
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def shrink(folder: Path, given: dict[str, Path]) -> None:
