@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -29,6 +30,7 @@ def probe(root: Path, cluster: Cluster, account: str, patience: float, sleep: Ca
     command += ["--ntasks=1", "--mem=4000", "--job-name=lct_doctor", f"--output={folder}/log", f"--chdir={root}"]
     same = {"qos": cluster.qos, "constraint": cluster.constraint, "gres": cluster.gres}  # as every job of the graph has
     command += [f"--{option}={value}" for option, value in same.items() if value]
+    command += shlex.split(cluster.slurm_extra)
     if cluster.has_gpus:
         command.append(f"--gpus={cluster.gpu_type}:1" if cluster.has_gpu_type else "--gpus=1")
     script = folder / "job.sh"
@@ -46,7 +48,7 @@ def probe(root: Path, cluster: Cluster, account: str, patience: float, sleep: Ca
                 "fail",
                 "probe job",
                 str(error),
-                "correct account, partition, GPU type, qos, constraint or gres in the profile",
+                "correct account, partition, GPU type, qos, constraint, gres or slurm_extra in the profile",
             )
         ]
     finally:

@@ -36,13 +36,14 @@ class Cluster:
     qos: str | None = None  # of all jobs, as are the next two: for the probe job alone, rules get them from the profile
     constraint: str | None = None  # features of nodes
     gres: str | None = None  # further generic resources, such as a local disk
+    slurm_extra: str = ""  # further options of sbatch for all jobs: trainings add theirs to them
     longest: int = 1440  # minutes a job may ask for: most partitions allow a day; a longer training goes on in the next
 
     @classmethod
     def of(cls, defaults: Mapping[str, Any]) -> "Cluster":
         """From the default resources of a profile, as plain values."""
         names = {"partition": "slurm_partition"}
-        names |= {key: key for key in ("gpu_partition", "gpu_type", "qos", "constraint", "gres")}
+        names |= {key: key for key in ("gpu_partition", "gpu_type", "qos", "constraint", "gres", "slurm_extra")}
         given = {name: str(defaults[key]) for name, key in names.items() if defaults.get(key) is not None}
         memory = defaults.get("gpu_memory")
         return cls(
@@ -101,7 +102,7 @@ class Requests:
             if self.cluster.has_gpu_type:
                 resources["gpu_model"] = self.cluster.gpu_type
         if kind == "gpu_train":  # a warning in time to save the state; never B:, which would end the job at once
-            resources["slurm_extra"] = f"--signal=USR1@{min(300, 15 * runtime)}"
+            resources["slurm_extra"] = f"{self.cluster.slurm_extra} --signal=USR1@{min(300, 15 * runtime)}".strip()
         return resources
 
     def seconds(self, job: PlannedJob) -> float:

@@ -41,20 +41,28 @@ def ignore_time_warnings() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
-def recognise_cancelled_jobs() -> None:
-    """Let the SLURM executor recognise cancelled jobs: sacct calls them `CANCELLED by UID`, which version 2.8.0 of the
-    plugin does not know and waits on for ever. Here it gets the first word."""
+def correct_slurm_plugin() -> None:
+    """Correct two faults of the SLURM executor plugin, version 2.8.0, where sacct's answers are taken as they are.
+
+    A cancelled job is `CANCELLED by UID`, which the plugin does not know and waits on for ever: it gets the first word.
+    The node of a job that is in the queue again after its node failed is `None assigned`; the plugin would exclude that
+    from every later submission, and sbatch would refuse them all: what is no name of a node is dropped."""
     plugin = sys.modules.get("snakemake_executor_plugin_slurm")
     if plugin is None or hasattr(plugin.query_job_status, "whole_answer"):
         return
-    whole_answer = plugin.query_job_status
+    whole_answer, submit_command = plugin.query_job_status, plugin.get_submit_command
 
     async def first_words(command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
         states, seconds = await whole_answer(command, logger)
         return states and {job: state.partition(" ")[0] for job, state in states.items()}, seconds
 
+    def excluding_nodes(*args: Any, failed_nodes: set[str] | None = None, **options: Any) -> str:
+        if failed_nodes:  # the executor's own set, which it prints at the end
+            failed_nodes.difference_update([name for name in failed_nodes if " " in name])
+        return submit_command(*args, failed_nodes=failed_nodes, **options)
+
     first_words.whole_answer = whole_answer
-    plugin.query_job_status = first_words
+    plugin.query_job_status, plugin.get_submit_command = first_words, excluding_nodes
 
 
 def plain_defaults(resources: Mapping[str, Any] | None) -> dict[str, Any]:

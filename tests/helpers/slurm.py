@@ -17,7 +17,7 @@ from lct.cluster.attempts import ended
 from tests.helpers import copies
 
 HERE = Path(__file__).resolve().parents[1] / "slurm"
-STEPS = 240  # of the training that faults hit: about 12 s on an idle core
+STEPS = 240  # of the training that faults hit: 4 to 12 s on an idle core
 TRAIN = "results/smoke/train/digits-lct/s0"
 TARGET = f"{TRAIN}/step{STEPS}-ema0.9.safetensors"
 RULE = "train_digits_lct"
@@ -27,13 +27,17 @@ QUICK = ("--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "30
 
 
 def project(folder: Path) -> Path:
-    """A copy of the project's sources in which the training of digits-lct takes longer."""
+    """A copy of the project's sources in which the training of digits-lct takes longer and tells its step often."""
     copies.project(folder)
     runs = folder / "config" / "runs" / "digits.yaml"
     line = "digits-lct: {dataset: digits, method: lct}"
     assert line in runs.read_text()
     longer = f"digits-lct: {{dataset: digits, method: lct, training: {{steps: {STEPS}}}}}"
     runs.write_text(runs.read_text().replace(line, longer))
+    progress = folder / "lct" / "files" / "progress.py"
+    seconds = "every_seconds: float = 5.0"  # longer than the training on a fast machine
+    assert seconds in progress.read_text()
+    progress.write_text(progress.read_text().replace(seconds, "every_seconds: float = 0.2"))
     return folder
 
 

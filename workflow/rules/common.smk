@@ -15,10 +15,10 @@ from lct.cluster.slurm import recording_step
 from lct.cluster.start import (
     check_settings,
     check_writable,
+    correct_slurm_plugin,
     ignore_time_warnings,
     plain_defaults,
     quieter,
-    recognise_cancelled_jobs,
     take_lock,
     use_this_python,
 )
@@ -77,7 +77,7 @@ use_this_python()
 WATCHERS = []  # called with the id of each finished job, once the run has begun
 quieter(ON_CLUSTER, lambda job: [watcher(job) for watcher in WATCHERS] and None)
 ignore_time_warnings()
-recognise_cancelled_jobs()
+correct_slurm_plugin()
 if workflow.exec_mode.name == "DEFAULT":
     decide_by_records()
 

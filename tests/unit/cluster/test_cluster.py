@@ -30,7 +30,7 @@ from lct.cluster.checks import (
 from lct.cluster.costs import costs
 from lct.cluster.partitions import minutes_of
 from lct.cluster.resources import Cluster
-from lct.cluster.start import failure, quieter, recognise_cancelled_jobs
+from lct.cluster.start import correct_slurm_plugin, failure, quieter
 from lct.cluster.status import statuses
 from lct.files.atomic import write_json
 from lct.files.lock import hold
@@ -206,17 +206,35 @@ def test_finished_jobs_are_said_once(monkeypatch, on_cluster, shown, capsys):
 
 
 def test_a_cancelled_job_is_seen_by_the_executor(monkeypatch):
-    """sacct: `CANCELLED by 0`. Once the plugin knows this, `recognise_cancelled_jobs` can go."""
+    """sacct: `CANCELLED by 0`."""
     import snakemake_executor_plugin_slurm as plugin
 
     async def answer(command, logger):
         return ({"7": "CANCELLED by 0", "8": "RUNNING"} if command == "sacct" else None), 0.1
 
     monkeypatch.setattr(plugin, "query_job_status", answer)
-    recognise_cancelled_jobs()
-    recognise_cancelled_jobs()
+    monkeypatch.setattr(plugin, "get_submit_command", plugin.get_submit_command)
+    correct_slurm_plugin()
+    correct_slurm_plugin()
     assert asyncio.run(plugin.query_job_status("sacct", None)) == ({"7": "CANCELLED", "8": "RUNNING"}, 0.1)
     assert asyncio.run(plugin.query_job_status("none", None)) == (None, 0.1)
+
+
+@pytest.mark.parametrize(
+    "failed, excluded", [({"None assigned"}, ""), ({"None assigned", "node[3-4]"}, " --exclude=node[3-4]"), (set(), "")]
+)
+def test_only_nodes_are_excluded_after_a_failure(monkeypatch, failed, excluded):
+    """sacct: the node of a job that waits after its node failed is `None assigned`."""
+    import snakemake_executor_plugin_slurm as plugin
+
+    def command(job, params, settings=None, failed_nodes=None, array_job=False):
+        return "sbatch" + (f" --exclude={','.join(failed_nodes)}" if failed_nodes else "")
+
+    monkeypatch.setattr(plugin, "get_submit_command", command)
+    monkeypatch.setattr(plugin, "query_job_status", plugin.query_job_status)
+    correct_slurm_plugin()
+    assert plugin.get_submit_command("job", {}, settings=None, failed_nodes=failed) == f"sbatch{excluded}"
+    assert "None assigned" not in failed, "what the executor prints at the end"
 
 
 # --- status ---------------------------------------------------------------------------------------------------------
@@ -460,9 +478,15 @@ def test_what_the_user_filled_in_wrongly_is_named_before_anything_is_submitted(
 def test_the_probe_job_asks_for_what_all_jobs_ask_for(root, tools, tmp_path, monkeypatch):
     cluster_tools(tools, tmp_path)
     monkeypatch.setattr("lct.cluster.probe._wait_and_compare", lambda *_: [])
-    examined(root, changed(qos="high", constraint="a100&[rack1|rack2]", gres="tmpdisk:100"))
+    examined(
+        root,
+        changed(
+            qos="high", constraint="a100&[rack1|rack2]", gres="tmpdisk:100", slurm_extra="--exclude=node7 --comment=a"
+        ),
+    )
     words = set((tmp_path / "sbatch-words").read_text().splitlines())
     assert {"--qos=high", "--constraint=a100&[rack1|rack2]", "--gres=tmpdisk:100", "--account=proj"} <= words
+    assert {"--exclude=node7", "--comment=a"} <= words
     examined(root, PROFILE | {"slurm-qos": "low"})
     words = set((tmp_path / "sbatch-words").read_text().splitlines())
     assert "--qos=low" in words and not any(word.startswith(("--constraint", "--gres")) for word in words)

@@ -83,6 +83,13 @@ def test_a_state_is_as_large_as_what_a_trainer_saves(rate):
     assert saved == pytest.approx(state_bytes(plan, "digits-lct"), rel=1e-3), "beside them, step counts only"
 
 
+@pytest.mark.parametrize("extra, options", [("", "--signal"), ("--exclude=node7", "--exclude=node7 --signal")])
+def test_options_for_all_jobs_are_those_of_trainings_too(extra, options):
+    requests = Requests(Plan(ROOT, {"scale": "smoke"}), Cluster(slurm_extra=extra))
+    assert requests.of("gpu_train", "train", "digits-lct")["slurm_extra"] == f"{options}=USR1@300"
+    assert "slurm_extra" not in requests.of("cpu", "score", "digits-lct"), "these have the profile's"
+
+
 def test_a_larger_batch_and_network_need_more(paper):
     small = requested(paper, "gpu_train", "train", "celebahq-ilct")
     norm = requested(paper, "gpu_train", "train", "celebahq-lct")
@@ -248,10 +255,11 @@ def test_the_slurm_profile_says_everything_in_one_place():
 def test_the_profiles_examples_are_read_as_they_stand():
     text = (ROOT / "profiles/slurm/config.yaml").read_text()
     profile = yaml.safe_load(re.sub(r"^  # (\w+: )", r"  \1", text, flags=re.MULTILINE))
-    assert {"gpu_memory", "qos", "constraint", "gres"} <= profile["default-resources"].keys()
+    assert {"gpu_memory", "qos", "constraint", "gres", "slurm_extra"} <= profile["default-resources"].keys()
     words = [f"{key}={value}" for key, value in profile["default-resources"].items()]
     cluster = Cluster.of(plain_defaults(Resources.parse(words, allow_expressions=True)))
     assert (cluster.qos, cluster.constraint, cluster.gres) == ("normal", "a100&ib", "tmpdisk:100")
+    assert cluster.slurm_extra == "--exclude=node7"
     assert cluster.machine.memory == 80e9 and [finding.level for finding in check_names(cluster, "main")] == ["ok"]
 
 
