@@ -30,9 +30,12 @@ def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: 
         raise ValueError(f"snakemake: expected {'; '.join(wrong)}; {_ADVICE}")
 
 
-def use_this_python() -> None:
-    """Make `python` in a job's shell the Python that runs the graph, also where its environment is not activated."""
+def set_job_environment() -> None:
+    """Set what the shells of jobs inherit. `python` is the Python that runs the graph, also where its environment is
+    not activated. glibc keeps the blocks of memory that a step frees, which the next step needs again."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        os.environ.setdefault(name, str(256 * 2**20))
 
 
 def ignore_time_warnings() -> None:

@@ -19,8 +19,8 @@ from lct.cluster.start import (
     ignore_time_warnings,
     plain_defaults,
     quieter,
+    set_job_environment,
     take_lock,
-    use_this_python,
 )
 from lct.plan import (
     files as stage_files,
@@ -73,7 +73,7 @@ if CLAIMS in WORDS:  # `snakemake claims` is `snakemake --config only=claims`
     config["only"] = CLAIMS
 
 plan_quickly()
-use_this_python()
+set_job_environment()
 WATCHERS = []  # called with the id of each finished job, once the run has begun
 quieter(ON_CLUSTER, lambda job: [watcher(job) for watcher in WATCHERS] and None)
 ignore_time_warnings()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import platform
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ from lct.cluster.checks import (
 from lct.cluster.costs import costs
 from lct.cluster.partitions import minutes_of
 from lct.cluster.resources import Cluster
-from lct.cluster.start import correct_slurm_plugin, failure, quieter
+from lct.cluster.start import correct_slurm_plugin, failure, quieter, set_job_environment
 from lct.cluster.status import statuses
 from lct.files.atomic import write_json
 from lct.files.lock import hold
@@ -203,6 +204,14 @@ def test_finished_jobs_are_said_once(monkeypatch, on_cluster, shown, capsys):
     captured = capsys.readouterr()
     assert [line for line in captured.out.splitlines() if line] == shown
     assert captured.err == "failed on the cluster: images: refused\n"
+
+
+@pytest.mark.parametrize("setting, expected", [(None, str(2**28)), ("131072", "131072")])
+def test_jobs_inherit_python_and_the_limits_of_malloc(monkeypatch, setting, expected):
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin"} | ({"MALLOC_TRIM_THRESHOLD_": setting} if setting else {}))
+    set_job_environment()
+    assert os.environ["PATH"] == f"{Path(sys.executable).parent}:/bin"
+    assert os.environ["MALLOC_TRIM_THRESHOLD_"] == expected and os.environ["MALLOC_MMAP_THRESHOLD_"] == str(2**28)
 
 
 def test_a_cancelled_job_is_seen_by_the_executor(monkeypatch):
