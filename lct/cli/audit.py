@@ -30,7 +30,7 @@ def audit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def audit(arguments: argparse.Namespace) -> Result:
-    """Trace cells from their numbers to the source of the images and check every link."""
+    """Where does a number come from? every link of its chain, checked."""
     if bool(arguments.cells) == arguments.all:
         raise ValueError("expected cells or --all, found " + ("both" if arguments.all else "neither"))
     plan = Plan(arguments.root, overrides(arguments))
@@ -72,7 +72,7 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> Result:
-    """Every output with a record: is it there, and is it what was written?"""
+    """Do outputs agree with their records?"""
     plan = Plan(arguments.root, overrides(arguments))
     if arguments.recompute:
         return _recompute(arguments, plan)
@@ -106,7 +106,9 @@ def diff_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def diff(arguments: argparse.Namespace) -> Result:
-    """What differs between two recorded states: cells, settings, protocols, files. Nothing is checked out."""
+    """What differs between two recorded states, or one and the workspace.
+
+    Cells, settings, protocols, files. Nothing is checked out."""
     value, pictures = compare(arguments.root, overrides(arguments), arguments.old, arguments.new)
     lines = format.diff(value)
     if arguments.html:

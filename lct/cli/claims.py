@@ -23,7 +23,7 @@ def claims_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def claims(arguments: argparse.Namespace) -> Result:
-    """Every claim with its verdict on the paper's table, the authors' log, and what is measured here."""
+    """Does what the paper says hold? each claim, judged on every body of evidence."""
     plan = Plan(arguments.root, overrides(arguments))
     paths = (*claimed_tables(plan), plan.paths.tables("all"), plan.paths.tables())
     files = [arguments.root / path for path in paths]
@@ -78,7 +78,9 @@ def power_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def power(arguments: argparse.Namespace) -> Result:
-    """Seeds on each side that show a difference with a probability of 80 %, and what 1 to 5 seeds can show."""
+    """How many training seeds a difference needs to be seen.
+
+    Seeds on each side that show a difference with a probability of 80 %, and what 1 to 5 seeds can show."""
     config = ConfigFolder(arguments.root)
     prior = prior_noise(config, PublishedRows(config))
     noise = prior.sd if arguments.noise is None else arguments.noise / 100

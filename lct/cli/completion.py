@@ -13,7 +13,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def completion(arguments: argparse.Namespace) -> Result:
-    """The script for a shell, from the parser of all verbs, with the names of scales, rows and runs that exist now."""
+    """Print the script by which a shell completes `lct`.
+
+    From the parser of all verbs, with the names of scales, rows and runs that exist now."""
     import shtab
 
     words = _names(arguments.root)

@@ -19,7 +19,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def doctor(arguments: argparse.Namespace) -> Result:
-    """Check machine or cluster; exit code 1 when something would make a run fail."""
+    """Is this machine, or the cluster of a profile, fit for a run?
+
+    Exit code 1 when something would make a run fail."""
     plan = Plan(arguments.root, overrides(arguments))
     profile = None if arguments.profile is None else arguments.root / arguments.profile
     findings = examine(plan, arguments.root, profile, 60 * arguments.patience)

@@ -29,7 +29,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def export(arguments: argparse.Namespace) -> Result:
-    """Results in another program's form. Refuses to overwrite a folder that it did not write."""
+    """Results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself.
+
+    Refuses to overwrite a folder that it did not write."""
     plan = Plan(arguments.root, overrides(arguments))
     expected = 1 if arguments.to == "diffusers" else 0
     if len(arguments.cells) != expected:

@@ -6,7 +6,6 @@ from typing import Any
 
 from lct.cli.options import overrides, plan_arguments, selected
 from lct.cli.verb import Result
-from lct.files.lock import LockHeldError
 from lct.lineage import guard, merge, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan
@@ -43,14 +42,13 @@ def why_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def record_verb(arguments: argparse.Namespace) -> Result:
-    """Record what is up to date; exit code 1 when something that was made is left out."""
+    """Record what a run finished: DVC's lock, settings, runs, Snakemake's metadata.
+
+    Exit code 1 when something that was made is left out."""
     plan = _plan(arguments, arguments.config)
     scale = plan.scale_name
     config = {**arguments.config, **overrides(arguments), "scale": scale}
-    try:
-        report = record.record(arguments.root, config, scale, arguments.in_run, wait_seconds=60)
-    except LockHeldError as error:
-        raise ValueError(str(error)) from error
+    report = record.record(arguments.root, config, scale, arguments.in_run, wait_seconds=60)
     lines = [f"{scale}: {len(report.recorded)} jobs recorded, {report.kept} were already"]
     if report.recorded or report.dropped:
         lines[0] += f"; in lineage/{scale}.jsonl and dvc.lock"
@@ -68,21 +66,20 @@ def record_verb(arguments: argparse.Namespace) -> Result:
 
 
 def restore_verb(arguments: argparse.Namespace) -> Result:
-    """Bring recorded artifacts back; exit code 1 when some are absent or differ."""
+    """Bring recorded artifacts back, so that nothing is planned.
+
+    Exit code 1 when some are absent or differ."""
     root, reports = arguments.root, []
-    try:
-        if arguments.cells:
-            plan = _plan(arguments)
-            paths = [p for cell in selected(arguments, arguments.cells)[1] for p in guard.metrics_of(plan, cell)]
-            if not set(paths) & registry.read(root, plan.scale_name).keys():
-                raise ValueError(f"expected recorded cells, found nothing recorded of {', '.join(arguments.cells)}")
-            reports.append(restore.restore(root, plan.scale_name, paths, arguments.pull))
-        else:
-            scales = registry.scales(root) if arguments.scale is None else [_plan(arguments).scale_name]
-            for scale in scales:  # the first fetches what all of them have recorded
-                reports.append(restore.restore(root, scale, None, arguments.pull and scale == scales[0]))
-    except LockHeldError as error:
-        raise ValueError(str(error)) from error
+    if arguments.cells:
+        plan = _plan(arguments)
+        paths = [p for cell in selected(arguments, arguments.cells)[1] for p in guard.metrics_of(plan, cell)]
+        if not set(paths) & registry.read(root, plan.scale_name).keys():
+            raise ValueError(f"expected recorded cells, found nothing recorded of {', '.join(arguments.cells)}")
+        reports.append(restore.restore(root, plan.scale_name, paths, arguments.pull))
+    else:
+        scales = registry.scales(root) if arguments.scale is None else [_plan(arguments).scale_name]
+        for scale in scales:  # the first fetches what all of them have recorded
+            reports.append(restore.restore(root, scale, None, arguments.pull and scale == scales[0]))
     lines = [] if reports else ["nothing is recorded here: lineage/ is empty"]
     for report in reports:
         lines.append(f"{report.scale}: {report.restored} files are as recorded ({report.linked} linked now)")
@@ -99,7 +96,9 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
 
 
 def merge_verb(arguments: argparse.Namespace) -> Result:
-    """Join the recorded states of two branches; exit code 1 when a conflict is left to decide."""
+    """Join the recorded states of two branches, where git reports conflicts in them.
+
+    Exit code 1 when a conflict is left to decide."""
     if arguments.install:
         line = merge.install(arguments.root)
         return 0, {"installed": line is not None}, line or "git merges recordings file by file in this clone already"
@@ -107,10 +106,7 @@ def merge_verb(arguments: argparse.Namespace) -> Result:
     prefixes = {side: tuple(paths or [""]) if paths is not None else () for side, paths in chosen.items()}
     if set(prefixes["ours"]) & set(prefixes["theirs"]):
         raise ValueError("--ours, --theirs: expected a single side for a path, found both; leave out one of them")
-    try:
-        report = merge.merge(arguments.root, **prefixes)
-    except LockHeldError as error:
-        raise ValueError(str(error)) from error
+    report = merge.merge(arguments.root, **prefixes)
     if report.conflicts:
         lines = _list("recorded on both sides with other content", report.conflicts)
         lines.append("nothing is written; `lct merge --ours PATH` or `--theirs PATH` decides for a file or a folder")
@@ -126,7 +122,9 @@ def merge_verb(arguments: argparse.Namespace) -> Result:
 
 
 def why_verb(arguments: argparse.Namespace) -> Result:
-    """Why rows would run again; exit code 0 either way."""
+    """Why a cell would run again.
+
+    Exit code 0 either way."""
     plan, rows = selected(arguments, arguments.cells)
     jobs = plan_jobs(arguments.root, plan_of(plan))
     value = {cell.name: guard.why(arguments.root, plan, jobs, cell) for cell in rows}

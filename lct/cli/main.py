@@ -35,115 +35,29 @@ from lct.cli.colour import fault, paint
 from lct.cli.verb import Verb
 from lct.cluster import measure_options
 from lct.config.schema import did_you_mean
+from lct.files.lock import LockHeldError
 
 VERBS = {
-    "show": Verb(
-        "resolved settings of a run, or what differs between two",
-        show.show,
-        show.arguments,
-        "lct show digits-lct digits-ilct",
-    ),
-    "table": Verb("results in the terminal", table.table, table.arguments, "lct table table1.a"),
-    "score": Verb(
-        "measure a folder, zip or npz of images of any origin by the protocol of a row",
-        score.score,
-        score.arguments,
-        "lct score my-samples.npz --like table1.a.lct-1",
-    ),
-    "plan": Verb(
-        "what a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took",
-        plan.plan_verb,
-        plan.arguments,
-        "lct plan --scale paper --device h100 --gpus 8 --price 2.5",
-    ),
-    "status": Verb(
-        "what is computed, and how far running trainings are",
-        status.status,
-        status.arguments,
-        "lct status --scale mini --watch",
-    ),
-    "doctor": Verb(
-        "is this machine, or the cluster of a profile, fit for a run?",
-        doctor.doctor,
-        doctor.arguments,
-        "lct doctor --profile profiles/slurm --scale paper",
-    ),
-    "measure": Verb(
-        "how fast this machine does what the paper's jobs do, and which switches to turn on; 8 minutes on a GPU",
-        measure.measure,
-        measure_options.arguments,
-        "lct measure",
-    ),
-    "report": Verb(
-        "render the report from whatever cells exist", report.report, report.arguments, "lct report --scale mini"
-    ),
-    "claims": Verb(
-        "does what the paper says hold? each claim, judged on every body of evidence",
-        claims.claims,
-        claims.claims_arguments,
-        "lct claims lct-beats-ilct",
-    ),
-    "power": Verb(
-        "how many training seeds a difference needs to be seen",
-        claims.power,
-        claims.power_arguments,
-        "lct power --difference 5",
-    ),
-    "audit": Verb(
-        "where does a number come from? every link of its chain, checked",
-        audit.audit,
-        audit.audit_arguments,
-        "lct audit table1.a.lct-1.fd",
-    ),
-    "verify": Verb(
-        "do outputs agree with their records?",
-        audit.verify,
-        audit.verify_arguments,
-        "lct verify --deep",
-    ),
-    "diff": Verb(
-        "what differs between two recorded states, or one and the workspace",
-        audit.diff,
-        audit.diff_arguments,
-        "lct diff HEAD~1",
-    ),
-    "record": Verb(
-        "record what a run finished: DVC's lock, settings, runs, Snakemake's metadata",
-        lineage.record_verb,
-        lineage.record_arguments,
-        "lct record --commit",
-    ),
-    "restore": Verb(
-        "bring recorded artifacts back, so that nothing is planned",
-        lineage.restore_verb,
-        lineage.restore_arguments,
-        "lct restore --pull table1.a.lct-1.fd",
-    ),
-    "merge": Verb(
-        "join the recorded states of two branches, where git reports conflicts in them",
-        lineage.merge_verb,
-        lineage.merge_arguments,
-        "lct merge --theirs results/smoke/train/digits-lct",
-    ),
-    "why": Verb("why a cell would run again", lineage.why_verb, lineage.why_arguments, "lct why table1.a.lct-1.fd"),
-    "export": Verb(
-        "results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself",
-        export.export,
-        export.arguments,
-        "lct export table1.a.lct-1 --to diffusers",
-    ),
-    "rm": Verb(
-        "remove the results and the work of a run that is not recorded",
-        rm.remove,
-        rm.arguments,
-        "lct rm digits-lct --yes",
-    ),
-    "completion": Verb(
-        "print the script by which a shell completes `lct`",
-        completion.completion,
-        completion.arguments,
-        'eval "$(lct completion bash)"',
-    ),
+    "show": Verb(show.show, show.arguments, "lct show digits-lct digits-ilct"),
+    "table": Verb(table.table, table.arguments, "lct table table1.a"),
+    "score": Verb(score.score, score.arguments, "lct score my-samples.npz --like table1.a.lct-1"),
+    "plan": Verb(plan.plan_verb, plan.arguments, "lct plan --scale paper --device h100 --gpus 8 --price 2.5"),
+    "status": Verb(status.status, status.arguments, "lct status --scale mini --watch"),
+    "doctor": Verb(doctor.doctor, doctor.arguments, "lct doctor --profile profiles/slurm --scale paper"),
+    "measure": Verb(measure.measure, measure_options.arguments, "lct measure"),
+    "report": Verb(report.report, report.arguments, "lct report --scale mini"),
+    "claims": Verb(claims.claims, claims.claims_arguments, "lct claims lct-beats-ilct"),
+    "power": Verb(claims.power, claims.power_arguments, "lct power --difference 5"),
+    "audit": Verb(audit.audit, audit.audit_arguments, "lct audit table1.a.lct-1.fd"),
+    "verify": Verb(audit.verify, audit.verify_arguments, "lct verify --deep"),
+    "diff": Verb(audit.diff, audit.diff_arguments, "lct diff HEAD~1"),
+    "record": Verb(lineage.record_verb, lineage.record_arguments, "lct record --commit"),
+    "restore": Verb(lineage.restore_verb, lineage.restore_arguments, "lct restore --pull table1.a.lct-1.fd"),
+    "merge": Verb(lineage.merge_verb, lineage.merge_arguments, "lct merge --theirs results/smoke/train/digits-lct"),
+    "why": Verb(lineage.why_verb, lineage.why_arguments, "lct why table1.a.lct-1.fd"),
+    "export": Verb(export.export, export.arguments, "lct export table1.a.lct-1 --to diffusers"),
+    "rm": Verb(rm.remove, rm.arguments, "lct rm digits-lct --yes"),
+    "completion": Verb(completion.completion, completion.arguments, 'eval "$(lct completion bash)"'),
 }
 
 _PARTS = (
@@ -217,7 +131,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         arguments.root = _enter_project(arguments)
         code, value, text = VERBS[arguments.verb].run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, LockHeldError) as error:
         line = f"lct {arguments.verb}: {' '.join(str(error).split())}"
         print(json.dumps({"error": line}) if arguments.json else fault(line, sys.stderr), file=sys.stderr)
         return 1

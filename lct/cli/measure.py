@@ -9,7 +9,9 @@ from lct.cluster import measure_options
 
 
 def measure(arguments: argparse.Namespace) -> Result:
-    """Run lct.jobs.measure, which brings torch, as a process of its own."""
+    """How fast this machine does what the paper's jobs do, and which switches to turn on; 8 minutes on a GPU.
+
+    Runs lct.jobs.measure, which brings torch, as a process of its own."""
     words = measure_options.words(arguments)
     done = subprocess.run(
         [sys.executable, "-m", "lct.jobs.measure", *words], stdout=subprocess.PIPE, text=True, check=False

@@ -37,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def plan_verb(arguments: argparse.Namespace) -> Result:
+    """What a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took."""
     if arguments.gpus < 1:
         raise ValueError(f"--gpus: expected 1 or more, found {arguments.gpus}")
     plan = Plan(arguments.root, overrides(arguments))

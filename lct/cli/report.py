@@ -19,7 +19,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report(arguments: argparse.Namespace) -> Result:
-    """Collect and render without the graph; cells that do not exist yet appear as not run. A report of the graph, which
+    """Render the report from whatever cells exist.
+
+    Collects and renders without the graph; cells that do not exist yet appear as not run. A report of the graph, which
     has records, stays as it is: this one is then written beside it."""
     plan, tables = Plan(arguments.root, overrides(arguments)), which(arguments)
     graphs = index = plan.paths.report("index.html", tables)

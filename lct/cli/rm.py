@@ -25,7 +25,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def remove(arguments: argparse.Namespace) -> Result:
-    """Results, states and logs of a run at one scale. Refuses what is recorded, and anything while snakemake runs."""
+    """Remove the results and the work of a run that is not recorded.
+
+    Refuses what is recorded, and anything while snakemake runs."""
     root, run, plan = arguments.root, arguments.run, with_unlisted(arguments)
     folders = _folders(root, plan, run)
     if is_held(root / RUN_LOCK):

@@ -22,7 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def score(arguments: argparse.Namespace) -> Result:
-    """The metrics of the images by every protocol of the scale, beside those of the row, where it has some."""
+    """Measure a folder, zip or npz of images of any origin by the protocol of a row.
+
+    By every protocol of the scale, beside the numbers of the row, where it has some."""
     plan, cells = selected(arguments, [arguments.like])
     cell, images = cells[0], arguments.images.absolute()
     dataset = plan.runs[cell.run].dataset

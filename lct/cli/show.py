@@ -25,7 +25,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def show(arguments: argparse.Namespace) -> Result:
-    """An overview; the rows of a table; dotted settings of a run with their sources; or the differing ones of two."""
+    """Resolved settings of a run, or what differs between two.
+
+    An overview; the rows of a table; dotted settings of a run with their sources; or the differing ones of two."""
     if len(arguments.names) > 2:
         raise ValueError(f"expected two names at most, found {len(arguments.names)}; compare two at a time")
     config = ConfigFolder(arguments.root)

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def status(arguments: argparse.Namespace) -> Result:
-    """How far every run is, and what remains."""
+    """What is computed, and how far running trainings are."""
     return watch(lambda: _status(arguments)) if arguments.watch else _status(arguments)
 
 

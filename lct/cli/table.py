@@ -17,7 +17,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def table(arguments: argparse.Namespace) -> Result:
-    """Rows with numbers, from the metrics files that exist; the rows that are named, with numbers or without."""
+    """Results in the terminal.
+
+    Rows from the metrics files that exist; the rows that are named, with numbers or without."""
     plan, cells = selected(arguments, arguments.cells)
     names = {cell.name for cell in cells} if arguments.cells else None
     collected = loads(dumps(collect(plan, arguments.root, "all")))

@@ -10,9 +10,14 @@ Result = tuple[int, Any, str]  # exit code, value for --json, text for people
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: its options, and the function that runs it and returns what is printed."""
+    """A verb: the function that runs it and returns what is printed, its options, and an example."""
 
-    help: str  # one line
     run: Callable[[argparse.Namespace], Result]
     arguments: Callable[[argparse.ArgumentParser], None]
     example: str
+
+    @property
+    def help(self) -> str:
+        """One line: the first of the function's docstring."""
+        line = str(self.run.__doc__).partition("\n")[0].removesuffix(".")
+        return line[0].lower() + line[1:]
