@@ -62,7 +62,7 @@ def record_verb(arguments: argparse.Namespace) -> Result:
         paths = " ".join(record.state_paths(arguments.root))
         lines.append(f"to keep it: git add {paths} && git commit -m 'Record {scale}'; to share it: dvc push")
     lines += merge.install_quietly(arguments.root)
-    return int(bool(report.left_out)), record.as_json(report), "\n".join(lines)
+    return int(bool(report.left_out)), vars(report), "\n".join(lines)
 
 
 def restore_verb(arguments: argparse.Namespace) -> Result:

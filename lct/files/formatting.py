@@ -1,4 +1,6 @@
-"""Times and sizes for people."""
+"""Times, sizes and lists for people."""
+
+from collections.abc import Sequence
 
 
 def format_duration(seconds: float) -> str:
@@ -15,3 +17,8 @@ def format_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def format_some(names: Sequence[str], most: int = 3) -> str:
+    """The first names, as a, b, c and 4 more."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -25,6 +25,7 @@ from lct.files.git import git_state
 from lct.files.hashing import sha256_file
 
 FORMAT = 1
+SETTINGS, RUN = ".settings.json", ".run.json"  # endings of the two records
 SETTINGS_CHANGED = "its settings changed"
 _COMPARED = ("results/", "resources/")  # folders of files that the graph makes
 _SMALL = 1_000_000  # bytes; a file without a record of its own is hashed up to this size
@@ -35,11 +36,16 @@ LOCKS = ("requirements.lock", "requirements-cuda12.lock")  # of environments, th
 
 
 def settings_path(output: Path | str) -> Path:
-    return Path(f"{output}.settings.json")
+    return Path(f"{output}{SETTINGS}")
 
 
 def run_path(output: Path | str) -> Path:
-    return Path(f"{output}.run.json")
+    return Path(f"{output}{RUN}")
+
+
+def outputs_below(root: Path, folder: str, ending: str = RUN) -> list[str]:
+    """The outputs below a folder of the project that have a record of this ending beside them, sorted."""
+    return sorted(str(path.relative_to(root)).removesuffix(ending) for path in (root / folder).rglob(f"*{ending}"))
 
 
 @dataclass

@@ -4,10 +4,11 @@ Works from whatever is there: files and records of the workspace, the archive, d
 not be looked at is said. No dvc, no network, no cache is needed.
 """
 
+import functools
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,16 @@ class Auditor:
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # tables file -> its content
     shown: dict[str, Mapping[str, list[float]]] = field(default_factory=dict)  # report file -> cell -> its values
     deep: bool = False
-    _links: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _revisions: dict[str, bool | None] = field(default_factory=dict)
-    _sources: dict[str, list[str]] = field(default_factory=dict)  # revision -> files of lct/ that changed since
-    _stale_texts: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self):
         local_source.look_again()
         self.contents = Contents(self.root, self.deep, self.archive)
         self.records = chain.Records(self.root, self.archive)
         self._cells = {name: _cells(content) for name, content in self.tables.items()}
+        self.link = functools.cache(self._link)  # path -> the file of a chain, its records and the checks of it
+        self._stale = functools.cache(self._stale)
+        self._sources_since = functools.cache(self._sources_since)
+        self._has_commit = functools.cache(functools.partial(has_commit, self.root))
         self._lock_sha256 = sha256_file(lock) if (lock := environment_lock(self.root)).exists() else None
 
     def audit(self, target: Target) -> dict[str, Any]:
@@ -96,12 +97,10 @@ class Auditor:
         return lines
 
     def _sources_since(self, revision: str) -> list[str]:
-        if revision not in self._sources:
-            listed = (
-                run_git(self.root, "diff", "--name-only", revision, "--", "lct") if self._is_here(revision) else None
-            )
-            self._sources[revision] = listed.stdout.splitlines() if listed and listed.returncode == 0 else []
-        return self._sources[revision]
+        """Files of lct/ that changed since a revision."""
+        if not self._has_commit(revision):
+            return []
+        return run_git(self.root, "diff", "--name-only", revision, "--", "lct").stdout.splitlines()
 
     # --- the number ------------------------------------------------------------------------------------------------
     def _value(self, target: Target, seed: int, draw: int, path: str) -> dict[str, Any]:
@@ -110,7 +109,7 @@ class Auditor:
         record = self.records.of(path)
         if not record.where and not (self.root / path).exists():
             text = f"{path}: not computed and not recorded; `snakemake {path}` makes it"
-            return result | {"checks": [_json(Check("value", "missing", text))]}
+            return result | {"checks": [asdict(Check("value", "missing", text))]}
         result["chain"] = list(chain.walk(self.records, path))
         content, result["read_from"], checks = self._metrics(path, record)
         if content is not None:
@@ -118,7 +117,7 @@ class Auditor:
             checks += [self._protocol(path, content)]
             result["protocol"] = {"hash": content.get("protocol_hash"), "contents": content.get("protocol")}
             checks += self._shown(target, seed, draw, path, result["value"])
-        return result | {"checks": [_json(check) for check in checks]}
+        return result | {"checks": [asdict(check) for check in checks]}
 
     def _metrics(self, path: str, record: chain.Record) -> tuple[dict[str, Any] | None, str | None, list[Check]]:
         """Content of a metrics file, from the workspace, DVC's cache or the archive."""
@@ -160,12 +159,8 @@ class Auditor:
             cell = cells.get(target.id)
             if cell is None:
                 continue
-            same = [
-                value_shown
-                for value_shown in cell["values"]
-                if (value_shown.get("seed"), value_shown.get("draw", 0)) == (seed, draw)
-            ]
-            wrong = [value_shown for value_shown in same if not equal(value_shown.get("value"), value)]
+            same = [v for v in cell["values"] if (v.get("seed"), v.get("draw", 0)) == (seed, draw)]
+            wrong = [v for v in same if not equal(v.get("value"), value)]
             if not same:
                 text = f"{name}: {target.id}: no value of seed {seed}, draw {draw}; `snakemake {name}` collects it anew"
                 checks.append(Check("value", "stale", text))
@@ -183,12 +178,6 @@ class Auditor:
         return checks
 
     # --- the links -------------------------------------------------------------------------------------------------
-    def link(self, path: str) -> dict[str, Any]:
-        """One file of a chain, its records and the checks of it."""
-        if path not in self._links:
-            self._links[path] = self._link(path)
-        return self._links[path]
-
     def _link(self, path: str) -> dict[str, Any]:
         record = self.records.of(path)
         entry = self.archive.get(path)
@@ -215,7 +204,7 @@ class Auditor:
             "origins": chain.origins(record, self._downloads(path)),
             "run": run_facts(record.run, self._lock_sha256),
             "state": worst([check.state for check in checks]),
-            "checks": [_json(check) for check in checks],
+            "checks": [asdict(check) for check in checks],
         }
 
     def _downloads(self, path: str) -> Any:
@@ -235,9 +224,8 @@ class Auditor:
         check = self.contents.check(path, size, sha256, md5)
         if check.state != "unchecked":
             if not record.where:
-                inside = path.startswith("results/")
-                what = "no records beside it and none in the archive; `snakemake --force` its rule" if inside else ""
-                if inside:
+                if path.startswith("results/"):
+                    what = "no records beside it and none in the archive; `snakemake --force` its rule"
                     return Check("file", "missing", f"{path}: {what}")
                 if check.state == "ok" and (sha256 := self.contents.sha256(path, given=True)) is not None:
                     check = Check("file", "ok", f"{(self.root / path).stat().st_size} bytes, sha256 {sha256[:12]}")
@@ -360,15 +348,13 @@ class Auditor:
         return list(dict.fromkeys(text for name in chain.walk(self.records, path) for text in self._stale(name)))
 
     def _stale(self, path: str) -> list[str]:
-        if path not in self._stale_texts:
-            record = self.records.of(path)
-            checks = self._settings(record) + self._source(record)
-            texts = [check.text for check in checks if check.state == "stale"]
-            if record.settings is None and path.startswith("results/") and (self.root / path).exists():
-                if record.where != "archive":  # whose outputs without records are those that no job reads
-                    texts.append(f"{path}: no record says how it was made; run `snakemake`")
-            self._stale_texts[path] = texts
-        return self._stale_texts[path]
+        record = self.records.of(path)
+        checks = self._settings(record) + self._source(record)
+        texts = [check.text for check in checks if check.state == "stale"]
+        if record.settings is None and path.startswith("results/") and (self.root / path).exists():
+            if record.where != "archive":  # whose outputs without records are those that no job reads
+                texts.append(f"{path}: no record says how it was made; run `snakemake`")
+        return texts
 
     def _git(self, record: chain.Record) -> list[Check]:
         """The revision that made a file."""
@@ -385,18 +371,13 @@ class Auditor:
                 f"{record.path}: made by uncommitted code on top of {revision[:12]}{named}; commit it, then make the "
             )
             return [Check("git", "dirty", f"{text}file again: `snakemake --force {record.path}`")]
-        is_here = self._is_here(revision)
+        is_here = self._has_commit(revision)
         if is_here is None:
             return [Check("git", "unchecked", f"code: revision {revision[:12]}: {checkout_fault(self.root)}")]
         if not is_here:
             text = f"code: revision {revision[:12]} is not in this clone; `git fetch --all` may bring it"
             return [Check("git", "unchecked", text)]
         return [Check("git", "ok", f"made by revision {revision[:12]}, committed")]
-
-    def _is_here(self, revision: str) -> bool | None:
-        if revision not in self._revisions:
-            self._revisions[revision] = has_commit(self.root, revision)
-        return self._revisions[revision]
 
     def _dvc(self, path: str, entry: Entry | None) -> list[Check]:
         """The stage of dvc.lock that makes a file against the archive: what it wrote, read and was set to."""
@@ -411,13 +392,8 @@ class Auditor:
             recorded = self.archive.get(stored.path)
             if recorded is not None and recorded.md5 is not None and stored.md5 != recorded.md5:
                 what = f"expected md5 {recorded.md5[:12]}, the archive's, found {stored.md5[:12]}"
-                checks.append(
-                    Check(
-                        "dvc",
-                        "broken",
-                        f"dvc.lock: stage {stored.stage}, {stored.role}: {stored.path}: {what}; {repair}",
-                    )
-                )
+                text = f"dvc.lock: stage {stored.stage}, {stored.role}: {stored.path}: {what}; {repair}"
+                checks.append(Check("dvc", "broken", text))
         for name, values in self.lock.params(stage[0].stage).items():
             maker = self.archive.get(name.removesuffix(".settings.json"))
             if maker is not None and (changed := differing(maker.settings or {}, values)):
@@ -477,10 +453,6 @@ def _cells(tables: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for row in (*subtable.get("rows", ()), *subtable.get("floors", ()))
         for cell in (row.get("cells") or {}).values()
     }
-
-
-def _json(check: Check) -> dict[str, str]:
-    return {"kind": check.kind, "state": check.state, "text": check.text}
 
 
 def _short(value: Any) -> str:

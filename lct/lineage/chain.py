@@ -3,14 +3,15 @@
 Records are read beside the files; where a file is not in the workspace, from the archive.
 """
 
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lct.files.advice import make_again
 from lct.files.atomic import read_json
 from lct.files.costs import job_costs
-from lct.files.records import run_path, settings_path
+from lct.files.records import RUN, SETTINGS, run_path, settings_path
 from lct.lineage.registry import Entry
 
 MANIFEST = ".manifest.json"
@@ -52,27 +53,22 @@ class Records:
 
     root: Path
     archive: dict[str, Entry]  # empty: nothing is recorded yet
-    _cache: dict[str, Record] = field(default_factory=dict)
 
-    def of(self, path: str) -> Record:
-        if path not in self._cache:
-            self._cache[path] = self._read(path)
-        return self._cache[path]
+    def __post_init__(self):
+        self.of = functools.cache(self._read)  # path -> its record
 
     def _read(self, path: str) -> Record:
         entry = self.archive.get(path)
         holder = self.holder(path)
         if not settings_path(self.root / holder).exists() and not run_path(self.root / holder).exists():
             return self._archived(path, holder, entry)
-        settings, run, damage = None, None, []
-        try:
-            settings = self._json(settings_path(self.root / holder))
-        except ValueError as error:
-            damage.append(str(error))
-        try:
-            run = self._json(run_path(self.root / holder))
-        except ValueError as error:
-            damage.append(str(error))
+        contents, damage = {}, []
+        for of in (settings_path, run_path):
+            try:
+                contents[of] = self._json(of(self.root / holder))
+            except ValueError as error:
+                damage.append(str(error))
+        settings, run = contents.get(settings_path), contents.get(run_path)
         if holder != path:  # a manifest: its own hash is in the archive, and in what read it
             size, sha256 = (entry.bytes, entry.sha256) if entry else (None, None)
         else:
@@ -83,8 +79,8 @@ class Records:
 
     def _json(self, path: Path) -> dict[str, Any]:
         name = path.relative_to(self.root)
-        is_recorded = self.archive.get(self._output_of(str(name)))
-        hint = "`lct restore` brings it back" if is_recorded else make_again(self._output_of(str(name)))
+        output = str(name).removesuffix(SETTINGS).removesuffix(RUN)
+        hint = "`lct restore` brings it back" if output in self.archive else make_again(output)
         try:
             content = read_json(path, hint)
         except ValueError as error:
@@ -92,10 +88,6 @@ class Records:
         if not isinstance(content, dict):
             raise ValueError(f"{name}: expected a record, found {type(content).__name__}; {hint}")
         return content
-
-    @staticmethod
-    def _output_of(record: str) -> str:
-        return record.removesuffix(".settings.json").removesuffix(".run.json")
 
     def _archived(self, path: str, holder: str, entry: Entry | None) -> Record:
         held = self.archive.get(holder)

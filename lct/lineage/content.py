@@ -88,11 +88,7 @@ class Contents:
             return Check("file", "ok", f"{actual_size} bytes; not hashed: --deep does")
         hashed = self.hashes(full)[0]
         if sha256 is not None and hashed != sha256:
-            what = (
-                f"expected sha256 {sha256[:12]}, found {hashed[:12]} (same size)"
-                if size == actual_size
-                else (f"expected sha256 {sha256[:12]}, found {hashed[:12]}")
-            )
+            what = f"expected sha256 {sha256[:12]}, found {hashed[:12]}" + " (same size)" * (size == actual_size)
             return Check("file", "broken", f"{path}: {what}; {self._why(path, full)}")
         return Check("file", "ok", f"{actual_size} bytes, sha256 {hashed[:12]}")
 
@@ -133,15 +129,8 @@ class Contents:
         target, name = Path(os.readlink(full)), self._object_name(full)
         here = dvc_lock.stored_object(self.cache, name) if name else None
         if here is not None and here.exists():
-            return Check(
-                "file",
-                "missing",
-                f"{path}: expected a link into {self.cache}, found one to {target}; the project folder was moved or "
-                "renamed: `lct restore` sets the links right",
-            )
-        what = (
-            f"{path}: expected the DVC object {name}, found a link to nothing"
-            if name
-            else (f"{path}: expected a file, found a link to {target}, which does not exist")
-        )
-        return Check("file", "missing", f"{what}; {self.back(path)}")
+            what = f"expected a link into {self.cache}, found one to {target}; the project folder was moved or renamed"
+            return Check("file", "missing", f"{path}: {what}: `lct restore` sets the links right")
+        what = f"expected a file, found a link to {target}, which does not exist"
+        what = f"expected the DVC object {name}, found a link to nothing" if name else what
+        return Check("file", "missing", f"{path}: {what}; {self.back(path)}")

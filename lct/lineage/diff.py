@@ -14,8 +14,6 @@ from lct.lineage.revisions import Reader, State, at_revision, in_workspace
 from lct.plan.plan import Plan
 
 GRID = ".grid.png"
-
-
 Pictures = list[tuple[Path | None, Path | None]]
 
 
@@ -27,12 +25,8 @@ def compare(
     scale = Plan(root, config).scale_name
     reader = Reader(root, Contents(root, deep=False).hashes)
     with tempfile.TemporaryDirectory(prefix="lct-diff-") as folder:
-        states = []
-        for side, revision in (("old", old), ("new", new)):
-            place = Path(folder) / side
-            place.mkdir()
-            states.append(in_workspace(root, scale) if revision is None else at_revision(root, scale, revision, place))
-        before, after = states
+        before = at_revision(root, scale, old, Path(folder, "old"))
+        after = in_workspace(root, scale) if new is None else at_revision(root, scale, new, Path(folder, "new"))
         cells = _cells_of(before, config | {"scale": scale}), _cells_of(after, config | {"scale": scale})
         value = diff(before, after, cells, reader, scale)
 
@@ -139,10 +133,13 @@ def _settings(old: State, new: State) -> list[dict[str, Any]]:
         if group not in before or group not in after:
             state = "removed" if group in before else "added"
             groups.append({"stage": kind, "name": name, "state": state, "changes": []})
-        elif changes := differing(before[group], after[group]):
-            listed = [{"key": key, "old": a, "new": b} for key, a, b in changes]
-            groups.append({"stage": kind, "name": name, "state": "changed", "changes": listed})
+        elif changes := _changes(before[group], after[group]):
+            groups.append({"stage": kind, "name": name, "state": "changed", "changes": changes})
     return groups
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "old": a, "new": b} for key, a, b in differing(old, new)]
 
 
 def _groups(records: dict[str, Record]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -162,9 +159,8 @@ def _protocols(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for cell in cells:
         for a, b in zip(cell["old"], cell["new"], strict=False):
             if a["protocol"] and b["protocol"] and a["protocol"] != b["protocol"]:
-                changes = differing(a["contents"] or {}, b["contents"] or {})
-                listed = [{"key": key, "old": x, "new": y} for key, x, y in changes]
-                pair = {"old": a["protocol"], "new": b["protocol"], "changes": listed, "cells": []}
+                changes = _changes(a["contents"] or {}, b["contents"] or {})
+                pair = {"old": a["protocol"], "new": b["protocol"], "changes": changes, "cells": []}
                 pairs.setdefault((a["protocol"], b["protocol"]), pair)["cells"].append(cell["id"])
     return [pair | {"cells": list(dict.fromkeys(pair["cells"]))} for pair in pairs.values()]
 

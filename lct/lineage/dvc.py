@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ VERSIONS = "3."  # the file formats read here are those of this major version
 LOCK_SECONDS = 30.0  # how long another dvc in this project is waited for
 FOLDERS = ("results", "reports", "resources")  # whose files are recorded
 WRITTEN = ("dvc.yaml", "dvc.lock", "lineage/smoke.jsonl")  # by a recording
+_STATE = ("dvc.yaml", "dvc.lock", ".dvc/config", ".dvc/config.local")  # that another folder needs to fetch content
 _LINES = 6  # of what DVC says when it fails
 
 
@@ -139,3 +141,21 @@ def pull(root: Path, paths: list[str]) -> None:
     if not run(root, "config", "core.remote").strip():  # `dvc pull` would end well, and leave links to nothing
         raise ValueError(f"{root}: expected a remote to pull from, found none; dvc remote add -d NAME WHERE")
     run(root, "--quiet", "pull", *paths)
+
+
+def fetch(root: Path, remote: str, folder: Path) -> str | None:
+    """Fetch every recorded object of a remote into `folder`/cache; why it could not be done, or None.
+
+    A copy of DVC's own files, without git, does: the project and its cache are left as they are."""
+    for part in _STATE:
+        if (root / part).exists():
+            (folder / part).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / part, folder / part)
+    (folder / "tmp").mkdir()
+    try:
+        run(folder, "config", "--local", "core.no_scm", "true")
+        run(folder, "config", "--local", "cache.dir", str(folder / "cache"))
+        run(folder, "fetch", "--quiet", "--remote", remote)
+    except ValueError as error:
+        return f"not all of it was brought: {error}"
+    return None

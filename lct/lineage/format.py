@@ -3,7 +3,7 @@
 from typing import Any
 
 from lct.files.nested import flatten
-from lct.lineage.content import FAULTS, STATES
+from lct.lineage.content import worst
 
 MARKS = {
     "ok": "ok",
@@ -55,16 +55,14 @@ def cell(audit: dict[str, Any], settings: bool = False) -> str:
 
 def row(audits: list[dict[str, Any]]) -> str:
     """The cells of one row in a line, and beneath it what is wrong with them."""
-    faults = {check["text"]: check for audit in audits for check in audit["faults"]}
-    state = min((check["state"] for check in faults.values()), key=STATES.index, default="ok")
+    wrong = faults(audits)
+    state = worst([check["state"] for check in wrong])
     numbers = [f"{audit['id'].rpartition('.')[2]} {' / '.join(map(_short, audit['values']))}" for audit in audits]
-    files, unchecked = (
-        {path for audit in audits for path in audit["links"]},
-        {check["text"] for audit in audits for check in audit["unchecked"]},
-    )
+    files = {path for audit in audits for path in audit["links"]}
+    unchecked = {check["text"] for audit in audits for check in audit["unchecked"]}
     line = f"{MARKS[state]}  {audits[0]['id'].rpartition('.')[0]}  {', '.join(numbers)}; {len(files)} files"
     lines = [line + (f", {len(unchecked)} checks not possible" if unchecked else "")]
-    lines += [f"    {MARKS[check['state']]}  {check['text']}" for check in faults.values()]
+    lines += [f"    {MARKS[check['state']]}  {check['text']}" for check in wrong]
     changed = dict.fromkeys(text for audit in audits for text in audit["changed"])
     return "\n".join(lines + [f"    changed since, and not wrong by that: {text}" for text in changed])
 
@@ -127,9 +125,7 @@ def origin(source: dict[str, str]) -> str:
 
 def faults(audits: list[dict[str, Any]]) -> list[dict[str, str]]:
     """Every different fault of several cells, once."""
-    return list(
-        {fault["text"]: fault for audit in audits for fault in audit["faults"] if fault["state"] in FAULTS}.values()
-    )
+    return list({fault["text"]: fault for audit in audits for fault in audit["faults"]}.values())
 
 
 def diff(difference: dict[str, Any], most: int = 12) -> str:
@@ -144,16 +140,20 @@ def diff(difference: dict[str, Any], most: int = 12) -> str:
         lines.append(f"  {cell['id']}: {sides[0]} -> {sides[1]}{apart}  {cell['state']}")
     for group in difference["settings"]:
         lines.append(f"settings of {group['stage']} {group['name']}: {group['state']}")
-        lines += [f"  {item['key']}: {item['old']!r} -> {item['new']!r}" for item in group["changes"]]
+        lines += _changes(group)
     for pair in difference["protocols"]:
         lines.append(f"protocol {pair['old'][:12]} -> {pair['new'][:12]}: not comparable: {', '.join(pair['cells'])}")
-        lines += [f"  {item['key']}: {item['old']!r} -> {item['new']!r}" for item in pair["changes"]]
+        lines += _changes(pair)
     lines.append(f"{len(difference['files'])} files have another recorded hash")
     for item in difference["files"][:most]:
         lines.append(f"  {item['path']}: {(item['old'] or 'none')[:12]} -> {(item['new'] or 'none')[:12]}")
     more = len(difference["files"]) - most
     lines += [f"  and {more} more (--json lists them)"] if more > 0 else []
     return "\n".join([*lines, *(f"note: {note}" for note in difference["notes"])])
+
+
+def _changes(group: dict[str, Any]) -> list[str]:
+    return [f"  {item['key']}: {item['old']!r} -> {item['new']!r}" for item in group["changes"]]
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from lct.files.atomic import read_json_or_empty
 from lct.files.records import SETTINGS_CHANGED, settings_path
 from lct.lineage import registry
 from lct.lineage.dvc_lock import cache_folder, remotes, stored_object
-from lct.lineage.graph import Job
+from lct.lineage.graph import Job, upstream
 from lct.lineage.registry import Entry
 from lct.plan.names import cells_named
 from lct.plan.plan import Cell, Plan
@@ -70,25 +70,6 @@ def _changed(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
     beside = [read_json_or_empty(settings_path(root / path)) for path in job.outputs]
     settings = [content["settings"] for content in (*beside, *recorded) if content and "settings" in content]
     return next((lines for old in settings if (lines := differences(old, job.settings))), [])
-
-
-def upstream(jobs: list[Job], paths: Iterable[str]) -> list[Job]:
-    """The jobs that make the paths and whatever they need, producers first."""
-    makers = {path: job for job in jobs for path in job.outputs}
-    ordered: dict[str, Job] = {}
-
-    def visit(job: Job) -> None:
-        if job.outputs[0] in ordered:
-            return
-        for path in job.inputs:
-            if path in makers:
-                visit(makers[path])
-        ordered[job.outputs[0]] = job
-
-    for path in paths:
-        if path in makers:
-            visit(makers[path])
-    return list(ordered.values())
 
 
 def why(root: Path, plan: Plan, jobs: list[Job], cell: Cell) -> dict[str, list[str]]:

@@ -29,21 +29,29 @@ def record_run(root: Path, config: dict[str, Any], scale: str, step: Sequence[st
     with contextlib.suppress(OSError):
         write_json(root / PENDING, {"config": config, "scale": scale})
     settings = json.dumps({key: value for key, value in config.items() if key not in _SWITCHES})
-    command = [*step, sys.executable, "-m", "lct.cli.main"]
-    command += ["record", "--in-run", "--scale", scale, "--config", settings]
     try:
         dvc.check(root)
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        report, fault = _lct(root, "record", "--in-run", "--scale", scale, "--config", settings, step=step)
     except KeyboardInterrupt:
         return f"Lineage not recorded: interrupted; the next run records, or `lct record --scale {scale}` does"
-    except (ValueError, OSError) as error:
-        return f"Lineage not recorded: {' '.join(str(error).split())}"
-    if report := done.stdout.strip():
+    except ValueError as error:
+        report, fault = "", " ".join(str(error).split())
+    if report:
         with contextlib.suppress(OSError):
             (root / PENDING).unlink(missing_ok=True)
         return f"Lineage: {report}"
+    return f"Lineage not recorded: {fault}"
+
+
+def _lct(root: Path, *words: str, step: Sequence[str] = ()) -> tuple[str, str]:
+    """What a verb prints in a process of its own, and its last line about errors. Never raises."""
+    command = [*step, sys.executable, "-m", "lct.cli.main", *words]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return "", " ".join(str(error).split())
     lines = done.stderr.strip().splitlines()
-    return f"Lineage not recorded: {lines[-1] if lines else 'lct record ended without a word'}"
+    return done.stdout.strip(), lines[-1] if lines else f"lct {words[0]} ended without a word"
 
 
 def record_earlier_run(root: Path, say: Callable[[str], None]) -> None:
@@ -57,28 +65,17 @@ def record_earlier_run(root: Path, say: Callable[[str], None]) -> None:
 def print_table(root: Path, plan: Plan, names: list[str]) -> str:
     """The results of rows, or of all, as `lct table` prints them. Never raises."""
     own = set(names) & set(plan.unlisted())  # they had no results when the plan was made
-    command = [sys.executable, "-m", "lct.cli.main", "table", "--scale", plan.scale_name, *option_words(plan, own)]
-    try:
-        done = subprocess.run([*command, *names], cwd=root, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return f"warning: no table printed: {' '.join(str(error).split())}"
-    return (done.stdout or f"warning: no table printed: {done.stderr.strip()}").rstrip()
+    table, fault = _lct(root, "table", "--scale", plan.scale_name, *option_words(plan, own), *names)
+    return table or f"warning: no table printed: {fault}"
 
 
 def render_report(root: Path, plan: Plan, which: str) -> str:
     """Render the report of what exists, as `lct report` does, and say where it is. Never raises: a run ends with the
     failure of its jobs. Records of an earlier report are removed, so that the graph renders this one again."""
     index = plan.paths.report("index.html", which)
-    command = [sys.executable, "-m", "lct.cli.main", "report", "--scale", plan.scale_name]
-    command += option_words(plan)
-    command += ["--all"] if which == "all" else []
-    try:
+    every = ["--all"] if which == "all" else []
+    with contextlib.suppress(OSError):
         for record in (settings_path(index), run_path(index)):
             (root / record).unlink(missing_ok=True)
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return f"warning: no report rendered: {' '.join(str(error).split())}"
-    if done.returncode == 0:
-        return f"A report of what exists is at {index}"
-    lines = done.stderr.strip().splitlines() or ["lct report ended without a word"]
-    return f"warning: no report rendered: {lines[-1]}"
+    report, fault = _lct(root, "report", "--scale", plan.scale_name, *option_words(plan), *every)
+    return f"A report of what exists is at {index}" if report else f"warning: no report rendered: {fault}"

@@ -39,11 +39,6 @@ def open_journal(root: Path, scale: str, moving: Mapping[str, Entry]) -> None:
     os.replace(partial, root / JOURNAL)
 
 
-def close_journal(root: Path) -> None:
-    """The recording is complete: nothing is to be undone."""
-    shutil.rmtree(root / JOURNAL)
-
-
 def undo(root: Path) -> bool:
     """Bring back the recorded state from before a recording that failed or was killed, and every file it was moving.
     Returns whether there was anything to undo."""

@@ -12,7 +12,7 @@ from lct.files.advice import make_again
 from lct.files.atomic import read_json, read_json_or_empty, write_json
 from lct.files.hashing import FileHash, hash_file
 from lct.files.records import run_path, settings_path
-from lct.lineage.graph import Job
+from lct.lineage.graph import Job, upstream
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import read_metadata
 from lct.lineage.views import archived_content
@@ -65,8 +65,8 @@ def judge(root: Path, jobs: list[Job], recorded: Mapping[str, Entry], memo: Hash
     """Judge every job of a graph, producers first. `recorded`: the entries of before."""
     judgement, bad = Judgement(), set()
     good: dict[str, str] = {}  # path -> sha256
-    makers = {path: job for job in jobs for path in job.outputs}
-    for job in _in_order(jobs, makers):
+    made = {path for job in jobs for path in job.outputs}
+    for job in upstream(jobs):
         present = [path for path in job.outputs if os.path.lexists(root / path)]
         path = present[0] if present else job.outputs[0]
         try:
@@ -83,7 +83,7 @@ def judge(root: Path, jobs: list[Job], recorded: Mapping[str, Entry], memo: Hash
             entries: Entries = {}
             for path in records:
                 entries[path] = _entry(root, path, records[path], recorded, memo)
-                _check_chain(root, entries[path], makers, good, bad, recorded)
+                _check_chain(root, entries[path], made, good, bad, recorded)
         except ValueError as error:
             judgement.left_out[path] = " ".join(str(error).split())
             bad.update(job.outputs)
@@ -100,21 +100,6 @@ def _with_lead(entries: Entries) -> Entries:
         path: replace(entry, job=lead, snakemake=entry.snakemake if path == lead else None)
         for path, entry in entries.items()
     }
-
-
-def _in_order(jobs: list[Job], makers: dict[str, Job]) -> list[Job]:
-    """Producers before consumers."""
-    ordered: dict[str, Job] = {}
-
-    def visit(job: Job) -> None:
-        for path in job.inputs:
-            if path in makers and makers[path].outputs[0] not in ordered:
-                visit(makers[path])
-        ordered.setdefault(job.outputs[0], job)
-
-    for job in jobs:
-        visit(job)
-    return list(ordered.values())
 
 
 def _records(root: Path, path: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -162,7 +147,7 @@ def _check_edits(path: str, run: dict[str, Any] | None, before: Entry | None, en
 def _check_chain(
     root: Path,
     entry: Entry,
-    makers: dict[str, Job],
+    made: set[str],
     good: dict[str, str],
     bad: set[str],
     recorded: Mapping[str, Entry],
@@ -170,7 +155,7 @@ def _check_chain(
     """Raise ValueError unless everything the output was made from is good, or recorded and merely not here."""
     for used in entry.inputs.values():
         path, sha256 = used["path"], used["sha256"]
-        if path not in makers or good.get(path) == sha256:
+        if path not in made or good.get(path) == sha256:
             continue
         if path in recorded and recorded[path].sha256 == sha256 and not (root / path).exists():
             continue

@@ -13,13 +13,8 @@ Settings = dict[tuple[str, str], dict[str, Any]]
 def settings(plan: Plan) -> Settings:
     """(stage, owner) -> the settings that the graph would give that job now. All seeds of a run share theirs."""
     planned: Settings = {}
-    for dataset in plan.datasets:
-        planned["images", dataset] = stage_settings.images(plan, dataset)
-        planned["autoencoder", dataset] = stage_settings.autoencoder(plan, dataset)
-        planned["encode", dataset] = stage_settings.encode(plan, dataset)
-        planned["extractor", dataset] = stage_settings.extractor(plan, dataset)
-        planned["reference", dataset] = stage_settings.reference(plan, dataset)
-        planned["degraded", dataset] = stage_settings.degraded(plan, dataset)
+    for stage in ("images", "autoencoder", "encode", "extractor", "reference", "degraded"):
+        planned |= {(stage, dataset): getattr(stage_settings, stage)(plan, dataset) for dataset in plan.datasets}
     for name, run in plan.runs.items():
         if run.samples is not None:
             planned["take", name] = stage_settings.take_samples(plan, name)

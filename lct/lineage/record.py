@@ -7,22 +7,23 @@ is what is recorded. A journal undoes a recording that failed or was killed; con
 """
 
 import contextlib
-import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lct.config.folder import ConfigFolder
-from lct.files.atomic import read_json, write_text
+from lct.files.atomic import read_json_or_empty, write_text
 from lct.files.git import run_git
 from lct.files.lock import hold, is_held
+from lct.files.records import outputs_below, run_path
 from lct.lineage import dvc, registry, views
 from lct.lineage.dvc_lock import Lock, cached, lock_path, lock_text, read_lock
 from lct.lineage.graph import Job
-from lct.lineage.journal import FORMER, OPENED, STAGES, close_journal, link, open_journal, set_time, undo
+from lct.lineage.journal import FORMER, JOURNAL, OPENED, STAGES, link, open_journal, set_time, undo
 from lct.lineage.judge import HashMemo, judge
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import plan_jobs
@@ -168,7 +169,7 @@ def _write(root: Path, scale: str, after: dict[str, dict[str, Entry]], lock: Loc
     except BaseException:
         undo(root)
         raise
-    close_journal(root)
+    shutil.rmtree(root / JOURNAL)  # complete: nothing is to be undone
 
 
 def _is_current(root: Path, scale: str, after: dict[str, dict[str, Entry]], blocks: dict[str, str]) -> bool:
@@ -226,16 +227,11 @@ def state_paths(root: Path) -> list[str]:
     return [STAGES, "dvc.lock", "lineage", *former]
 
 
-def git_command(root: Path, scale: str) -> list[str]:
-    """What puts the recorded state into git."""
-    return ["git", "commit", "-m", f"Record {scale}", "--", *state_paths(root)]
-
-
 def commit(root: Path, scale: str) -> None:
     """Commit the recorded state, and nothing else. Raises ValueError with git's message."""
-    paths, command = state_paths(root), git_command(root, scale)
-    for words in (["add", "--all", "--", *paths], ["diff", "--cached", "--quiet", "--", *paths], command[1:]):
-        done = run_git(root, *words)
+    paths = state_paths(root)
+    for words in (["add", "--all"], ["diff", "--cached", "--quiet"], ["commit", "-m", f"Record {scale}"]):
+        done = run_git(root, *words, "--", *paths)
         if words[0] == "diff" and done.returncode == 0:
             return  # it is committed already
         if words[0] != "diff" and done.returncode != 0:
@@ -245,19 +241,5 @@ def commit(root: Path, scale: str) -> None:
 def unrecorded(root: Path, scale: str) -> list[str]:
     """Outputs of a scale whose run is not the recorded one, by their run records alone."""
     entries = registry.read(root, scale)
-    outputs = []
-    for folder in (root / "results" / scale, root / "reports" / scale):
-        for path in sorted(folder.rglob("*.run.json")):
-            output = str(path.relative_to(root)).removesuffix(".run.json")
-            entry = entries.get(output)
-            try:
-                same = entry is not None and entry.run == read_json(path)
-            except ValueError:
-                same = False
-            if not same:
-                outputs.append(output)
-    return outputs
-
-
-def as_json(report: RecordReport) -> dict[str, Any]:
-    return dataclasses.asdict(report)
+    outputs = (path for folder in ("results", "reports") for path in outputs_below(root, f"{folder}/{scale}"))
+    return [p for p in outputs if p not in entries or entries[p].run != read_json_or_empty(run_path(root / p))]

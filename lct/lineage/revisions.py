@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.git import checkout_fault, run_git
+from lct.files.records import outputs_below
 from lct.lineage import dvc_lock, registry
 from lct.lineage.chain import Record, Records
 
@@ -25,7 +26,7 @@ class State:
     root: Path  # where config/, lineage/ and dvc.lock of that time lie
     records: dict[str, Record]
     md5: dict[str, str]  # file -> DVC's name of its content
-    contents: dict[str, dict[str, Any]]  # metrics file -> its content, as the archive holds it
+    entries: dict[str, registry.Entry]  # what the archive holds
     notes: list[str] = field(default_factory=list)
 
 
@@ -46,8 +47,9 @@ def commit(root: Path, name: str) -> str:
 
 
 def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
-    """A revision; its configuration and records are written under `folder`, an empty one."""
+    """A revision; its configuration and records are written under `folder`, a new one."""
     revision = commit(root, name)
+    folder.mkdir()
     for path in (f"lineage/{scale}.jsonl", "dvc.lock"):
         done = run_git(root, "show", f"{revision}:./{path}", text=False)
         if done.returncode == 0:
@@ -63,7 +65,7 @@ def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
     except ValueError as error:
         raise ValueError(str(error).replace(f"{folder}/", f"{name}:")) from error
     records = Records(folder, entries)
-    state = State(name, revision, folder, {path: records.of(path) for path in entries}, md5, _contents(entries))
+    state = State(name, revision, folder, {path: records.of(path) for path in entries}, md5, entries)
     if not entries:
         state.notes.append(f"{name}: no lineage/{scale}.jsonl: nothing was recorded of this scale then")
     return state
@@ -72,21 +74,14 @@ def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
 def in_workspace(root: Path, scale: str) -> State:
     """What is in the workspace now; of files that are not there, what the archive says."""
     entries = registry.read(root, scale)
-    records, paths = Records(root, entries), set(entries)
-    for run in (root / "results" / scale).rglob("*.run.json"):
-        paths.add(str(run.relative_to(root)).removesuffix(".run.json"))
+    records, paths = Records(root, entries), {*entries, *outputs_below(root, f"results/{scale}")}
     every = {path: records.of(path) for path in sorted(paths)}
-    return State(WORKSPACE, None, root, every, _md5(root, entries), _contents(entries))
-
-
-def _contents(entries: dict[str, registry.Entry]) -> dict[str, dict[str, Any]]:
-    return {path: entry.content for path, entry in entries.items() if entry.content is not None}
+    return State(WORKSPACE, None, root, every, _md5(root, entries), entries)
 
 
 def _md5(root: Path, entries: dict[str, registry.Entry]) -> dict[str, str]:
     lock = dvc_lock.read_lock(root)
-    stored = {stored.path: stored.md5 for stored in lock.all() if stored.role == "outs"} if lock else {}
-    return stored | {path: entry.md5 for path, entry in entries.items() if entry.md5}
+    return (lock.outs() if lock else {}) | {path: entry.md5 for path, entry in entries.items() if entry.md5}
 
 
 class Reader:
@@ -120,6 +115,5 @@ class Reader:
 
     def _archived(self, state: State, path: str) -> dict[str, Any] | None:
         """What the archive holds of a metrics file, unless the workspace has newer values."""
-        here, record = self.root / path, state.records.get(path)
-        changed = here.exists() and state.commit is None
-        return None if changed or record is None else state.contents.get(path)
+        changed = (self.root / path).exists() and state.commit is None
+        return None if changed or path not in state.entries else state.entries[path].content

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import write_text
+from lct.files.formatting import format_some
 from lct.files.local_source import look_again
 from lct.files.records import SETTINGS_CHANGED, disagreements, run_path, settings_path
 from lct.lineage.graph import Job, is_record
@@ -183,7 +184,7 @@ def _words(reason: Any, job: Any) -> list[str]:
 
 def _some(paths: Any, most: int = 3) -> str:
     names = sorted(str(path) for path in paths if not is_record(str(path))) or sorted(map(str, paths))
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return format_some(names, most)
 
 
 def _adopt(workflow: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from lct.files.formatting import format_some
 from lct.files.hashing import canonical_json
 from lct.lineage import registry
 from lct.lineage.dvc_lock import Lock, lock_text
@@ -21,7 +22,6 @@ from lct.lineage.stages import dump
 T = TypeVar("T")
 Entries = dict[str, Entry]
 _VIEWS = ("tables", "report")  # stages that show numbers and measure none
-_SHOWN = 3  # conflicts that a message names
 
 
 class ConflictError(ValueError):
@@ -177,8 +177,7 @@ def _dvc_yaml(text: str, path: str) -> dict[str, dict[str, Any]]:
 
 
 def _conflict(path: str, conflicts: list[str]) -> ConflictError:
-    more = f" and {len(conflicts) - _SHOWN} more" if len(conflicts) > _SHOWN else ""
     return ConflictError(
-        f"{path}: both sides have recorded other content of {', '.join(conflicts[:_SHOWN])}{more}; `lct merge` lists "
+        f"{path}: both sides have recorded other content of {format_some(conflicts)}; `lct merge` lists "
         "all, and `lct merge --ours PATH` or `--theirs PATH` decides"
     )

@@ -9,8 +9,9 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lct.files.records import run_path, settings_path
-from lct.lineage import dvc_lock, remote
+from lct.files.formatting import format_some
+from lct.files.records import RUN, SETTINGS, outputs_below, run_path, settings_path
+from lct.lineage import dvc, dvc_lock
 from lct.lineage.audit import Auditor
 from lct.lineage.content import FAULTS
 from lct.lineage.stages import SHARED
@@ -65,12 +66,10 @@ def verify(auditor: Auditor, scale: str) -> Findings:
 
 def _written(root: Path, scale: str) -> set[str]:
     """Files with a record beside them."""
-    paths: set[str] = set()
-    for folder in (root / "results" / scale, root / "reports" / scale):
-        for ending in (".run.json", ".settings.json"):
-            paths |= {str(p.relative_to(root)).removesuffix(ending) for p in folder.rglob(f"*{ending}")}
-    downloads = (root / SHARED).glob("*/*.run.json")  # not the files below them, which are many
-    return paths | {str(path.relative_to(root)).removesuffix(".run.json") for path in downloads}
+    folders = (f"results/{scale}", f"reports/{scale}")
+    paths = {path for folder in folders for end in (RUN, SETTINGS) for path in outputs_below(root, folder, end)}
+    downloads = (root / SHARED).glob(f"*/*{RUN}")  # not the files below them, which are many
+    return paths | {str(path.relative_to(root)).removesuffix(RUN) for path in downloads}
 
 
 def _alone(auditor: Auditor, scale: str, paths: list[str]) -> list[str]:
@@ -91,10 +90,7 @@ def _alone(auditor: Auditor, scale: str, paths: list[str]) -> list[str]:
 
 
 def _counted(paths: list[str], what: str) -> list[str]:
-    if not paths:
-        return []
-    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-    return [f"{len(paths)} files {what}: {', '.join(paths[:3])}{more}"]
+    return [f"{len(paths)} files {what}: {format_some(paths)}"] if paths else []
 
 
 def _cache(auditor: Auditor, findings: Findings) -> None:
@@ -124,8 +120,8 @@ def _remotes(auditor: Auditor, findings: Findings) -> None:
     for name, url in places.items():
         if "://" in url:
             with tempfile.TemporaryDirectory(prefix="lct-verify-") as folder:
-                failure = remote.fetch(auditor.root, name, Path(folder))
-                _remote_objects(auditor, findings, name, url, remote.cache_of(Path(folder)), failure)
+                failure = dvc.fetch(auditor.root, name, Path(folder))
+                _remote_objects(auditor, findings, name, url, Path(folder, "cache"), failure)
         elif Path(url).is_dir():
             _remote_objects(auditor, findings, name, url, Path(url), None)
         else:
@@ -153,9 +149,7 @@ def _remote_objects(
 
 def _owners(auditor: Auditor) -> dict[str, str]:
     """md5 -> path of every file that DVC stores."""
-    owners = {
-        stored.md5: stored.path for stored in (auditor.lock.all() if auditor.lock else ()) if stored.role == "outs"
-    }
+    owners = {md5: path for path, md5 in auditor.lock.outs().items()} if auditor.lock else {}
     return owners or {entry.md5: path for path, entry in auditor.archive.items() if entry.md5}
 
 
