@@ -6,8 +6,6 @@ Nothing stays behind: the probe job's folder is removed when the job has answere
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lct.cluster.checks import (
     Finding,
     card_here,
@@ -22,6 +20,7 @@ from lct.cluster.checks import (
 from lct.cluster.partitions import check_account, check_accounting, check_commands, check_names, check_partitions
 from lct.cluster.probe import probe
 from lct.cluster.resources import Cluster
+from lct.config import yaml
 from lct.plan.plan import Plan
 
 FIX_FIRST = "fix the lines above first"
@@ -69,12 +68,6 @@ def summary(findings: list[Finding]) -> tuple[dict[str, Any], list[str]]:
 def read_profile(folder: Path) -> dict[str, Any]:
     """config.yaml of a profile. Raises ValueError."""
     path = folder / "config.yaml"
-    try:
-        profile = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: expected a profile, found nothing; try --profile profiles/slurm") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, found damage ({error}); fix it") from error
-    if not isinstance(profile, dict):
-        raise ValueError(f"{path}: expected keys and values, found {type(profile).__name__}; fix it")
-    return profile
+    if not path.exists():
+        raise ValueError(f"{path}: expected a profile, found nothing; try --profile profiles/slurm")
+    return yaml.load(path)

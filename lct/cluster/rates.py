@@ -184,7 +184,7 @@ def card(kind: str | None, memory: float | None = None, root: Path | None = None
 
 def read_device(root: Path, name: str) -> tuple[Device, str]:
     """The file `name` of config/devices/, and how messages call it. Raises ValueError for one of another card."""
-    layer = ConfigFolder(root).layer("devices", name, "device", "--device")
+    layer = ConfigFolder(root).layer("devices", name, "--device")
     device = build(Device, layer.values, layer.source)
     if device.card and card_name(name) not in (None, card_name(device.card)):
         raise ValueError(

@@ -7,8 +7,7 @@ from pathlib import Path
 from lct.config import yaml
 from lct.config.claims import Claim, ClaimFile, Part, Repeat, Repeats
 from lct.config.folder import ConfigFolder
-from lct.config.published import PublishedRow, PublishedTable
-from lct.config.resolve import published_table, table_spec
+from lct.config.published import PublishedRow, PublishedTable, TableSpec
 from lct.config.schema import build, did_you_mean
 
 FOLDER = Path("config/claims")
@@ -38,8 +37,9 @@ class PublishedRows:
     def table(self, name: str, where: str) -> PublishedTable:
         """The published numbers that a table of config/tables/ is compared with."""
         if name not in self._tables:
-            published = table_spec(self._config, name, where).published
-            self._tables[name] = published_table(self._config, published, f"config/tables/{name}.yaml: published")
+            published = self._config.read(TableSpec, "tables", name, where).published
+            where = f"config/tables/{name}.yaml: published"
+            self._tables[name] = self._config.read(PublishedTable, "published", published, where)
         return self._tables[name]
 
 
@@ -51,8 +51,7 @@ def read_claims(config: ConfigFolder, rows: PublishedRows) -> list[Claim]:
     claims: dict[str, tuple[Claim, str]] = {}
     for name in config.names("claims"):
         source = str(FOLDER / f"{name}.yaml")
-        layer = config.layer("claims", name, "file of claims", str(FOLDER))
-        for claim in build(ClaimFile, layer.values, source).claims:
+        for claim in config.read(ClaimFile, "claims", name, str(FOLDER)).claims:
             where = f"{source}: {claim.id}"
             if claim.id in claims:
                 raise ValueError(

@@ -5,11 +5,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lct.config import yaml
-from lct.config.model import RunEntry
+from lct.config.model import RunEntry, Scale
 from lct.config.schema import ID_PATTERN, build, did_you_mean
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class ScaleLayer(Layer):
 
     names: tuple[str, ...]  # the scale, its base, and so on
     files: tuple[Layer, ...]  # the values of each, the last base first
+    settings: Scale  # built from them, before its `limit` is applied
 
     def under(self, *keys: str) -> list[Layer]:
         """Values under some keys, file by file, for a merge."""
@@ -51,6 +54,7 @@ class ScaleLayer(Layer):
         return next((name for name in self.names if name in by_scale), None)
 
 
+_WORDS = {"published": "published table", "weights": "network's weights"}  # in the place of a folder's name
 _TAKEN = {"reference", "encode", "figures", "all", "all_tables", "claims", "pilot", "unlisted"}  # folders and targets
 
 
@@ -65,9 +69,9 @@ class ConfigFolder:
     def names(self, folder: str) -> list[str]:
         return sorted(p.stem for p in (self.root / "config" / folder).glob("*.yaml"))
 
-    def layer(self, folder: str, name: str, what: str, where: str) -> Layer:
+    def layer(self, folder: str, name: str, where: str) -> Layer:
         """The values of config/FOLDER/NAME.yaml; ValueError listing the existing names when there is none."""
-        names = self.names(folder)
+        names, what = self.names(folder), _WORDS.get(folder, folder.removesuffix("s"))
         if name in names and not re.fullmatch(ID_PATTERN, name):
             raise ValueError(
                 f"config/{folder}/{name}.yaml: expected a file name of a-z, 0-9, _ and -, no - in front, "
@@ -80,6 +84,11 @@ class ConfigFolder:
             )
         source = f"config/{folder}/{name}.yaml"
         return Layer(source, self._load(source))
+
+    def read(self, settings: type[T], folder: str, name: str, where: str) -> T:
+        """config/FOLDER/NAME.yaml as settings, checked."""
+        layer = self.layer(folder, name, where)
+        return build(settings, layer.values, layer.source)
 
     def main(self) -> Layer:
         return Layer("config/config.yaml", self._load("config/config.yaml"))

@@ -168,13 +168,19 @@ class PublishedTable:
 OWN_GROUP = "Measured here"
 
 
-def without_print(table: "TableSpec", subtables: tuple[PublishedSubtable, ...]) -> PublishedTable:
+def row_without_print(id: str, group: str, model: str, nfe: int | None = None) -> PublishedRow:
+    """A row that nothing is published about."""
+    origin = Origin(kind="not published")
+    return PublishedRow(id=id, group=group, model=model, nfe=nfe, retrained_by_authors=True, origin=origin)
+
+
+def without_print(name: str, provenance: str, subtables: tuple[PublishedSubtable, ...]) -> PublishedTable:
     """What stands in the place of a printed table for one whose rows are nowhere published."""
     return PublishedTable(
-        id=table.id,
+        id=name,
         paper="none",
         place="not in the paper",
-        provenance=f"Rows of config/tables/{table.id}.yaml, which nothing is published about.",
+        provenance=provenance,
         metrics=(
             PublishedMetric(id="fid", label="FID", better="lower"),
             PublishedMetric(id="recall", label="Recall", better="higher"),

@@ -12,8 +12,7 @@ from typing import Any
 from lct.config import local_images
 from lct.config.figures import Figure
 from lct.config.folder import ConfigFolder, Layer, ScaleLayer
-from lct.config.model import ELSEWHERE, GIVEN, Dataset, Initial, Limit, Main, Method, ReducedBudget, Run, Scale
-from lct.config.published import PublishedTable, TableSpec
+from lct.config.model import ELSEWHERE, GIVEN, Dataset, Initial, Main, Method, ReducedBudget, Run, Scale
 from lct.config.schema import build, check_layer, written_fields
 from lct.data.settings import COUNTS_ADVICE, DownloadSource
 from lct.download.settings import Origin, Weights
@@ -78,44 +77,32 @@ def scale_settings(config: ConfigFolder, name: str) -> tuple[Scale, ScaleLayer]:
     while base is not None:
         if base in names:
             raise ValueError(f"{where}: expected no circle, found {base!r} again; remove one base")
-        layer = config.layer("scales", base, "scale", where)
+        layer = config.layer("scales", base, where)
         settings = build(Scale, layer.values, layer.source)
         names.append(base)
         files.insert(0, layer)
         base, where = settings.base, f"{layer.source}: base"
     values, source = merge(files)[0], files[-1].source
     scale = build(Scale, values, source)
-    return scale.limit.scale(scale) if scale.limit else scale, ScaleLayer(source, values, tuple(names), tuple(files))
+    layer = ScaleLayer(source, values, tuple(names), tuple(files), scale)
+    return scale.limit.scale(scale) if scale.limit else scale, layer
 
 
 def extractor_settings(config: ConfigFolder, name: str, where: str) -> PretrainedExtractor:
-    layer = config.layer("extractors", name, "extractor", where)
-    extractor = build(PretrainedExtractor, layer.values, layer.source)
+    extractor = config.read(PretrainedExtractor, "extractors", name, where)
     if extractor.id != name:
-        raise ValueError(
-            f"{layer.source}: id: expected {name!r}, the file's name, found {extractor.id!r}; make them equal"
-        )
+        where = f"config/extractors/{name}.yaml: id"
+        raise ValueError(f"{where}: expected {name!r}, the file's name, found {extractor.id!r}; make them equal")
     return extractor
-
-
-def table_spec(config: ConfigFolder, name: str, where: str) -> TableSpec:
-    layer = config.layer("tables", name, "table", where)
-    return build(TableSpec, layer.values, layer.source)
-
-
-def published_table(config: ConfigFolder, name: str, where: str) -> PublishedTable:
-    layer = config.layer("published", name, "published table", where)
-    return build(PublishedTable, layer.values, layer.source)
 
 
 def download_origins(config: ConfigFolder) -> dict[str, tuple[Origin, ...]]:
     """Origins of every download by id: the networks of config/weights/, and the datasets whose source is one."""
     origins: dict[str, tuple[Origin, ...]] = {}
     for name in config.names("weights"):
-        layer = config.layer("weights", name, "network's weights", "config/weights")
-        origins[name] = build(Weights, layer.values, layer.source).origins
+        origins[name] = config.read(Weights, "weights", name, "config/weights").origins
     for name in config.names("datasets"):
-        layer = config.layer("datasets", name, "dataset", "config/datasets")
+        layer = config.layer("datasets", name, "config/datasets")
         values = layer.values.get("source")
         if not isinstance(values, dict) or values.get("kind") != "download":
             continue
@@ -129,7 +116,7 @@ def download_origins(config: ConfigFolder) -> dict[str, tuple[Origin, ...]]:
 # --- settings joined from several -------------------------------------------------------------------------------------
 def dataset_settings(config: ConfigFolder, name: str, scale: ScaleLayer, where: str) -> tuple[Dataset, dict[str, str]]:
     """Resolved settings of a dataset, and the source of each."""
-    layer = config.layer("datasets", name, "dataset", where)
+    layer = config.layer("datasets", name, where)
     check_layer(Dataset, layer.values, layer.source)
     overrides = [Layer(part.source, _fitting(part.values, layer.values)) for part in scale.under("dataset")]
     values, sources = merge([layer, *overrides])
@@ -141,8 +128,8 @@ def dataset_settings(config: ConfigFolder, name: str, scale: ScaleLayer, where: 
     if "extractor.labels" not in sources and not gives_labels(dataset) and dataset.extractor.kind == "trained":
         dataset = dataclasses.replace(dataset, extractor=dataclasses.replace(dataset.extractor, labels="rotations"))
         sources = {**sources, "extractor.labels": "default, since the source gives no labels"}
-    if (limit := scale.values.get("limit")) is not None:
-        whole, dataset = dataset, build(Limit, limit, f"{scale.source}: limit").dataset(dataset)
+    if (limit := scale.settings.limit) is not None:
+        whole, dataset = dataset, limit.dataset(dataset)
         reduced = [key for key in ("train", "heldout") if getattr(dataset, key) != getattr(whole, key)]
         sources = {**sources, **dict.fromkeys(reduced, f"{scale.source}: limit")}
     return dataset, every_source(dataset, sources)
@@ -176,15 +163,15 @@ def _fitting(overrides: dict[str, Any], values: dict[str, Any]) -> dict[str, Any
 
 def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
     """Resolved settings of a run, with the source of each. RUN-SUFFIX is RUN with the scale's reduced budget."""
-    reduced = scale.values.get("short") if run not in config.run_entries() else None
-    chain = config.run_chain(run if reduced is None else run.removesuffix(f"-{_suffix(reduced)}"))
+    reduced = scale.settings.short if run not in config.run_entries() else None
+    chain = config.run_chain(run if reduced is None else run.removesuffix(f"-{reduced.suffix}"))
     (root, first), (_, last) = chain[0], chain[-1]
     if (images := last.entry.samples) is not None:
         sources = {f"samples.{key}": f"{last.source}: {run}" for key in last.values["samples"]}
         about = {"dataset": last.entry.dataset, "method": ELSEWHERE, "note": last.entry.note}
         return Run(id=run, training=None, samplers={GIVEN: images}, sources=sources, samples=images, **about)
-    method_layer = config.layer("methods", first.entry.method, "method", f"{first.source}: {root}: method")
-    dataset_layer = config.layer("datasets", first.entry.dataset, "dataset", f"{first.source}: {root}: dataset")
+    method_layer = config.layer("methods", first.entry.method, f"{first.source}: {root}: method")
+    dataset_layer = config.layer("datasets", first.entry.dataset, f"{first.source}: {root}: dataset")
     method = build(Method, method_layer.values, method_layer.source)
     check_layer(Dataset, dataset_layer.values, dataset_layer.source)
     layers = [
@@ -195,7 +182,7 @@ def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
         *(Layer(f"{link.source}: {name}", link.values.get("training", {})) for name, link in chain),
     ]
     if reduced is not None:
-        layers.append(Layer(f"{scale.source}: short", reduced.get("training", {})))
+        layers.append(Layer(f"{scale.source}: short", reduced.training))
     values, sources = merge(_one_length(layers))
     training = build(Training, values, f"{last.source}: {run}: training")
     samplers = method.samplers
@@ -215,18 +202,18 @@ def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
     )
 
 
-def _initial(inits: list[Initial | None], reduced: dict[str, Any] | None) -> Initial | None:
+def _initial(inits: list[Initial | None], reduced: ReducedBudget | None) -> Initial | None:
     """The last `init` of a chain of bases; in a reduced run, that of the reduced form of the run it names."""
     init = next((init for init in reversed(inits) if init is not None), None)
     if init is None or init.run is None or reduced is None:
         return init
-    return dataclasses.replace(init, run=f"{init.run}-{_suffix(reduced)}")
+    return dataclasses.replace(init, run=f"{init.run}-{reduced.suffix}")
 
 
 def run_exists(config: ConfigFolder, run: str, scale: ScaleLayer) -> bool:
     """Whether `run` is an entry of config/runs/, or one with the scale's reduced budget."""
-    reduced, entries = scale.values.get("short"), config.run_entries()
-    return run in entries or (reduced is not None and run.removesuffix(f"-{_suffix(reduced)}") in entries)
+    reduced, entries = scale.settings.short, config.run_entries()
+    return run in entries or (reduced is not None and run.removesuffix(f"-{reduced.suffix}") in entries)
 
 
 def figure_settings(
@@ -234,18 +221,18 @@ def figure_settings(
 ) -> tuple[Figure, Training | None] | None:
     """A figure, with its cost at this scale alone, and the resolved settings of its trainings, if it has any; None
     where it is not made at this scale."""
-    layer = config.layer("figures", name, "figure", "config/figures")
+    layer = config.layer("figures", name, "config/figures")
     figure = build(Figure, layer.values, layer.source)
     if (key := scale.name_in(figure.scales)) is None:
         return None
-    cost, limit = figure.scales[key], scale.values.get("limit")
+    cost, limit = figure.scales[key], scale.settings.limit
     if limit is not None:
-        counts = {name: min(getattr(cost, name), limit["images"]) for name in ("images", "pairs")}
+        counts = {name: min(getattr(cost, name), limit.images) for name in ("images", "pairs")}
         cost = dataclasses.replace(cost, **counts)
     figure = dataclasses.replace(figure, scales={scale_name: cost})
     if figure.kind != "box-plots":
         return figure, None
-    method = config.layer("methods", figure.method, "method", f"{layer.source}: method")
+    method = config.layer("methods", figure.method, f"{layer.source}: method")
     layers = [
         Layer(method.source, method.values.get("training", {})),
         *scale.under("training"),
@@ -258,10 +245,6 @@ def figure_settings(
     if training.objective.kind != "consistency" or training.curriculum.kind != "constant":
         raise ValueError(f"{where}: expected a consistency objective and a constant curriculum, found another; fix it")
     return figure, training
-
-
-def _suffix(reduced: dict[str, Any]) -> str:
-    return reduced.get("suffix", ReducedBudget.suffix)
 
 
 def _one_length(layers: list[Layer]) -> list[Layer]:

@@ -10,11 +10,11 @@ from lct.config.claims import Claim
 from lct.config.model import Dataset, Main, Scale, words
 from lct.config.published import (
     OWN_GROUP,
-    Origin,
     PublishedRow,
     PublishedSubtable,
     PublishedTable,
     TableSpec,
+    row_without_print,
     without_print,
 )
 from lct.config.resolve import (
@@ -24,9 +24,7 @@ from lct.config.resolve import (
     extractor_settings,
     gives_labels,
     main_settings,
-    published_table,
     scale_settings,
-    table_spec,
 )
 from lct.download.settings import Origin as DownloadOrigin
 from lct.metrics.settings import OWN, Extractor, PretrainedExtractor, Protocol
@@ -56,7 +54,9 @@ class Configuration:
         self.claims_paths = dataclasses.replace(self.paths, only=(CLAIMS,))  # of `snakemake claims`
         self.tables: dict[str, TableSpec] = self._read_tables()
         self.published: dict[str, PublishedTable] = {
-            spec.published: published_table(self.config, spec.published, f"config/tables/{name}.yaml: published")
+            spec.published: self.config.read(
+                PublishedTable, "published", spec.published, f"config/tables/{name}.yaml: published"
+            )
             for name, spec in self.tables.items()
             if spec.published is not None
         }
@@ -69,7 +69,7 @@ class Configuration:
         read_repeats(self.config, self.published_rows)  # a report that could not be made is refused before any job
         where = self.scale_layer.source
         for method in self.scale.methods:
-            self.config.layer("methods", method, "method", f"{where}: methods")
+            self.config.layer("methods", method, f"{where}: methods")
         self.datasets: dict[str, Dataset] = {}
         self.dataset_sources: dict[str, dict[str, str]] = {}
         self._read_datasets()
@@ -82,7 +82,8 @@ class Configuration:
                     f"config/published/{name}.yaml; add it, or rename the table"
                 )
             self.tables[name] = dataclasses.replace(spec, published=name)
-            self.published[name] = without_print(spec, self._own_subtables(spec))
+            provenance = f"Rows of config/tables/{name}.yaml, which nothing is published about."
+            self.published[name] = without_print(name, provenance, self._own_subtables(spec))
         self.downloads: dict[str, tuple[DownloadOrigin, ...]] = download_origins(self.config)
         for name, dataset in self.datasets.items():
             if (weights := getattr(dataset.autoencoder, "weights", None)) is not None:
@@ -116,7 +117,10 @@ class Configuration:
                 f"{where}: tables, more_tables: expected every table once, found {twice} twice; remove one"
             )
         keys = ["tables"] * len(self.scale.tables) + ["more_tables"] * len(self.scale.more_tables)
-        return {name: table_spec(self.config, name, f"{where}: {key}") for name, key in zip(names, keys, strict=True)}
+        return {
+            name: self.config.read(TableSpec, "tables", name, f"{where}: {key}")
+            for name, key in zip(names, keys, strict=True)
+        }
 
     def _read_datasets(self) -> None:
         where = self.scale_layer.source
@@ -135,25 +139,23 @@ class Configuration:
 
     def _own_subtables(self, spec: TableSpec) -> tuple[PublishedSubtable, ...]:
         """Sub-tables of a table without a printed one: on each dataset, the rows whose run is trained on it."""
-        subtables = []
-        for letter, name in self.scale.subtables.items():
-            rows = [
-                PublishedRow(
-                    id=row,
-                    group=entry.group or OWN_GROUP,
-                    model=entry.model or row,
-                    retrained_by_authors=True,
-                    origin=Origin(kind="not published"),
-                )
+        rows = {
+            letter: [
+                row_without_print(row, entry.group or OWN_GROUP, entry.model or row)
                 for row, entry in spec.rows.items()
                 if self.config.dataset_of(entry.run.replace("{dataset}", name)) in (name, None)
             ]
-            if rows:
-                dataset = self.datasets[name]
-                subtables.append(
-                    PublishedSubtable(id=letter, dataset=dataset.title, resolution=dataset.resolution, rows=tuple(rows))
-                )
-        return tuple(subtables)
+            for letter, name in self.scale.subtables.items()
+        }
+        return self.subtables_of(rows)
+
+    def subtables_of(self, rows: dict[str, list[PublishedRow]]) -> tuple[PublishedSubtable, ...]:
+        """Sub-tables without print, of those letters that have rows."""
+        of = {letter: self.datasets[self.scale.subtables[letter]] for letter, listed in rows.items() if listed}
+        return tuple(
+            PublishedSubtable(id=letter, dataset=data.title, resolution=data.resolution, rows=tuple(rows[letter]))
+            for letter, data in of.items()
+        )
 
     def _check_protocols(self) -> None:
         for protocol in self.scale.protocols:

@@ -1,6 +1,6 @@
 """What a dry run prints about a plan, and the tables that a report leaves out."""
 
-from lct.config.resolve import table_spec
+from lct.config.published import TableSpec
 from lct.plan.configuration import OWN_TABLE
 from lct.plan.plan import Plan
 
@@ -64,7 +64,7 @@ def left_out(plan: Plan, which: str) -> list[dict[str, str]]:
     for name in plan.config.names("tables") if plan.main.dataset is None and not plan.only else []:
         if name in shown:
             continue
-        spec = plan.tables.get(name) or table_spec(plan.config, name, "config/tables")
+        spec = plan.tables.get(name) or plan.config.read(TableSpec, "tables", name, "config/tables")
         scale = plan.scale_name if name in plan.tables else _scale_with(plan, name)
         why = "made on request" if name in plan.tables else f"not part of the {plan.scale_name} scale"
         command = f"snakemake all_tables --config scale={scale}" if scale else "listed by no scale"
@@ -75,7 +75,7 @@ def left_out(plan: Plan, which: str) -> list[dict[str, str]]:
 def _scale_with(plan: Plan, table: str) -> str | None:
     """The first scale, by name, that lists a table."""
     for name in plan.config.names("scales"):
-        values = plan.config.layer("scales", name, "scale", "config/scales").values
+        values = plan.config.layer("scales", name, "config/scales").values
         if table in (*values.get("tables", ()), *values.get("more_tables", ())):
             return name
     return None

@@ -5,20 +5,20 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lct.config.figures import Figure
 from lct.config.model import Run
 from lct.config.published import (
-    Origin,
     PublishedRow,
-    PublishedSubtable,
     PublishedTable,
     RowChange,
     TableRow,
     TableSpec,
+    row_without_print,
+    without_print,
 )
 from lct.config.resolve import figure_settings, run_settings
 from lct.config.schema import did_you_mean, plain
@@ -72,8 +72,8 @@ class Plan(Configuration):
         super().__init__(root, overrides)
         self._given = (overrides or {}, tuple(more_runs))
         self.runs: dict[str, Run] = {}
-        self._kept_weights: dict[str, list[str]] = {}
-        self._milestones: dict[str, list[str]] = {}
+        self.kept_weights = functools.cache(self.kept_weights)
+        self.milestones = functools.cache(self.milestones)
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._table_cells(name, spec)]
         self._check_distinct_runs()
         self.own_runs = self._with_results() if self.main.own_runs is None else self.main.own_runs
@@ -272,31 +272,16 @@ class Plan(Configuration):
                 sets = tuple(SampleSet(name, seed, weights, sampler, draw) for seed, draw in draws)
                 self.cells.append(Cell(OWN_RUNS, letter, f"{name}-{sampler}", name, weights, sampler, sets))
                 if name in self.own_runs:
-                    rows[letter].append(_own_row(run, sampler))
+                    nfe, title = run.samplers[sampler].nfe, f"{name}, {sampler}"
+                    rows[letter].append(row_without_print(f"{name}-{sampler}", run.method, title, nfe))
         if any(rows.values()):
             self.tables[OWN_RUNS], self.published[OWN_RUNS] = self._own_table(rows)
 
     def _own_table(self, rows: dict[str, list[PublishedRow]]) -> tuple[TableSpec, PublishedTable]:
         title, caption = "Own runs", "Runs of config/runs/ that no table lists, measured like the rows of the tables."
-        subtables = tuple(
-            PublishedSubtable(
-                id=letter,
-                dataset=(data := self.datasets[self.scale.subtables[letter]]).title,
-                resolution=data.resolution,
-                rows=tuple(of),
-            )
-            for letter, of in rows.items()
-            if of
-        )
         printed = next(iter(self.published.values()))
-        published = PublishedTable(
-            id=OWN_RUNS,
-            paper=printed.paper,
-            place="not in the paper",
-            provenance="This project alone.",
-            metrics=printed.metrics,
-            subtables=subtables,
-        )
+        published = without_print(OWN_RUNS, "This project alone.", self.subtables_of(rows))
+        published = replace(published, paper=printed.paper, metrics=printed.metrics)
         return TableSpec(id=OWN_RUNS, title=title, caption=caption, published=OWN_RUNS), published
 
     def _check_batches(self) -> None:
@@ -368,20 +353,15 @@ class Plan(Configuration):
     # --- what a run keeps, and what the cells need of it -----------------------------------------------------------
     def kept_weights(self, run: str) -> list[str]:
         """(step, EMA) pairs that a run keeps; the first is the one evaluated. Existing weights go by their hash."""
-        if run not in self._kept_weights:
-            try:
-                self._kept_weights[run] = self.runs[run].kept_weights(self.datasets[self.runs[run].dataset].count)
-            except ValueError as error:
-                raise ValueError(f"run {run}: {error}") from error
-        return self._kept_weights[run]
+        try:
+            return self.runs[run].kept_weights(self.datasets[self.runs[run].dataset].count)
+        except ValueError as error:
+            raise ValueError(f"run {run}: {error}") from error
 
     def milestones(self, run: str) -> list[str]:
         """Steps whose weights a run keeps, as step1200, the earliest first: each is a job. Existing weights are one."""
-        if run not in self._milestones:
-            steps = list(dict.fromkeys(map(milestone, self.kept_weights(run))))
-            in_order = sorted(steps, key=lambda name: int(name.removeprefix("step"))) if len(steps) > 1 else steps
-            self._milestones[run] = in_order
-        return self._milestones[run]
+        steps = list(dict.fromkeys(map(milestone, self.kept_weights(run))))
+        return sorted(steps, key=lambda name: int(name.removeprefix("step"))) if len(steps) > 1 else steps
 
     def suffix(self, run: str, name: str) -> str:
         """What the names of a milestone's jobs and logs end in: nothing for a run with a single one."""
@@ -519,18 +499,6 @@ class Plan(Configuration):
             return self.main.dataset is None
         places = [row.split(".") for row in figure.rows]
         return all(table in self.tables and subtable in self.scale.subtables for table, subtable, *_ in places)
-
-
-def _own_row(run: Run, sampler: str) -> PublishedRow:
-    """The line of a run that no table lists: nothing is printed about it."""
-    return PublishedRow(
-        id=f"{run.id}-{sampler}",
-        group=run.method,
-        model=f"{run.id}, {sampler}",
-        nfe=run.samplers[sampler].nfe,
-        retrained_by_authors=True,
-        origin=Origin(kind="not published"),
-    )
 
 
 def _natural_order(name: str) -> list[tuple[str, int]]:

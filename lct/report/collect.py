@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.config.figures import MEASURED
-from lct.config.published import PublishedRow, PublishedSubtable, TableSpec
-from lct.config.resolve import published_table
+from lct.config.published import PublishedRow, PublishedSubtable, PublishedTable, TableSpec
 from lct.files.advice import make_again
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
@@ -451,7 +450,7 @@ def _figure(plan: Plan, root: Path, name: str) -> model.FigureResult:
 
 def _logged(plan: Plan) -> tuple[model.LoggedFid, ...]:
     """The authors' FID by epoch and c, from the rows that config/published/ has of them."""
-    rows = published_table(plan.config, "ablation-d", "figure 4").rows_of("a").values()
+    rows = plan.config.read(PublishedTable, "published", "ablation-d", "figure 4").rows_of("a").values()
     names = [(row, _LOGGED.fullmatch(row.model)) for row in rows if row.fid is not None]
     return tuple(model.LoggedFid(label=name[1], epoch=row.epochs, fid=row.fid) for row, name in names if name)
 
