@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from lct.checks import require
+
 OPTIONAL = {"optional": True}  # of a field: settings that keep its default are written without it
 
 
@@ -24,17 +26,13 @@ class NoiseGrid:
     rho: float = 7.0  # curvature: larger puts more points at low noise (EDM)
 
     def __post_init__(self):
-        if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(
-                f"grid: expected 0 < sigma_min < sigma_max, found {self.sigma_min} and {self.sigma_max}; fix them"
-            )
-        if not 0 < self.rho < math.inf:
-            raise ValueError(f"grid.rho: expected a positive number, found {self.rho}; EDM uses 7")
+        ordered, ends = 0 < self.sigma_min < self.sigma_max < math.inf, f"{self.sigma_min} and {self.sigma_max}"
+        require(ordered, "grid", "0 < sigma_min < sigma_max", ends)
+        require(0 < self.rho < math.inf, "grid.rho", "a positive number", self.rho, "EDM uses 7")
 
     def sigmas(self, points: int) -> np.ndarray:
         """(points,) float64, descending; the two ends are exactly sigma_max and sigma_min."""
-        if points < 2:
-            raise ValueError(f"grid: expected 2 points or more, found {points}; raise the number of intervals")
+        require(points >= 2, "grid", "2 points or more", points, "raise the number of intervals")
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
         sigmas = (high + np.arange(points) / (points - 1) * (low - high)) ** self.rho
         sigmas[0], sigmas[-1] = self.sigma_max, self.sigma_min  # round-off would break f(x, sigma_min) = x
@@ -42,8 +40,7 @@ class NoiseGrid:
 
     def sigma(self, index: int, points: int) -> float:
         """sigma_i of the grid with `points` points."""
-        if not 0 <= index < points:
-            raise ValueError(f"grid: expected an index from 0 to {points - 1}, found {index}; fix it or the grid")
+        require(0 <= index < points, "grid", f"an index from 0 to {points - 1}", index, "fix it or the grid")
         return float(self.sigmas(points)[index])
 
 
@@ -61,8 +58,7 @@ class Curriculum:
     s1: int = 640  # intervals at the end
 
     def __post_init__(self):
-        if not 1 <= self.s0 <= self.s1:
-            raise ValueError(f"curriculum: expected 1 <= s0 <= s1, found s0={self.s0} and s1={self.s1}; fix them")
+        require(1 <= self.s0 <= self.s1, "curriculum", "1 <= s0 <= s1", f"s0={self.s0} and s1={self.s1}")
 
     @property
     def stages(self) -> int:
@@ -75,22 +71,17 @@ class Curriculum:
 
     def stage_steps(self, total_steps: int) -> int:
         """K', steps of one stage (K where there are no stages); refuses a training shorter than its stages."""
-        if total_steps < 1:
-            raise ValueError(f"curriculum: expected 1 training step or more, found {total_steps}; train longer")
+        require(total_steps >= 1, "curriculum", "1 training step or more", total_steps, "train longer")
         if self.kind != "ict":
             return total_steps
         steps = math.floor(total_steps / self._stages)
-        if steps < 1:
-            raise ValueError(
-                f"curriculum: expected at least {self.stages} steps, one per stage from s0={self.s0} to s1={self.s1},"
-                f" found {total_steps}; train longer or lower s1"
-            )
+        expected = f"at least {self.stages} steps, one per stage from s0={self.s0} to s1={self.s1}"
+        require(steps >= 1, "curriculum", expected, total_steps, "train longer or lower s1")
         return steps
 
     def intervals(self, step: int, total_steps: int) -> int:
         """s(k); steps beyond K (the authors' extra epoch) keep the last value."""
-        if step < 0:
-            raise ValueError(f"curriculum: expected a step from 0 on, found {step}; count steps from 0")
+        require(step >= 0, "curriculum", "a step from 0 on", step, "count steps from 0")
         stage_steps = self.stage_steps(total_steps)
         if self.kind == "constant":
             return self.s1
@@ -117,8 +108,7 @@ class IndexDistribution:
     p_std: float = 2.0  # standard deviation of ln sigma, lognormal only (iCT)
 
     def __post_init__(self):
-        if not self.p_std > 0:
-            raise ValueError(f"index.p_std: expected a positive number, found {self.p_std}; iCT uses 2.0")
+        require(self.p_std > 0, "index.p_std", "a positive number", self.p_std, "iCT uses 2.0")
 
     def probabilities(self, sigmas: np.ndarray, include_last: bool = False) -> np.ndarray:
         """float64 probabilities, summing to 1, of the indices of a descending grid `sigmas` (N,).
@@ -134,11 +124,8 @@ class IndexDistribution:
             return np.append(mass / mass.sum(), [0.0] * include_last)
         z = (np.log(np.asarray(sigmas, dtype=np.float64)) - self.p_mean) / (math.sqrt(2.0) * self.p_std)
         mass = -np.diff([math.erf(value) for value in z])
-        if not mass.sum() > 0:
-            raise ValueError(
-                f"index: expected noise levels that p_mean={self.p_mean}, p_std={self.p_std} can reach, found none "
-                f"between {sigmas[-1]} and {sigmas[0]}; fix them"
-            )
+        expected = f"noise levels that p_mean={self.p_mean}, p_std={self.p_std} can reach"
+        require(mass.sum() > 0, "index", expected, f"none between {sigmas[-1]} and {sigmas[0]}")
         return np.append(mass / mass.sum(), [0.0] * include_last)
 
 
@@ -161,16 +148,13 @@ class RobustScale:
     from_intervals: int | None = None  # stage s from which the law's value is held constant; null: follow the law
 
     def __post_init__(self):
-        if not (self.base > 0 and self.multiple > 0):
-            raise ValueError(
-                f"scale: expected positive base and multiple, found {self.base} and {self.multiple}; fix them"
-            )
-        if self.c0 is not None and not self.c0 > 0:
-            raise ValueError(f"scale.c0: expected a positive number, found {self.c0}; null is base sqrt(d)")
-        if self.from_intervals is not None and self.from_intervals < 1:
-            raise ValueError(f"scale.from_intervals: expected 1 or more, found {self.from_intervals}; name a stage s")
-        if self.from_intervals is not None and self.law == "constant":
-            raise ValueError("scale.from_intervals: expected only with the adaptive or nfe-sigma law; remove it")
+        positive, found = self.base > 0 and self.multiple > 0, f"{self.base} and {self.multiple}"
+        require(positive, "scale", "positive base and multiple", found)
+        require(self.c0 is None or self.c0 > 0, "scale.c0", "a positive number", self.c0, "null is base sqrt(d)")
+        where, stage = "scale.from_intervals", self.from_intervals
+        require(stage is None or stage >= 1, where, "1 or more", stage, "name a stage s")
+        varies = stage is None or self.law != "constant"
+        require(varies, where, "only with the adaptive or nfe-sigma law", self.law, "remove it")
 
     def c(self, intervals: int, s0: int, dimension: int, grid: NoiseGrid) -> float:
         """c at `intervals` = s, for a curriculum that starts at s0 and latents of `dimension` = d elements."""
@@ -212,12 +196,9 @@ class LearningRate:
     final_fraction: float = 0.05  # of lr, reached at the last step; cosine only
 
     def __post_init__(self):
-        if not self.lr > 0 or self.warmup_steps < 0:
-            raise ValueError(
-                f"learning_rate: expected lr > 0, warmup_steps >= 0, found {self.lr} and {self.warmup_steps}; fix them"
-            )
-        if not 0 <= self.final_fraction <= 1:
-            raise ValueError(f"learning_rate.final_fraction: expected 0 to 1, found {self.final_fraction}; fix it")
+        allowed, found = self.lr > 0 and self.warmup_steps >= 0, f"{self.lr} and {self.warmup_steps}"
+        require(allowed, "learning_rate", "lr > 0, warmup_steps >= 0", found)
+        require(0 <= self.final_fraction <= 1, "learning_rate.final_fraction", "0 to 1", self.final_fraction)
 
     def at(self, step: int, total_steps: int) -> float:
         """Rate of step k; steps beyond K keep the last value."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
+from lct.checks import require
 from lct.config.schema import Name
 
 BOXES = ("pixels", "reduced", "z", "x", "td-pixels", "td-latents")  # of figure 1
@@ -27,12 +28,9 @@ class Comparison:
         return (self.better, self.worse)
 
     def __post_init__(self):
-        if self.better == self.worse:
-            raise ValueError(f"comparison: expected two different rows, found {self.better} twice; fix one of them")
-        if not 0 < self.factor < math.inf or (self.metric != "fid" and self.factor != 1.0):
-            raise ValueError(
-                f"comparison of {self.better}: expected a finite factor > 0, 1 for recall, found {self.factor}; fix it"
-            )
+        require(self.better != self.worse, "comparison", "two different rows", f"{self.better} twice")
+        allowed = 0 < self.factor < math.inf and (self.metric == "fid" or self.factor == 1.0)
+        require(allowed, f"comparison of {self.better}", "a finite factor > 0, 1 for recall", self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +49,9 @@ class Gap:
         return (self.row, self.start, self.goal)
 
     def __post_init__(self):
-        if len(set(self.rows)) < 3 or not 0 < self.share <= 1 or self.metric != "fid":
-            raise ValueError(
-                f"gap of {self.row}: expected three different rows, a share in (0, 1] and metric fid, found "
-                f"{', '.join(self.rows)}, {self.share} and {self.metric}; fix them"
-            )
+        allowed = len(set(self.rows)) == 3 and 0 < self.share <= 1 and self.metric == "fid"
+        found = f"{', '.join(self.rows)}, {self.share} and {self.metric}"
+        require(allowed, f"gap of {self.row}", "three different rows, a share in (0, 1] and metric fid", found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +67,8 @@ class Trend:
         return self.trend
 
     def __post_init__(self):
-        if len(self.trend) < 3 or len(set(self.trend)) < len(self.trend):
-            raise ValueError(f"trend: expected three different rows or more, found {list(self.trend)}; fix them")
+        different = 3 <= len(self.trend) == len(set(self.trend))
+        require(different, "trend", "three different rows or more", list(self.trend))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,16 +83,12 @@ class Measurement:
 
     def __post_init__(self):
         allowed = {"figure1": ("beyond_outer", "excess_kurtosis"), "curves": ("relative_sd",)}[self.source]
-        if self.quantity not in allowed or self.larger == self.smaller:
-            raise ValueError(
-                f"measurement: expected a quantity of {list(allowed)} for {self.source}, of two different things, "
-                f"found {self.quantity!r} of {self.larger} and {self.smaller}; fix it"
-            )
-        if self.source == "figure1" and not {self.larger, self.smaller} <= set(BOXES):
-            raise ValueError(
-                f"measurement: expected boxes of figure 1, {list(BOXES)}, found {self.larger!r} and {self.smaller!r}; "
-                "fix them"
-            )
+        expected = f"a quantity of {list(allowed)} for {self.source}, of two different things"
+        found = f"{self.quantity!r} of {self.larger} and {self.smaller}"
+        require(self.quantity in allowed and self.larger != self.smaller, "measurement", expected, found)
+        known_boxes = self.source != "figure1" or {self.larger, self.smaller} <= set(BOXES)
+        expected, found = f"boxes of figure 1, {list(BOXES)}", f"{self.larger!r} and {self.smaller!r}"
+        require(known_boxes, "measurement", expected, found)
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -118,8 +110,7 @@ class Claim:
     ours: bool = False  # a statement of this project, not of the paper
 
     def __post_init__(self):
-        if not self.parts:
-            raise ValueError(f"claim {self.id}: expected one part or more, found none; add a comparison")
+        require(self.parts, f"claim {self.id}", "one part or more", "none", "add a comparison")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +128,7 @@ class Repeat:
     why: str  # why they count as equal
 
     def __post_init__(self):
-        if len(set(self.rows)) < 2:
-            raise ValueError(f"repeat: expected two different rows or more, found {list(self.rows)}; add one")
+        require(len(set(self.rows)) > 1, "repeat", "two different rows or more", list(self.rows), "add one")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lct.checks import require
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
@@ -17,11 +19,9 @@ class Measured:
     kind: Literal["trained", "pretrained"] | None = None  # of the autoencoder or extractor
 
     def __post_init__(self):
-        if not self.per_second > 0:
-            raise ValueError(f"per_second: expected above 0, found {self.per_second}; measure again")
+        require(self.per_second > 0, "per_second", "above 0", self.per_second, "measure again")
         needed = {"train": "macs", "evaluate": "macs"}.get(self.work, "side")
-        if self.work != "start" and not getattr(self, needed):
-            raise ValueError(f"{self.work}: expected `{needed}`, found none; add it")
+        require(self.work == "start" or getattr(self, needed), self.work, f"`{needed}`", "none", "add it")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lct.checks import require
 from lct.config.published import check_unique
 
 Certainty = Literal["print", "script", "log", "computed", "measured", "inferred", "not known"]
@@ -41,10 +42,8 @@ class Conflict:
     resolved: str | None = None  # what this project does, where no run is needed
 
     def __post_init__(self):
-        if bool(self.settled_by) != (self.settles is not None) or not (self.settles or self.resolved):
-            raise ValueError(
-                f"conflict {self.id}: expected settled_by with settles, or resolved, found neither; add it"
-            )
+        settled = bool(self.settled_by) == (self.settles is not None) and (self.settles or self.resolved)
+        require(settled, f"conflict {self.id}", "settled_by with settles, or resolved", "neither", "add it")
 
 
 @dataclass(frozen=True, kw_only=True)

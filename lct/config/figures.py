@@ -1,17 +1,15 @@
 """What config/figures/*.yaml may hold: figures of values and of temporal differences. Torch-free."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
+from lct.checks import require
 from lct.config.model import TrainingChanges
 from lct.config.schema import Name
 
 MEASURED = ("box-plots", "losses", "couplings")  # kinds made by jobs of their own, for each dataset
-
-
-def _require(condition: bool, where: str, expected: str, value: object) -> None:
-    if not condition:
-        raise ValueError(f"{where}: expected {expected}, found {value}; correct it in config/figures/")
+_require = partial(require, advice="correct it in config/figures/")
 
 
 @dataclass(frozen=True, kw_only=True)

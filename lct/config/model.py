@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
+from lct.checks import require
 from lct.config.published import check_seeds
 from lct.config.schema import ID_PATTERN, Name, Partial, plain
 from lct.data.settings import ArchiveSource, DataSettings, FolderSource
@@ -60,10 +61,8 @@ class Main:
 
     def __post_init__(self):
         for seed in words(self.seeds):
-            if not str(seed).isdecimal():
-                raise ValueError(f"seeds: expected numbers from 0 on, such as 1,2, found {seed!r}; correct it")
-        if self.save_minutes is not None and not self.save_minutes > 0:
-            raise ValueError(f"save_minutes: expected above 0, found {self.save_minutes}; correct it")
+            require(str(seed).isdecimal(), "seeds", "numbers from 0 on, such as 1,2", repr(seed))
+        require(self.save_minutes is None or self.save_minutes > 0, "save_minutes", "above 0", self.save_minutes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +86,7 @@ class Limit:
     samples: int  # generated for an image set, though no fewer than a batch
 
     def __post_init__(self):
-        if min(self.images, self.samples) < 2:
-            raise ValueError(f"limit: expected 2 images and samples or more, found {self}; raise them")
+        require(min(self.images, self.samples) >= 2, "limit", "2 images and samples or more", self, "raise them")
 
     def scale(self, scale: "Scale") -> "Scale":
         """A scale with fewer samples, that is marked as a rehearsal."""
@@ -139,10 +137,8 @@ class Scale:
                 raise ValueError(f"expected key {key!r} with a value, or `base`, found neither; add it")
         check_seeds(self.seeds)
         ids = [protocol.id for protocol in self.protocols]
-        if not ids or len(set(ids)) < len(ids) or any(not re.fullmatch(ID_PATTERN, name) for name in ids):
-            raise ValueError(
-                f"protocols: expected one or more different ids of a-z, 0-9, _ and -, found {ids}; fix them"
-            )
+        allowed = ids and len(set(ids)) == len(ids) and all(re.fullmatch(ID_PATTERN, name) for name in ids)
+        require(allowed, "protocols", "one or more different ids of a-z, 0-9, _ and -", ids, "fix them")
         if len({protocol.batch for protocol in self.protocols}) > 1:
             raise ValueError("protocols: expected one `batch` for all, since they share each pass; make them equal")
 
@@ -169,8 +165,7 @@ class GivenWeights:
     sha256: str  # of that file; part of every path made from it
 
     def __post_init__(self):
-        if not self.path:
-            raise ValueError("path: expected a file or folder, found an empty text; name it")
+        require(self.path, "path", "a file or folder", "an empty text", "name it")
         check_sha256(self.sha256)
 
     @property
@@ -192,8 +187,7 @@ class GivenSamples:
     nfe: int | None = None  # network evaluations of an image, where that is known
 
     def __post_init__(self):
-        if self.nfe is not None and self.nfe < 1:
-            raise ValueError(f"nfe: expected 1 or more, found {self.nfe}; leave it out where it is not known")
+        require(self.nfe is None or self.nfe >= 1, "nfe", "1 or more", self.nfe, "leave it out where it is not known")
 
     @property
     def source(self) -> FolderSource | ArchiveSource:
@@ -225,8 +219,8 @@ class Initial:
 
 
 def check_sha256(text: str) -> None:
-    if not re.fullmatch("[0-9a-f]{64}", text):
-        raise ValueError(f"sha256: expected 64 hexadecimal digits in lower case, found {text!r}; sha256sum prints them")
+    digits = re.fullmatch("[0-9a-f]{64}", text)
+    require(digits, "sha256", "64 hexadecimal digits in lower case", repr(text), "sha256sum prints them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,11 +240,10 @@ class RunEntry:
 
     def __post_init__(self):
         others = [key for key in ("method", "base", "training", "samplers", "weights", "init") if getattr(self, key)]
-        if self.samples is not None and (others or self.dataset is None):
-            have = [*(["dataset"] if self.dataset else []), *others]
-            raise ValueError(f"samples: expected dataset, and at most note, beside them, found {have}; correct it")
-        if self.weights is not None and self.init is not None:
-            raise ValueError("weights: expected no init beside them, as nothing is trained, found both; remove one")
+        allowed, have = self.samples is None or (self.dataset and not others), ["dataset"] * bool(self.dataset) + others
+        require(allowed, "samples", "dataset, and at most note, beside them", have)
+        untrained = self.weights is None or self.init is None
+        require(untrained, "weights", "no init beside them, as nothing is trained", "both", "remove one")
 
 
 @dataclass(frozen=True, kw_only=True)

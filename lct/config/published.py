@@ -6,20 +6,21 @@ Published numbers live in these files only. Torch-free.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lct.checks import require
 from lct.config.schema import Name
 from lct.schedules import OPTIONAL
 
 
 def check_unique(ids: tuple[str, ...], where: str) -> None:
-    if twice := sorted({name for name in ids if ids.count(name) > 1}):
-        raise ValueError(f"{where}: expected every id once, found {twice} twice; rename one of them")
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    require(not twice, where, "every id once", f"{twice} twice", "rename one of them")
 
 
 def check_seeds(seeds: dict[str, tuple[int, ...]]) -> None:
     """Training seeds by a name: a seed given twice would be counted as two trainings."""
     for name, given in seeds.items():
-        if not given or len(set(given)) != len(given) or min(given) < 0:
-            raise ValueError(f"seeds.{name}: expected different seeds from 0 on, found {list(given)}; fix them")
+        allowed = given and len(set(given)) == len(given) and min(given) >= 0
+        require(allowed, f"seeds.{name}", "different seeds from 0 on", list(given), "fix them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +43,10 @@ class Origin:
 
     def __post_init__(self):
         log = self.kind == "authors' log"
-        if log != (self.status is not None) or log != (self.place is not None) or log != (self.line is not None):
-            raise ValueError(
-                f'origin: expected status, place and line with "authors\' log" alone, found {self.kind!r} with '
-                f"{self.status}, {self.place}, {self.line}; add or remove them"
-            )
+        details = (self.status, self.place, self.line)
+        expected = 'status, place and line with "authors\' log" alone'
+        found = f"{self.kind!r} with {', '.join(map(str, details))}"
+        require(all(log == (detail is not None) for detail in details), "origin", expected, found, "add or remove them")
 
     @property
     def words(self) -> str:
@@ -76,26 +76,18 @@ class PublishedRow:
 
     def __post_init__(self):
         where = f"published row {self.id!r}"
-        if (self.nfe is None and self.origin.kind != "not published") or (self.nfe is not None and self.nfe < 1):
-            raise ValueError(f"{where}: expected nfe >= 1, found {self.nfe}; correct it")
-        if self.fid is not None and not self.fid >= 0:
-            raise ValueError(f"{where}: expected fid >= 0, found {self.fid}; correct it")
-        if self.recall is not None and not 0 <= self.recall <= 1:
-            raise ValueError(f"{where}: expected recall within 0..1, found {self.recall}; correct it")
-        if (self.epochs is None) != (self.epochs_as_printed is None):
-            raise ValueError(
-                f"{where}: expected epochs and epochs_as_printed together, found one; add or remove the other"
-            )
-        if self.origin.kind == "not published" and (self.fid is not None or self.recall is not None):
-            raise ValueError(f"{where}: expected no numbers with origin `not published`, found some; name their origin")
-        if self.origin.kind == "authors' log" and self.fid is None:
-            raise ValueError(
-                f"{where}: expected fid with origin `authors' log`, found none; add it or change the origin"
-            )
-        if self.dagger and not self.retrained_by_authors:
-            raise ValueError(
-                f"{where}: expected a dagger row to be retrained_by_authors, found false; correct one of them"
-            )
+        kind, epochs = self.origin.kind, (self.epochs, self.epochs_as_printed)
+        require(kind == "not published" if self.nfe is None else self.nfe >= 1, where, "nfe >= 1", self.nfe)
+        require(self.fid is None or self.fid >= 0, where, "fid >= 0", self.fid)
+        require(self.recall is None or 0 <= self.recall <= 1, where, "recall within 0..1", self.recall)
+        together = epochs.count(None) != 1
+        require(together, where, "epochs and epochs_as_printed together", "one", "add or remove the other")
+        none = kind != "not published" or (self.fid is None and self.recall is None)
+        require(none, where, "no numbers with origin `not published`", "some", "name their origin")
+        logged = kind != "authors' log" or self.fid is not None
+        require(logged, where, "fid with origin `authors' log`", "none", "add it or change the origin")
+        retrained = self.retrained_by_authors or not self.dagger
+        require(retrained, where, "a dagger row to be retrained_by_authors", "false", "correct one of them")
 
     @property
     def quoted(self) -> bool:
@@ -157,8 +149,8 @@ class PublishedTable:
         check_unique(tuple(s.id for s in self.subtables), where)
         places = {f"{s.id}.{row.id}" for s in self.subtables for row in s.rows}
         for entry in (*self.remarks, *self.cross_checks):
-            if unknown := sorted(set(entry.rows) - places):
-                raise ValueError(f"{where}: expected rows of {sorted(places)[:3]}..., found {unknown}; correct them")
+            unknown = sorted(set(entry.rows) - places)
+            require(not unknown, where, f"rows of {sorted(places)[:3]}...", unknown, "correct them")
 
     def rows_of(self, subtable: str) -> dict[str, PublishedRow]:
         """Rows of one sub-table by id, in the order of print; empty for a letter the table does not have."""

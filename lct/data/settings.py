@@ -5,20 +5,18 @@ Torch-free, so that the graph can be parsed without importing torch.
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
+from lct.checks import require
 from lct.download.settings import Origin
 from lct.files.zip_tar import Limits
 from lct.schedules import OPTIONAL
 
 COUNTS_ADVICE = "lower them in config/datasets/"
-
-
-def _require(condition: bool, where: str, expected: str, value: object) -> None:
-    if not condition:
-        raise ValueError(f"{where}: expected {expected}, found {value}; correct it in config/datasets/")
+_require = partial(require, advice="correct it in config/datasets/")
 
 
 @dataclass(frozen=True, kw_only=True)

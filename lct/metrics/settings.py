@@ -3,17 +3,18 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Discriminator
+
+from lct.checks import require
 
 WIDE_FEATURES = 1024  # dimensions from which a Frechet distance may be taken by Cholesky factors: other last digits
 OWN = "dataset"  # in a protocol: the extractor that each dataset names itself
 
 
-def _require(condition: bool, where: str, expected: str, value: object) -> None:
-    if not condition:
-        raise ValueError(f"{where}: expected {expected}, found {value}; correct it in config/")
+_require = partial(require, advice="correct it in config/")
 
 
 @dataclass(frozen=True, kw_only=True)
