@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from packaging.utils import canonicalize_name
+
 from lct.cluster.cost_model import CostModel
 from lct.cluster.rates import CORE, card_name, read_device
 from lct.cluster.slurm import UnansweredError, query
@@ -61,24 +63,18 @@ class Finding:
 
 def packages() -> dict[str, str]:
     """Versions of everything installed."""
-    return {_normal(d.metadata["Name"]): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    every = importlib.metadata.distributions()
+    return {canonicalize_name(d.metadata["Name"]): d.version for d in every if d.metadata["Name"]}
 
 
 def check_packages(root: Path) -> Finding:
     """The installed packages against the lock they came from."""
     lock = environment_lock(root)
     pattern = r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^ ;\\]+)(?= ?\\?$)"
-    pins = dict(re.findall(pattern, lock.read_text(), re.MULTILINE))
-    versions = packages()
-    different = sorted(
-        f"{name} {versions.get(_normal(name), 'missing')} instead of {version}"
-        for name, version in pins.items()
-        if versions.get(_normal(name)) != version
-    )
+    pins = {canonicalize_name(name): pin for name, pin in re.findall(pattern, lock.read_text(), re.MULTILINE)}
+    here = {name: version for name, version in packages().items() if name in pins}
+    wrong = sorted(name for name, pin in pins.items() if here.get(name) != pin)
+    different = [f"{name} {here.get(name, 'missing')} instead of {pins[name]}" for name in wrong]
     if not different:
         return Finding("ok", "packages", f"the {len(pins)} of {lock.name}, Python {sys.version.split()[0]}")
     words = f"{len(different)} differ from {lock.name}: {', '.join(different[:3])}"

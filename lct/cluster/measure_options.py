@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from lct.plan.selection import as_words
+
 CHANNELS = 128  # width of the paper's network
 
 
@@ -22,9 +24,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def words(arguments: argparse.Namespace) -> list[str]:
     """These options as a command line has them."""
     names = ("out", "minutes", "seconds", "device", "channels", "side", "batch", "write_gb")
-    values = {name: getattr(arguments, name) for name in names}
-    return [word for name, value in values.items() if value is not None for word in (f"--{_dashed(name)}", str(value))]
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
+    return as_words({name: getattr(arguments, name) for name in names})

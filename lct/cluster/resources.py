@@ -5,6 +5,7 @@ profile says which account, partition and GPU type the classes mean. A wrong est
 job: memory grows with each attempt, and a training that runs out of time goes on in its next job.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -60,13 +61,8 @@ class Cluster:
     def has_gpu_type(self) -> bool:
         return self.gpu_type not in (None, "unspecified")
 
-    @property
-    def machine(self) -> Machine:
-        """The device that jobs of the GPU classes run on."""
-        return self.machine_of(None)
-
-    def machine_of(self, root: Path | None) -> Machine:
-        """The same, with the speed that `lct measure` has written into a project."""
+    def machine(self, root: Path | None = None) -> Machine:
+        """The device of jobs of the GPU classes, with the speed that `lct measure` has written into a project."""
         return card(self.gpu_type, self.gpu_memory, root) if self.has_gpus else CORE
 
 
@@ -75,9 +71,9 @@ class Requests:
     scale, and for few minutes."""
 
     def __init__(self, plan: Plan, cluster: Cluster):
-        self.plan, self.cluster, self.costs = plan, cluster, CostModel(plan, cluster.machine_of(plan.root))
+        self.plan, self.cluster, self.costs = plan, cluster, CostModel(plan, cluster.machine(plan.root))
         self.sizes = CostModel(plan.whole, self.costs.machine)  # a rehearsal asks for what the whole scale will need
-        self._needs_of: dict[PlannedJob, tuple[float, int, float]] = {}  # a graph asks for each job several times
+        self._needs = functools.cache(self._needs)  # a graph asks for each job several times
 
     def of(
         self, kind: Class, stage: str | None = None, owner: str | None = None, at: str | None = None
@@ -125,11 +121,6 @@ class Requests:
 
     def _needs(self, job: PlannedJob) -> tuple[float, int, float]:
         """(seconds, threads, bytes of main memory beyond those of the class)"""
-        if job not in self._needs_of:
-            self._needs_of[job] = self._estimated(job)
-        return self._needs_of[job]
-
-    def _estimated(self, job: PlannedJob) -> tuple[float, int, float]:
         cost, plan = self.costs.of(job), self.plan
         seconds, threads = cost.seconds + cost.assumed, 1
         if job.stage == "images":

@@ -125,8 +125,8 @@ def environment_lock(root: Path) -> Path:
     return next((lock for lock in locks if lock.exists() and pin in lock.read_text()), root / LOCKS[0])
 
 
-def mismatch(output: Path, deep: bool = True) -> str | None:
-    """Why `output` does not agree with its records, in one line; None when it does. `deep` hashes its content."""
+def mismatch(output: Path) -> str | None:
+    """Why `output` does not agree with its records, in one line; None when it does."""
     if not output.exists():
         return f"{output}: recorded, but missing"
     try:
@@ -138,7 +138,7 @@ def mismatch(output: Path, deep: bool = True) -> str | None:
         return f"{run_path(output)}: expected a record with `output`, found something else"
     if output.stat().st_size != content["bytes"]:
         return f"{output}: expected {content['bytes']} bytes, found {output.stat().st_size}"
-    if deep and (sha256 := sha256_file(output)) != content["sha256"]:
+    if (sha256 := sha256_file(output)) != content["sha256"]:
         return f"{output}: expected sha256 {content['sha256'][:12]}, found {sha256[:12]}"
     return None
 

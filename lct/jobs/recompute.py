@@ -18,7 +18,8 @@ from typing import Any
 
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
-from lct.files.records import run_path
+from lct.files.records import outputs_below, run_path
+from lct.jobs import job
 from lct.lineage import cells
 from lct.lineage.audit import Auditor, Target, equal
 from lct.lineage.chain import MANIFEST, Record, Records
@@ -49,13 +50,12 @@ def main() -> int:
     parser.add_argument("--source", choices=("samples", "weights"), default="samples", help="what is recomputed from")
     parser.add_argument("cells", nargs="+", metavar="CELL", help="ids of cells")
     arguments = parser.parse_args()
-    try:
+
+    def print_outcomes() -> None:
         outcomes = recompute_cells(Path.cwd(), overrides(arguments), arguments.cells, arguments.source)
-    except (ValueError, OSError) as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-        return 1
-    print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes]))
-    return 0
+        print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes]))
+
+    return job.run(print_outcomes)
 
 
 def recompute_cells(root: Path, config: dict[str, Any], names: list[str], source: str) -> list[Outcome]:
@@ -104,8 +104,8 @@ def _job(auditor: Auditor, record: Record, command: list[str]) -> list[Outcome]:
     _check_inputs(auditor, record, inputs)
     with tempfile.TemporaryDirectory(prefix="lct-recompute-") as folder:
         words = _redirected(command[1:], list(outputs), list(inputs), folder)
-        job = [sys.executable, "-m", f"lct.jobs.{name}", *words]
-        done = subprocess.run(job, cwd=auditor.root, capture_output=True, text=True, check=False)
+        again = [sys.executable, "-m", f"lct.jobs.{name}", *words]
+        done = subprocess.run(again, cwd=auditor.root, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             lines = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["no message"]
             raise ValueError(
@@ -116,9 +116,7 @@ def _job(auditor: Auditor, record: Record, command: list[str]) -> list[Outcome]:
 
 def _outputs(auditor: Auditor, command: list[str]) -> dict[str, Record]:
     """Every file that this very command wrote, as far as records say."""
-    paths = set(auditor.archive)
-    for path in (auditor.root / "results").rglob("*.run.json"):
-        paths.add(str(path.relative_to(auditor.root)).removesuffix(".run.json"))
+    paths = {*auditor.archive, *outputs_below(auditor.root, "results")}
     records = {path: auditor.records.of(path) for path in sorted(paths) if not path.endswith(MANIFEST)}
     return {path: record for path, record in records.items() if (record.run or {}).get("command") == command}
 

@@ -134,7 +134,7 @@ def test_a_slice_of_a_gpu_counts_as_one_and_a_gpu_without_code_is_refused(paper)
         for kind in ("nvidia_h100_80gb_hbm3", "h100")
     )
     assert (spelt["gpu"], spelt["runtime"], spelt["mem_mb"]) == (short["gpu"], short["runtime"], short["mem_mb"])
-    assert Cluster.of({"gpu_partition": "g", "gpu_type": "unspecified", "gpu_memory": 80}).machine.memory == 80e9
+    assert Cluster.of({"gpu_partition": "g", "gpu_type": "unspecified", "gpu_memory": 80}).machine().memory == 80e9
 
 
 def test_the_autoencoders_operations_are_what_torch_counts():
@@ -204,7 +204,7 @@ def test_neighbours_ask_for_the_features_of_all_training_images(paper):
     needs = {run: requested(paper, "gpu_small", "neighbours", run)["mem_mb"] for run in ("celebahq-lct", "church-lct")}
     for run, images in (("celebahq-lct", 27_000), ("church-lct", 200_000)):
         assert needs[run] >= 4000 + 2 * images * 4096 * 4 / 1e6, run
-    assert CostModel(paper, A100.machine).memory(PlannedJob("neighbours", "church-lct")) < 9e9
+    assert CostModel(paper, A100.machine()).memory(PlannedJob("neighbours", "church-lct")) < 9e9
     assert BLOCK == cost_model._BLOCK
 
 
@@ -260,7 +260,7 @@ def test_the_profiles_examples_are_read_as_they_stand():
     cluster = Cluster.of(plain_defaults(Resources.parse(words, allow_expressions=True)))
     assert (cluster.qos, cluster.constraint, cluster.gres) == ("normal", "a100&ib", "tmpdisk:100")
     assert cluster.slurm_extra == "--exclude=node7"
-    assert cluster.machine.memory == 80e9 and [finding.level for finding in check_names(cluster, "main")] == ["ok"]
+    assert cluster.machine().memory == 80e9 and [finding.level for finding in check_names(cluster, "main")] == ["ok"]
 
 
 def submitted(tmp_path: Path, scale: str, rule: str, target: str, inputs: list[str], *words: str) -> list[str]:
