@@ -31,9 +31,7 @@ def version() -> str | None:
 
 def check(root: Path) -> None:
     """Raise ValueError with one line when DVC cannot record here."""
-    installed = version()
-    if installed is None:
-        raise ValueError("dvc: expected version 3, found none; `make install` installs the locked one")
+    installed = version() or "none"
     if not installed.startswith(VERSIONS):
         raise ValueError(f"dvc: expected version 3, found {installed}; `make install` installs the locked one")
     if not (root / ".dvc" / "config").exists():

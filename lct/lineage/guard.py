@@ -10,7 +10,7 @@ from lct.files import nested
 from lct.files.atomic import read_json_or_empty
 from lct.files.records import SETTINGS_CHANGED, settings_path
 from lct.lineage import registry
-from lct.lineage.dvc_lock import cache_folder, remotes, stored_object
+from lct.lineage.dvc_lock import cache_folder, cached, remotes
 from lct.lineage.graph import Job, upstream
 from lct.lineage.registry import Entry
 from lct.plan.names import cells_named
@@ -36,14 +36,14 @@ def differences(old: Any, new: Any) -> list[str]:
 
 def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
     """Why a job would run, in plain words; settings are compared with those beside its outputs, or recorded ones."""
-    words = []
+    words, recorded = [], [path for path in job.outputs if path in entries]
     for reason in job.reasons:
         if reason == SETTINGS_CHANGED:
             words += [f"setting changed: {line}" for line in _changed(root, job, entries)] or [reason]
-        elif reason.startswith("missing: ") and (absent := [p for p in job.outputs if _absent(root, p, entries)]):
+        elif reason.startswith("missing: ") and (absent := [p for p in recorded if not os.path.exists(root / p)]):
             words.append(f"recorded, but not here: {absent[0]}" + (" and more" if absent[1:] else "")
                          + f"; {_way_back(root, entries)}")  # fmt: skip
-        elif ", so nothing says how " in reason and any(path in entries for path in job.outputs):
+        elif ", so nothing says how " in reason and recorded:
             words.append(f"{reason}; `lct restore` brings it back")
         else:
             words.append(reason)
@@ -52,17 +52,13 @@ def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
 
 def _way_back(root: Path, entries: dict[str, Entry]) -> str:
     """How recorded files that are not here come back: from DVC's cache, from a remote, or not at all."""
-    folder = cache_folder(root)
     absent = [entry for path, entry in entries.items() if not os.path.exists(root / path)]
-    if all(stored_object(folder, str(entry.md5)).exists() for entry in absent):
+    if all(cached(root, str(entry.md5)).exists() for entry in absent):
         return "`lct restore` brings it back"
     if remotes(root):
         return "`lct restore --pull` brings it back"
-    return f"its content is not in DVC's cache ({folder}) and no remote is set, so only its jobs can make it again"
-
-
-def _absent(root: Path, path: str, entries: dict[str, Entry]) -> bool:
-    return path in entries and not os.path.exists(root / path)
+    where = f"DVC's cache ({cache_folder(root)})"
+    return f"its content is not in {where} and no remote is set, so only its jobs can make it again"
 
 
 def _changed(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
@@ -85,23 +81,19 @@ def why(root: Path, plan: Plan, jobs: list[Job], cell: Cell) -> dict[str, list[s
 # --- the guard ------------------------------------------------------------------------------------------------------
 def check_links(root: Path, scale: str) -> None:
     """Raise ValueError when a recorded file is a link to nothing, which Snakemake cannot plan with."""
-    for path in registry.read(root, scale):
-        if os.path.islink(root / path) and not os.path.exists(root / path):
-            raise ValueError(
-                f"{path}: expected a link into DVC's cache, found one to nothing: {os.readlink(root / path)}; the "
-                f"project was moved, or the cache lost content: {_links_back(root, scale)}"
-            )
-
-
-def _links_back(root: Path, scale: str) -> str:
-    """The command that sets links to nothing right, by where their content is."""
     entries = registry.read(root, scale)
-    folder = cache_folder(root)
     dangling = [path for path in entries if os.path.islink(root / path) and not os.path.exists(root / path)]
-    lost = [path for path in dangling if not stored_object(folder, str(entries[path].md5)).exists()]
+    if not dangling:
+        return
+    lost = [path for path in dangling if not cached(root, str(entries[path].md5)).exists()]
+    back = "`lct restore` sets links right" + (f", then `snakemake` makes {len(lost)} files again" if lost else "")
     if lost and remotes(root):
-        return "`lct restore --pull` fetches it and sets links right"
-    return "`lct restore` sets links right" + (f", then `snakemake` makes {len(lost)} files again" if lost else "")
+        back = "`lct restore --pull` fetches it and sets links right"
+    first, target = dangling[0], os.readlink(root / dangling[0])
+    raise ValueError(
+        f"{first}: expected a link into DVC's cache, found one to nothing: {target}; the project was moved, or the "
+        f"cache lost content: {back}"
+    )
 
 
 def check_plan(root: Path, plan: Plan, jobs: list[Job], command: Sequence[str] = ("snakemake",)) -> None:
