@@ -77,21 +77,21 @@ def ended(folder: Path) -> list[dict[str, Any]]:
     return [line for line in _lines(folder) if "reason" in line]
 
 
+def _since_finished(attempts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those after the last one that finished a milestone, or the whole training."""
+    last = max((i for i, attempt in enumerate(attempts) if attempt["reason"] == "finished"), default=-1)
+    return attempts[last + 1 :]
+
+
 def _earlier(folder: Path) -> list[dict[str, Any]]:
-    """The ended attempts at the job that runs: those since a milestone, or the whole training, was finished."""
-    attempts: list[dict[str, Any]] = []
-    for attempt in ended(folder):
-        attempts = [] if attempt["reason"] == "finished" else [*attempts, attempt]
-    return attempts
+    """The ended attempts at the job that runs."""
+    return _since_finished(ended(folder))
 
 
 def cost(folder: Path) -> dict[str, Any]:
     """Sums over the ended attempts at the latest milestone: {attempts, seconds, gpu_seconds, jobs of SLURM}."""
-    attempts: list[dict[str, Any]] = []
-    for attempt in ended(folder):
-        if attempts and attempts[-1]["reason"] == "finished":
-            attempts = []  # the next milestone, or the training anew
-        attempts.append(attempt)
+    every = ended(folder)
+    attempts = [*_since_finished(every[:-1]), *every[-1:]]
     seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
     gpu_seconds = sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in attempts)
     jobs = list(dict.fromkeys(job for attempt in attempts if (job := attempt.get("slurm_job_id"))))

@@ -95,10 +95,7 @@ class CostModel:
         """Cost of different jobs together."""
         costs = [self.of(job) for job in sorted({PlannedJob(*job) for job in jobs}, key=str)]
         return Cost(
-            seconds=sum(cost.seconds for cost in costs),
-            estimated=sum(cost.estimated for cost in costs),
-            assumed=sum(cost.assumed for cost in costs),
-            disk=sum(cost.disk for cost in costs),
+            **{name: sum(getattr(c, name) for c in costs) for name in ("seconds", "estimated", "assumed", "disk")},
             unknown={work for cost in costs for work in cost.unknown},
             sources={work: source for cost in costs for work, source in cost.sources.items()},
         )

@@ -175,9 +175,7 @@ def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
     method = build(Method, method_layer.values, method_layer.source)
     check_layer(Dataset, dataset_layer.values, dataset_layer.source)
     layers = [
-        Layer(method_layer.source, method_layer.values.get("training", {})),
-        *scale.under("training"),
-        *scale.under("methods", first.entry.method),
+        *_of_method(method_layer, first.entry.method, scale),
         Layer(dataset_layer.source, dataset_layer.values.get("training", {})),
         *(Layer(f"{link.source}: {name}", link.values.get("training", {})) for name, link in chain),
     ]
@@ -200,6 +198,12 @@ def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
         init=_initial([link.entry.init for _, link in chain], reduced),
         reduced=reduced is not None,
     )
+
+
+def _of_method(method: Layer, name: str, scale: ScaleLayer) -> list[Layer]:
+    """The first layers of a training: a method's, and what the scale changes of it."""
+    own = Layer(method.source, method.values.get("training", {}))
+    return [own, *scale.under("training"), *scale.under("methods", name)]
 
 
 def _initial(inits: list[Initial | None], reduced: ReducedBudget | None) -> Initial | None:
@@ -234,9 +238,7 @@ def figure_settings(
         return figure, None
     method = config.layer("methods", figure.method, f"{layer.source}: method")
     layers = [
-        Layer(method.source, method.values.get("training", {})),
-        *scale.under("training"),
-        *scale.under("methods", figure.method),
+        *_of_method(method, figure.method, scale),
         Layer(layer.source, layer.values.get("training", {})),
         Layer(layer.source, layer.values["scales"][key].get("training", {})),
     ]

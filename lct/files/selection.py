@@ -48,12 +48,10 @@ def _kind(name: str, endings: set[str]) -> str | None:
     *folders, last = name.split("/")
     stem, _, ending = last.rpartition(".")
     ending = ending.lower() if stem else ""
-    if tool := next((folder for folder in folders if is_tool_folder(folder)), None):
-        return (
-            f"in {ascii(tool)[1:-1]}" if ending in PICTURES | endings and not last.startswith("._") else "other files"
-        )
-    if last.startswith("."):
-        return "hidden images" if ending in PICTURES | endings and not last.startswith("._") else "other files"
+    tool = next((folder for folder in folders if is_tool_folder(folder)), None)
+    if tool or last.startswith("."):
+        is_picture = ending in PICTURES | endings and not last.startswith("._")
+        return (f"in {ascii(tool)[1:-1]}" if tool else "hidden images") if is_picture else "other files"
     if ending in endings:
         return None
     return f".{ending}" if ending in PICTURES | CONTAINERS else "other files"

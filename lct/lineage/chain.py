@@ -60,8 +60,13 @@ class Records:
     def _read(self, path: str) -> Record:
         entry = self.archive.get(path)
         holder = self.holder(path)
+        size, sha256 = (entry.bytes, entry.sha256) if entry else (None, None)
         if not settings_path(self.root / holder).exists() and not run_path(self.root / holder).exists():
-            return self._archived(path, holder, entry)
+            held = self.archive.get(holder)
+            if entry is None and held is None:
+                return Record(path, "", holder=holder)
+            settings, run = (held.settings, held.run) if held else (None, None)
+            return Record(path, "archive", size, sha256, settings, run, holder)
         contents, damage = {}, []
         for of in (settings_path, run_path):
             try:
@@ -69,9 +74,7 @@ class Records:
             except ValueError as error:
                 damage.append(str(error))
         settings, run = contents.get(settings_path), contents.get(run_path)
-        if holder != path:  # a manifest: its own hash is in the archive, and in what read it
-            size, sha256 = (entry.bytes, entry.sha256) if entry else (None, None)
-        else:
+        if holder == path:  # of a manifest, its own hash is in the archive, and in what read it
             output = (run or {}).get("output")
             output = output if isinstance(output, dict) else {}
             size, sha256 = output.get("bytes"), output.get("sha256")
@@ -88,14 +91,6 @@ class Records:
         if not isinstance(content, dict):
             raise ValueError(f"{name}: expected a record, found {type(content).__name__}; {hint}")
         return content
-
-    def _archived(self, path: str, holder: str, entry: Entry | None) -> Record:
-        held = self.archive.get(holder)
-        if entry is None and held is None:
-            return Record(path, "", holder=holder)
-        settings, run = (held.settings, held.run) if held else (None, None)
-        size, sha256 = (entry.bytes, entry.sha256) if entry else (None, None)
-        return Record(path, "archive", size, sha256, settings, run, holder)
 
     def holder(self, path: str) -> str:
         """The file whose records stand for `path`: the image set for its manifest."""

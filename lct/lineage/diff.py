@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lct.lineage.audit import Target, differing, equal
+from lct.lineage.audit import differing, equal
 from lct.lineage.cells import targets
 from lct.lineage.chain import MANIFEST, Record
 from lct.lineage.content import Contents
@@ -27,37 +27,30 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="lct-diff-") as folder:
         before = at_revision(root, scale, old, Path(folder, "old"))
         after = in_workspace(root, scale) if new is None else at_revision(root, scale, new, Path(folder, "new"))
-        cells = _cells_of(before, config | {"scale": scale}), _cells_of(after, config | {"scale": scale})
-        value = diff(before, after, cells, reader, scale)
+        for state in (before, after):
+            _name_cells(state, config | {"scale": scale})
+        value = _differences(before, after, reader, scale)
 
     def pictures() -> Pictures:
-        find = reader.find
-        return [
-            (row["old"] and find(before, row["old"]), row["new"] and find(after, row["new"]))
-            for row in value["samples"]
-        ]
+        sides = ((before, "old"), (after, "new"))
+        return [tuple(row[side] and reader.find(of, row[side]) for of, side in sides) for row in value["samples"]]
 
     return value, pictures
 
 
-def _cells_of(state: State, config: dict[str, Any]) -> dict[str, Target]:
-    """Cells as the configuration of that state names them."""
+def _name_cells(state: State, config: dict[str, Any]) -> None:
     try:
-        return targets(Plan(state.root, config))
+        state.cells = targets(Plan(state.root, config))
     except ValueError as error:
         text = str(error).replace(f"{state.root}/", "")
         state.notes.append(
             f"{state.name}: its configuration is not one of this version, so its cells are left out: {text}"
         )
-        return {}
 
 
-def diff(
-    old: State, new: State, cells: tuple[dict[str, Target], dict[str, Target]], reader: Reader, scale: str
-) -> dict[str, Any]:
-    """All differences, as JSON. `cells`: the cells of the old and the new configuration, by id."""
-    names = list(dict.fromkeys([*cells[1], *cells[0]]))
-    compared = [_cell(name, old, new, cells, reader) for name in names]
+def _differences(old: State, new: State, reader: Reader, scale: str) -> dict[str, Any]:
+    """All differences, as JSON."""
+    compared = [_cell(name, old, new, reader) for name in dict.fromkeys([*new.cells, *old.cells])]
     return {
         "scale": scale,
         "old": {"name": old.name, "commit": old.commit},
@@ -72,10 +65,8 @@ def diff(
     }
 
 
-def _cell(
-    name: str, old: State, new: State, cells: tuple[dict[str, Target], dict[str, Target]], reader: Reader
-) -> dict[str, Any]:
-    before, after = (_values(name, state, of, reader) for state, of in zip((old, new), cells, strict=True))
+def _cell(name: str, old: State, new: State, reader: Reader) -> dict[str, Any]:
+    before, after = _values(name, old, reader), _values(name, new, reader)
     numbers = [[value["value"] for value in side if value["value"] is not None] for side in (before, after)]
     if not before and not after:
         state = "not run"
@@ -98,9 +89,9 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _values(name: str, state: State, cells: dict[str, Target], reader: Reader) -> list[dict[str, Any]]:
+def _values(name: str, state: State, reader: Reader) -> list[dict[str, Any]]:
     """Each value of a cell in a state, as far as it was computed then."""
-    target = cells.get(name)
+    target = state.cells.get(name)
     values = []
     for seed, draw, path in target.files if target else ():
         record = state.records.get(path)

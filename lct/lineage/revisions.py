@@ -11,6 +11,7 @@ from typing import Any
 from lct.files.git import checkout_fault, run_git
 from lct.files.records import outputs_below
 from lct.lineage import dvc_lock, registry
+from lct.lineage.audit import Target
 from lct.lineage.chain import Record, Records
 
 WORKSPACE = "workspace"
@@ -28,6 +29,7 @@ class State:
     md5: dict[str, str]  # file -> DVC's name of its content
     entries: dict[str, registry.Entry]  # what the archive holds
     notes: list[str] = field(default_factory=list)
+    cells: dict[str, Target] = field(default_factory=dict)  # as its configuration names them
 
 
 def commit(root: Path, name: str) -> str:

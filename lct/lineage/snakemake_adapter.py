@@ -162,27 +162,22 @@ def decide_by_records() -> None:
 
 def _words(reason: Any, job: Any) -> list[str]:
     """Snakemake's reason in plain words."""
-    words = []
-    if reason.forced:
-        words.append("asked for with --force, --forcerun or --forceall, or left incomplete by a killed run")
-    if reason.missing_output:
-        words.append(f"missing: {_some(reason.missing_output)}")
-    if reason.incomplete_output:
-        words.append(f"left incomplete by a killed run: {_some(reason.incomplete_output)}")
-    if reason.updated_input:
-        words.append(f"input changed: {_some(reason.updated_input)}")
-    if reason.updated_input_run:
-        words.append(f"input will be made again: {_some(reason.updated_input_run, most=1)}")
-    if reason.params_changed:
-        words += _disagreements(job) or [SETTINGS_CHANGED]
-    if reason.input_changed:
-        words.append("the set of its inputs changed")
-    if reason.code_changed:
-        words.append("its rule changed")
+    forced = "asked for with --force, --forcerun or --forceall, or left incomplete by a killed run"
+    words = [forced] if reason.forced else []
+    for kind, paths, most in (
+        ("missing", reason.missing_output, 3),
+        ("left incomplete by a killed run", reason.incomplete_output, 3),
+        ("input changed", reason.updated_input, 3),
+        ("input will be made again", reason.updated_input_run, 1),
+    ):
+        words += [f"{kind}: {_some(paths, most)}"] if paths else []
+    words += (_disagreements(job) or [SETTINGS_CHANGED]) if reason.params_changed else []
+    words += ["the set of its inputs changed"] if reason.input_changed else []
+    words += ["its rule changed"] if reason.code_changed else []
     return words or (["Snakemake plans it"] if reason else [])
 
 
-def _some(paths: Any, most: int = 3) -> str:
+def _some(paths: Any, most: int) -> str:
     names = sorted(str(path) for path in paths if not is_record(str(path))) or sorted(map(str, paths))
     return format_some(names, most)
 
