@@ -105,7 +105,14 @@ def _enter_project(arguments: argparse.Namespace) -> Path:
     """Make the project around the current folder the current folder; files named by the user stay where they are.
     Raises ValueError outside a project."""
     here = Path.cwd()
-    project = next((folder for folder in (here, *here.parents) if is_project(folder)), None)
+    project = next(
+        (
+            folder
+            for folder in (here, *here.parents)
+            if all((folder / name).is_file() for name in ("Snakefile", "config/config.yaml"))
+        ),
+        None,
+    )
     if project is None and not any((here / name).exists() for name in _PARTS):
         if arguments.verb == "completion":
             return here
@@ -116,11 +123,6 @@ def _enter_project(arguments: argparse.Namespace) -> Path:
                 setattr(arguments, name, here / value)
         os.chdir(project)
     return project or here
-
-
-def is_project(folder: Path) -> bool:
-    """Whether a folder is the root of a clone of the project."""
-    return (folder / "Snakefile").is_file() and (folder / "config" / "config.yaml").is_file()
 
 
 def main(words: list[str] | None = None) -> int:

@@ -40,10 +40,7 @@ def score(arguments: argparse.Namespace) -> Result:
 
 def _of_cell(plan: Plan, root: Path, cell: Cell) -> list[tuple[int, dict[str, Any]]]:
     """(seed, metrics file) of a row, those that exist."""
-    paths = {
-        s.seed: root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id)
-        for s in reversed(cell.sets)
-    }
+    paths = {s.seed: root / plan.paths.metrics(*s, plan.protocol.id) for s in reversed(cell.sets)}
     return [(seed, read_json(path)) for seed, path in sorted(paths.items()) if path.exists()]
 
 

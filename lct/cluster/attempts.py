@@ -18,7 +18,6 @@ from typing import Any
 from lct.files.atomic import read_json, write_json, write_text
 
 UNPRODUCTIVE = 2  # attempts in a row without progress after which a training counts as stuck
-TAIL_LINES = 10  # of the log, shown again when a training is stuck
 
 
 class StuckError(ValueError):
@@ -97,11 +96,6 @@ def cost(folder: Path) -> dict[str, Any]:
     jobs = list(dict.fromkeys(job for attempt in attempts if (job := attempt.get("slurm_job_id"))))
     sums = {"seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1)}
     return {"attempts": len(attempts), **sums, "jobs": jobs}
-
-
-def log_tail(folder: Path) -> list[str]:
-    """The last lines of the log that all attempts share."""
-    return last_lines(folder / "train.log", TAIL_LINES)
 
 
 def last_lines(log: Path, count: int = 20) -> list[str]:

@@ -221,11 +221,6 @@ def check_device(plan: Plan, root: Path, card: str | None) -> list[Finding]:
     return [Finding("ok", "device file", f"{source}, measured on {device.title}; {switches}")]
 
 
-def card_here() -> str | None:
-    """This machine's first GPU as torch calls it."""
-    return next(iter(torch_facts().get("names") or ()), None)
-
-
 def check_torch(plan: Plan) -> Finding:
     """torch and its GPUs on this machine."""
     facts = torch_facts()

@@ -8,7 +8,6 @@ from typing import Any
 
 from lct.cluster.checks import (
     Finding,
-    card_here,
     check_clock,
     check_device,
     check_disk,
@@ -16,6 +15,7 @@ from lct.cluster.checks import (
     check_optional,
     check_packages,
     check_torch,
+    torch_facts,
 )
 from lct.cluster.partitions import check_account, check_accounting, check_commands, check_names, check_partitions
 from lct.cluster.probe import probe
@@ -37,7 +37,8 @@ def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> li
         check_clock(root),
     ]
     if settings.get("executor") != "slurm":
-        return [*findings, check_torch(plan), *check_device(plan, root, card_here())]
+        card = next(iter(torch_facts().get("names") or ()), None)  # this machine's first GPU as torch calls it
+        return [*findings, check_torch(plan), *check_device(plan, root, card)]
     defaults = settings.get("default-resources") or {}
     qos = settings.get("slurm-qos")  # the executor's own option, for all jobs
     cluster = Cluster.of(({} if qos is None else {"qos": qos}) | defaults)

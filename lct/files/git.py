@@ -33,11 +33,6 @@ def checkout_fault(root: Path) -> str | None:
     return f"{root}: git cannot read this repository: {' '.join(done.stderr.split())}; `git status` says the same"
 
 
-def is_checkout(root: Path) -> bool:
-    """Whether `root` lies in a git checkout, and git is here to read it."""
-    return checkout_fault(root) is None
-
-
 def git_state(root: Path = _PROJECT) -> dict[str, Any] | None:
     """Revision of the project, whether its sources differ from it and the hash of how, or None outside a git checkout.
 

@@ -23,7 +23,7 @@ from typing import IO, Any, get_args
 
 import torch
 
-from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, log_tail
+from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, last_lines
 from lct.cluster.cost_model import SAVE_MINUTES
 from lct.cluster.signals import Stop
 from lct.config.schema import build
@@ -320,7 +320,7 @@ class Journal:
         self.states, self.folder = states, states.folder
         self.folder.mkdir(parents=True, exist_ok=True)
         gpus = job.requested_gpus() * int(os.environ.get("SLURM_NNODES", "1"))
-        tail = log_tail(self.folder)
+        tail = last_lines(self.folder / "train.log", 10)
         handler = logging.FileHandler(self.folder / "train.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logging.getLogger().addHandler(handler)

@@ -14,7 +14,7 @@ from typing import Any
 
 from lct.files import local_source
 from lct.files.atomic import json_text, read_json
-from lct.files.git import checkout_fault, is_checkout, run_git
+from lct.files.git import checkout_fault, run_git
 from lct.files.hashing import sha256_file, sha256_text
 from lct.files.nested import MISSING, differences, flatten
 from lct.files.records import SETTINGS_CHANGED, disagreements, environment_lock, versions
@@ -424,7 +424,7 @@ def has_commit(root: Path, revision: str) -> bool | None:
     """Whether a commit is in this clone; None outside a git checkout."""
     if not (revision.isalnum() and revision.isascii()):
         return False
-    if not is_checkout(root):
+    if checkout_fault(root):
         return None
     return run_git(root, "cat-file", "-e", f"{revision}^{{commit}}").returncode == 0
 

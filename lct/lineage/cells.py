@@ -23,10 +23,7 @@ def targets(plan: Plan) -> dict[str, Target]:
             cells[f"{row}.{metric}"] = Target(f"{row}.{metric}", metric, title, files)
 
     for cell in plan.cells:
-        files = tuple(
-            (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id))
-            for s in cell.sets
-        )
+        files = tuple((s.seed, s.draw, plan.paths.metrics(*s, plan.protocol.id)) for s in cell.sets)
         title = f"run {cell.run}, weights {cell.weights}, sampler {cell.sampler}, {plan.scale_name} scale"
         add(cell.name, title, files)
     for table in plan.tables:

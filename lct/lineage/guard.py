@@ -19,7 +19,7 @@ from lct.plan.plan import Cell, Plan
 
 def metrics_of(plan: Plan, cell: Cell) -> list[str]:
     """Metrics files of a cell: one per training seed and draw."""
-    return [plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id) for s in cell.sets]
+    return [plan.paths.metrics(*s, plan.protocol.id) for s in cell.sets]
 
 
 # --- why ------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from lct.lineage.journal import FORMER, JOURNAL, OPENED, STAGES, link, open_jour
 from lct.lineage.judge import HashMemo, judge
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import plan_jobs
-from lct.lineage.stages import Stage, dump, dvc_yaml, is_shared, stages
+from lct.lineage.stages import SHARED, Stage, dump, dvc_yaml, stages
 
 LOCK = ".dvc/tmp/lct-record.lock"
 RUN_LOCK = ".snakemake/lct.lock"  # held by a running snakemake
@@ -93,7 +93,9 @@ def _undeclared(root: Path, config: dict[str, Any], jobs: list[Job], recorded: M
     """Recorded files that the graph no longer declares. Neither with another `dataset`: none, which is the paper's
     tables, or one that has recorded a report; nor with another `only`. A dataset whose configuration is gone declares
     nothing any more. Runs and seeds of which no table shows anything stay, as long as the run exists."""
-    gone = {path for path in recorded if not is_shared(path)} - {path for job in jobs for path in job.outputs}
+    gone = {path for path in recorded if not path.startswith(f"{SHARED}/")} - {
+        path for job in jobs for path in job.outputs
+    }
     matches = [re.search("/(?:dataset-([^/]+)/)?(?:only-([^/]+)/)?[^/]*$", path) for path in gone]
     others = {(match[1], match[2]) for match in matches if match}
     declared = [path for job in jobs for path in job.outputs]

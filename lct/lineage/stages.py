@@ -48,11 +48,6 @@ class Stage:
         }
 
 
-def is_shared(path: str) -> bool:
-    """Whether a file belongs to all scales."""
-    return path.startswith(f"{SHARED}/")
-
-
 def stages(archives: Archives) -> dict[str, Stage]:
     """Name -> stage of everything recorded, sorted. A job that several scales share is taken from the first of them."""
     jobs: dict[str, list[Entry]] = {}

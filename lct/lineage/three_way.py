@@ -131,7 +131,7 @@ def merge_texts(path: str, ancestor: str, mine: str, other: str) -> str:
     if name == "dvc.yaml":
         before, here, there = (_dvc_yaml(text, path) for text in texts)
         stages = [side["stages"] for side in (before, here, there)]
-        content: dict[str, Any] = {"stages": _stages(path, *stages, _command)}
+        content: dict[str, Any] = {"stages": _stages(path, *stages, lambda stage: str(stage.get("cmd")))}
         lists = {part: joined(before[part], here[part], there[part], lambda _, ours, theirs: ours) for part in _LISTS}
         return dump(content | {part: _LISTS[part](values) for part, values in lists.items() if values})
     raise ValueError(f"{path}: expected a file of the recorded state; git merges its lines")
@@ -152,10 +152,6 @@ def _stages(
     if conflicts:
         raise _conflict(path, conflicts)
     return result
-
-
-def _command(definition: dict[str, Any]) -> str:
-    return str(definition.get("cmd"))
 
 
 _LISTS: dict[str, Callable[[dict[str, Any]], list[Any]]] = {

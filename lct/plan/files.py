@@ -1,6 +1,5 @@
 """The files that each stage reads and writes, and those of each report, in one order everywhere."""
 
-import dataclasses
 import os
 from collections.abc import Iterable
 
@@ -149,14 +148,14 @@ def cell_metrics(plan: Plan, cells: Iterable[Cell]) -> list[str]:
     """Metrics files of cells, for every protocol."""
     sets = {s for cell in cells for s in cell.sets}
     protocols = plan.scale.protocols
-    return sorted(plan.paths.metrics(*dataclasses.astuple(s), protocol.id) for s in sets for protocol in protocols)
+    return sorted(plan.paths.metrics(*s, protocol.id) for s in sets for protocol in protocols)
 
 
 def cell_inputs(plan: Plan, cells: Iterable[Cell]) -> list[str]:
     """What is shown of cells beside their metrics: previews, curves and, but of what claims compare, neighbours."""
     kinds = () if CLAIMS in plan.only else ("json", "png")
     sets = {s for cell in cells for s in cell.sets}
-    paths = {grid(plan.paths.samples(*dataclasses.astuple(s))) for s in sets}
+    paths = {grid(plan.paths.samples(*s)) for s in sets}
     for run, seed, at in {(s.run, s.seed, milestone(s.weights)) for s in sets}:
         paths |= {path for kind in kinds for path in neighbours(plan, run, seed, kind, at)}
         paths |= set(curves(plan, run, seed, at))

@@ -58,7 +58,7 @@ class Paths:
         return f"{self.train(run, seed)}/{name}.safetensors"
 
     def samples(self, run: str, seed: int | str, weights: str, sampler: str, draw: int) -> str:
-        return f"{self.samples_folder(run, seed)}/{weights}/{sampler}/d{draw}.zip"
+        return f"results/{self.scale}/sample/{run}/s{seed}/{weights}/{sampler}/d{draw}.zip"
 
     def features(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, view: str) -> str:
         return f"results/{self.scale}/features/{run}/s{seed}/{weights}/{sampler}/d{draw}/{view}.safetensors"
@@ -96,9 +96,6 @@ class Paths:
     def _own(self) -> str:
         only = f"only-{'+'.join(self.only)}/" if self.only else ""
         return f"dataset-{self.dataset}/{only}" if self.dataset else only
-
-    def samples_folder(self, run: str, seed: int | str) -> str:
-        return f"results/{self.scale}/sample/{run}/s{seed}"
 
     def work(self, run: str, seed: int | str) -> str:
         """Undeclared: resume state and progress, in a folder per hash of the settings."""

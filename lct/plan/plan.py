@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lct.config.figures import Figure
 from lct.config.model import Run
@@ -31,8 +31,7 @@ from lct.training.settings import Training
 OWN_RUNS = "own-runs"  # the table of runs that no file of config/tables/ lists
 
 
-@dataclass(frozen=True)
-class SampleSet:
+class SampleSet(NamedTuple):
     """One set of generated images: everything between a training seed and a metrics file."""
 
     run: str

@@ -14,7 +14,7 @@ import torch
 
 from lct.files.atomic import atomic, read_json, write_bytes, write_json
 from lct.files.file_type import describe, is_html
-from lct.files.git import git_state, is_checkout, run_git
+from lct.files.git import checkout_fault, git_state, run_git
 from lct.files.hashing import canonical_json, hash_file, sha256_file
 from lct.files.lock import LockHeldError, acquire, hold
 from lct.files.progress import ProgressLogger
@@ -231,7 +231,7 @@ def test_a_file_is_hashed_in_one_pass(tmp_path):
 def test_a_machine_without_git_has_no_checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert run_git(tmp_path, "status").returncode == 127
-    assert not is_checkout(tmp_path) and git_state(tmp_path) is None
+    assert checkout_fault(tmp_path) and git_state(tmp_path) is None
 
 
 def test_web_pages_are_known_by_their_first_bytes():

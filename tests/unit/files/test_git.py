@@ -2,7 +2,7 @@
 
 import subprocess
 
-from lct.files.git import checkout_fault, is_checkout
+from lct.files.git import checkout_fault
 
 
 def test_a_missing_git_a_refusing_git_and_no_repository_are_three_lines(tmp_path, monkeypatch):
@@ -12,7 +12,7 @@ def test_a_missing_git_a_refusing_git_and_no_repository_are_three_lines(tmp_path
         f"{folder}: expected a git repository, found none; clone the project instead of copying it"
     )
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    assert checkout_fault(folder) is None and is_checkout(folder)
+    assert checkout_fault(folder) is None
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
         assert str(checkout_fault(folder)).startswith("git: expected the program, found none; install it")

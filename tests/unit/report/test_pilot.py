@@ -25,7 +25,7 @@ def measure(plan: Plan, root: Path, *values: float) -> dict:
     for cell, value in zip(plan.pilot, values, strict=False):
         s = cell.sets[0]
         content = {"values": {"fd": value}, "protocol": {"id": "authors"}, "num_images": 50176}
-        write_json(root / plan.paths.metrics(*dataclasses.astuple(s), "authors"), content)
+        write_json(root / plan.paths.metrics(*s, "authors"), content)
     return judge(plan, root, plan.pilot)
 
 
