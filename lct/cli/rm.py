@@ -43,7 +43,8 @@ def remove(arguments: argparse.Namespace) -> Result:
         )
     names = [str(folder.relative_to(root)) for folder in folders]
     if not arguments.yes:
-        return 0, {"would_remove": names}, "\n".join([*names, "nothing was removed: lct rm --yes does it"])
+        line = f"nothing was removed: lct rm {run} {plan.lct_options} --yes does it"
+        return 0, {"would_remove": names}, "\n".join([*names, line])
     for folder in folders:
         shutil.rmtree(folder)
     return 0, {"removed": names}, "\n".join(f"removed {name}" for name in names)

@@ -39,7 +39,8 @@ def _status(arguments: argparse.Namespace) -> Result:
         lines.append(f"{len(stale)} outputs are outdated, such as {stale[0]}: snakemake {plan.snakemake_options}")
     if undeclared:
         names = sorted({of[0] for path in undeclared if (of := training(path))})
-        lines.append(f"config/runs/ has no {', '.join(names)}, whose results are here: lct rm {names[0]} removes them")
+        command = f"lct rm {names[0]} {plan.lct_options}"
+        lines.append(f"config/runs/ has no {', '.join(names)}, whose results are here: {command} removes them")
     return 0, value | {"unrecorded": paths}, "\n".join(lines)
 
 

@@ -32,6 +32,8 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
     kind = source.get("kind") if isinstance(source, dict) else None
     if kind not in ("folder", "archive") or not isinstance(source.get("path"), str):
         return
+    if kind == "folder":
+        _check_outside(root / Path(source["path"]).expanduser(), root, sources.get("source.path", f"dataset {name}"))
     own = any(OWN in (p.get("distance", OWN), p.get("recall", OWN)) for p in scale.values.get("protocols", [{}]))
     undecided = own and "labels" not in source and extractor.get("labels") != "rotations"
     undecided = undecided and extractor.get("kind", "trained") == "trained"
@@ -57,6 +59,15 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
         fitted = f"fitted to the {sum(counts)} images of {source['path']}"
         for key, count in zip(("train", "heldout"), counts, strict=True):
             values[key], sources[key] = count, f"{sources[key]}, {fitted}"
+
+
+def _check_outside(path: Path, root: Path, where: str) -> None:
+    """Raises ValueError for a folder that holds this project, whose pictures every run changes."""
+    if root.resolve().is_relative_to(path.resolve()):
+        raise ValueError(
+            f"{where}: source.path: expected a folder of images, found {path}, which holds this project and what it "
+            "computes; name the folder that holds the images alone"
+        )
 
 
 def _fitting(train: int, heldout: int, available: int) -> tuple[int, int] | None:
@@ -107,7 +118,7 @@ def _recorded(root: Path, scale: str, name: str, path: str) -> dict[str, Any]:
     content = read_json_or_empty(root / f"{output}.settings.json")
     archive = root / f"lineage/{scale}.jsonl"
     if not content and archive.is_file():
-        lines = (line for line in archive.read_text(encoding="utf-8", errors="replace").splitlines() if output in line)
+        lines = (line for line in archive.read_text(encoding="utf-8", errors="replace").split("\n") if output in line)
         entries = map(_entry, lines)
         content = next((e["settings"] for e in entries if e.get("path") == output and e.get("settings")), {})
     dataset = content.get("settings", {}).get("dataset", {})

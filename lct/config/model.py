@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 from lct.checks import require
@@ -188,6 +189,9 @@ class GivenSamples:
 
     def __post_init__(self):
         require(self.nfe is None or self.nfe >= 1, "nfe", "1 or more", self.nfe, "leave it out where it is not known")
+        is_ours = not self.path.strip() or Path.cwd().is_relative_to(Path(self.path).expanduser().resolve())
+        what = f"{self.path!r}, which is the project's own folder or one around it"
+        require(not is_ours, "path", "a folder or file of images alone", what, "name it")
 
     @property
     def source(self) -> FolderSource | ArchiveSource:

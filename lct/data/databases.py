@@ -25,11 +25,13 @@ def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
     names: list[str] = []
     paths: list[str | None] = []
     labels: list[int | None] = []
+    further: Counter[str] = Counter(files.others)
     columns: dict[Path, tuple[str, ...]] = {}  # file -> the column, or column and field, of the encoded images
     for path, name in files.names.items():
         with _parquet_file(path) as file:
             columns[path], has_paths = _image_column(path, file.schema_arrow, reading)
             rows = file.metadata.num_rows
+            further += Counter({f"in column {ascii(other)}": rows for other in _further(file.schema_arrow, reading)})
             names += [f"{name}#{row}" for row in range(rows)]
             paths += _values(path, file, reading.image, "path") if has_paths else [None] * rows
             labels += _values(path, file, reading.label) if reading.label else [None] * rows
@@ -43,7 +45,7 @@ def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
                 for content in _values(path, file, *column):
                     yield next(numbers), content or b""
 
-    return Container(names, labels, Sequential(forward, files.scratch, ordered=True), others=files.others)
+    return Container(names, labels, Sequential(forward, files.scratch, ordered=True), others=further)
 
 
 def _image_column(path: Path, schema: Any, reading: ParquetReading) -> tuple[tuple[str, ...], bool]:
@@ -71,6 +73,17 @@ def _image_column(path: Path, schema: Any, reading: ParquetReading) -> tuple[tup
         )
     paths = [field.type for field in fields if field.name == "path"]
     return (reading.image, "bytes"), len(paths) == 1 and (types.is_string(paths[0]) or types.is_large_string(paths[0]))
+
+
+def _further(schema: Any, reading: ParquetReading) -> list[str]:
+    """Names of columns that may hold images too, and are not read: those of bytes, or of structs with bytes."""
+    from pyarrow import types
+
+    def has_bytes(type_: Any) -> bool:
+        within = [type_.field(i).type for i in range(type_.num_fields)] if types.is_struct(type_) else []
+        return any(map(_is_bytes, (type_, *within)))
+
+    return [field.name for field in schema if field.name != reading.image and has_bytes(field.type)]
 
 
 def _is_bytes(type_: Any) -> bool:

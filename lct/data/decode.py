@@ -13,7 +13,8 @@ from lct.files.file_type import describe
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no formats that run programs, such as EPS
 PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}  # further formats, with the packages that read them
-_PHOTOMETRIC = 262  # TIFF's tag of what 0 means; 0: white
+_PHOTOMETRIC, _BITS = 262, 258  # TIFF's tags of what 0 means (0: white) and of the bits of each channel
+_CONVERT = "to bring such images to RGB, set `convert: true`"
 LARGEST_SCALED = 2**26  # pixels of a scaled image that is cut afterwards; of larger ones only the middle is scaled
 
 
@@ -28,13 +29,19 @@ class UnusableImageError(ValueError):
 
 
 def decode(
-    content: Callable[[], bytes], name: str, resolution: int, convert: bool = False, min_side: int = 1
+    content: Callable[[], bytes],
+    name: str,
+    resolution: int,
+    convert: bool = False,
+    min_side: int = 1,
+    advice: str = _CONVERT,
 ) -> np.ndarray:
     """One image as (resolution, resolution, 3) uint8: turned as its EXIF tag says, brought to RGB, centre-cropped.
 
     Grey is written three times. With `convert`, palette and CMYK images become RGB, transparency is laid over white,
-    and 16-bit greys keep their upper eight bits. Raises UnusableImageError for such images without `convert`, for
-    animated images, images that cannot become RGB, damaged or cut-off ones, and sides under `min_side` pixels.
+    and of more than eight bits a channel the upper eight are kept. Raises UnusableImageError for such images without
+    `convert`, with the `advice` that the caller's options allow, for animated images, images that cannot become RGB,
+    damaged or cut-off ones, and sides under `min_side` pixels.
     """
     if ImageFile.LOAD_TRUNCATED_IMAGES:  # another library's choice would turn a cut-off file into a grey-bottomed image
         raise RuntimeError("Pillow is set to accept cut-off images; unset PIL.ImageFile.LOAD_TRUNCATED_IMAGES")
@@ -47,11 +54,12 @@ def decode(
                 raise ValueError(f"{image.n_frames} frames")
             if min(image.size) < min_side:
                 raise ValueError(f"{image.width}x{image.height} pixels, less than `min_side` {min_side}")
+            bits = _bits(encoded, image)
             image.load()
             if damage := fault(encoded, image):
                 raise ValueError(damage)
-            if not convert and (image.mode not in ("RGB", "L") or image.has_transparency_data):
-                raise ValueError(f"mode {image.mode}; to bring such images to RGB, set `convert: true`")
+            if not convert and (image.mode not in ("RGB", "L") or image.has_transparency_data or bits > 8):
+                raise ValueError(f"mode {image.mode}{f', {bits} bits a channel' if bits > 8 else ''}; {advice}")
             if _is_negative(image):
                 image = Image.fromarray(65535 - np.asarray(image).astype(np.int32))
             return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
@@ -89,6 +97,18 @@ def _unreadable(encoded: bytes) -> str:
     if encoded.startswith((b"II*\0", b"MM\0*")):
         return "a TIFF image of a kind that Pillow does not read, or a damaged one; convert it to PNG"
     return describe(encoded)
+
+
+def _bits(encoded: bytes, image: Image.Image) -> int:
+    """Bits of a channel in the file, from which Pillow silently makes eight in a colour image. Before it is loaded."""
+    if image.format == "PNG":
+        return encoded[24]  # in IHDR, behind width and height
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_BITS, (1,)))
+    if image.format == "PPM" and image.tile:
+        most = image.tile[0][3]  # ("RGB", largest value), or a raw mode for eight bits
+        return int(most[1]).bit_length() if isinstance(most, tuple) and isinstance(most[1], int) and most[1] else 8
+    return 8
 
 
 def _is_negative(image: Image.Image) -> bool:

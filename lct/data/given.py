@@ -42,7 +42,7 @@ def open_images(path: Path, side: int, count: int) -> GivenImages:
 
 def _image(where: str, name: str, content: Content, side: int) -> np.ndarray:
     encoded = content()
-    image = decode(lambda: encoded, f"{where}: {name}", side)  # refuses what is damaged
+    image = decode(lambda: encoded, f"{where}: {name}", side, advice="save it as RGB with 8 bits a channel")
     with Image.open(io.BytesIO(encoded)) as opened:
         _check_size(f"{where}: {name}", opened.height, opened.width, side)
     return image

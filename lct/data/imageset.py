@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lct.files.advice import make_again
+from lct.files.advice import make, make_again
 from lct.files.hashing import sha256_file
 
 FORMAT = 1
@@ -123,7 +123,7 @@ class ImageSet:
             with zipfile.ZipFile(self.path) as archive:
                 entries = archive.infolist()
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{path}: expected an image set, found nothing; run snakemake") from error
+            raise FileNotFoundError(f"{path}: expected an image set, found nothing; `{make(path)}` makes it") from error
         except zipfile.BadZipFile as error:
             raise ValueError(
                 f"{path}: expected a whole image set, found a damaged zip ({error}); {make_again(path)}"
@@ -214,7 +214,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     try:
         manifest = json.loads(Path(path).read_text())
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: expected a manifest, found nothing; run snakemake to make it") from error
+        raise FileNotFoundError(f"{path}: expected a manifest, found nothing; `{make(path)}` makes it") from error
     except ValueError as error:
         raise ValueError(f"{path}: expected a manifest in JSON, found {error}; {make_again(path)}") from error
     keys = {"format", "file", "bytes", "sha256", "count", "height", "width", "content_sha256", "items"}

@@ -83,6 +83,8 @@ class Reading:
         _require(self.count is None or self.count > 0, "count", "a positive count or null", self.count)
         _require(self.min_side >= 1, "min_side", "a positive side in pixels", self.min_side)
         _require(len(set(self.exceptions)) == len(self.exceptions), "exceptions", "every name once", self.exceptions)
+        path = getattr(self, "path", ".")  # of a local source
+        _require(bool(path.strip()), "path", "a folder or file", repr(path))
 
     @property
     def available(self) -> int | None:

@@ -1,6 +1,7 @@
 """Outputs appear whole or not at all: write beside, fsync, rename."""
 
 import errno
+import functools
 import glob
 import io
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.advice import make_again
-from lct.files.formatting import format_size
+from lct.files.formatting import format_size, plain_numbers
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _UMASK = os.umask(0o022)  # the only way to read it is to set it
@@ -132,8 +133,12 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def json_text(value: Any) -> str:
-    """What `write_json` writes."""
-    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    """What `write_json` writes: JSON as every reader takes it, numbers that are not finite as words."""
+    write = functools.partial(json.dumps, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    try:
+        return write(value) + "\n"
+    except ValueError:
+        return write(plain_numbers(value)) + "\n"
 
 
 def read_json(path: Path | str, hint: str = "") -> Any:

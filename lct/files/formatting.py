@@ -1,6 +1,25 @@
-"""Times, sizes and lists for people."""
+"""Times, sizes and lists for people, and numbers for JSON."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
+
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # Python's spelling -> the word in JSON
+NOT_FINITE = frozenset((*_NOT_FINITE, *_NOT_FINITE.values()))
+
+
+def plain_number(value: float) -> float | str:
+    """A number as JSON can hold it: one that is not finite becomes a word, which `float` reads."""
+    return value if math.isfinite(value) else _NOT_FINITE[repr(float(value))]
+
+
+def plain_numbers(value: Any) -> Any:
+    """The same for all numbers in nested dicts and lists."""
+    if isinstance(value, dict):
+        return {key: plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_numbers(item) for item in value]
+    return plain_number(value) if isinstance(value, float) else value
 
 
 def format_duration(seconds: float) -> str:

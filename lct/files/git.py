@@ -12,9 +12,11 @@ _RECORDED = ("dvc.yaml", "dvc.lock", "lineage", "config/recorded.yaml")  # writt
 
 
 def run_git(root: Path, *arguments: str, text: bool = True) -> subprocess.CompletedProcess:
-    """Call git in `root`; its return code and output. The code is 127 on a machine without git."""
+    """Call git in `root`; its return code and output, which may hold bytes of files that are no UTF-8. The code is 127
+    on a machine without git."""
+    coding = {"encoding": "utf-8", "errors": "surrogateescape"} if text else {}
     try:
-        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=text, check=False)
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False, **coding)
     except FileNotFoundError:
         return subprocess.CompletedProcess(arguments, 127, *(("", "git: not found") if text else (b"", b"")))
 

@@ -34,8 +34,8 @@ def hash_file(path: Path | str) -> FileHash:
 
 
 def sha256_text(text: str) -> str:
-    """Hexadecimal SHA-256 of a text in UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Hexadecimal SHA-256 of a text in UTF-8, and of bytes in it that are none and were read as surrogates."""
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def canonical_json(value: Any) -> str:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from lct.files.advice import make_again
+from lct.files.advice import make, make_again
 from lct.files.atomic import atomic, write_fully
 from lct.files.hashing import canonical_json, sha256_file
 
@@ -190,7 +190,7 @@ def _opened(path: Path | str, device: str) -> Iterator[Any]:
         with safe_open(str(path), framework="pt", device=device) as handle:
             yield handle
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: expected a safetensors file, found nothing; run snakemake to make it") from error
+        raise ValueError(f"{path}: expected a safetensors file, found nothing; `{make(path)}` makes it") from error
     except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{path}: expected a whole safetensors file, found damage ({error}); {make_again(path)}"

@@ -96,7 +96,7 @@ def encode(
             record.write(_publish(inputs, cuts, out))
     summary = read_json(out / SUMMARY)
     psnrs = {split: summary[f"psnr_{split}"] for split in IMAGE_SPLITS}
-    texts = [f"PSNR {psnr:.1f} dB {split}" for split, psnr in psnrs.items() if psnr is not None]
+    texts = [f"PSNR {float(psnr):.1f} dB {split}" for split, psnr in psnrs.items() if psnr is not None]
     return f"encode {out.parent.name}: {summary['count']} latents, {', '.join(texts)}"
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lct.files import local_source
+from lct.files import advice, local_source
 from lct.files.atomic import json_text, read_json
 from lct.files.git import checkout_fault, run_git
 from lct.files.hashing import sha256_file, sha256_text
@@ -243,18 +243,20 @@ class Auditor:
         held = self.archive.get(record.holder)
         if record.where == "archive" or not self.archive:
             return []
+        keep = advice.record(record.path)
         if held is None:
-            return [Check("records", "unchecked", f"{record.path}: not in the archive yet: `lct record`")]
+            return [Check("records", "unchecked", f"{record.path}: not in the archive yet: `{keep}`")]
         checks = []
+        newer = f"it was made again or edited since: `{keep}` if that is the version to keep, else `lct restore`"
         pairs = {"settings": (record.settings, held.settings), "run": (record.run, held.run)}
         for name, (content, recorded) in pairs.items():
             if content is not None and content != recorded:
                 keys = ", ".join(key for key, *_ in differing(recorded or {}, content))
                 what = f"{record.holder}.{name}.json: expected what the archive holds, found other values of {keys}"
-                checks.append(Check("records", "broken", f"{what}; {_NEWER}"))
+                checks.append(Check("records", "broken", f"{what}; {newer}"))
         if entry is not None and record.sha256 not in (None, entry.sha256):
             what = f"expected sha256 {entry.sha256[:12]}, the archive's, found {record.sha256[:12]} recorded"
-            checks.append(Check("records", "broken", f"{record.path}: {what}; {_NEWER}"))
+            checks.append(Check("records", "broken", f"{record.path}: {what}; {newer}"))
         return checks or [Check("records", "ok", "both JSON records are those of the archive")]
 
     def _manifest(self, record: chain.Record) -> list[Check]:
@@ -309,13 +311,14 @@ class Auditor:
         changed = differing(recorded, json.loads(json.dumps(configured)))
         reasons = disagreements([record.holder], configured, self.root)
         others = [reason for reason in reasons if reason not in (SETTINGS_CHANGED, self._source_change(record))]
-        checks = [Check("settings", "stale", f"{record.path}: stale: {reason}; run `snakemake`") for reason in others]
+        again = f"`{advice.make(record.path)}`"
+        checks = [Check("settings", "stale", f"{record.path}: stale: {reason}; {again}") for reason in others]
         if changed:
             listed = "; ".join(
                 f"{key}: recorded {_short(old)}, configured {_short(new)}" for key, old, new in changed[:6]
             )
             more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
-            text = f"{record.path}: stale: {listed}{more}; run `snakemake`, or put the setting back"
+            text = f"{record.path}: stale: {listed}{more}; {again}, or put the setting back"
             checks.append(Check("settings", "stale", text))
         return checks or [Check("settings", "ok", "settings are those of the configuration")]
 
@@ -335,7 +338,7 @@ class Auditor:
             text = f"{record.path}: the record lacks a hash of its source {path}, so nothing says whether that changed"
             return [Check("source", "unchecked", text)]
         if (change := self._source_change(record)) is not None:
-            text = f"{record.path}: stale: {change}; run `snakemake`, or put the files back"
+            text = f"{record.path}: stale: {change}; `{advice.make(record.path)}`, or put the files back"
             return [Check("source", "stale", text)]
         if not local_source.is_here(path, self.root):
             return [Check("source", "unchecked", f"{record.path}: its source {path} is not on this machine")]
@@ -353,7 +356,7 @@ class Auditor:
         texts = [check.text for check in checks if check.state == "stale"]
         if record.settings is None and path.startswith("results/") and (self.root / path).exists():
             if record.where != "archive":  # whose outputs without records are those that no job reads
-                texts.append(f"{path}: no record says how it was made; run `snakemake`")
+                texts.append(f"{path}: no record says how it was made; `{advice.make(path)}`")
         return texts
 
     def _git(self, record: chain.Record) -> list[Check]:
@@ -384,7 +387,7 @@ class Auditor:
         stage = self.lock.maker(path) if self.lock else []
         if not stage:
             return []
-        repair = "git checkout dvc.lock, or `lct record`"
+        repair = f"`git checkout dvc.lock`, or `{advice.record(path)}`"
         if entry is None:
             return [Check("dvc", "broken", f"dvc.lock: {path}: in it, but not in the archive; {repair}")]
         checks = []
@@ -401,9 +404,6 @@ class Auditor:
                 text = f"params of {maker.path}: expected the archive's settings, found other values of {keys}"
                 checks.append(Check("dvc", "broken", f"dvc.lock: stage {stage[0].stage}: {text}; {repair}"))
         return checks or [Check("dvc", "ok", "dvc.lock and the archive agree")]
-
-
-_NEWER = "it was made again or edited since: `lct record` if that is the version to keep, else `lct restore`"
 
 
 def run_facts(run: dict[str, Any] | None, lock_sha256: str | None) -> dict[str, Any] | None:

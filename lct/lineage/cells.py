@@ -91,8 +91,8 @@ def audits(auditor: Auditor, plan: Plan, selection: Iterable[Target] | None = No
     ]
     notes = []
     if not auditor.archive:
-        name = f"lineage/{plan.scale_name}.jsonl"
-        notes.append(f"{name}: no archive yet, so only the records in results/ were looked at; `lct record` makes one")
+        name, record = f"lineage/{plan.scale_name}.jsonl", f"lct record {plan.lct_options}"
+        notes.append(f"{name}: no archive yet, so only the records in results/ were looked at; `{record}` makes one")
     if auditor.lock is None:
         notes.append("dvc.lock: none yet, so nothing was compared with DVC's own record")
     audited = [auditor.audit(target) for target in cells if target not in absent]

@@ -35,7 +35,7 @@ def check(root: Path) -> None:
     if not installed.startswith(VERSIONS):
         raise ValueError(f"dvc: expected version 3, found {installed}; `make install` installs the locked one")
     if not (root / ".dvc" / "config").exists():
-        raise ValueError(f"{root}: expected a DVC project, found no .dvc/config; git checkout -- .dvc")
+        raise ValueError(f"{root}: expected a DVC project, found no .dvc/config; `git checkout -- .dvc`")
     if fault := checkout_fault(root):
         raise ValueError(fault)
 

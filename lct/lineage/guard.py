@@ -86,7 +86,8 @@ def check_links(root: Path, scale: str) -> None:
     if not dangling:
         return
     lost = [path for path in dangling if not cached(root, str(entries[path].md5)).exists()]
-    back = "`lct restore` sets links right" + (f", then `snakemake` makes {len(lost)} files again" if lost else "")
+    again = f", then `snakemake --config scale={scale}` makes {len(lost)} files again" if lost else ""
+    back = f"`lct restore` sets links right{again}"
     if lost and remotes(root):
         back = "`lct restore --pull` fetches it and sets links right"
     first, target = dangling[0], os.readlink(root / dangling[0])
@@ -122,7 +123,7 @@ def check_plan(root: Path, plan: Plan, jobs: list[Job], command: Sequence[str] =
             + "\n  ".join(lines)
             + f"\nto train them again: {_with_config(command, f'allow_retrain={given}')}\n"
             "to keep them: undo the change, or give it to a run of its own in config/runs/; "
-            f"`lct why {firsts[0]}` says more"
+            f"`lct why {firsts[0]} {plan.lct_options}` says more"
         )
 
 

@@ -45,7 +45,8 @@ def undo(root: Path) -> bool:
     journal = root / JOURNAL
     if not journal.exists():
         return False
-    content = read_json(journal / "journal.json", hint=f"remove {journal}, then git checkout -- {STAGES} dvc.lock")
+    back = f"`rm -r {JOURNAL} && git checkout -- {STAGES} dvc.lock lineage` goes back to what git has"
+    content = read_json(journal / "journal.json", hint=back)
     for path, moved in content["contents"].items():
         place, stored = root / path, cached(root, moved["md5"])
         if not os.path.lexists(place) and stored.exists() and stored.stat().st_size == moved["bytes"]:

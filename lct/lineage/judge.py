@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files import nested
-from lct.files.advice import make_again
+from lct.files.advice import make, make_again
 from lct.files.atomic import read_json, read_json_or_empty, write_json
 from lct.files.hashing import FileHash, hash_file
 from lct.files.records import run_path, settings_path
@@ -121,7 +121,8 @@ def _entry(
 ) -> Entry:
     """The entry of a file, after checking its bytes against its records. Raises ValueError naming the difference."""
     if not (root / path).exists():
-        raise ValueError(f"{path} is missing")
+        back = "`lct restore` brings it back" if path in recorded else f"`{make(path)}` makes it"
+        raise ValueError(f"{path} is missing; {back}")
     metadata = read_metadata(root, path)
     if metadata is None:
         raise ValueError(f"Snakemake does not know how {path} was made; `lct restore` tells it what was recorded")

@@ -30,6 +30,7 @@ from lct.lineage.snakemake_adapter import plan_jobs
 from lct.lineage.stages import SHARED, Stage, dump, dvc_yaml, stages
 
 LOCK = ".dvc/tmp/lct-record.lock"
+_ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}  # what YAML takes for ends of lines
 RUN_LOCK = ".snakemake/lct.lock"  # held by a running snakemake
 
 
@@ -214,12 +215,19 @@ def lock_block(stage: Stage, entries: Mapping[str, Entry], lock: Lock) -> str:
         stored = [path for path in paths if path in hashes]
         if role == "outs" and stage.params:
             settings = next(entries[path].settings for path in stage.outs if entries[path].settings is not None)
-            lines += ["    params:", f"      {stage.params}: {json.dumps(settings, ensure_ascii=False)}"]
+            text = json.dumps(settings, ensure_ascii=False).translate(_ESCAPED)
+            lines += ["    params:", f"      {stage.params}: {text}"]
         lines += [f"    {role}:"] * bool(stored)
         for path in stored:
             md5, size = hashes[path]
-            lines += [f"    - path: {json.dumps(path)}", "      hash: md5", f"      md5: {md5}", f"      size: {size}"]
+            lines += [f"    - path: {json.dumps(path)}", "      hash: md5", f"      md5: {quoted(md5)}"]
+            lines += [f"      size: {size}"]
     return "\n".join(lines) + "\n"
+
+
+def quoted(md5: str) -> str:
+    """A hash as DVC writes it: in quotes where YAML would read a number."""
+    return f"'{md5}'" if re.fullmatch(r"[0-9]+(e[0-9]+)?", md5) else md5
 
 
 # --- git ------------------------------------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ and what Snakemake knew of it. Portable (no absolute path) and deterministic (th
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import write_text
 from lct.files.hashing import canonical_json
+from lct.files.records import settings_path
 
 _CONFLICT_MARKS = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")  # what git leaves in a file that it could not merge
 
@@ -47,7 +49,13 @@ def scales(root: Path) -> list[str]:
 
 def conflict_line(text: str) -> int | None:
     """Number of the first line that is the mark of a merge conflict."""
-    return next((i for i, line in enumerate(text.splitlines(), start=1) if line.startswith(_CONFLICT_MARKS)), None)
+    return next((i for i, line in enumerate(text.split("\n"), start=1) if line.startswith(_CONFLICT_MARKS)), None)
+
+
+def previews(root: Path, entries: Mapping[str, Entry]) -> tuple[str, ...]:
+    """Folders of reports rendered outside the graph, as after a failed run: their first page has no record."""
+    pages = [path for path in entries if path.endswith("/index.html")]
+    return tuple(f"{path.rpartition('/')[0]}/" for path in pages if not settings_path(root / path).exists())
 
 
 def read(root: Path, scale: str) -> dict[str, Entry]:
@@ -70,8 +78,8 @@ def parse(text: str, path: str, name: str = "") -> dict[str, Entry]:
         raise ValueError(
             f"{path}:{line}: expected a line of JSON, found a merge conflict; `lct merge` joins both recordings"
         )
-    entries: dict[str, Entry] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    entries: dict[str, Entry] = {}  # lines end with \n alone: texts in JSON hold what `splitlines` splits at
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
             values = json.loads(line)
             entry = Entry(**values | {"ended": tuple(values.get("ended", ()))})

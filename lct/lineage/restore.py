@@ -63,18 +63,12 @@ def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: boo
             dvc.check(root)
             dvc.pull(root, [] if only is None else sorted(paths))
         report = RestoreReport(scale)
-        previews = _previews(root, entries)
+        previews = registry.previews(root, entries)
         restored = {p for p, entry in entries.items() if p in paths and _restore(root, p, entry, report, previews)}
         _tell_snakemake(root, entries, restored)
         if only is None:
             _clear(root, scale, entries, report)
         return report
-
-
-def _previews(root: Path, entries: dict[str, Entry]) -> tuple[str, ...]:
-    """Folders of reports rendered outside the graph, as after a failed run: their first page has no record."""
-    pages = [path for path in entries if path.endswith("/index.html")]
-    return tuple(f"{os.path.dirname(page)}/" for page in pages if not settings_path(root / page).exists())
 
 
 def _restore(root: Path, path: str, entry: Entry, report: RestoreReport, previews: tuple[str, ...]) -> bool:

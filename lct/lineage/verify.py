@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lct.files.formatting import format_some
 from lct.files.records import RUN, SETTINGS, outputs_below, run_path, settings_path
-from lct.lineage import dvc, dvc_lock
+from lct.lineage import dvc, dvc_lock, registry
 from lct.lineage.audit import Auditor
 from lct.lineage.content import FAULTS
 from lct.lineage.stages import SHARED
@@ -33,7 +33,8 @@ def verify(auditor: Auditor, scale: str) -> Findings:
     """Everything recorded of a scale; deep if the auditor is."""
     findings = Findings()
     paths = sorted(_written(auditor.root, scale) | auditor.archive.keys())
-    absent = []
+    absent, previews = [], _previews(auditor)
+    in_place, paths = [p for p in paths if p.startswith(previews)], [p for p in paths if not p.startswith(previews)]
     for path in paths:
         link = auditor.link(path)
         checks = [check for check in link["checks"] if check["kind"] in _KINDS]
@@ -45,14 +46,19 @@ def verify(auditor: Auditor, scale: str) -> Findings:
         ]
         findings.checked += not missing
     findings.faults += _alone(auditor, scale, paths)
+    again = f"`snakemake --config scale={scale}` makes them again"
+    findings.notes += _counted(in_place, f"of a report rendered after a failed run ({again})")
     unrecorded = [path for path in paths if auditor.archive and path not in auditor.archive]
     outdated = [path for path in paths if path not in absent and auditor.outdated(path)]
     foreign = [path for path in paths if auditor.contents.foreign_cache(path) is not None]
     what = "are links into the cache of another project folder, as after a copy (`lct restore` sets them right)"
     findings.notes += _counted(foreign, what)
-    findings.notes += _counted(outdated, "outdated by today's settings or sources (`snakemake` makes them again)")
-    findings.notes += _counted(absent, "recorded, but not in the workspace (`lct restore`)")
-    findings.notes += _counted(unrecorded, "not in the archive yet (`lct record`)")
+    findings.notes += _counted(outdated, f"outdated by today's settings or sources ({again})")
+    recorded = [path for path in absent if path in auditor.archive]
+    findings.notes += _counted(recorded, "recorded, but not in the workspace (`lct restore`)")
+    gone = [path for path in absent if path not in auditor.archive]
+    findings.notes += _counted(gone, "gone, but for the records beside them (`snakemake FILE` makes each again)")
+    findings.notes += _counted(unrecorded, f"not in the archive yet (`lct record --scale {scale}`)")
     if not auditor.archive:
         findings.notes.append(
             f"lineage/{scale}.jsonl: no archive yet: only the records in the workspace were looked at"
@@ -62,6 +68,20 @@ def verify(auditor: Auditor, scale: str) -> Findings:
         _remotes(auditor, findings)
     findings.faults = list(dict.fromkeys(findings.faults))
     return findings
+
+
+def _previews(auditor: Auditor) -> tuple[str, ...]:
+    """Folders of reports that a failed run has rendered: their first page has no record, and something differs."""
+    recorded = auditor.archive.items()
+    return tuple(
+        folder
+        for folder in registry.previews(auditor.root, auditor.archive)
+        if any(
+            auditor.contents.check(path, entry.bytes, entry.sha256, entry.md5).state == "broken"
+            for path, entry in recorded
+            if path.startswith(folder)
+        )
+    )
 
 
 def _written(root: Path, scale: str) -> set[str]:
@@ -85,7 +105,8 @@ def _alone(auditor: Auditor, scale: str, paths: list[str]) -> list[str]:
     prefixes = tuple(f"{top}/{scale}/" for top in ("results", "reports"))
     for stored in auditor.lock.all() if auditor.lock and auditor.archive else ():
         if stored.role == "outs" and stored.path.startswith(prefixes) and stored.path not in auditor.archive:
-            faults.append(f"dvc.lock: stage {stored.stage}: {stored.path}: in it, but not in the archive; `lct record`")
+            what = f"in it, but not in the archive; `lct record --scale {scale}`"
+            faults.append(f"dvc.lock: stage {stored.stage}: {stored.path}: {what}")
     return faults
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct.data.imageset import ImageSet
-from lct.files.advice import make_again
+from lct.files.advice import make, make_again
 from lct.files.checkpoint import Checkpoint
 from lct.metrics.images import to_network
 from lct.metrics.settings import TrainedExtractor
@@ -176,7 +176,7 @@ def load(path: Path | str, device: str = "cpu") -> SmallCNN:
     try:
         state = load_file(path)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: expected an extractor, found nothing; run snakemake to make it") from error
+        raise FileNotFoundError(f"{path}: expected an extractor, found nothing; `{make(path)}` makes it") from error
     except SafetensorError as error:
         raise ValueError(
             f"{path}: expected a whole safetensors file, found damage ({error}); {make_again(path)}"

@@ -16,6 +16,7 @@ from lct.config.figures import MEASURED
 from lct.config.published import PublishedRow, PublishedSubtable, PublishedTable, TableSpec
 from lct.files.advice import make_again
 from lct.files.atomic import read_json
+from lct.files.formatting import plain_number
 from lct.files.hashing import sha256_file
 from lct.plan import files as stage_files
 from lct.plan import listing
@@ -350,7 +351,7 @@ def _filled(
     for protocol, further in others:
         if further:
             values = {
-                f"{metric} by protocol {protocol}": [model.plain_number(f.number(metric)) for f in further]
+                f"{metric} by protocol {protocol}": [plain_number(f.number(metric)) for f in further]
                 for metric in METRICS
             }
             extra |= values | {f"hash of protocol {protocol}": " ".join(sorted({file.hash for file in further}))}
@@ -472,7 +473,7 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, float]:
     if extractor is not None and (path := root / extractor.replace(".safetensors", ".summary.json")).exists():
         summary = read_json(path)
         values[f"extractor accuracy, {summary['images']} ({summary['task']})"] = summary["accuracy"]
-    return {key: float(f"{value:.4g}") for key, value in values.items()}
+    return {key: plain_number(float(f"{float(value):.4g}")) for key, value in values.items()}
 
 
 def _run(plan: Plan, name: str) -> model.RunSummary:

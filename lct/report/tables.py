@@ -5,7 +5,6 @@ so a metric value that is not finite is written as a word. Keys that are not nam
 """
 
 import functools
-import math
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,20 +24,16 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from lct.config.published import CrossCheck, PublishedRow, Remark
+from lct.files.formatting import NOT_FINITE, plain_number
 from lct.files.hashing import canonical_json
 
 FORMAT = 1  # raised when the meaning of a key changes
 PAIRS = {"fid": "fd", "recall": "recall"}  # published metric -> ours
 _REMEDY = "rebuild it with `snakemake`, or give the tables.json of this version"
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # Python's spelling -> in tables.json
 
 
 def _float(value: Any) -> Any:
-    return float(value) if isinstance(value, str) and value in {*_NOT_FINITE, *_NOT_FINITE.values()} else value
-
-
-def plain_number(value: float) -> float | str:
-    return value if math.isfinite(value) else _NOT_FINITE[repr(float(value))]
+    return float(value) if isinstance(value, str) and value in NOT_FINITE else value
 
 
 Number = Annotated[float, BeforeValidator(_float), PlainSerializer(plain_number)]  # may be NaN or infinite

@@ -1,14 +1,13 @@
 """Situations of runs and recordings: each script of tests/cases/flow ends with exit code 0 on a finished smoke tree."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.copies import ROOT, SMOKE, project, snakemake
+from tests.helpers.copies import ROOT, SMOKE, checkout, snakemake
 
 pytestmark = pytest.mark.slow
 SCRIPTS = sorted(path.name for path in (ROOT / "tests/cases/flow").glob("[0-9]*.sh"))
@@ -18,15 +17,7 @@ UNCERTAIN = ("05", "10", "11", "14")  # end with 2 where they cannot be tried: w
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
     """The smoke scale, computed and recorded in a git repository."""
-    folder = project(tmp_path_factory.mktemp("flow") / "tree")
-    for name in (".gitignore", ".gitattributes"):
-        shutil.copy(ROOT / name, folder / name)
-    (folder / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
-        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
-    for words in (["init", "-q"], ["config", "user.name", "t"], ["config", "user.email", "t@t"], ["add", "-A"]):
-        subprocess.run(["git", *words], cwd=folder, check=True)
-    subprocess.run(["git", "commit", "-q", "-m", "start"], cwd=folder, check=True)
+    folder = checkout(tmp_path_factory.mktemp("flow") / "tree")
     (folder / ".venv").symlink_to(sys.prefix)
     run = snakemake(folder, *SMOKE)
     assert run.returncode == 0 and "jobs recorded, 0 were already" in run.stdout, run.stdout[-3000:]

@@ -8,8 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,30 +15,12 @@ import psutil
 import pytest
 
 from lct.files.hashing import sha256_file
-from tests.helpers.copies import SMOKE, project, snakemake
+from tests.helpers.copies import SMOKE, processes, project, snakemake, start
 
 KILLS, SEED = 20, 2502
 LONGEST = 4.0  # seconds from a kill's share of the graph to the kill, at most
 LATE = ("sample", "features", "metrics", "tables")  # removed when the graph ends before the last kill
 TABLES = "results/smoke/tables/tables.json"
-
-
-def start(folder: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "snakemake", *SMOKE]
-    with open(folder / "terminal.txt", "a") as terminal:
-        return subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=terminal, stderr=terminal)
-
-
-def alive(sessions: set[int]) -> list[psutil.Process]:
-    """Every process of these sessions, those that outlived their Snakemake included."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (ProcessLookupError, psutil.NoSuchProcess):
-            continue
-    return sorted(found, key=lambda process: process.pid)
 
 
 def name(process: psutil.Process) -> str:
@@ -94,7 +74,7 @@ def test_after_twenty_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path)
             process, starts = start(folder), starts + 1
             sessions.add(process.pid)
             continue
-        candidates = alive(sessions)
+        candidates = processes(sessions)
         victim = draws.choice(candidates)
         running = sorted({name(p) for p in candidates if name(p).startswith("job")})
         said = f"{len(lines) + 1:>2}  {time.monotonic() - began:>6.1f} s  killed: {name(victim)}"
@@ -122,4 +102,4 @@ def test_after_twenty_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path)
     assert (folder / TABLES).read_bytes() == (undisturbed / TABLES).read_bytes()
     assert weights(folder) == weights(undisturbed) and len(weights(folder)) == 3
     assert not list((folder / "results").rglob("*.partial"))
-    assert not alive(sessions), "nothing of the killed runs is left"
+    assert not processes(sessions), "nothing of the killed runs is left"

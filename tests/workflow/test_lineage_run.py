@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from lct.lineage import registry
 from lct.lineage.record import unrecorded
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.lineage.stages import stages
-from tests.helpers.copies import ROOT, SMOKE, project, snakemake
+from tests.helpers.copies import SMOKE, checkout, snakemake
 
 pytestmark = pytest.mark.slow
 WEIGHTS = "results/smoke/train/digits-lct/s0/step40-ema0.9.safetensors"
@@ -85,15 +84,7 @@ def distance(folder: Path) -> float:
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory) -> Path:
     """The smoke scale computed once in a git repository, recorded by the run itself, committed and pushed."""
-    folder = project(tmp_path_factory.mktemp("lineage") / "origin")
-    shutil.copy(ROOT / ".gitignore", folder / ".gitignore")
-    (folder / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
-        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
-    for words in (["init", "-q", "-b", "main"], ["config", "user.name", "t"], ["config", "user.email", "t@t"]):
-        git(folder, *words)
-    git(folder, "add", "-A")
-    git(folder, "commit", "-q", "-m", "start")
+    folder = checkout(tmp_path_factory.mktemp("lineage") / "origin")
     run = snakemake(folder, *SMOKE)
     assert run.returncode == 0, run.stdout[-4000:]
     recorded = [line for line in run.stdout.splitlines() if line.startswith("Lineage: ")]
@@ -161,7 +152,7 @@ def test_a_clone_restores_sees_a_change_refuses_guards_and_goes_back(origin, tmp
     assert "snakemake --config allow_retrain=table1.a.lct-1 scale=smoke\n" in stopped.stdout
     warned = snakemake(folder, *SMOKE, "-n")
     assert warned.returncode == 0 and "Without -n this stops: recorded results would be replaced" in warned.stdout
-    assert "`lct why table1.a.lct-1`" in stopped.stdout
+    assert "`lct why table1.a.lct-1 --scale smoke`" in stopped.stdout
     assert sha256_file(folder / WEIGHTS) == before and planned(folder) == AFFECTED, "nothing was deleted"
 
     old = distance(folder)

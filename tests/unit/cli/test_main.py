@@ -64,7 +64,7 @@ def test_rm_shows_then_removes_a_run_and_refuses_what_is_recorded_or_runs(lct, t
         assert code == 1 and text.count("\n") == 1 and f"found none of '{name}'" in text and near in text
     assert lct("rm", "digits-lct") == (
         0,
-        "results/smoke/train/digits-lct\nnothing was removed: lct rm --yes does it\n",
+        "results/smoke/train/digits-lct\nnothing was removed: lct rm digits-lct --scale smoke --yes does it\n",
     )
     path = str(weights.relative_to(tmp_path))
     registry.write(tmp_path, "smoke", {path: Entry(path, 1, "0", "0", {"settings": {}}, {})})
@@ -86,7 +86,8 @@ def test_status_shows_runs_and_seeds_that_no_table_lists_and_results_that_no_run
     gone = train / "digits-old/s0/step40-ema0.9.safetensors.run.json"
     gone.parent.mkdir(parents=True)
     gone.write_text("{}")
-    assert "config/runs/ has no digits-old, whose results are here: lct rm digits-old removes them" in lct("status")[1]
+    line = "config/runs/ has no digits-old, whose results are here: lct rm digits-old --scale smoke removes them"
+    assert line in lct("status")[1]
 
 
 def test_table_and_show_take_rows_runs_and_starts_of_names(lct):

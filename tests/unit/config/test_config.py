@@ -105,6 +105,12 @@ def test_bad_yaml_is_placed(tmp_path, text, message):
         load(tmp_path / "x.yaml")
 
 
+@pytest.mark.parametrize("text", ["\ufeffa: {b: ü}\n", "a:\r\n  b: ü\r\n", "%YAML 1.2\n---\na: {b: ü}\n"])
+def test_yaml_of_other_editors_is_read(tmp_path, text):
+    (tmp_path / "x.yaml").write_bytes(text.encode())
+    assert load(tmp_path / "x.yaml") == {"a": {"b": "ü"}}
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"none\.yaml: expected a YAML file, found nothing"):
         load(tmp_path / "none.yaml")

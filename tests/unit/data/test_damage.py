@@ -11,6 +11,7 @@ from PIL import Image
 
 from lct.data.damage import fault
 from lct.data.decode import UnusableImageError, centre_crop, decode
+from lct.data.given import open_images
 
 
 def encoded(pixels, kind="JPEG", mode=None, **options):
@@ -211,6 +212,38 @@ def test_transparency_of_16_bits_is_laid_over_white(colour_type):
     content = png_of_16_bits(np.concatenate([grey] * (1 if colour_type == 4 else 3) + [alpha], 2), colour_type)
     assert decode(lambda: content, "x", 8, convert=True)[:, 0, 0].tolist() == [255] * 4 + [0] * 2 + [255] * 2
     assert "convert: true" in reason_without_conversion(content)
+
+
+def colours_of_16_bits(kind):
+    """(a file of 8 x 8 colours with 16 bits a channel, their values), as Pillow does not write them."""
+    pixels = np.arange(8 * 8 * 3, dtype=np.uint16).reshape(8, 8, 3) * 341
+    if kind == "PNG":
+        return png_of_16_bits(pixels, 2), pixels
+    if kind == "PPM":
+        return b"P6 8 8 65535\n" + pixels.astype(">u2").tobytes(), pixels
+    data, extra = pixels.astype("<u2").tobytes(), 8 + 2 + 12 * 9 + 4
+    tags = {256: 8, 257: 8, 258: extra, 259: 1, 262: 2, 273: extra + 6, 277: 3, 278: 8, 279: len(data)}
+    entries = [struct.pack("<HHII", tag, 3 if tag == 258 else 4, 3 if tag == 258 else 1, tags[tag]) for tag in tags]
+    head = b"II" + struct.pack("<HIH", 42, 8, len(tags)) + b"".join(entries) + bytes(4)
+    return head + struct.pack("<HHH", 16, 16, 16) + data, pixels
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PPM", "TIFF"])
+def test_colours_of_16_bits_lose_their_lower_half_only_where_that_is_asked_for(kind):
+    content, pixels = colours_of_16_bits(kind)
+    assert "16 bits a channel; to bring such images to RGB, set `convert: true`" in reason_without_conversion(content)
+    np.testing.assert_allclose(decode(lambda: content, "x", 8, convert=True), pixels >> 8, atol=1)
+
+
+def test_images_made_elsewhere_name_what_can_be_done_about_them(tmp_path):
+    """No option converts them."""
+    for number, content in enumerate((colours_of_16_bits("PNG")[0], colours_of_16_bits("TIFF")[0])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "a.png").write_bytes(content)
+        with pytest.raises(UnusableImageError, match="16 bits a channel; save it as RGB with 8 bits") as error:
+            list(open_images(folder, 8, 1).images)
+        assert "convert: true" not in str(error.value)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -137,7 +137,8 @@ def test_what_lies_beside_parquet_files_and_under_other_keys_of_an_lmdb_is_count
 
     contents = [png(np.full((16, 16, 3), 40 * i, np.uint8)) for i in range(4)]
     (tmp_path / "tables").mkdir()
-    pyarrow.parquet.write_table(pyarrow.table({"image": contents}), tmp_path / "tables" / "0.parquet")
+    columns = {"image": contents, "mask": [{"bytes": b"", "path": ""}] * 4, "text": ["a"] * 4, "größe": [b""] * 4}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "tables" / "0.parquet")
     for name in ("README.md", "more.png", "part.tar"):
         (tmp_path / "tables" / name).write_bytes(b"")
     with lmdb.open(str(tmp_path / "base"), map_size=2**20) as database, database.begin(write=True) as change:
@@ -146,7 +147,10 @@ def test_what_lies_beside_parquet_files_and_under_other_keys_of_an_lmdb_is_count
         change.put(b"length", b"4")
     parquet = {"kind": "parquet", "path": str(tmp_path / "tables")}
     base = {"kind": "lmdb", "path": str(tmp_path / "base"), "key": "{index}", "count": 3}
-    for source, text in ((parquet, "1 .png, 1 .tar"), (base, "2 entries under other keys")):
+    for source, text in (
+        (parquet, f"4 in column 'mask', 4 in column {ascii('größe')}, 1 .png, 1 .tar"),
+        (base, "2 entries under other keys"),
+    ):
         outputs = tmp_path / source["kind"] / "train.zip", tmp_path / source["kind"] / "heldout.zip"
         line = images({"recipe": 1, "dataset": {"source": source, "resolution": 16}}, *outputs)
         assert line.endswith(f"not taken: {text}")

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import resource
 import subprocess
@@ -95,6 +96,14 @@ def test_equal_json_values_give_equal_bytes(tmp_path):
     write_json(tmp_path / "b.json", {"a": [1.5, None], "b": 1})
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert canonical_json({"b": 1, "a": 2}) == '{"a":2,"b":1}'
+
+
+def test_numbers_that_json_has_not_are_words_that_python_reads(tmp_path):
+    values = [math.inf, -math.inf, math.nan, 1.5]
+    write_json(tmp_path / "a.json", {"psnr": values[0], "more": [{"values": tuple(values)}], "not": True})
+    strict = json.loads((tmp_path / "a.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert strict == {"psnr": "Infinity", "more": [{"values": ["Infinity", "-Infinity", "NaN", 1.5]}], "not": True}
+    assert [float(word) for word in strict["more"][0]["values"][:2]] == values[:2]
 
 
 def test_truncated_json_is_named_with_a_command_that_works_where_it_is_pasted(tmp_path, monkeypatch):

@@ -1,8 +1,9 @@
 """What git says of a folder, by cause."""
 
+import os
 import subprocess
 
-from lct.files.git import checkout_fault
+from lct.files.git import checkout_fault, git_state
 
 
 def test_a_missing_git_a_refusing_git_and_no_repository_are_three_lines(tmp_path, monkeypatch):
@@ -31,3 +32,20 @@ def test_the_remedy_of_a_refusing_git_is_git_s_own_and_works(tmp_path, monkeypat
     assert fault.startswith(f"{folder}: git refuses this folder, because another user is its owner; `git config")
     subprocess.run(fault.split("`")[1], shell=True, check=True)
     assert checkout_fault(folder) is None
+
+
+def test_files_that_are_no_utf8_are_part_of_the_difference(tmp_path):
+    for words in (["init", "-q"], ["config", "user.name", "t"], ["config", "user.email", "t@t"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    names, hashes = ("notes", "caf\xe9".encode("latin-1")), set()
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(b"na\xefve\n")
+    subprocess.run(["git", "add", "-A"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "commit", "-q", "-m", "start"], cwd=tmp_path, check=True)
+    assert git_state(tmp_path)["dirty"] is False
+    for content in (b"na\xefve, fianc\xe9e\r\n", b"na\xefve, fianc\xe8e\r\n"):
+        (tmp_path / os.fsdecode(names[1])).write_bytes(content)
+        state = git_state(tmp_path)
+        assert state["dirty"]
+        hashes.add(state["diff_sha256"])
+    assert len(hashes) == 2

@@ -179,6 +179,8 @@ def test_a_run_of_given_samples_is_scored_like_any_other_and_neither_trained_nor
         ("{base: digits-lct, samples: {path: p}}", r"public: samples: expected dataset, and at most note, .*'base'"),
         ("{samples: {path: p}}", r"public: samples: expected dataset, and at most note, beside them, found \[\]"),
         ("{dataset: digits, samples: {path: p, nfe: 0}}", r"public: samples: nfe: expected 1 or more, found 0"),
+        ("{dataset: digits, samples: {path: ''}}", r"public: samples: path: expected a folder or file of images alone"),
+        ("{dataset: digits, samples: {path: ..}}", r"public: samples: path: .* found '..', which is the project's own"),
         ("{dataset: digits, samples: {}}", r"public: samples: expected key 'path'"),
         (
             "{dataset: digits, samples: {path: p}}\nmore: {base: public}",

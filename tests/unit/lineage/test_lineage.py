@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 import zc.lockfile
 from dvc.repo import Repo
+from dvc.utils.serialize import dumps_yaml
 from snakemake.io import IOFile
 
 from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
 from lct.files.records import run_path, settings_path
 from lct.lineage import dvc, guard, journal, record, registry, restore, views
-from lct.lineage.dvc_lock import cache_folder, cached, read_lock, remotes
+from lct.lineage.dvc_lock import Lock, cache_folder, cached, read_lock, remotes
 from lct.lineage.graph import Job
 from lct.lineage.hooks import record_earlier_run, record_run
 from lct.lineage.registry import Entry
@@ -350,6 +351,28 @@ def test_the_archive_is_portable_deterministic_and_holds_the_records(recorded, t
         (clone / name).unlink()
     record.record(clone, {}, "toy")
     assert state(clone) == state(recorded), "recorded from nothing, elsewhere: the same bytes"
+
+
+def test_texts_with_any_ends_of_lines_are_archived_as_they_are():
+    """In a path, a title or a note: what Python, YAML or a terminal take for the end of a line."""
+    note = "a\x0bb\x0cc\x1cd\x85e\u2028f\u2029g\rh\ni <<<<<<< HEAD"
+    settings = {"settings": {"source": {"path": note}}, "inputs": {}}
+    entry = Entry(
+        "results/toy/images/a.zip", 1, "0" * 64, "f" * 32, settings, {"note": note}, job="results/toy/images/a.zip"
+    )
+    entries = {entry.path: entry}
+    assert registry.parse(registry.text(entries), "toy.jsonl") == entries
+    ((name, stage),) = stages({"toy": entries}).items()
+    lock = Lock(f"schema: '2.0'\nstages:\n{record.lock_block(stage, entries, Lock(''))}")
+    assert lock.params(name) == {f"{entry.path}.settings.json": settings} and lock.outs() == {entry.path: entry.md5}
+
+
+def test_a_clone_with_the_line_ends_of_another_system_is_the_same_project(book):
+    """As git makes it with core.autocrlf."""
+    for name in STATE:
+        (book / name).write_bytes((book / name).read_bytes().replace(b"\n", b"\r\n"))
+    assert due(book) == [] and complaints(book) == []
+    assert record.record(book, {}, "toy").recorded == []
 
 
 def test_recording_one_scale_keeps_the_others(book):
@@ -795,7 +818,9 @@ def test_the_guard_stops_what_would_train_a_recorded_cell_again(tmp_path, plan):
     text = str(error.value)
     assert "table1.a.lct-1, table1.a.lct-2 (run digits-lct, seed 0): setting changed: " in text
     assert "training.optimiser.lr: 0.1 -> 0.2" in text and "digits-ilct" not in text
-    assert "`lct why table1.a.lct-1`" in text and "snakemake --config allow_retrain=table1.a.lct-1\n" in text
+    assert (
+        "`lct why table1.a.lct-1 --scale mini`" in text and "snakemake --config allow_retrain=table1.a.lct-1\n" in text
+    )
     with pytest.raises(ValueError, match="snakemake table1.a --config allow_retrain=table1.a.lct-1 scale=smoke\n"):
         guard.check_plan(root, plan, jobs, ("snakemake", "table1.a", "--config", "scale=smoke"))
     guard.check_plan(root, plan, [training("digits-lct", 0.1, False), training("digits-ilct", 0.2, True)])
@@ -985,6 +1010,27 @@ def test_an_edited_run_record_is_not_recorded(book):
     assert json.loads(path.read_text()) == content
 
 
+def test_a_report_rendered_after_a_failed_run_is_noted_and_lost_records_of_a_page_are_a_fault(book):
+    folder = book / "reports/toy"
+    for of in (settings_path, run_path):
+        of(folder / "index.html").unlink()
+    faults = verify(fake.auditor(book), "toy").faults
+    assert [text for text in faults if "index.html" in text and "`lct restore` brings them back" in text], faults
+    for name in ("index.html", "report.md"):
+        plain_file(folder / name).write_text("of what exists")
+    findings = verify(fake.auditor(book), "toy")
+    assert not [text for text in findings.faults if "reports/toy" in text], findings.faults
+    assert any("7 files of a report rendered after a failed run" in note for note in findings.notes), findings.notes
+    assert restore.restore(book, "toy").differing == [] and complaints(book) == []
+
+
+@pytest.mark.parametrize("md5", ["1" * 32, "0" * 32, "12e" + "4" * 29, "1e" * 16, "e" + "1" * 31])
+def test_a_hash_that_yaml_would_read_as_a_number_is_written_as_dvc_writes_it(md5):
+    assert dumps_yaml({"md5": md5}).strip() == f"md5: {record.quoted(md5)}"
+    block = f"  a:\n    cmd: b\n    outs:\n    - path: c\n      hash: md5\n      md5: {record.quoted(md5)}\n"
+    assert Lock(f"schema: '2.0'\nstages:\n{block}").outs() == {"c": md5}
+
+
 # --- advice: what a message prescribes is done as it is printed, in the situation that prints it ----------------------
 def plain_file(path: Path) -> Path:
     """A file in the place of a link to it."""
@@ -1019,6 +1065,21 @@ def push_and_lose_the_cache(book: Path) -> None:
     shutil.rmtree(book / ".dvc/cache")
 
 
+def other_hash(book: Path) -> None:
+    lock = (book / STATE[1]).read_text()
+    (book / STATE[1]).write_text(lock.replace(registry.read(book, "toy")[METRICS].md5, "0" * 32))
+
+
+def damage_journal(book: Path) -> None:
+    (book / journal.JOURNAL).mkdir(parents=True)
+    (book / journal.JOURNAL / "journal.json").write_text("{")
+
+
+def edit_run(path: Path) -> None:
+    content = json.loads(run_path(path).read_text())
+    run_path(path).write_text(json.dumps(content | {"host": "another"}))
+
+
 # damage -> number of the message's command that is tried; None: all of them, one after the other
 SITUATIONS = {
     "a damaged record": (lambda book: settings_path(book / WEIGHTS).write_text("{"), 0),
@@ -1033,13 +1094,20 @@ SITUATIONS = {
     "a damaged archive": (lambda book: (book / STATE[2]).write_text("{}\n"), 0),
     "an archive in another encoding": (lambda book: (book / STATE[2]).write_bytes(b"\xff\xfe{"), 0),
     "another dvc.lock": (lambda book: (book / STATE[1]).write_text("schema: '1.0'\nstages:\n"), 0),
+    "another hash in dvc.lock": (other_hash, 0),
+    "no settings of DVC": (lambda book: (book / ".dvc/config").unlink(), 0),
+    "a damaged journal": (damage_journal, 0),
+    "a run record edited": (lambda book: edit_run(book / METRICS), 1),
     "a damaged dvc.lock": (lambda book: (book / STATE[1]).write_text("schema: '2.0'\nstages:\n  a:\n    outs: ["), 0),
 }
 
 
 def complaints(book: Path) -> list[str]:
-    """What a start, and then `lct verify`, says about a project, without the manifests, which are none here."""
+    """What a start, the beginning of a recording, and then `lct verify` says about a project, without the manifests,
+    which are none here."""
     try:
+        dvc.check(book)
+        journal.undo(book)
         guard.check_links(book, "toy")
         faults = verify(fake.auditor(book, deep=True), "toy").faults
         return [text for text in faults if "expected a manifest with" not in text]
@@ -1055,7 +1123,9 @@ def do_as_printed(book: Path, text: str, which: int | None) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     if damaged := re.search(r"the DVC object (.*), damaged: delete that", text):
         Path(damaged[1]).unlink()
-    commands = re.findall(r"`((?:lct|snakemake|dvc)\b[^`]*)`|(git checkout [^`]*?)(?: brings|$)", text)
+    commands = re.findall(
+        r"`((?:lct|snakemake|dvc|git|rm)\b[^`]*)`|((?:git checkout|snakemake --force) .*?)(?: brings|$)", text
+    )
     commands = ["".join(pair) for pair in commands]
     assert commands, text
     (book / "config/config.yaml").write_text("scale: toy\n")

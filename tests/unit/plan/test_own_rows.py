@@ -195,6 +195,17 @@ def own_folder(root, *names, extractor=""):
     return Plan(root, {"scale": "smoke", "dataset": "mine"})
 
 
+@pytest.mark.parametrize("path", ["''", "' '", ".", "..", "/", "{root}", "link"])
+def test_the_folder_of_the_project_is_no_folder_of_images(root, path):
+    (root / "link").symlink_to(root.parent)
+    (root / "config/datasets/mine.yaml").write_text(
+        f"title: mine\nsource: {{kind: folder, path: {path.format(root=root)}}}\nresolution: 16\n"
+    )
+    with pytest.raises(ValueError, match="path: expected a folder") as error:
+        Plan(root, {"scale": "smoke", "dataset": "mine"})
+    assert "mine.yaml" in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("folders", "extractor", "labels"),
     [
