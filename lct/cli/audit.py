@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from lct.cli.job import run_job
-from lct.cli.options import overrides, plan_arguments
+from lct.cli.options import overrides
 from lct.cli.verb import Result
 from lct.files.atomic import write_text
 from lct.lineage import cells, format
@@ -19,7 +19,6 @@ from lct.report.readback import shown
 
 def audit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cells", nargs="*", metavar="CELL", help="a cell, or the start of its name: table1.a.lct-1")
-    plan_arguments(parser)
     parser.add_argument("--all", action="store_true", help="every cell that was computed or recorded")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="print the chains of several rows, not a line each"
@@ -59,7 +58,6 @@ def audit(arguments: argparse.Namespace) -> Result:
 
 
 def verify_arguments(parser: argparse.ArgumentParser) -> None:
-    plan_arguments(parser)
     parser.add_argument("--deep", action="store_true", help="hash every file, DVC's cache and the remotes again")
     parser.add_argument("--recompute", nargs="+", metavar="CELL", help="compute what these cells rest on once more")
     parser.add_argument(
@@ -101,7 +99,6 @@ def _recompute(arguments: argparse.Namespace, plan: Plan) -> Result:
 def diff_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("old", metavar="REV1", help="a commit, branch or tag")
     parser.add_argument("new", metavar="REV2", nargs="?", help="another one (default: the workspace)")
-    plan_arguments(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well, with the samples side by side")
 
 

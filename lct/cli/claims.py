@@ -6,7 +6,7 @@ from typing import Any
 
 from lct.claims.judge import ClaimVerdict, PartVerdict
 from lct.claims.noise import seeds_needed, visible_difference
-from lct.cli.options import overrides, plan_arguments
+from lct.cli.options import overrides
 from lct.cli.verb import Result
 from lct.config.claim_rows import PublishedRows
 from lct.config.folder import ConfigFolder
@@ -19,7 +19,6 @@ from lct.report.tables import read
 
 def claims_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("claims", nargs="*", metavar="CLAIM", help="ids of config/claims/ (default: all of them)")
-    plan_arguments(parser)
 
 
 def claims(arguments: argparse.Namespace) -> Result:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from lct.cli.options import overrides, plan_arguments
+from lct.cli.options import overrides
 from lct.cli.verb import Result
 from lct.cluster.checks import Finding
 from lct.cluster.doctor import examine, summary
@@ -12,7 +12,6 @@ from lct.plan.plan import Plan
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help="profile of a cluster, such as profiles/slurm (default: this machine alone)")
-    plan_arguments(parser)
     parser.add_argument(
         "--patience", type=float, default=10.0, metavar="MINUTES", help="wait for the probe job to start (default: 10)"
     )

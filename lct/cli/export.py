@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lct.cli.options import all_tables_argument, overrides, plan_arguments, which
+from lct.cli.options import all_tables_argument, overrides, which
 from lct.cli.verb import Result
 from lct.export.contents import contents
 from lct.export.generator import card, generator_files, row_id, training_seed
@@ -25,7 +25,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", action="store_true", help="bundle: with the weights of every row")
     parser.add_argument("--project", default="lct", help="wandb: project to log to (default: lct)")
     all_tables_argument(parser)
-    plan_arguments(parser)
 
 
 def export(arguments: argparse.Namespace) -> Result:

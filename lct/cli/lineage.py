@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from lct.cli.options import overrides, plan_arguments, selected
+from lct.cli.options import overrides, selected
 from lct.cli.verb import Result
 from lct.lineage import guard, merge, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
@@ -16,7 +16,6 @@ _SHOWN = 12  # lines of a list that people are shown
 
 
 def record_arguments(parser: argparse.ArgumentParser) -> None:
-    plan_arguments(parser)
     parser.add_argument("--config", type=json.loads, default={}, help=argparse.SUPPRESS)  # that of the run, as JSON
     parser.add_argument("--in-run", action="store_true", help=argparse.SUPPRESS)  # called by the run that ends
     parser.add_argument("--commit", action="store_true", help="also commit the recorded state to git")
@@ -24,7 +23,6 @@ def record_arguments(parser: argparse.ArgumentParser) -> None:
 
 def restore_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cells", nargs="*", metavar="CELL", help="only what these cells were made from, and they")
-    plan_arguments(parser)
     parser.add_argument("--pull", action="store_true", help="call `dvc pull` first, for what is wanted only")
 
 
@@ -38,7 +36,6 @@ def merge_arguments(parser: argparse.ArgumentParser) -> None:
 
 def why_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("cells", nargs="+", metavar="CELL", help="a row, or the start of its name: table1.a.lct-1")
-    plan_arguments(parser)
 
 
 def record_verb(arguments: argparse.Namespace) -> Result:

@@ -36,6 +36,7 @@ from lct.cli.verb import Verb
 from lct.cluster import measure_options
 from lct.config.schema import did_you_mean
 from lct.files.lock import LockHeldError
+from lct.plan.selection import add_selection
 
 VERBS = {
     "show": Verb(show.show, show.arguments, "lct show digits-lct digits-ilct"),
@@ -44,20 +45,20 @@ VERBS = {
     "plan": Verb(plan.plan_verb, plan.arguments, "lct plan --scale paper --device h100 --gpus 8 --price 2.5"),
     "status": Verb(status.status, status.arguments, "lct status --scale mini --watch"),
     "doctor": Verb(doctor.doctor, doctor.arguments, "lct doctor --profile profiles/slurm --scale paper"),
-    "measure": Verb(measure.measure, measure_options.arguments, "lct measure"),
+    "measure": Verb(measure.measure, measure_options.arguments, "lct measure", selects=False),
     "report": Verb(report.report, report.arguments, "lct report --scale mini"),
     "claims": Verb(claims.claims, claims.claims_arguments, "lct claims lct-beats-ilct"),
-    "power": Verb(claims.power, claims.power_arguments, "lct power --difference 5"),
+    "power": Verb(claims.power, claims.power_arguments, "lct power --difference 5", selects=False),
     "audit": Verb(audit.audit, audit.audit_arguments, "lct audit table1.a.lct-1.fd"),
     "verify": Verb(audit.verify, audit.verify_arguments, "lct verify --deep"),
     "diff": Verb(audit.diff, audit.diff_arguments, "lct diff HEAD~1"),
     "record": Verb(lineage.record_verb, lineage.record_arguments, "lct record --commit"),
     "restore": Verb(lineage.restore_verb, lineage.restore_arguments, "lct restore --pull table1.a.lct-1.fd"),
-    "merge": Verb(lineage.merge_verb, lineage.merge_arguments, "lct merge --theirs results/smoke/train/digits-lct"),
+    "merge": Verb(lineage.merge_verb, lineage.merge_arguments, "lct merge --theirs results/smoke", selects=False),
     "why": Verb(lineage.why_verb, lineage.why_arguments, "lct why table1.a.lct-1.fd"),
     "export": Verb(export.export, export.arguments, "lct export table1.a.lct-1 --to diffusers"),
     "rm": Verb(rm.remove, rm.arguments, "lct rm digits-lct --yes"),
-    "completion": Verb(completion.completion, completion.arguments, 'eval "$(lct completion bash)"'),
+    "completion": Verb(completion.completion, completion.arguments, 'eval "$(lct completion bash)"', selects=False),
 }
 
 _PARTS = (
@@ -98,6 +99,8 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
         verb.arguments(sub)
+        if verb.selects:
+            add_selection(sub)
     return root
 
 

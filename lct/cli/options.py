@@ -4,10 +4,9 @@ import argparse
 
 from lct.plan.names import cells_named
 from lct.plan.plan import Cell, Plan
-from lct.plan.selection import add_selection as plan_arguments
 from lct.plan.selection import overrides
 
-__all__ = ["all_tables_argument", "overrides", "plan_arguments", "selected", "which", "with_unlisted"]
+__all__ = ["all_tables_argument", "overrides", "selected", "which", "with_unlisted"]
 
 
 def selected(arguments: argparse.Namespace, names: list[str]) -> tuple[Plan, list[Cell]]:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lct.cli.options import all_tables_argument, overrides, plan_arguments, which
+from lct.cli.options import all_tables_argument, overrides, which
 from lct.cli.verb import Result
 from lct.cluster import timeline
 from lct.cluster.cost_model import CostModel
@@ -15,7 +15,6 @@ from lct.plan.plan import Plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    plan_arguments(parser)
     all_tables_argument(parser)
     parser.add_argument(
         "--device", help="of config/devices/, or a GPU such as a100 (default: this machine, or an a100 at paper scale)"

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lct.cli.job import run_job
-from lct.cli.options import all_tables_argument, overrides, plan_arguments, which
+from lct.cli.options import all_tables_argument, overrides, which
 from lct.cli.verb import Result
 from lct.files.records import settings_path
 from lct.plan.plan import Plan
@@ -13,7 +13,6 @@ PREVIEWS = "reports/preview"  # for reports of what exists, where the graph has 
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    plan_arguments(parser)
     all_tables_argument(parser)
     parser.add_argument("--tables", type=Path, metavar="FILE", help="a tables.json to render instead of what exists")
 

@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lct.cli.options import plan_arguments, with_unlisted
+from lct.cli.options import with_unlisted
 from lct.cli.verb import Result
 from lct.config.schema import ID_PATTERN
 from lct.files.lock import is_held
@@ -21,7 +21,6 @@ _STAGES = ("train", "take", "sample", "score", "neighbours")  # folders under lo
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run, of a table or of none")
     parser.add_argument("--yes", action="store_true", help="remove; without it only what would go is printed")
-    plan_arguments(parser)
 
 
 def remove(arguments: argparse.Namespace) -> Result:

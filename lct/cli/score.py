@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cli.job import run_job
-from lct.cli.options import plan_arguments, selected
+from lct.cli.options import selected
 from lct.cli.verb import Result
 from lct.files.atomic import read_json
 from lct.plan.paths import METRICS
@@ -18,7 +18,6 @@ from lct.report.text import number
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, metavar="IMAGES", help="a folder, zip, tar, npz or npy of images")
     parser.add_argument("--like", required=True, metavar="CELL", help="row whose protocol and real images are taken")
-    plan_arguments(parser)
 
 
 def score(arguments: argparse.Namespace) -> Result:

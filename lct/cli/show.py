@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from lct.cli.options import overrides, plan_arguments, selected
+from lct.cli.options import overrides, selected
 from lct.cli.verb import Result
 from lct.config.folder import ConfigFolder
 from lct.config.model import Dataset, Run
@@ -21,7 +21,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="a run, or a table, sub-table or row; with two runs, what differs"
     )
-    plan_arguments(parser)
 
 
 def show(arguments: argparse.Namespace) -> Result:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from lct.cli.options import plan_arguments, with_unlisted
+from lct.cli.options import with_unlisted
 from lct.cli.verb import Result
 from lct.cluster.status import overview
 from lct.lineage.cells import link_auditor
@@ -13,7 +13,6 @@ from lct.lineage.record import training, unrecorded
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    plan_arguments(parser)
     parser.add_argument("--watch", action="store_true", help="show it again every few seconds, until all is computed")
     parser.add_argument(
         "--hung-after", type=float, default=10.0, metavar="MINUTES", help="silence that counts as hung (default: 10)"

@@ -2,7 +2,7 @@
 
 import argparse
 
-from lct.cli.options import plan_arguments, selected
+from lct.cli.options import selected
 from lct.cli.verb import Result
 from lct.report.collect import collect
 from lct.report.tables import dump, dumps, loads
@@ -13,7 +13,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "cells", nargs="*", metavar="CELL", help="a table, sub-table, row or run (default: all results)"
     )
-    plan_arguments(parser)
 
 
 def table(arguments: argparse.Namespace) -> Result:

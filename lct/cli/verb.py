@@ -15,6 +15,7 @@ class Verb:
     run: Callable[[argparse.Namespace], Result]
     arguments: Callable[[argparse.ArgumentParser], None]
     example: str
+    selects: bool = True  # whether it takes the options that select a plan
 
     @property
     def help(self) -> str:

@@ -53,22 +53,13 @@ class Limits:
             raise ValueError(f"limits: expected positive numbers, found {self}; correct them")
 
 
-@dataclass(frozen=True)
-class Member:
-    """A file of an archive."""
+class Member(NamedTuple):
+    """A file of an archive; before it is checked, what the listing says of any member."""
 
     name: str  # relative, with /
     size: int  # bytes, unpacked
     key: int  # its place: index in a zip's listing, offset of the content in a tar
-
-
-class _Entry(NamedTuple):
-    """What a listing says of a member, before it is checked."""
-
-    name: str
-    size: int  # bytes, unpacked
-    key: int
-    type: str  # "file", "folder", or in words what is refused
+    type: str = "file"  # or "folder", or in words what is refused
 
 
 class Archive:
@@ -115,7 +106,7 @@ class Archive:
                 if info.isreg() and (member := members.get(info.offset_data)):
                     yield member, _Guarded(tar.extractfile(info), self.path, member)
 
-    def _zip_entries(self) -> Iterator[_Entry]:
+    def _zip_entries(self) -> Iterator[Member]:
         types = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "a symbolic link"}
         first = min((info.header_offset for info in self._zip.infolist()), default=0)
         if first < 0:
@@ -130,14 +121,14 @@ class Archive:
                 method = _OTHER_METHODS.get(info.compress_type, "unknown")
                 type_ = f"compression method {info.compress_type} ({method}), which Python does not read"
             # orig_filename: zipfile itself cuts names at a zero byte
-            yield _Entry(info.orig_filename, info.file_size, index, type_)
+            yield Member(info.orig_filename, info.file_size, index, type_)
 
-    def _tar_entries(self) -> Iterator[_Entry]:
+    def _tar_entries(self) -> Iterator[Member]:
         types = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "a symbolic link", tarfile.LNKTYPE: "a hard link"}
         with self._tar() as tar:
             for info in self._infos(tar):
                 type_ = "file" if info.isreg() else types.get(info.type, "a device")
-                yield _Entry(info.name, info.size, info.offset_data, "a sparse file" if info.issparse() else type_)
+                yield Member(info.name, info.size, info.offset_data, "a sparse file" if info.issparse() else type_)
             # tarfile takes damage or an end between two members for the end; the end mark is two blocks of zeros
             after = tar.fileobj.read(_BLOCK) if self.compression else os.pread(self._descriptor, _BLOCK, tar.offset)
             if any(after) or not (self.compression or after):
@@ -259,7 +250,7 @@ def _compression(path: Path) -> str | None:
     raise ValueError(f"{path}: expected a zip or tar archive, found {describe(start)}; get it again")
 
 
-def _checked(path: Path, entries: Iterable[_Entry], limits: Limits, size: int) -> list[Member]:
+def _checked(path: Path, entries: Iterable[Member], limits: Limits, size: int) -> list[Member]:
     """The files among `entries`; ValueError at the first one that is refused."""
     members: list[Member] = []
     places: dict[str, tuple[str, bool]] = {}  # folded name -> name, and whether it is a folder
@@ -284,7 +275,7 @@ def _checked(path: Path, entries: Iterable[_Entry], limits: Limits, size: int) -
             if other is not place and (other != place or entry.type == "file" and depth == len(parts)):
                 raise _refused(path, entry.name, f"a name that another member has, {other[0]!r}")
         if parts and entry.type == "file":
-            members.append(Member(place[0], entry.size, entry.key))
+            members.append(entry._replace(name=place[0]))
     return members
 
 
@@ -300,7 +291,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _fault(entry: _Entry) -> str | None:
+def _fault(entry: Member) -> str | None:
     """Why a member is refused whatever else is in the archive; None when it is not."""
     name = entry.name
     if entry.type not in ("file", "folder"):
