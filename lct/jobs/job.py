@@ -98,7 +98,8 @@ def device(name: str, threads: int, tf32: bool = False) -> Any:
     import torch
 
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # as torch.use_deterministic_algorithms, which also loads the compiler: a second of every job
+    torch._C._set_deterministic_algorithms(True, warn_only=False)  # noqa: SLF001
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid: about 5 % of a small step
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = tf32

@@ -6,6 +6,8 @@ where a piece stays in a CPU's cache.
 """
 
 import math
+from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,23 +15,38 @@ from torch import Tensor
 from lct.training.flat import pieces
 
 
-class RAdam(torch.optim.Optimizer):
+class RAdam:
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2, with g = gradient + weight_decay theta; then
     theta <- theta - lr (m / (1 - b1^t)) r sqrt(1 - b2^t) / (sqrt(v) + eps), or without the denominator's part where
-    the rectification r is not defined (rho_t <= 5: the first five steps at b2 = 0.999)."""
+    the rectification r is not defined (rho_t <= 5: the first five steps at b2 = 0.999).
+
+    It has what the training uses of torch.optim.Optimizer, which loads torch's compiler: a second of every job."""
 
     def __init__(
         self, parameters: list[Tensor], lr: float, betas: tuple[float, float], eps: float, weight_decay: float
     ):
-        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        values = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        self.param_groups: list[dict[str, Any]] = [{"params": parameters, **values}]
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         self._spare: dict[tuple, Tensor] = {}
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._step(group, parameter)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The moments of each parameter, by its number."""
+        parameters = enumerate(self.param_groups[0]["params"])
+        return {"state": {number: self.state[p] for number, p in parameters if p in self.state}}
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take up what `state_dict` gave, on the device of the parameters."""
+        for number, moments in values["state"].items():
+            parameter = self.param_groups[0]["params"][number]
+            self.state[parameter] = {name: t if name == "step" else t.to(parameter) for name, t in moments.items()}
 
     def _step(self, group: dict, parameter: Tensor) -> None:
         state, (beta1, beta2), lr = self.state[parameter], group["betas"], group["lr"]

@@ -110,6 +110,8 @@ class Trainer:
         self.target = _target_network(settings, self.network)
         # what a step calls: the same weights, so that averages, optimiser and state know nothing of compilation
         check_device(settings, device)
+        if settings.compile:  # the compiler has to know of it too
+            torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
         compiled = functools.partial(torch.compile, mode="reduce-overhead" if settings.cuda_graphs else None)
         self.online_pass = compiled(self.network) if settings.compile else self.network
         self.target_pass = self.online_pass
@@ -331,7 +333,7 @@ def check_device(settings: Training, device: torch.device) -> None:
         )
 
 
-def _optimiser(settings: Optimiser, flat: Flat) -> torch.optim.Optimizer:
+def _optimiser(settings: Optimiser, flat: Flat) -> RAdam | torch.optim.Optimizer:
     return OPTIMISERS[settings.name](
         [flat.values],
         lr=settings.learning_rate.lr,
