@@ -1,19 +1,20 @@
 """The paper scale on a CPU: small networks, and pictures drawn here, served in the place of every download.
 
-    python -m tests.helpers.paper FOLDER [WORDS...]   # such as only=table1.a, --keep-going
+    python -m tests.helpers.paper FOLDER [--slurm] [WORDS...]   # such as only=table1.a, --cores 2
 
 makes a project in FOLDER/project, serves what it downloads, and runs its rehearsal there: every job of the paper's
-graph. Only sizes, counts and the hashes of downloads are edited.
+graph; with --slurm on a SLURM of virtual nodes on this machine (as root). Only sizes, counts and the hashes of
+downloads are edited.
 """
 
 import contextlib
 import io
-import os
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -26,12 +27,16 @@ from PIL import Image
 
 from lct.data import autoencoder as vae
 from lct.files.hashing import sha256_file
+from tests.helpers import slurm
 from tests.helpers.copies import project
 from tests.helpers.networks import SD_VAE, Script
 from tests.helpers.server import Repository, serve
+from tests.helpers.warm import warm
 
 COUNTS = {"celebahq": (96, 24), "church": (48, 16), "ffhq": (48, 0)}  # training and held-out images
 VAE, VAE_REVISION = "stabilityai/sd-vae-ft-ema", "f04b2c4b98319346dad8c65879f680b1997b204a"
+SMALL_VAE = replace(SD_VAE, block_out_channels=(8, 8, 16, 16), layers_per_block=1, norm_groups=4)
+NETWORK = {"channels": 16, "channel_mult": [1, 2], "blocks": 1, "attention_resolutions": [4], "head_channels": 16}
 CELEBAHQ, CELEBAHQ_REVISION = "mattymchen/celeba-hq", "1bc5dfbeb766d03abeddf5a48b9871479a4395bb"
 
 
@@ -86,7 +91,7 @@ def shrink(folder: Path, given: dict[str, Path]) -> None:
     def scale(values: dict) -> None:
         values["dataset"] = {"resolution": 64, "encoding": {"batch": 8, "reconstruct": 16}}
         values["sampling"] |= {"num_images": 8, "batch": 8, "grid_images": 8}
-        values["training"] |= {"network": {"channels": 32, "head_channels": 32}, "log_every": 1}
+        values["training"] |= {"network": NETWORK, "log_every": 1}
         for protocol in values["protocols"]:
             protocol |= {"num_images": 8, "batch": 8}
         values["more_tables"] = []  # their largest batches are more than the images here
@@ -133,7 +138,7 @@ def served(root: Path) -> Iterator[tuple[Path, str]]:
         project(folder)
         torch.jit.script(Script().eval()).save(str(root / "small.pt"))
         shrink(folder, given)
-        vae.save(vae.create(SD_VAE), root / "vae")
+        vae.save(vae.create(SMALL_VAE), root / "vae")
     total = {name: sum(counts) for name, counts in COUNTS.items()}
     faces = pictures(total["celebahq"], 0, "JPEG")
     hub = [
@@ -162,18 +167,24 @@ def served(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def snakemake(folder: Path, url: str, *words: str, **pipes) -> subprocess.CompletedProcess:
-    """What `snakemake` did there at the scale `rehearsal`. words: its own, and KEY=VALUE for its `--config`."""
-    environment = os.environ | {"HF_ENDPOINT": url, "LCT_MIRROR": url, "HF_TOKEN": ""}
+    """What `snakemake` did there, at the scale `rehearsal` by default. words: its own, and KEY=VALUE for `--config`."""
+    environment = slurm.environment(folder) | {"HF_ENDPOINT": url, "LCT_MIRROR": url, "HF_TOKEN": ""}
     environment.pop("LCT_CACHE", None)
-    config = [word for word in words if word[0] != "-" and "=" in word]
-    command = [sys.executable, "-m", "snakemake", *(word for word in words if word not in config)]
-    command += ["--config", "scale=rehearsal", *config]
-    return subprocess.run(command, cwd=folder, env=environment, check=False, **pipes)
+    given = [word for word in words if word[0] != "-" and "=" in word]
+    config = {"scale": "rehearsal"} | dict(word.split("=", 1) for word in given)
+    command = [sys.executable, "-m", "snakemake", *(word for word in words if word not in given)]
+    command += ["--config", *(f"{key}={value}" for key, value in config.items())]
+    on_nodes = "profiles/slurm" in words  # which start their own
+    with contextlib.nullcontext(environment) if on_nodes else warm(folder, environment) as variables:
+        return subprocess.run(command, cwd=folder, env=variables, check=False, **pipes)
 
 
 def main(root: str, *words: str) -> int:
-    with served(Path(root).absolute()) as (folder, url):
-        return snakemake(folder, url, *words).returncode
+    on_slurm = "--slurm" in words
+    options = (*slurm.PROFILES, *slurm.QUICK) if on_slurm else ()
+    own = [word for word in words if word != "--slurm"]
+    with served(Path(root).absolute()) as (folder, url), slurm.cluster() if on_slurm else contextlib.nullcontext():
+        return snakemake(folder, url, *options, *own).returncode
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ TRAIN = "results/smoke/train/digits-lct/s0"
 TARGET = f"{TRAIN}/step{STEPS}-ema0.9.safetensors"
 RULE = "train_digits_lct"
 PATIENCE = 1800.0  # seconds until a test gives up on an event; nothing is measured against it
-PROFILES = ("--profile", "profiles/default", "--workflow-profile", "profiles/slurm", "--config", "scale=smoke")
+PROFILES = ("--profile", "profiles/default", "--workflow-profile", "profiles/slurm")
 QUICK = ("--slurm-init-seconds-before-status-checks", "6", "--latency-wait", "30")
 
 
@@ -77,7 +77,7 @@ class Controller:
     """One `snakemake` on the submitting host."""
 
     def __init__(self, folder: Path, *words: str, slurm: bool = True, env: dict[str, str] | None = None, wrap=()):
-        words = (*PROFILES, *QUICK, *words) if slurm else (*words, "--config", "scale=smoke")
+        words = (*PROFILES, *copies.SMOKE, *QUICK, *words) if slurm else (*words, *copies.SMOKE)
         self.folder, self.log = folder, folder / f"controller-{time.monotonic_ns()}.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
