@@ -23,6 +23,7 @@ from lct.lineage.journal import STAGES, undo
 from lct.lineage.record import LOCK, agrees, lock_block, state_paths
 from lct.lineage.stages import Stage, dvc_yaml, stages
 from lct.lineage.three_way import Entries, MergeReport, merge_entries
+from lct.plan.names import nearest
 
 _UNFINISHED = {  # what git calls the other side -> what ends it
     "MERGE_HEAD": "git commit",
@@ -59,6 +60,13 @@ def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> M
             sides = [side.archives.get(scale, {}) for side in (ancestor, mine, other)]
             merged[scale] = merge_entries(*sides, report, ours, theirs)
             report.removed += sorted((sides[0].keys() & {*sides[1], *sides[2]}) - merged[scale].keys())
+        differing = [*report.conflicts, *report.decided]
+        for path in filter(None, (*ours, *theirs)):
+            if not any(conflict.startswith(path) for conflict in differing):
+                raise ValueError(
+                    f"{path}: expected a file or folder that both sides have recorded with other content, "
+                    f"found none that begins so; nothing is written; {nearest(path, differing)}"
+                )
         if not report.conflicts:
             _write(root, merged, mine.lock, other.lock)
         report.unmerged = [path for path in _unmerged(root) if not path.startswith((*_state(root), "lineage/"))]

@@ -38,6 +38,7 @@ class MergeReport:
     views: list[str] = field(default_factory=list)  # tables and pages of one side only: `snakemake` makes them again
     removed: list[str] = field(default_factory=list)  # recorded before, and taken away by one side
     conflicts: list[str] = field(default_factory=list)  # the same file with other content, and nobody has decided
+    decided: list[str] = field(default_factory=list)  # the same, where a side was chosen
     unmerged: list[str] = field(default_factory=list)  # files that are no recorded state, and that git could not merge
     next: str = "git commit"  # what ends the merge
 
@@ -74,10 +75,10 @@ def merge_entries(
         elif here.sha256 == there.sha256:
             report.twice += 1
             return min((here, mine), (there, other), key=_age)[0]
-        elif path.startswith(tuple(theirs)):
-            return there
-        elif not path.startswith(tuple(ours)):
-            report.conflicts.append(path)
+        else:
+            by_theirs = path.startswith(tuple(theirs))
+            (report.decided if by_theirs or path.startswith(tuple(ours)) else report.conflicts).append(path)
+            return there if by_theirs else here
         return here
 
     changed = {path for path in {*mine, *other} if mine.get(path) != other.get(path)}

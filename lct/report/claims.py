@@ -37,7 +37,7 @@ def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows
     log = {name: row for name, row in published.items() if row.origin.kind != "not published"}
     return [
         Body("paper-table", "the paper's Table 1", _published_cells(printed), prior=prior),
-        Body("authors-log", "the authors' log, with the paper's Table 1", _published_cells(log), prior=prior),
+        Body("authors-log", "the authors' log, with Table 1", _published_cells(log), prior=prior),
         *(measured_body(tables, root) for tables in measured),
     ]
 
@@ -69,7 +69,8 @@ def measured_body(tables: Tables, root: Path) -> Body:
                 protocols[name] = f"{cell.protocol}, {table.note or 'the whole budget'}"
     spreads = measured_spreads(tables)
     command = f"snakemake claims --config scale={tables.scale}"
-    title = f"measured here, {tables.scale} scale{'' if tables.comparable else ', about this scale alone'}"
+    scale = f"{tables.scale} scale"
+    title = f"measured here, {scale}" if tables.comparable else f"measured here, {scale} alone"
     return Body(tables.scale, title, cells, protocols, spreads, {}, _measures(tables, root), command)
 
 

@@ -133,8 +133,9 @@ def seeds_sentence(shown: Report, subtables: Sequence[SubtableView], measured: B
     verdicts = {part.verdict: [of for of, other in judged if other.verdict == part.verdict] for _, part in judged}
     outcome = " and ".join(f"{verdict} on {_listed(of)}" for verdict, of in verdicts.items())
     return (
-        f"Over {' to '.join(map(str, (counts[0], counts[-1])[: len(counts)]))} training seeds of each, LCT's "
-        f"{shown.data.metrics[0].label} is that of iLCT times {_listed(ratios)}: that LCT is ahead is {outcome}."
+        f"Over {' to '.join(map(str, (counts[0], counts[-1])[: len(counts)]))} training seeds of each method, LCT's "
+        f"{shown.data.metrics[0].label} divided by iLCT's is {_listed(ratios)}. "
+        f"The claim that LCT is ahead is {outcome}."
     )
 
 
@@ -161,11 +162,12 @@ def trust(audits: dict[str, Any]) -> Trust | None:
     runs.sort(key=lambda run: str(run["finished"]), reverse=True)
     commits = [(run.get("git") or {}).get("revision") or "" for run in runs]
     cost, states = audits["cost"], [link["state"] for link in links.values()]
+    hours = f"{cost['seconds'] / 3600:.2g} h of jobs"
     return Trust(
         newest=str(runs[0]["finished"])[:10],
         commits=tuple(dict.fromkeys(commit[:12] for commit in commits if commit)),
         machines=tuple(dict.fromkeys(f"{run['host']} ({run['machine']}, {run['device']})" for run in runs)),
-        cost=f"{cost['gpu_seconds'] / 3600:.3g} GPU h" if cost["gpu_seconds"] else f"{cost['seconds'] / 3600:.2g} h",
+        cost=f"{cost['gpu_seconds'] / 3600:.3g} GPU h" if cost["gpu_seconds"] else hours,
         files=len(states),
         faults=sum(state not in ("ok", "unchecked") for state in states),
         unchecked=states.count("unchecked"),

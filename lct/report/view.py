@@ -109,6 +109,11 @@ class RowView:
         return any(cell.present for cell in self.cells)
 
     @property
+    def is_left_out(self) -> bool:
+        """Whether no run of this scale computes it, or only= leaves it out."""
+        return self.data.status == "not run" and self.data.run is None
+
+    @property
     def count_text(self) -> str:
         return " / ".join(dict.fromkeys(cell.count_text for cell in self.cells if cell.present))
 
@@ -244,6 +249,15 @@ class SubtableView:
     def quoted(self) -> int:
         """Rows that the paper quotes from other works."""
         return len(self.rows) - len(self.ours)
+
+    @property
+    def folded(self) -> str:
+        """The rows that are folded at first, in words; empty where there are none."""
+        counts = (
+            (self.quoted, "that the paper quotes from other works"),
+            (sum(row.is_left_out for row in self.rows), "that this report leaves out"),
+        )
+        return ", ".join(f"{n} row{'s' if n > 1 else ''} {what}" for n, what in counts if n)
 
     @property
     def incomparable(self) -> bool:

@@ -1,6 +1,6 @@
 "use strict";
 // Tables marked data-sortable get a button in every header that sorts, and a field that filters. Without this script
-// they are plain tables in the order of print.
+// they are plain tables in the order of the paper. A link to something that is folded unfolds it in every browser.
 (() => {
   const value = cell => cell.dataset.sort ?? cell.textContent.trim();
   const number = text => text === "" || Number.isNaN(Number(text)) ? null : Number(text);
@@ -27,7 +27,7 @@
       heads.forEach(one => one.setAttribute("aria-sort", "none"));
       restore();
       table.classList.toggle("sorted", way > 0);
-      if (way === 0) { said.textContent = "in the order of print"; return; }
+      if (way === 0) { said.textContent = "in the order of the paper"; return; }
       const place = Number(head.dataset.key);
       const of = row => { const cell = [...row.cells].find(c => c.dataset.col === String(place)); return cell ? value(cell) : ""; };
       const sorted = [...rows].sort((a, b) => {
@@ -65,6 +65,7 @@
         count += kept;
       });
       const all = count === rows.length;
+      if (!all) table.parentElement.querySelectorAll(".fold").forEach(fold => { fold.open = true; });
       table.querySelectorAll("tr.group").forEach(group => {
         group.hidden = !all && ![...group.parentElement.rows].some(row => !row.hidden && row !== group);
       });
@@ -75,6 +76,13 @@
     tools.hidden = false;
     if (field.value || choice?.value) apply(); // a reloaded page keeps what was typed
   };
+
+  const unfold = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
 
   document.querySelectorAll("table[data-sortable]").forEach(table => filterable(table, sortable(table)));
 })();

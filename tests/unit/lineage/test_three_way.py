@@ -191,6 +191,8 @@ def test_only_a_merge_that_is_under_way_is_joined(tmp_path):
     commit("mine", "ours")
     assert run("rebase", "other").returncode != 0
     assert merge.merge(tmp_path).conflicts == [path]
+    with pytest.raises(ValueError, match=f"results/smoke/trian: expected .* nothing is written; .*{path}"):
+        merge.merge(tmp_path, ours=("results/smoke/trian",))
     assert merge.merge(tmp_path, theirs=(path,)).next == "git rebase --continue"
     assert run("-c", "core.editor=true", "rebase", "--continue").returncode == 0
     assert registry.read(tmp_path, "smoke")[path].sha256 == digests["ours"]

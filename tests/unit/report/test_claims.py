@@ -83,14 +83,14 @@ def test_every_report_judges_claims_by_the_rows_of_snakemake_claims_and_says_so(
     alone, pages = render(shown, tmp_path), render(shown, tmp_path, claimed=(claimed, source))
     for name in ("index.html", "claims.html"):
         assert source not in alone[name] and f'<a href="../../{source}">' in pages[name]
-    assert "training seeds of each" not in alone["index.html"]
+    assert "training seeds of each method" not in alone["index.html"]
     evidence = page(ROOT, shown, claimed, source)
     part = compared("table1.a.lct-1", "table1.a.ilct-1", evidence.measured)
     assert part.n == (3, 3) and part.verdict == "contradicted"  # 26 against 17
     interval = f"{part.estimate:.2f} on Digits (95 % interval {part.low:.2f} to {part.high:.2f})"
     top = pages["index.html"]
-    assert f"Over 3 training seeds of each, LCT&#39;s FD(cnn64) is that of iLCT times {interval}" in top
-    assert "that LCT is ahead is contradicted on Digits, China and Flower" in top
+    assert f"Over 3 training seeds of each method, LCT&#39;s FD(cnn64) divided by iLCT&#39;s is {interval}" in top
+    assert "The claim that LCT is ahead is contradicted on Digits, China and Flower" in top
     (tails,) = (j for j in evidence.judgements if j.claim.id == "lct-reaches-ldm")
     assert (
         tails.verdicts[-1].summary == "3 contradicted of 3 parts" and tails.verdicts[-1].summary in pages["claims.html"]

@@ -82,6 +82,12 @@ def test_the_page_of_claims_says_that_no_claim_is_about_the_dataset(out):
     assert "No claim of the paper is about this dataset" in page and "<details" not in page and "Supported" not in page
 
 
+def test_the_page_of_what_is_known_leaves_the_papers_datasets_out(out):
+    page = out["evidence.html"]
+    assert "This page is about the datasets of the paper" in page
+    assert not any(word in page for word in ("CelebA-HQ", "FFHQ", "<table", 'href="#facts"', "not in this report"))
+
+
 def test_every_printed_command_names_the_dataset(out):
     for name in set(out) - {"claims.html", "evidence.html"}:
         commands = re.findall(r"(?:snakemake|lct) [^<`]*(?:--config|--scale) [^<`]*", out[name])

@@ -420,7 +420,7 @@ def test_the_trust_line_says_what_the_numbers_rest_on():
     cells = [{"links": links, "values": [{"metrics": "m.json"}, {"metrics": "m2.json"}]}]
     cost = {"gpu_seconds": 0.0, "seconds": 5400.0}
     line = trust({"cells": cells, "cost": cost})
-    assert line == Trust("2026-01-02", ("abcabcabcabc",), ("h (m, 2 cpus, cpu)",), "1.5 h", 3, 1, 1)
+    assert line == Trust("2026-01-02", ("abcabcabcabc",), ("h (m, 2 cpus, cpu)",), "1.5 h of jobs", 3, 1, 1)
     assert trust({"cells": cells, "cost": cost | {"gpu_seconds": 7200.0}}).cost == "2 GPU h"
     assert trust({"cells": [], "cost": cost}) is None
     page = Page(rendered(light(), Path("nowhere"), trust=line)["index.html"]).text

@@ -194,7 +194,7 @@ def test_every_format_says_the_verdict_with_its_numbers(tmp_path):
     assert tables == before
     for name in ("index.html", "report.md", "tables.tex"):
         assert "reproduced" in out[name] and "differs" in out[name] and "+0.14" in out[name], name
-    assert "of the <b>27</b> printed numbers that were measured" in out["index.html"]
+    assert "of the <b>27</b> published numbers that were measured" in out["index.html"]
     assert 'class="chip reproduced"' in out["index.html"] and re.search(r"band 6\.8\d* to 8\.0[78]", out["index.html"])
     frame = pandas.read_csv(io.StringIO(out["tables.csv"]), keep_default_na=False)
     (line,) = frame[(frame.cell == "table1.a.lct-1.fd")].to_dict("records")
