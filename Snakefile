@@ -69,6 +69,7 @@ onstart:
 
 onsuccess:
     close_watchers()
+    say_what_is_dropped()
     show_rehearsal()
     record_lineage()
     say_results()
@@ -77,6 +78,7 @@ onsuccess:
 
 onerror:
     close_watchers()
+    say_what_is_dropped()
     render_what_exists()
     show_rehearsal()
     record_lineage()

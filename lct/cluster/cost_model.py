@@ -240,7 +240,7 @@ class CostModel:
         dataset = plan.datasets[self._dataset(job)]
         image = BYTES_PER_PIXEL * dataset.resolution**2
         if stage == "sample":
-            return self._samples(owner, at) * image
+            return self._samples(owner, at) * image * (plan.main.keep_images is not False)
         return self._images(owner) * (image + 4 * math.prod(dataset.latent_shape) * (stage == "encode"))
 
     def _feature_width(self, dataset: str) -> int:

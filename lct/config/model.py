@@ -59,6 +59,8 @@ class Main:
     ) = ()  # training seeds beside those of the scale, such as "1,2", for every dataset
     own_runs: tuple[str, ...] | None = None  # runs that no table lists and the report shows; null: those with results
     save_minutes: float | None = None  # between two saved states of a training; null: the profile's, or 5
+    keep_images: bool | None = None  # whether sampled image sets stay when all that reads them is computed; null: the
+    # profile's, or true
 
     def __post_init__(self):
         for seed in words(self.seeds):

@@ -21,6 +21,7 @@ from typing import Any
 
 from lct.files import local_source
 from lct.files.atomic import read_json, write_json
+from lct.files.dropped import mark_path
 from lct.files.git import git_state
 from lct.files.hashing import sha256_file
 
@@ -90,6 +91,7 @@ class JobRecord:
             write_json(settings_path(output), settings)
             content = {"path": str(output), "bytes": output.stat().st_size, "sha256": sha256_file(output)}
             write_json(run_path(output), run | {"output": content})
+            mark_path(output).unlink(missing_ok=True)
 
     def _run(self) -> dict[str, Any]:
         finished = time.time()

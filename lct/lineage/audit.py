@@ -14,6 +14,7 @@ from typing import Any
 
 from lct.files import advice, local_source
 from lct.files.atomic import json_text, read_json
+from lct.files.dropped import is_dropped
 from lct.files.git import checkout_fault, run_git
 from lct.files.hashing import sha256_file, sha256_text
 from lct.files.nested import MISSING, differences, flatten
@@ -222,7 +223,7 @@ class Auditor:
         if record.damage and entry is not None:  # its own record is gone, the archive's is not
             size, sha256 = entry.bytes, entry.sha256
         check = self.contents.check(path, size, sha256, md5)
-        if check.state != "unchecked":
+        if check.state != "unchecked" or is_dropped(self.root / path):
             if not record.where:
                 if path.startswith("results/"):
                     what = "no records beside it and none in the archive; `snakemake --force` its rule"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lct.files.advice import force
 from lct.files.atomic import read_json_or_empty, write_json
+from lct.files.dropped import is_dropped
 from lct.files.hashing import hash_file
 from lct.lineage import dvc_lock
 
@@ -16,6 +17,8 @@ SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`
 _GIVEN = ".dvc/tmp/lct-given.json"  # path -> [bytes, mtime, ctime [ns], sha256] of big files from outside the graph
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 FAULTS = STATES[:4]
+DROPPED = "dropped after it was measured; its job can make it again"
+KEEP = "--config keep_images=true"  # else it would be dropped once more
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ class Contents:
         return f"`lct restore` removes the link, then `snakemake {shlex.quote(path)}` makes the file again"
 
     def _absent(self, path: str, full: Path) -> Check:
+        if is_dropped(full):
+            return Check("file", "unchecked", f"{path}: {DROPPED}; `snakemake {shlex.quote(path)} {KEEP}` does")
         if not full.is_symlink():
             return Check("file", "unchecked", f"{path}: not in the workspace")
         target, name = Path(os.readlink(full)), self._object_name(full)

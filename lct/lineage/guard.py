@@ -40,7 +40,7 @@ def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
     for reason in job.reasons:
         if reason == SETTINGS_CHANGED:
             words += [f"setting changed: {line}" for line in _changed(root, job, entries)] or [reason]
-        elif reason.startswith("missing: ") and (absent := [p for p in recorded if not os.path.exists(root / p)]):
+        elif reason.startswith("missing: ") and (absent := [p for p in recorded if _lost(root, entries[p])]):
             words.append(f"recorded, but not here: {absent[0]}" + (" and more" if absent[1:] else "")
                          + f"; {_way_back(root, entries)}")  # fmt: skip
         elif ", so nothing says how " in reason and recorded:
@@ -50,9 +50,14 @@ def causes(root: Path, job: Job, entries: dict[str, Entry]) -> list[str]:
     return words
 
 
+def _lost(root: Path, entry: Entry) -> bool:
+    """Whether a recorded file is not here, and was not dropped."""
+    return entry.is_kept and not os.path.exists(root / entry.path)
+
+
 def _way_back(root: Path, entries: dict[str, Entry]) -> str:
     """How recorded files that are not here come back: from DVC's cache, from a remote, or not at all."""
-    absent = [entry for path, entry in entries.items() if not os.path.exists(root / path)]
+    absent = [entry for entry in entries.values() if _lost(root, entry)]
     if all(cached(root, str(entry.md5)).exists() for entry in absent):
         return "`lct restore` brings it back"
     if remotes(root):

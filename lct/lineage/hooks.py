@@ -17,7 +17,7 @@ from lct.plan.plan import Plan
 from lct.plan.selection import option_words
 
 PENDING = ".snakemake/lct-record.json"  # a recording that has not ended well: {"config", "scale"}
-_SWITCHES = ("record", "allow_retrain", "save_minutes")  # keys of the configuration that no output depends on
+_SWITCHES = ("record", "allow_retrain", "save_minutes", "keep_images")  # keys that no output depends on
 
 
 def record_run(root: Path, config: dict[str, Any], scale: str, step: Sequence[str] = ()) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from lct.files import nested
 from lct.files.advice import make, make_again
 from lct.files.atomic import read_json, read_json_or_empty, write_json
+from lct.files.dropped import is_dropped
 from lct.files.hashing import FileHash, hash_file
 from lct.files.records import run_path, settings_path
 from lct.lineage.graph import Job, upstream
@@ -56,7 +57,7 @@ class HashMemo:
         return hash_file(self.root / path)
 
     def save(self, entries: Mapping[str, Entry]) -> None:
-        stamps = {path: [*self._stamp(path), entry.sha256] for path, entry in entries.items()}
+        stamps = {path: [*self._stamp(path), entry.sha256] for path, entry in entries.items() if entry.is_kept}
         with contextlib.suppress(OSError):  # without it everything is only read again
             write_json(self.root / _MEMO, self._stamps | stamps)
 
@@ -120,14 +121,18 @@ def _entry(
     root: Path, path: str, records: tuple[dict, dict] | None, recorded: Mapping[str, Entry], memo: HashMemo
 ) -> Entry:
     """The entry of a file, after checking its bytes against its records. Raises ValueError naming the difference."""
-    if not (root / path).exists():
+    dropped = is_dropped(root / path) and records is not None
+    if not dropped and not (root / path).exists():
         back = "`lct restore` brings it back" if path in recorded else f"`{make(path)}` makes it"
         raise ValueError(f"{path} is missing; {back}")
     metadata = read_metadata(root, path)
     if metadata is None:
         raise ValueError(f"Snakemake does not know how {path} was made; `lct restore` tells it what was recorded")
     settings, run = records or (None, None)
-    size, sha256, md5 = memo.hash(path, recorded.get(path), run)
+    if dropped and run is not None:
+        size, sha256, md5 = run["output"]["bytes"], run["output"]["sha256"], None
+    else:
+        size, sha256, md5 = memo.hash(path, recorded.get(path), run)
     if run is not None and (size, sha256) != (run["output"]["bytes"], run["output"]["sha256"]):
         raise ValueError(f"{path} is not what its job wrote: expected sha256 {run['output']['sha256'][:12]}, found "
                          f"{sha256[:12]}; {make_again(path)}")  # fmt: skip

@@ -208,13 +208,13 @@ def lock_block(stage: Stage, entries: Mapping[str, Entry], lock: Lock) -> str:
     read = {stored.path: stored for path in stage.outs for stored in lock.maker(path) if stored.role == "deps"}
     hashes = {path: (stored.md5, stored.bytes) for path, stored in read.items()}
     for path in (*stage.outs, *stage.deps):
-        if path in entries:
+        if path in entries and entries[path].is_kept:
             hashes[path] = entries[path].md5, entries[path].bytes
     lines = [f"  {stage.name}:", f"    cmd: snakemake {stage.outs[0]}"]
     for role, paths in (("deps", stage.deps), ("outs", stage.outs)):
         stored = [path for path in paths if path in hashes]
         if role == "outs" and stage.params:
-            settings = next(entries[path].settings for path in stage.outs if entries[path].settings is not None)
+            settings = entries[stage.params.removesuffix(".settings.json")].settings
             text = json.dumps(settings, ensure_ascii=False).translate(_ESCAPED)
             lines += ["    params:", f"      {stage.params}: {text}"]
         lines += [f"    {role}:"] * bool(stored)

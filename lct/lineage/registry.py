@@ -24,13 +24,18 @@ class Entry:
     path: str  # relative to the project
     bytes: int  # its size
     sha256: str  # of its content
-    md5: str | None  # DVC's name for its content
+    md5: str | None  # DVC's name for its content; null where the file was dropped and only its records are kept
     settings: dict[str, Any] | None  # content of X.settings.json; null where the file has no records of its own
     run: dict[str, Any] | None  # content of X.run.json
     job: str | None = None  # first file of the Snakemake job that made it, whose line holds `snakemake`
     snakemake: dict[str, Any] | None = None  # what Snakemake knew of that job
     content: dict[str, Any] | None = None  # of a metrics file, or of curves thinned
     ended: tuple[float, ...] = ()  # when the file and its two records were finished [seconds since the epoch]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether DVC holds the content."""
+        return self.md5 is not None
 
     @property
     def inputs(self) -> dict[str, dict[str, str]]:

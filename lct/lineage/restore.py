@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lct.files.atomic import read_json_or_empty, write_json
+from lct.files.dropped import mark
 from lct.files.hashing import hash_file
 from lct.files.lock import hold, is_held
 from lct.files.records import run_path, settings_path
@@ -61,7 +62,7 @@ def restore(root: Path, scale: str, only: Iterable[str] | None = None, pull: boo
         paths = entries.keys() if only is None else chain(entries, only)
         if pull:
             dvc.check(root)
-            dvc.pull(root, [] if only is None else sorted(paths))
+            dvc.pull(root, [] if only is None else sorted(path for path in paths if entries[path].is_kept))
         report = RestoreReport(scale)
         previews = registry.previews(root, entries)
         restored = {p for p, entry in entries.items() if p in paths and _restore(root, p, entry, report, previews)}
@@ -79,7 +80,10 @@ def _restore(root: Path, path: str, entry: Entry, report: RestoreReport, preview
         return False
     report.restored += 1
     report.linked += state == "linked"
-    set_time(root / path, entry.ended[0])
+    if state == "dropped":
+        mark(root / path)
+    else:
+        set_time(root / path, entry.ended[0])
     for name, content, ended in zip(_records(entry), (entry.settings, entry.run), entry.ended[1:], strict=False):
         if read_json_or_empty(root / name) != content:  # gone, damaged or edited
             write_json(root / name, content)
@@ -107,7 +111,9 @@ def _tell_snakemake(root: Path, entries: dict[str, Entry], restored: set[str]) -
 
 
 def _place(root: Path, path: str, entry: Entry, is_preview: bool) -> str:
-    """Make sure that the recorded content is in its place: "there", "linked", "absent" or "differing"."""
+    """Make sure that the recorded content is in its place: "there", "linked", "dropped", "absent" or "differing"."""
+    if not entry.is_kept and not os.path.lexists(root / path):
+        return "dropped"
     place, stored = root / path, cached(root, str(entry.md5))
     here = stored.exists() and stored.stat().st_size == entry.bytes
     if place.suffix not in OPENED and place.is_symlink() and here and os.readlink(place) == os.path.abspath(stored):

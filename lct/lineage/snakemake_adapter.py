@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import write_text
+from lct.files.dropped import is_dropped
 from lct.files.formatting import format_some
 from lct.files.local_source import look_again
 from lct.files.records import SETTINGS_CHANGED, disagreements, run_path, settings_path
 from lct.lineage.graph import Job, is_record
+from lct.plan.paths import manifest
 
 TARGETS = ("all", "all_tables", "unlisted")  # between them, every output that a scale declares or has
 _KEPT = ("rule", "input", "log", "params", "code", "record_format_version", "software_stack_hash", "input_checksums")
@@ -142,6 +144,7 @@ def decide_by_records() -> None:
     from snakemake.persistence import ParamsChange, PersistenceBase
 
     look_again()
+    make_dropped_files_again()
     if hasattr(PersistenceBase.params_changed, "by_metadata"):
         return
     has_metadata, by_metadata = PersistenceBase.has_metadata, PersistenceBase.params_changed
@@ -158,6 +161,31 @@ def decide_by_records() -> None:
     params_changed.by_metadata = by_metadata  # type: ignore[attr-defined]
     PersistenceBase.has_metadata = has_records_or_metadata
     PersistenceBase.params_changed = params_changed
+
+
+def make_dropped_files_again() -> None:
+    """Let Snakemake make a dropped image set again when a job that reads its manifest is due, and else never."""
+    from snakemake.jobs import Job as SnakemakeJob
+
+    if hasattr(SnakemakeJob.missing_output, "of_files"):
+        return
+    of_files = SnakemakeJob.missing_output
+
+    async def missing_output(self: Any, requested: Any) -> Any:
+        async for path in of_files(self, requested):
+            yield path
+        names = set(map(str, requested))
+        for path in self.output:
+            if str(path) not in names and manifest(str(path)) in names and is_dropped(path):
+                yield path
+
+    missing_output.of_files = of_files  # type: ignore[attr-defined]
+    SnakemakeJob.missing_output = missing_output
+
+
+def unfinished_outputs(dag: Any) -> set[str]:
+    """Outputs of the jobs of a Snakemake DAG that are due and have not finished."""
+    return {str(path) for job in dag.needrun_jobs() for path in job.output}
 
 
 def _words(reason: Any, job: Any) -> list[str]:
@@ -188,7 +216,8 @@ def _adopt(workflow: Any) -> None:
 
     workflow.execution_settings = workflow.execution_settings or ExecutionSettings()
     for job in workflow.dag.jobs:
-        is_finished = _settings(job) is not None and all(os.path.exists(path) for path in job.output)
+        here = (os.path.exists(path) or is_dropped(path) for path in job.output)
+        is_finished = _settings(job) is not None and all(here)
         if is_finished and not workflow.dag.reason(job) and workflow.dag.reason(job).no_metadata:
             workflow.async_run(workflow.persistence.finished(job))
 

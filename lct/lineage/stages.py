@@ -63,13 +63,13 @@ def stages(archives: Archives) -> dict[str, Stage]:
 
 
 def _stage(name: str, job: list[Entry]) -> Stage:
-    outs = {entry.path for entry in job}
+    paths = {entry.path for entry in job}
     deps = {used["path"] for entry in job for used in entry.inputs.values()}
     with_settings = [entry.path for entry in job if entry.settings is not None]
     return Stage(
         name=name,
-        outs=tuple(sorted(outs)),
-        deps=tuple(sorted(path for path in deps - outs if not path.startswith("config/"))),  # git has those itself
+        outs=tuple(sorted(entry.path for entry in job if entry.is_kept)),
+        deps=tuple(sorted(path for path in deps - paths if not path.startswith("config/"))),  # git has those itself
         params=str(settings_path(with_settings[0])) if with_settings else None,
     )
 

@@ -9,11 +9,12 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lct.files.dropped import is_dropped
 from lct.files.formatting import format_some
 from lct.files.records import RUN, SETTINGS, outputs_below, run_path, settings_path
 from lct.lineage import dvc, dvc_lock, registry
 from lct.lineage.audit import Auditor
-from lct.lineage.content import FAULTS
+from lct.lineage.content import DROPPED, FAULTS, KEEP
 from lct.lineage.stages import SHARED
 
 _KINDS = ("file", "records", "manifest", "input", "dvc")  # what is about bytes; settings and sources are noted
@@ -33,16 +34,19 @@ def verify(auditor: Auditor, scale: str) -> Findings:
     """Everything recorded of a scale; deep if the auditor is."""
     findings = Findings()
     paths = sorted(_written(auditor.root, scale) | auditor.archive.keys())
-    absent, previews = [], _previews(auditor)
+    absent, dropped, previews = [], [], _previews(auditor)
     in_place, paths = [p for p in paths if p.startswith(previews)], [p for p in paths if not p.startswith(previews)]
     for path in paths:
         link = auditor.link(path)
         checks = [check for check in link["checks"] if check["kind"] in _KINDS]
         findings.faults += [check["text"] for check in checks if check["state"] in FAULTS]
         missing = any(c["kind"] == "file" and c["state"] == "unchecked" for c in checks)
-        absent += [path] if missing else []
+        dropped += [path] if is_dropped(auditor.root / path) else []
+        absent += [path] if missing and path not in dropped else []
         findings.notes += [
-            c["text"] for c in checks if c["state"] == "unchecked" and not missing and c["kind"] != "records"
+            c["text"]
+            for c in checks
+            if c["state"] == "unchecked" and not missing and c["kind"] != "records" and DROPPED not in c["text"]
         ]
         findings.checked += not missing
     findings.faults += _alone(auditor, scale, paths)
@@ -54,6 +58,7 @@ def verify(auditor: Auditor, scale: str) -> Findings:
     what = "are links into the cache of another project folder, as after a copy (`lct restore` sets them right)"
     findings.notes += _counted(foreign, what)
     findings.notes += _counted(outdated, f"outdated by today's settings or sources ({again})")
+    findings.notes += _counted(dropped, f"{DROPPED} (`snakemake FILE {KEEP}`)")
     recorded = [path for path in absent if path in auditor.archive]
     findings.notes += _counted(recorded, "recorded, but not in the workspace (`lct restore`)")
     gone = [path for path in absent if path not in auditor.archive]

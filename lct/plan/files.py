@@ -132,6 +132,12 @@ def neighbours(plan: Plan, run: str, seed: int | str, kind: str, at: str | None 
     return [plan.paths.neighbours(run, seed, *sample_set, kind) for sample_set in _first_sets(plan, run, at)]
 
 
+def image_readers(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
+    """What is computed from the image sets of a milestone."""
+    numbers = metrics(plan, run, seed, at) + features(plan, run, seed, at)
+    return numbers + [path for kind in ("json", "png") for path in neighbours(plan, run, seed, kind, at)]
+
+
 def _first_sets(plan: Plan, run: str, at: str | None) -> list[tuple[str, str, int]]:
     first = min(plan.scale.sampling.draws)
     return [(weights, sampler, draw) for weights, sampler, draw in plan.sample_sets(run, at) if draw == first]

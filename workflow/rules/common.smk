@@ -61,7 +61,9 @@ from lct.lineage.snakemake_adapter import (
     offer_targets,
     plan_quickly,
     rules_due,
+    unfinished_outputs,
 )
+from lct.jobs.drop_images import drop_images, keeps_images
 from lct.jobs.rehearsal import write_rehearsal
 from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
@@ -100,6 +102,7 @@ try:
     if workflow.exec_mode.name == "DEFAULT":
         check_links(Path.cwd(), PLAN.scale_name)
     REQUESTS = Requests(PLAN, Cluster.of(DEFAULTS))
+    KEEP_IMAGES = keeps_images(PLAN.main.keep_images, DEFAULTS)
     RECORDING = recording_step(DEFAULTS if ON_CLUSTER else {})
 except ValueError as error:
     raise WorkflowError(str(error)) from None
@@ -114,6 +117,7 @@ LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signa
     " --minutes {resources.runtime}"
 )
 LOCKS = []  # the lock's handle lives as long as this process
+DROPPED = []  # image sets that went
 DUE = set()  # rules that this run has jobs of
 
 
@@ -224,6 +228,7 @@ def start_alone():
         DUE.update(rules_due(workflow.dag))
         planned = planned_seconds(REQUESTS, workflow.dag.needrun_jobs())
         WATCHERS.extend([RunProgress(planned, say), ReportSoFar(Path.cwd(), PLAN, say)])
+        WATCHERS.append(drop_images_read)
     except (ValueError, RuntimeError) as error:
         raise WorkflowError(str(error)) from None
 
@@ -247,6 +252,21 @@ def record_lineage():
     """Record what this run finished; a warning when that fails."""
     if RECORDED and workflow.exec_mode.name == "DEFAULT":
         say(record_run(Path.cwd(), dict(config), PLAN.scale_name, RECORDING))
+
+
+def drop_images_read(job=None):
+    """Drop the sampled image sets that no job needs any more, where they are not to be kept."""
+    if LOCKS and not KEEP_IMAGES:
+        DROPPED.extend(drop_images(Path.cwd(), PLAN, unfinished_outputs(workflow.dag)))
+
+
+def say_what_is_dropped():
+    """Drop what is left to drop, and say how many image sets went."""
+    drop_images_read()
+    if DROPPED:
+        say(
+            f"{len(DROPPED)} image sets were dropped after they were measured; their jobs can make them again"
+        )
 
 
 def close_watchers():

@@ -18,6 +18,7 @@ from dvc.repo import Repo
 from dvc.utils.serialize import dumps_yaml
 from snakemake.io import IOFile
 
+from lct.files.dropped import drop, is_dropped
 from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
 from lct.files.records import run_path, settings_path
@@ -37,6 +38,7 @@ from tests.helpers import fake_lineage as fake
 STATE = ("dvc.yaml", "dvc.lock", "lineage/toy.jsonl")
 METRICS = "results/toy/metrics/run-0/s0/step40-ema0.9/one-0/d0/fd.json"
 WEIGHTS = "results/toy/train/run-0/s0/step40-ema0.9.safetensors"
+SAMPLES = "results/toy/sample/run-0/s0/step40-ema0.9/one-0/d0.zip"
 TABLES = "results/toy/tables/tables.json"
 
 
@@ -771,6 +773,50 @@ def test_work_that_is_nowhere_else_is_never_replaced(book):
     assert restore.restore(book, "toy").differing == []
 
 
+# --- dropped image sets -----------------------------------------------------------------------------------------------
+def test_a_dropped_image_set_is_no_work_and_stays_recorded_by_its_records(book, tmp_path):
+    before, zipped = registry.read(book, "toy")[SAMPLES], book / SAMPLES
+    faults = verify(fake.auditor(book), "toy").faults  # of its manifests, which are made up
+    drop(zipped)
+    assert is_dropped(zipped) and not zipped.is_symlink() and due(book) == []
+    report = record.record(book, {}, "toy")
+    assert report.left_out == {} and report.kept == 16 and len(report.recorded) == 1
+    entries = registry.read(book, "toy")
+    assert entries[SAMPLES] == replace(before, md5=None) and entries.keys() >= {METRICS, SAMPLES}
+    assert SAMPLES not in {path for stage in stages({"toy": entries}).values() for path in stage.outs}
+    assert "up to date" in dvc.run(book, "status") and record.record(book, {}, "toy").recorded == []
+    assert cached(book, before.md5).exists(), "content that is recorded elsewhere stays in the cache"
+    findings = verify(fake.auditor(book), "toy")
+    assert findings.faults == faults and sum("dropped" in note for note in findings.notes) == 1
+    assert not any("lct restore" in note or "lct record" in note for note in findings.notes)
+    link = fake.auditor(book).link(SAMPLES.replace(".zip", ".manifest.json"))
+    assert [c["state"] for c in link["checks"] if "keep_images=true" in c["text"]] == ["unchecked"]
+    fake.commit(book, "dropped")
+    clone = clone_of(book, tmp_path / "clone")
+    report = restore.restore(clone, "toy")
+    assert (report.absent, report.differing) == ([], []) and is_dropped(clone / SAMPLES) and due(clone) == []
+    assert guard.causes(clone, plan_jobs(clone, {})[0], entries) == []
+
+
+def test_a_dropped_image_set_is_made_again_for_a_job_that_needs_it_alone(book):
+    drop(book / SAMPLES)
+    record.record(book, {}, "toy")
+    change(book, "tables", 0.5)
+    assert set(due(book)) == {"tables", "report"}
+    change(book, "score_run-0_one-0", 0.5)
+    assert set(due(book)) == {"sample_run-0_one-0", "score_run-0_one-0", "tables", "report"}
+    done = fake.snakemake(book)
+    assert done.returncode == 0 and (book / SAMPLES).exists(), done.stderr
+    report = record.record(book, {}, "toy")
+    assert report.left_out == {} and registry.read(book, "toy")[SAMPLES].md5 is not None and due(book) == []
+
+
+def test_an_image_set_that_is_merely_gone_is_not_dropped(book):
+    (book / SAMPLES).unlink()
+    assert not is_dropped(book / SAMPLES)
+    assert SAMPLES in str(record.record(book, {}, "toy").left_out)
+
+
 def test_a_revision_and_back(book):
     first = state(book)
     change(book, "train_run-0", 0.5)
@@ -819,7 +865,7 @@ def test_the_guard_stops_what_would_train_a_recorded_cell_again(tmp_path, plan):
     assert "table1.a.lct-1, table1.a.lct-2 (run digits-lct, seed 0): setting changed: " in text
     assert "training.optimiser.lr: 0.1 -> 0.2" in text and "digits-ilct" not in text
     assert (
-        "`lct why table1.a.lct-1 --scale mini`" in text and "snakemake --config allow_retrain=table1.a.lct-1\n" in text
+        "`lct why table1.a.lct-1 --scale smoke`" in text and "snakemake --config allow_retrain=table1.a.lct-1\n" in text
     )
     with pytest.raises(ValueError, match="snakemake table1.a --config allow_retrain=table1.a.lct-1 scale=smoke\n"):
         guard.check_plan(root, plan, jobs, ("snakemake", "table1.a", "--config", "scale=smoke"))

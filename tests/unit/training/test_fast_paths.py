@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 import sys
 import threading
 from itertools import chain
@@ -172,6 +173,18 @@ def test_radam_takes_up_its_state():
     second.load_state_dict(first.state_dict())
     run(parts, second, range(7, 12))
     assert torch.equal(whole, parts)
+
+
+def test_a_training_starts_without_torchs_compiler():
+    lines = (
+        "import sys, torch, lct.jobs.train",
+        "from lct.jobs.job import device",
+        "from lct.training.radam import RAdam",
+        "device('cpu', threads=1)",
+        "RAdam([torch.nn.Parameter(torch.ones(2))], 0.1, (0.9, 0.99), 1e-8, 0.0).state_dict()",
+        "sys.exit('torch._dynamo' in sys.modules or not torch.are_deterministic_algorithms_enabled())",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, cwd=ROOT)
 
 
 def test_rectification_begins_at_step_six_and_tends_to_one():
