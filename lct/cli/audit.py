@@ -6,14 +6,13 @@ import itertools
 import json
 from pathlib import Path
 
-from lct.cli.job import run_job
-from lct.cli.options import overrides
-from lct.cli.verb import Result
+from lct.cli.options import Result, run_job, selected_plan
 from lct.files.atomic import write_text
 from lct.lineage import cells, format
 from lct.lineage.diff import compare
 from lct.lineage.verify import verify as check
 from lct.plan.plan import Plan
+from lct.plan.selection import overrides
 from lct.report.readback import shown
 
 
@@ -32,7 +31,7 @@ def audit(arguments: argparse.Namespace) -> Result:
     """Where does a number come from? every link of its chain, checked."""
     if bool(arguments.cells) == arguments.all:
         raise ValueError("expected cells or --all, found " + ("both" if arguments.all else "neither"))
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = selected_plan(arguments)
     targets, rendered = cells.targets(plan), {}
     for which in ("tables", "all"):
         folder = arguments.root / plan.paths.report("", which)
@@ -71,7 +70,7 @@ def verify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def verify(arguments: argparse.Namespace) -> Result:
     """Do outputs agree with their records?"""
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = selected_plan(arguments)
     if arguments.recompute:
         return _recompute(arguments, plan)
     findings = check(cells.link_auditor(plan, arguments.root, arguments.deep), plan.scale_name)

@@ -6,13 +6,11 @@ from typing import Any
 
 from lct.claims.judge import ClaimVerdict, PartVerdict
 from lct.claims.noise import seeds_needed, visible_difference
-from lct.cli.options import overrides
-from lct.cli.verb import Result
+from lct.cli.options import Result, selected_plan
 from lct.config.claim_rows import PublishedRows
 from lct.config.folder import ConfigFolder
 from lct.config.schema import did_you_mean, plain
 from lct.plan.files import claimed_tables
-from lct.plan.plan import Plan
 from lct.report.claims import JudgedClaim, judged, prior_noise
 from lct.report.tables import read
 
@@ -23,7 +21,7 @@ def claims_arguments(parser: argparse.ArgumentParser) -> None:
 
 def claims(arguments: argparse.Namespace) -> Result:
     """Does what the paper says hold? each claim, judged on every body of evidence."""
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = selected_plan(arguments)
     paths = (*claimed_tables(plan), plan.paths.tables("all"), plan.paths.tables())
     files = [arguments.root / path for path in paths]
     measured = [read(path) for path in files if path.exists()][:1]

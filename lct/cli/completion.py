@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lct.cli.verb import Result
+from lct.cli.options import Result
 from lct.plan.names import target_names
 from lct.plan.plan import Plan
 

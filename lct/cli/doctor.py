@@ -2,12 +2,10 @@
 
 import argparse
 
-from lct.cli.options import overrides
-from lct.cli.verb import Result
+from lct.cli.options import Result, selected_plan
 from lct.cluster.checks import Finding
 from lct.cluster.doctor import examine, summary
 from lct.lineage.dvc import place_fault
-from lct.plan.plan import Plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +19,7 @@ def doctor(arguments: argparse.Namespace) -> Result:
     """Is this machine, or the cluster of a profile, fit for a run?
 
     Exit code 1 when something would make a run fail."""
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = selected_plan(arguments)
     profile = None if arguments.profile is None else arguments.root / arguments.profile
     findings = examine(plan, arguments.root, profile, 60 * arguments.patience)
     fault = place_fault(arguments.root)

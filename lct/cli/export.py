@@ -5,8 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lct.cli.options import all_tables_argument, overrides, which
-from lct.cli.verb import Result
+from lct.cli.options import Result, all_tables_argument, selected_plan, which
 from lct.export.contents import contents
 from lct.export.generator import card, generator_files, row_id, training_seed
 from lct.files.atomic import read_json, write_bytes
@@ -31,7 +30,7 @@ def export(arguments: argparse.Namespace) -> Result:
     """Results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself.
 
     Refuses to overwrite a folder that it did not write."""
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = selected_plan(arguments)
     expected = 1 if arguments.to == "diffusers" else 0
     if len(arguments.cells) != expected:
         words = "one CELL" if expected else "no CELL"

@@ -4,12 +4,11 @@ import argparse
 import json
 from typing import Any
 
-from lct.cli.options import overrides, selected
-from lct.cli.verb import Result
+from lct.cli.options import Result, selected
 from lct.lineage import guard, merge, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan
-from lct.plan.selection import plan_of
+from lct.plan.selection import overrides, plan_of
 
 _FOLLOWS = ("input will be made again", "made from ")  # reasons that follow from another artifact's
 _SHOWN = 12  # lines of a list that people are shown

@@ -32,7 +32,7 @@ from lct.cli import (
     table,
 )
 from lct.cli.colour import fault, paint
-from lct.cli.verb import Verb
+from lct.cli.options import Verb
 from lct.cluster import measure_options
 from lct.config.schema import did_you_mean
 from lct.files.lock import LockHeldError

@@ -4,7 +4,7 @@ import argparse
 import subprocess
 import sys
 
-from lct.cli.verb import Result
+from lct.cli.options import Result
 from lct.cluster import measure_options
 
 

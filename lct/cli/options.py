@@ -1,17 +1,44 @@
-"""Options that several verbs share: those that select a plan, and the further tables of a scale."""
+"""What verbs share: what a verb is, the plan that their options select, and the jobs of the graph that they run."""
 
 import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from lct.plan.names import cells_named
 from lct.plan.plan import Cell, Plan
-from lct.plan.selection import overrides
+from lct.plan.selection import option_words, overrides
 
-__all__ = ["all_tables_argument", "overrides", "selected", "which", "with_unlisted"]
+Result = tuple[int, Any, str]  # exit code, value for --json, text for people
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: the function that runs it and returns what is printed, its options, and an example."""
+
+    run: Callable[[argparse.Namespace], Result]
+    arguments: Callable[[argparse.ArgumentParser], None]
+    example: str
+    selects: bool = True  # whether it takes the options that select a plan
+
+    @property
+    def help(self) -> str:
+        """One line: the first of the function's docstring."""
+        line = str(self.run.__doc__).partition("\n")[0].removesuffix(".")
+        return line[0].lower() + line[1:]
+
+
+def selected_plan(arguments: argparse.Namespace, **changes: Any) -> Plan:
+    """The plan of a verb. changes: of keys of config/config.yaml."""
+    return Plan(arguments.root, overrides(arguments) | changes)
 
 
 def selected(arguments: argparse.Namespace, names: list[str]) -> tuple[Plan, list[Cell]]:
     """The plan of a verb, and the rows that names mean; a run that no table lists has rows too. None: all rows."""
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = selected_plan(arguments)
     if more_runs := set(names) & set(plan.unlisted()):
         plan = Plan(arguments.root, overrides(arguments), more_runs)
     return plan, cells_named(plan.cells, names or ["all"], plan.scale_name)
@@ -19,7 +46,7 @@ def selected(arguments: argparse.Namespace, names: list[str]) -> tuple[Plan, lis
 
 def with_unlisted(arguments: argparse.Namespace) -> Plan:
     """The plan of a verb, with the runs that no table lists and that have been trained here."""
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = selected_plan(arguments)
     more_runs = {run for run, _ in plan.unlisted_trainings(arguments.root)} - plan.runs.keys()
     return Plan(arguments.root, overrides(arguments), more_runs) if more_runs else plan
 
@@ -31,3 +58,14 @@ def all_tables_argument(parser: argparse.ArgumentParser) -> None:
 def which(arguments: argparse.Namespace) -> str:
     """The tables that a report holds: "tables", those that the scale lists, or "all"."""
     return "all" if arguments.all else "tables"
+
+
+def run_job(root: Path, plan: Plan, name: str, *words: str) -> str:
+    """Standard output of `python -m lct.jobs.NAME`, a process of its own as in the graph. ValueError with the line that
+    the job ends with if it fails."""
+    command = [sys.executable, "-m", f"lct.jobs.{name}", "--scale", plan.scale_name, *option_words(plan), *words]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()
+        raise ValueError(lines[-1].removeprefix("error: ") if lines else f"the job {name} ended without a message")
+    return done.stdout

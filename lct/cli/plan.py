@@ -4,14 +4,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lct.cli.options import all_tables_argument, overrides, which
-from lct.cli.verb import Result
+from lct.cli.options import Result, all_tables_argument, selected_plan, which
 from lct.cluster import timeline
 from lct.cluster.cost_model import CostModel
 from lct.cluster.forecast import forecast
 from lct.cluster.rates import planned_machine
 from lct.files.atomic import write_text
-from lct.plan.plan import Plan
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,14 +37,14 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
     """What a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took."""
     if arguments.gpus < 1:
         raise ValueError(f"--gpus: expected 1 or more, found {arguments.gpus}")
-    plan = Plan(arguments.root, overrides(arguments))
+    plan = selected_plan(arguments)
     graph = f"snakemake -n {plan.snakemake_options}"
     if arguments.target == "pilot" and not plan.pilot:
         raise ValueError(f"--target pilot: expected a scale with a pilot, found {plan.scale_name}; take --scale paper")
     if arguments.target is not None:
         rows = ",".join(plan.scale.pilot) if arguments.target == "pilot" else arguments.target
         graph = f"snakemake -n {arguments.target} {plan.snakemake_options}"
-        plan = Plan(arguments.root, overrides(arguments) | {"only": rows})
+        plan = selected_plan(arguments, only=rows)
     device = planned_machine(arguments.root, arguments.device, plan.scale.needs_gpus)
     limits = (arguments.price, arguments.max_gpu_hours)
     value, lines = forecast(plan, arguments.root, device, which(arguments), arguments.gpus, *limits)

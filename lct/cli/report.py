@@ -3,11 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lct.cli.job import run_job
-from lct.cli.options import all_tables_argument, overrides, which
-from lct.cli.verb import Result
+from lct.cli.options import Result, all_tables_argument, run_job, selected_plan, which
 from lct.files.records import settings_path
-from lct.plan.plan import Plan
 
 PREVIEWS = "reports/preview"  # for reports of what exists, where the graph has rendered one already
 
@@ -22,7 +19,7 @@ def report(arguments: argparse.Namespace) -> Result:
 
     Collects and renders without the graph; cells that do not exist yet appear as not run. A report of the graph, which
     has records, stays as it is: this one is then written beside it."""
-    plan, tables = Plan(arguments.root, overrides(arguments)), which(arguments)
+    plan, tables = selected_plan(arguments), which(arguments)
     graphs = index = plan.paths.report("index.html", tables)
     if settings_path(arguments.root / index).exists():
         index = f"{PREVIEWS}/{index.removeprefix('reports/')}"

@@ -5,8 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
-from lct.cli.options import with_unlisted
-from lct.cli.verb import Result
+from lct.cli.options import Result, with_unlisted
 from lct.config.schema import ID_PATTERN
 from lct.files.lock import is_held
 from lct.lineage import registry

@@ -5,9 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lct.cli.job import run_job
-from lct.cli.options import selected
-from lct.cli.verb import Result
+from lct.cli.options import Result, run_job, selected
 from lct.files.atomic import read_json
 from lct.plan.paths import METRICS
 from lct.plan.plan import Cell, Plan

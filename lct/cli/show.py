@@ -4,8 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from lct.cli.options import overrides, selected
-from lct.cli.verb import Result
+from lct.cli.options import Result, selected
 from lct.config.folder import ConfigFolder
 from lct.config.model import Dataset, Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
@@ -15,6 +14,7 @@ from lct.plan import listing
 from lct.plan.facts import facts
 from lct.plan.names import cells_named
 from lct.plan.plan import Cell, Plan
+from lct.plan.selection import overrides
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

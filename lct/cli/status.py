@@ -5,8 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from lct.cli.options import with_unlisted
-from lct.cli.verb import Result
+from lct.cli.options import Result, with_unlisted
 from lct.cluster.status import overview
 from lct.lineage.cells import link_auditor
 from lct.lineage.record import training, unrecorded

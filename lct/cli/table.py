@@ -2,8 +2,7 @@
 
 import argparse
 
-from lct.cli.options import selected
-from lct.cli.verb import Result
+from lct.cli.options import Result, selected
 from lct.report.collect import collect
 from lct.report.tables import dump, dumps, loads
 from lct.report.terminal import results
