@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lct.cli.options import Result, with_unlisted
 from lct.cluster.status import overview
-from lct.lineage.cells import link_auditor
+from lct.lineage.cells import auditor
 from lct.lineage.record import training, unrecorded
 
 
@@ -25,7 +25,7 @@ def status(arguments: argparse.Namespace) -> Result:
 
 def _status(arguments: argparse.Namespace) -> Result:
     plan = with_unlisted(arguments)
-    outdated = link_auditor(plan, arguments.root).outdated
+    outdated = auditor(plan, arguments.root, tables=False).outdated
     value, lines = overview(plan, arguments.root, 60 * arguments.hung_after, outdated)
     lines.append(f"what remains, and why: snakemake -n {plan.snakemake_options}")
     paths = unrecorded(arguments.root, plan.scale_name)

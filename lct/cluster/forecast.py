@@ -51,25 +51,21 @@ def forecast(
     """Value and lines of `lct plan`: `which` tables on so many devices, at a price per device and hour."""
     model = CostModel(plan, device)
 
-    def item(name: str, cells: list[Cell]) -> ForecastRow:
+    def row(name: str, cells: list[Cell]) -> ForecastRow:
         jobs = model.needed(cells)
         return ForecastRow(name, model.total(jobs), model.wall(jobs, devices), price)
 
     every_cell = plan.cells_of(which)
-    by_table = {name: [cell for cell in every_cell if cell.table == name] for name in plan.tables_of(which)}
-    tables = {name: item(name, cells) for name, cells in by_table.items()}
-    rows = {
-        name: [item(f"  {c.table}.{c.subtable}.{c.row}", [c]) for c in table_cells]
-        for name, table_cells in by_table.items()
-    }
-    total = item(f"all of {plan.scale_name}", every_cell)
-    width = max(len(i.name) for i in [total, *tables.values(), *sum(rows.values(), [])])
+    total, tables, rows = row(f"all of {plan.scale_name}", every_cell), {}, {}
+    for name in plan.tables_of(which):
+        cells = [cell for cell in every_cell if cell.table == name]
+        tables[name] = row(name, cells)
+        rows |= {name: tables[name]} | {cell.name: row(f"  {cell.name}", [cell]) for cell in cells}
+    width = max(len(row.name) for row in (total, *rows.values()))
     lines = [f"{plan.scale_name} on {devices} x {device.name}"]
     lines.append(f"{'':<{width}}  {'GPU h' if device.gpu else 'core h':>9}    {'wall':>9}    {'disk':>9}")
     lines[-1] += "" if price is None else f"  {'price':>10}"
-    for name, table in tables.items():
-        lines += [table.line(width), *(row.line(width) for row in rows[name])]
-    lines += [total.line(width), "", "rates:"]
+    lines += [*(row.line(width) for row in (*rows.values(), total)), "", "rates:"]
     lines += [f"  {work}: {source}" for work, source in sorted(total.cost.sources.items())]
     lines += [f"  {work}: not measured, left out of the hours (+?)" for work in sorted(total.cost.unknown)]
     if total.cost.assumed:
@@ -97,7 +93,7 @@ def forecast(
         "devices": devices,
         "total": total.value(),
         "tables": {name: table.value() for name, table in tables.items()},
-        "cells": {row.name.strip(): row.value() for row in sum(rows.values(), [])},
+        "cells": {name: row.value() for name, row in rows.items() if name not in tables},
         "rates": total.cost.sources,
         "not_measured": sorted(total.cost.unknown),
         "assumed_hours": total.cost.assumed / 3600,

@@ -65,12 +65,9 @@ def stream_tensor(
     """Write one tensor of `shape`, given as consecutive parts (n, *shape[1:]), atomically and one part at a time.
 
     The file has the bytes that `write_tensors` would give it with all parts in memory."""
-    size = math.prod(shape) * dtype.itemsize
-    entry = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [0, size]}
-    content = {"__metadata__": {METADATA_KEY: canonical_json(metadata or {})}, name: entry}
     rows = 0
     with atomic(path) as partial, open(partial, "wb") as file:
-        file.write(_header(json.dumps(content, separators=(",", ":"), ensure_ascii=False)))
+        file.write(_header({name: (dtype, shape)}, metadata or {}))
         for part in parts:
             if part.dtype != dtype or tuple(part.shape[1:]) != tuple(shape[1:]):
                 raise ValueError(f"{path}: expected parts (n, {shape[1:]}) {dtype}, found {part.shape} {part.dtype}")
@@ -86,25 +83,26 @@ def stream_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata:
     For a thread beside a computation: safetensors' own writer copies everything once more, and holds Python's lock
     meanwhile; this one releases it while it hashes and writes."""
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))  # keeps each aligned to its size
-    header: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
-    start = 0
-    for name in names:
-        tensor = tensors[name]
-        stop = start + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, stop]}
-        start = stop
+    header = _header({name: (tensors[name].dtype, tuple(tensors[name].shape)) for name in names}, metadata)
     contents = (tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data for name in names)
     digest = hashlib.sha256()
     with atomic(path) as partial, open(partial, "wb", buffering=0) as file:
-        for part in (_header(canonical_json(header)), *contents):
+        for part in (header, *contents):
             digest.update(part)
             write_fully(file, part)
     return digest.hexdigest()
 
 
-def _header(text: str) -> bytes:
-    """The first bytes of a safetensors file: length and text of its header; the data after it align to 8 bytes."""
-    header = text.encode()
+def _header(tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]], metadata: dict[str, Any]) -> bytes:
+    """The first bytes of a safetensors file of tensors with these types and shapes, in this order: length and text of
+    its header; the data after it align to 8 bytes."""
+    content: dict[str, Any] = {"__metadata__": {METADATA_KEY: canonical_json(metadata)}}
+    start = 0
+    for name, (dtype, shape) in tensors.items():
+        stop = start + math.prod(shape) * dtype.itemsize
+        content[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [start, stop]}
+        start = stop
+    header = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
     return struct.pack("<Q", len(header)) + header
 

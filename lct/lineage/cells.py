@@ -50,25 +50,21 @@ def chosen(names: Iterable[str], cells: Mapping[str, Target]) -> list[Target]:
     return list(selection.values())
 
 
-def link_auditor(plan: Plan, root: Path, deep: bool = False) -> Auditor:
-    """What checks files and records, without the tables."""
-    archive, lock = registry.read(root, plan.scale_name), dvc_lock.read_lock(root)
-    return Auditor(root, archive, lock, planned=planned.settings(plan), deep=deep)
-
-
 def auditor(
     plan: Plan,
     root: Path,
     deep: bool = False,
     rendered: Mapping[str, Mapping[str, list[float]]] | None = None,
     live: bool = False,
+    tables: bool = True,
 ) -> Auditor:
     """Everything that an audit of cells reads.
 
     deep:     hash big files too.
     rendered: report file -> cell -> the values that it shows.
-    live:     only what is in the workspace, as before any recording."""
-    paths = [path for which in ("tables", "all") if (root / (path := plan.paths.tables(which))).exists()]
+    live:     only what is in the workspace, as before any recording.
+    tables:   with the tables; without them, for files and records alone."""
+    paths = [path for which in ("tables", "all") if tables and (root / (path := plan.paths.tables(which))).exists()]
     return Auditor(
         root=root,
         archive={} if live else registry.read(root, plan.scale_name),
