@@ -6,7 +6,7 @@ confidence that allows for their number (Bonferroni). Numbers come in as `Body`;
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from lct.claims.noise import (
@@ -152,28 +152,15 @@ def _comparison(part: Comparison, body: Body, count: int) -> PartVerdict:
     sides = _values(part.rows, part.metric, body)
     if isinstance(sides, str):
         return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
-    better, worse = ([scaled(part.metric, value) for value in side] for side in sides)
-    n = (len(better), len(worse))
-    terms = _terms([(part.better, 1.0, better), (part.worse, -1.0, worse)], part.metric, body)
+    n = tuple(map(len, sides))
+    terms = _terms(part.rows, (1.0, -1.0), sides, part.metric, body)
     if terms is None:
         return PartVerdict(text, UNDECIDED, f"the spread of {part.metric} between trainings is not known", n=n)
-    difference = contrast(terms)
-    sign = 1.0
-    if part.metric == "fid":
-        sign, difference = -1.0, Contrast(difference.estimate - math.log(part.factor), difference.error, difference.df)
-    low, high = difference.interval()
-    show, kind = (math.exp, "ratio") if part.metric == "fid" else (float, "difference")
-    shift = math.log(part.factor) if part.metric == "fid" else 0.0
-    return PartVerdict(
-        text,
-        _side(difference, sign, count),
-        estimate=show(difference.estimate + shift),
-        low=show(low + shift),
-        high=show(high + shift),
-        kind=kind,
-        n=n,
-        seeds=_seeds(difference, terms, sign, count),
-    )
+    difference, shift = contrast(terms), math.log(part.factor)  # 0 for recall
+    difference = Contrast(difference.estimate - shift, difference.error, difference.df)
+    if part.metric != "fid":
+        return _decided(text, difference, terms, 1.0, count, "difference", n)
+    return _decided(text, difference, terms, -1.0, count, "ratio", n, lambda value: math.exp(value + shift))
 
 
 def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
@@ -182,25 +169,16 @@ def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
     sides = _values(part.rows, "fid", body)
     if isinstance(sides, str):
         return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
-    levels = [math.fsum(side) / len(side) for side in sides]
+    levels, n = [math.fsum(side) / len(side) for side in sides], tuple(map(len, sides))
     if levels[1] <= levels[2]:
-        n = tuple(len(side) for side in sides)
         why = f"there is no gap to close: {part.start} has {levels[1]:.4g}, {part.goal} {levels[2]:.4g}"
         return PartVerdict(text, UNDECIDED, why, n=n)
-    weights = (-1.0, 1.0 - part.share, part.share)  # row, start, goal
-    terms = []
-    for row, weight, side, level in zip(part.rows, weights, sides, levels, strict=True):
-        noise = body.noise(row, "fid", spread([scaled("fid", value) for value in side]))
-        if noise is None:
-            return PartVerdict(text, UNDECIDED, "the spread of fid between trainings is not known")
-        terms.append((weight * level, 1.0, noise, len(side)))  # relative noise: rows that share it keep its df
-    beyond = contrast(terms)
-    low, high = beyond.interval()
-    n = tuple(len(side) for side in sides)
-    verdict = _side(beyond, 1.0, count)
-    return PartVerdict(
-        text, verdict, "", beyond.estimate, low, high, "beyond the share", n, _seeds(beyond, terms, 1.0, count)
-    )
+    logs = _terms(part.rows, (-1.0, 1.0 - part.share, part.share), sides, "fid", body)
+    if logs is None:
+        return PartVerdict(text, UNDECIDED, "the spread of fid between trainings is not known")
+    # the noise is relative: rows that share it keep its df
+    terms = [(weight * level, 1.0, *of) for (weight, _, *of), level in zip(logs, levels, strict=True)]
+    return _decided(text, contrast(terms), terms, 1.0, count, "beyond the share", n)
 
 
 def _measurement(part: Measurement, body: Body, count: int) -> PartVerdict:
@@ -241,18 +219,33 @@ def _values(rows: Sequence[str], metric: str, body: Body) -> list[tuple[float, .
     return sides
 
 
+Terms = list[tuple[float, float, Noise, int]]  # weight, mean of the scaled values, noise, trainings
+
+
 def _terms(
-    sides: Sequence[tuple[str, float, Sequence[float]]], metric: str, body: Body
-) -> list[tuple[float, float, Noise, int]] | None:
-    """(weight, mean, noise, trainings) of (row, weight, values), or None where the noise of one is not known."""
-    terms = []
-    for row, weight, values in sides:
-        mean = math.fsum(values) / len(values)
-        noise = body.noise(row, metric, spread(values))
-        if noise is None:
-            return None
-        terms.append((weight, mean, noise, len(values)))
-    return terms
+    rows: Sequence[str], weights: Sequence[float], sides: Sequence[Sequence[float]], metric: str, body: Body
+) -> Terms | None:
+    """Terms of the values of some rows; None where the noise of one is not known."""
+    own = [spread([scaled(metric, value) for value in side]) for side in sides]
+    noises = [body.noise(row, metric, of) for row, of in zip(rows, own, strict=True)]
+    parts = zip(weights, own, noises, sides, strict=True)
+    return None if None in noises else [(weight, of.level, noise, len(side)) for weight, of, noise, side in parts]
+
+
+def _decided(
+    text: str,
+    difference: Contrast,
+    terms: Terms,
+    sign: float,
+    count: int,
+    kind: str,
+    n: tuple[int, ...],
+    show: Callable[[float], float] = float,
+) -> PartVerdict:
+    """The verdict of a part with an interval; show: from the scale of `difference` to that of the estimate."""
+    interval = map(show, (difference.estimate, *difference.interval()))
+    verdict, seeds = _side(difference, sign, count), _seeds(difference, terms, sign, count)
+    return PartVerdict(text, verdict, "", *interval, kind, n, seeds)
 
 
 def _side(difference: Contrast, sign: float, count: int) -> str:
@@ -268,9 +261,7 @@ def _confidence(difference: Contrast, sign: float, count: int) -> float:
     return CONFIDENCE if sign * difference.estimate > 0 else 1 - (1 - CONFIDENCE) / count
 
 
-def _seeds(
-    difference: Contrast, terms: Sequence[tuple[float, float, Noise, int]], sign: float, count: int
-) -> int | None:
+def _seeds(difference: Contrast, terms: Terms, sign: float, count: int) -> int | None:
     """Seeds on each side, more than there are, that would see a difference as large as this; None where it is decided,
     or 100 are too few."""
     if _side(difference, sign, count) != UNDECIDED or difference.estimate == 0:

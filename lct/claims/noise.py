@@ -94,8 +94,8 @@ class Contrast:
     error: float
     df: float
 
-    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
-        half = quantile(self.df, confidence) * self.error
+    def interval(self) -> tuple[float, float]:
+        half = quantile(self.df) * self.error
         return self.estimate - half, self.estimate + half
 
 

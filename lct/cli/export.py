@@ -7,7 +7,7 @@ from typing import Any
 
 from lct.cli.options import Result, all_tables_argument, selected_plan, which
 from lct.export.contents import contents
-from lct.export.generator import card, generator_files, row_id, training_seed
+from lct.export.generator import card, generator_files, training_seed
 from lct.files.atomic import read_json, write_bytes
 from lct.lineage.cells import chosen, targets
 from lct.plan.plan import Cell, Plan
@@ -43,10 +43,10 @@ def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
 
     root, cell = arguments.root, _cell(arguments.cells[0], plan)
     if plan.runs[cell.run].samples is not None:
-        raise ValueError(f"{row_id(cell)}: expected a row with weights, found images made elsewhere; name another row")
+        raise ValueError(f"{cell.name}: expected a row with weights, found images made elsewhere; name another row")
     seed = training_seed(plan, cell, arguments.seed)
     files = generator_files(plan, root, cell, seed)
-    out = arguments.out or root / "exports" / f"{row_id(cell)}-s{seed}"
+    out = arguments.out or root / "exports" / f"{cell.name}-s{seed}"
     diffusers.check_folder(out)  # before weights are hashed
     written = diffusers.write(out, files, cell.sampler, card(plan, root, cell, seed, files))
     names = [str(path.relative_to(out)) for path in written]
@@ -57,7 +57,7 @@ def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
 def _cell(name: str, plan: Plan) -> Cell:
     """The row that a name, or the start of one, means."""
     rows = {target.id.rpartition(".")[0] for target in chosen([name], targets(plan))}
-    cells = [cell for cell in plan.cells if row_id(cell) in rows]
+    cells = [cell for cell in plan.cells if cell.name in rows]
     if len(cells) != 1:
         raise ValueError(f"{name}: expected one row with weights, found {len(cells)} of {sorted(rows)[:3]}; name a row")
     return cells[0]

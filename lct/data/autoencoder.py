@@ -8,14 +8,12 @@ the decoder's own units (see lct/data/latents.py for why there is no scale facto
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lct.data.imageset import ImageSet
@@ -23,24 +21,12 @@ from lct.data.latents import check_finite
 from lct.data.settings import Encoding, TrainedAutoencoder
 from lct.data.threads import in_order, readers
 from lct.files.checkpoint import Checkpoint
+from lct.files.tensors import read_metadata
 from lct.streams import generator
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 LARGEST = 100.0  # of decoded values; those of images are in [-1, 1], and a decoder goes a little beyond
-
-
-@dataclass(frozen=True)
-class AutoencoderStep:
-    """One training step: losses are means over the batch's images and pixels."""
-
-    step: int  # steps done, counted from 1
-    steps: int
-    loss: float
-    l1: float
-    mse: float
-    kl: float  # per pixel, before its weight
-    lr: float
 
 
 def create(settings: TrainedAutoencoder) -> AutoencoderKL:
@@ -80,8 +66,8 @@ def train(
     images: ImageSet,
     device: str = "cpu",
     checkpoint: Checkpoint | None = None,
-) -> Iterator[AutoencoderStep]:
-    """Train `model` in place, one step per item taken from the iterator; leaves it frozen, in eval mode, on the CPU.
+) -> Iterator[float]:
+    """Train `model` in place, one step per loss taken from the iterator; leaves it frozen, in eval mode, on the CPU.
     With a checkpoint, from where an earlier attempt has come.
 
     Loss per image: mean |e| + mean e^2 + kl_weight * KL / pixels, e = decoded - image in [-1, 1]; the KL divergence
@@ -100,20 +86,18 @@ def train(
         posterior = model.encode(batch).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=draws).to(device)
         error = model.decode(posterior.mean + posterior.std * noise).sample - batch
-        l1, mse = error.abs().mean(), error.square().mean()
         kl = posterior.kl().mean() / (batch.shape[2] * batch.shape[3])
-        loss = l1 + mse + settings.kl_weight * kl
-        values = torch.stack([loss, l1, mse, kl]).tolist()
-        if not math.isfinite(values[0]):
+        loss = error.abs().mean() + error.square().mean() + settings.kl_weight * kl
+        if not math.isfinite(value := loss.item()):
             raise ValueError(
-                f"autoencoder: step {step + 1}: expected a finite loss, found {values[0]}; lower autoencoder.lr"
+                f"autoencoder: step {step + 1}: expected a finite loss, found {value}; lower autoencoder.lr"
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         if checkpoint:
             checkpoint(model, optimiser, step + 1)
-        yield AutoencoderStep(step + 1, settings.steps, *values, lr)
+        yield value
     model.to("cpu").eval().requires_grad_(False)
 
 
@@ -139,14 +123,7 @@ def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
             f"{folder / CONFIG_NAME}: expected the configuration of an AutoencoderKL, found {error}; "
             "make or download it again"
         ) from error
-    try:
-        with safe_open(folder / WEIGHTS_NAME, framework="pt") as handle:
-            handle.keys()
-    except SafetensorError as error:
-        raise ValueError(
-            f"{folder / WEIGHTS_NAME}: expected a whole safetensors file, found damage ({error}); "
-            "make or download it again"
-        ) from error
+    read_metadata(folder / WEIGHTS_NAME)  # refuses a damaged file
     # from_pretrained also reads the older names of attention weights. It draws initial values, which it overwrites, and
     # only warns of a missing tensor.
     with torch.random.fork_rng(devices=[]):

@@ -244,24 +244,22 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
     return images
 
 
-def labels(manifest: dict[str, Any]) -> list[int | None]:
-    """The label of every image, in order."""
-    return [item["label"] for item in manifest["items"]]
+def labels(path: Path | str) -> list[int | None]:
+    """The label of every image of the manifest at `path`, in order; None where the source gives none."""
+    return [item["label"] for item in read_manifest(path)["items"]]
 
 
-def write_grid(
-    path: Path | str, images: Iterable[np.ndarray], columns: int, *, scale: int = 1, gap: int = 1, shade: int = 255
-) -> None:
-    """A PNG of `images` (each (H, W, 3) uint8) in rows of `columns`, each pixel drawn scale x scale, `gap` pixels of
-    grey level `shade` around every image. Equal images give equal bytes."""
+def write_grid(path: Path | str, images: Iterable[np.ndarray], columns: int, *, scale: int = 1) -> None:
+    """A PNG of `images` (each (H, W, 3) uint8) in rows of `columns`, each pixel drawn scale x scale, a white line of
+    one pixel around every image. Equal images give equal bytes."""
     tiles = [np.repeat(np.repeat(image, scale, axis=0), scale, axis=1) for image in images]
     if not tiles or columns < 1:
         raise ValueError(f"{path}: expected at least one image and one column, found {len(tiles)} and {columns}")
     height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)
     columns = min(columns, len(tiles))
-    canvas = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), shade, np.uint8)
+    canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, 3), 255, np.uint8)
     for i, tile in enumerate(tiles):
-        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        top, left = 1 + i // columns * (height + 1), 1 + i % columns * (width + 1)
         canvas[top : top + height, left : left + width] = tile
     Path(path).write_bytes(png(canvas))

@@ -51,10 +51,11 @@ class LatentMoments:
         return {"moments.count": torch.tensor(self.count), "moments.mean": mean, "moments.m2": m2}
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> LatentMoments:
+    def of(cls, latents: Tensor) -> LatentMoments:
+        """The moments of (N, ...) values."""
         moments = cls()
-        moments.count, moments.mean, moments.m2 = (tensors[f"moments.{name}"] for name in ("count", "mean", "m2"))
-        moments.count = int(moments.count)
+        for part in latents.split(PART):
+            moments.update(part)
         return moments
 
     def std(self) -> Tensor:
@@ -96,14 +97,6 @@ def _in_parts(values: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
     for part, out in parts:
         out.copy_(apply(part.to(torch.float64)))
     return result
-
-
-def statistics(latents: Tensor, encoding: Encoding) -> LatentStatistics:
-    """Statistics of (N, C, H, W) latents, per element or per channel as `encoding` says."""
-    moments = LatentMoments()
-    for part in latents.split(PART):
-        moments.update(part)
-    return from_moments(moments, encoding)
 
 
 def from_moments(moments: LatentMoments, encoding: Encoding) -> LatentStatistics:

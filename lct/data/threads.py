@@ -25,16 +25,21 @@ def in_order(tasks: Iterable[Callable[[], T]], workers: int, waiting: int | None
         return
     most = workers * AHEAD if waiting is None else waiting
     pool = ThreadPoolExecutor(workers)
-    pending: deque[Future[T]] = deque()
     try:
-        for task in tasks:
-            pending.append(pool.submit(task))
-            if len(pending) >= most:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+        yield from results(map(pool.submit, tasks), most)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def results(futures: Iterable[Future[T]], waiting: int) -> Iterator[T]:
+    """Results in the order of `futures`, which are taken, and so begun, as long as fewer than `waiting` are pending."""
+    pending: deque[Future[T]] = deque()
+    for future in futures:
+        pending.append(future)
+        if len(pending) >= waiting:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def readers() -> int:

@@ -86,7 +86,8 @@ def model_card(card: dict[str, Any]) -> str:
 
 
 def model_source() -> str:
-    parts = [inspect.getsource(module) for module in (network_settings, layout, norms, unet, precondition)]
+    modules = (network_settings, layout, norms, unet, precondition)
+    parts = [inspect.getsource(part) for part in (schedules.require, *modules)]
     return _joined([*parts, (HERE / f"{MODEL}.py").read_text(encoding="utf-8")])
 
 

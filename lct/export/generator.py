@@ -28,10 +28,6 @@ class GeneratorFiles:
         return [self.weights, self.statistics, *(self.vae / name for name in AUTOENCODER_FILES)]
 
 
-def row_id(cell: Cell) -> str:
-    return cell.name
-
-
 def training_seed(plan: Plan, cell: Cell, seed: int | None) -> int:
     """A training seed of the cell's run: the first one if `seed` is None. ValueError if the run has no such seed."""
     seeds = plan.seeds_of(cell.run)
@@ -53,7 +49,7 @@ def generator_files(plan: Plan, root: Path, cell: Cell, seed: int) -> GeneratorF
         if not path.exists():
             name = path.relative_to(root)
             command = f"snakemake {name} {plan.snakemake_options}"
-            raise ValueError(f"{name}: expected the file that {row_id(cell)} is made from, found nothing; {command}")
+            raise ValueError(f"{name}: expected the file that {cell.name} is made from, found nothing; {command}")
     return files
 
 
@@ -95,7 +91,7 @@ def card(plan: Plan, root: Path, cell: Cell, seed: int, files: GeneratorFiles) -
         "protocol_hash": metrics["protocol_hash"][:12],
         "protocol": json.dumps(metrics.get("protocol", {}), indent=1, sort_keys=True),
         "origin": [(str(source.relative_to(root)), sha256_file(source)) for source in files.paths],
-        "cell": row_id(cell),
+        "cell": cell.name,
         "options": plan.lct_options,
         "licence": None if run.weights else plan.datasets[run.dataset].licence,
         "licence_text": licence_text(plan, run),

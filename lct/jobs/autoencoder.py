@@ -4,7 +4,7 @@ import math
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -20,25 +20,20 @@ from lct.files.records import JobRecord
 from lct.jobs import job, resume
 from lct.plan.paths import AUTOENCODER_FILES
 
-KINDS = {"trained": TrainedAutoencoder, "pretrained": PretrainedAutoencoder}
+OPTIONAL = {"nargs": "*", "required": False, "default": []}
 
 
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--images", type=Path, required=True, help="manifest of the training images")
-    parser.add_argument(
-        "--source", type=Path, nargs="*", default=[], help="pretrained: download.json, or the files of a local folder"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    return job.run(autoencoder, parser.parse_args())
-
-
-def autoencoder(settings: dict[str, Any], device: str, images: Path, source: list[Path], out: Path) -> str:
+def autoencoder(
+    settings: dict[str, Any],
+    device: str,
+    images: Annotated[Path, "manifest of the training images"],
+    source: Annotated[list[Path], "pretrained: download.json, or the files of a local folder", OPTIONAL],
+    out: job.Folder,
+) -> str:
     """Write the autoencoder to the folder `out`; arguments are the job's options.
 
     settings: {"autoencoder": ...}. Raises ValueError for weights that are not those of the settings."""
-    values = settings["autoencoder"]
-    chosen = build(KINDS[values["kind"]], values, "--settings: autoencoder")
+    chosen = build(Autoencoder, settings["autoencoder"], "--settings: autoencoder")
     torch_device = job.device(device, threads=1)
     files = {"images": images} | {path.name: path for path in source}
     record = JobRecord("autoencoder", settings, inputs=files, device=torch_device.type)
@@ -85,14 +80,15 @@ def _train(
     settings: TrainedAutoencoder, images: Path, device: torch.device, folder: Path, checkpoint: Checkpoint
 ) -> float:
     """Train a model and save it in `folder`; returns the loss of the last step."""
-    model, loss = vae.create(settings), math.nan  # no loss is known where an earlier attempt has taken every step
+    model = vae.create(settings)
     with imageset.open_checked(images, deep=True) as opened:
         steps = vae.train(model, settings, opened, device=device, checkpoint=checkpoint)
-        for step in resume.resumable(steps, checkpoint, "autoencoder"):
-            loss = step.loss
+        losses = list(resume.resumable(steps, checkpoint, "autoencoder"))
     vae.save(model, folder)
-    return loss
+    return losses[-1] if losses else math.nan  # none where an earlier attempt has taken every step
 
+
+main = job.program(autoencoder)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -33,17 +33,6 @@ log = logging.getLogger("lct.encode")
 SUMMARY = "summary.json"
 SHOWN = 16  # images above their reconstructions in the picture
 TAILS = 2000  # latents, evenly spaced, whose pooled values are described in the summary
-
-
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--train", type=Path, required=True, help="manifest of the training images")
-    parser.add_argument("--heldout", type=Path, required=True, help="manifest of the held-out images; may be empty")
-    parser.add_argument("--autoencoder", type=Path, required=True, help="diffusers folder of the autoencoder")
-    parser.add_argument("--work", type=Path, required=True, help="folder for finished shards, until all are published")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
-    return job.run(encode, parser.parse_args())
 
 
 @dataclass(frozen=True)
@@ -71,12 +60,12 @@ class EncoderInputs:
 def encode(
     settings: dict[str, Any],
     device: str,
-    train: Path,
-    heldout: Path,
-    autoencoder: Path,
-    work: Path,
-    out: Path,
-    workers: int | None = None,
+    train: Annotated[Path, "manifest of the training images"],
+    heldout: Annotated[Path, "manifest of the held-out images; may be empty"],
+    autoencoder: job.AutoencoderFolder,
+    work: Annotated[Path, "folder for finished shards, until all are published"],
+    out: job.Folder,
+    workers: job.Workers = None,
 ) -> str:
     """Write latents, statistics, reconstructions and a summary to `out`; arguments are the job's options.
 
@@ -194,6 +183,8 @@ def _publish_picture(originals: Path, reconstructions: Path, out: Path) -> None:
         pairs = np.concatenate([images.array(0, shown), reconstructed.array(0, shown)])
         imageset.write_grid(file, pairs, columns=shown, scale=2)
 
+
+main = job.program(encode)
 
 if __name__ == "__main__":
     raise SystemExit(main())

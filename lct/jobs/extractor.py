@@ -1,7 +1,7 @@
 """extractor: the small network whose features measure distances where a protocol names the dataset's own."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lct.config.schema import build
 from lct.data import imageset
@@ -13,17 +13,13 @@ from lct.metrics import extractor as network
 from lct.metrics.settings import TrainedExtractor
 
 
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--train", type=Path, required=True, help="manifest of the training images")
-    parser.add_argument("--heldout", type=Path, nargs="?", help="manifest of the held-out images, if there are any")
-    parser.add_argument("--out", type=Path, required=True, help="weights to write")
-    parser.add_argument("--summary", type=Path, required=True, help="JSON with the accuracy to write")
-    return job.run(extractor, parser.parse_args())
-
-
 def extractor(
-    settings: dict[str, Any], device: str, train: Path, out: Path, summary: Path, heldout: Path | None = None
+    settings: dict[str, Any],
+    device: str,
+    train: Annotated[Path, "manifest of the training images"],
+    out: Annotated[Path, "weights to write"],
+    summary: Annotated[Path, "JSON with the accuracy to write"],
+    heldout: Annotated[Path | None, "manifest of the held-out images, if there are any"] = None,
 ) -> str:
     """Train the network on `train`, measure its accuracy, write both; arguments are the job's options.
 
@@ -34,7 +30,7 @@ def extractor(
     seeds = {"extractor": chosen.seed}
     record = JobRecord("extractor", settings, inputs=files, seeds=seeds, device=torch_device.type)
     checkpoint = resume.checkpoint(record, out, chosen.steps)
-    labels = _labels(train)
+    labels = imageset.labels(train)
     classes = network.classes(chosen, labels)
     model = network.create(chosen, classes)
     with imageset.open_checked(train, deep=True) as images:
@@ -43,7 +39,7 @@ def extractor(
             pass
     tested, kind = (train, "training") if heldout is None else (heldout, "held-out")
     with imageset.open_checked(tested, deep=True) as images:
-        accuracy = network.accuracy(model, chosen, images, _labels(tested), chosen.batch)
+        accuracy = network.accuracy(model, chosen, images, imageset.labels(tested), chosen.batch)
     write_tensors(out, network.tensors(model))
     write_json(summary, {"task": chosen.learned, "accuracy": accuracy, "images": kind, "classes": classes})
     record.write([out, summary])
@@ -51,10 +47,7 @@ def extractor(
     return f"extractor {out.parent.name}: accuracy {accuracy:.1%} on {kind} images ({chosen.learned})"
 
 
-def _labels(manifest: Path) -> list[int | None]:
-    """The label of every image; None where the source gives none."""
-    return imageset.labels(imageset.read_manifest(manifest))
-
+main = job.program(extractor)
 
 if __name__ == "__main__":
     raise SystemExit(main())

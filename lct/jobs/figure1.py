@@ -4,12 +4,9 @@ Two networks of one size are trained by lct.training.loop, one on pixels reduced
 """
 
 import logging
-import math
-import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -20,12 +17,11 @@ from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
 from lct.data.latents import PART, LatentMoments, LatentStatistics, check_normalised
 from lct.files.atomic import read_json
-from lct.files.hashing import sha256_json
-from lct.files.lock import hold
 from lct.files.progress import ProgressLogger
-from lct.files.records import JobRecord, mismatch, settings_path
+from lct.files.records import JobRecord
 from lct.files.tensors import pick_rows, read_rows, read_tensors, shape_of
 from lct.jobs import figure, job
+from lct.jobs.resume import finished_parts
 from lct.report.plotting import box_plots
 from lct.training.loop import train
 from lct.training.settings import Training
@@ -37,22 +33,15 @@ log = logging.getLogger("lct.figure1")
 BATCH = 64  # images decoded at a time
 
 
-def main() -> int:
-    parser = figure.parser(__doc__)
-    parser.add_argument("--images", type=Path, required=True, help="manifest of the training images")
-    parser.add_argument("--work", type=Path, required=True, help="folder for resume states")
-    return job.run(figure1, parser.parse_args())
-
-
 def figure1(
     settings: dict[str, Any],
     device: str,
-    images: Path,
-    latents: Path,
-    statistics: Path,
-    work: Path,
-    out: Path,
-    pictures: list[Path],
+    images: Annotated[Path, "manifest of the training images"],
+    latents: figure.Latents,
+    statistics: job.Statistics,
+    work: Annotated[Path, "folder for resume states"],
+    out: figure.Numbers,
+    pictures: figure.Pictures,
 ) -> str:
     """Write the numbers of the box plots to `out` (JSON) and draw them in `pictures`; arguments are the job's options.
 
@@ -61,29 +50,20 @@ def figure1(
     torch_device = job.device(device, training.threads, tf32=training.matmul == "tf32")
     inputs = {"images": images, "latents": latents, "statistics": statistics}
     record = JobRecord("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=torch_device.type)
-    identity = record.deterministic()
-    states = work / sha256_json([identity["settings"], identity["inputs"], torch_device.type])[:16]
-    # A copy that a killed scheduler left behind may still be at work: wait for it, then use what it has published.
-    with hold(work / "lock", "figure of this dataset", wait_seconds=math.inf):
-        if not all(_is_published(path, identity) for path in (out, *pictures)):
+    with finished_parts(record, work, "figure of this dataset") as states:
+        if not record.has_written([out, *pictures]):
+            identity = record.deterministic()
             files = (images, latents, statistics)
             numbers = _numbers(
                 settings, training, *files, torch_device, lambda name: StateFolder(states / name, identity)
             )
-            figure.publish(out, pictures, numbers, partial(box_plots, numbers))
+            figure.publish(out, pictures, numbers, box_plots)
             record.write([out, *pictures])
-        shutil.rmtree(states, ignore_errors=True)
     shares = {box["id"]: box["beyond_outer"] for box in read_json(out)["boxes"]}
     return (
         f"figure1 {out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
         f"latents; of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
     )
-
-
-def _is_published(output: Path, identity: dict[str, Any]) -> bool:
-    """Whether another copy of this very job has written an output."""
-    path = settings_path(output)
-    return path.exists() and read_json(path) == identity and mismatch(output) is None
 
 
 def _numbers(
@@ -157,9 +137,7 @@ def _pixels(manifest: Path, rows: list[int], limit: int, side: int) -> tuple[np.
 
 def _normalised(pixels: torch.Tensor, sigma_data: float) -> torch.Tensor:
     """Per element, as latents are; elements that never vary, such as a black border, are left at zero."""
-    moments = LatentMoments()
-    for part in pixels.split(PART):
-        moments.update(part)
+    moments = LatentMoments.of(pixels)
     std = moments.std()
     return LatentStatistics(moments.mean, std.where(std > 0, 1.0), sigma_data).normalise(pixels)
 
@@ -178,6 +156,8 @@ def _temporal_differences(trainer: Trainer, state: StateFolder, pairs: int, stop
     steps = range(progress.step, progress.step + -(-pairs // trainer.settings.batch))
     return torch.cat([trainer.temporal_difference(step).cpu() for step in steps])
 
+
+main = job.program(figure1)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,8 +1,6 @@
 """figure2: the robust losses and their derivatives at the constant c of a dataset's latents: numbers and pictures."""
 
 import math
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +9,7 @@ from lct.files.records import JobRecord
 from lct.files.tensors import shape_of
 from lct.jobs import figure, job
 from lct.losses.robust import ROBUST_FUNCTIONS
-from lct.report import paper_figures, plotting
+from lct.report.paper_figures import losses
 from lct.schedules import NoiseGrid, RobustScale
 
 SHOWN = ("pseudo-huber", "cauchy", "geman-mcclure")
@@ -19,12 +17,13 @@ SPAN, POINTS = 10.0, 201  # residuals from 0 to SPAN c
 UNIT = 3.0  # residual, in c, at which every drawn loss has the value 1
 
 
-def main() -> int:
-    return job.run(figure2, figure.parser(__doc__).parse_args())
-
-
 def figure2(
-    settings: dict[str, Any], device: str, latents: Path, statistics: Path, out: Path, pictures: list[Path]
+    settings: dict[str, Any],
+    device: str,
+    latents: figure.Latents,
+    statistics: job.Statistics,
+    out: figure.Numbers,
+    pictures: figure.Pictures,
 ) -> str:
     """Write the curves of the losses `SHOWN` to `out` (JSON) and `pictures`; arguments are the job's options."""
     record = JobRecord("figure", settings, inputs={"latents": latents, "statistics": statistics})
@@ -38,7 +37,7 @@ def figure2(
         "residual": residual.tolist(),
         "curves": [curve(name, c, residual) for name in SHOWN],
     }
-    figure.publish(out, pictures, numbers, partial(plotting.picture, paper_figures.losses(numbers)))
+    figure.publish(out, pictures, numbers, losses)
     record.write([out, *pictures])
     return f"figure2 {out.stem}: {len(SHOWN)} losses at c = {c:.3g}"
 
@@ -67,6 +66,8 @@ def curve(name: str, c: float, residual: torch.Tensor) -> dict:
         "tail": float(slope[-1] / slopes.max()),
     }
 
+
+main = job.program(figure2)
 
 if __name__ == "__main__":
     raise SystemExit(main())

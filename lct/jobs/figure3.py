@@ -5,7 +5,6 @@ variance of x near a noisy sample comes from pairs of nearest neighbours x_t: ha
 x. It estimates E Var(x | x_t); with few pairs it is a little too large, equally for every coupling.
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from lct.jobs import figure, job
 from lct.losses.objective import perturb
 from lct.losses.settings import Transport
 from lct.losses.transport import pair
-from lct.report import paper_figures, plotting
+from lct.report.paper_figures import couplings as draw_couplings
 from lct.streams import generator
 
 SIGMA_DATA = 0.5  # standard deviation of normalised latents
@@ -28,12 +27,13 @@ SIGMA = 1.0  # noise level, twice the standard deviation of the latents
 BINS = 48
 
 
-def main() -> int:
-    return job.run(figure3, figure.parser(__doc__).parse_args())
-
-
 def figure3(
-    settings: dict[str, Any], device: str, latents: Path, statistics: Path, out: Path, pictures: list[Path]
+    settings: dict[str, Any],
+    device: str,
+    latents: figure.Latents,
+    statistics: job.Statistics,
+    out: figure.Numbers,
+    pictures: figure.Pictures,
 ) -> str:
     """Write distances and variances of each coupling to `out` (JSON) and `pictures`; arguments are the job's options.
 
@@ -67,7 +67,7 @@ def figure3(
         **random,
         "histograms": {"edges": edges.tolist(), "shares": shares},
     }
-    figure.publish(out, pictures, numbers, partial(plotting.picture, paper_figures.couplings(numbers)))
+    figure.publish(out, pictures, numbers, draw_couplings)
     record.write([out, *pictures])
     independent, largest = couplings[0], couplings[-1]
     return (
@@ -116,6 +116,8 @@ def measure(x: torch.Tensor, noise: torch.Tensor, image: torch.Tensor) -> tuple[
     values = pair_values(a, b) | {"variance": float((a - a[nearest]).square().mean() / 2)}
     return values, (a - b).norm(dim=1).numpy()
 
+
+main = job.program(figure3)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lct.config.schema import build, plain
 from lct.data import imageset, sources
@@ -22,31 +22,16 @@ GRID = 64  # images in the preview
 log = logging.getLogger("lct")
 
 
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--train", type=Path, required=True, help="image set to write: training images")
-    parser.add_argument("--heldout", type=Path, required=True, help="image set to write: images no training sees")
-    parser.add_argument(
-        "--download", type=Path, nargs="?", help="download.json of a dataset whose source is a download; else nothing"
-    )
-    parser.add_argument("--workers", type=int, default=1, help="threads; the result does not depend on it (default: 1)")
-    return job.run(images, parser.parse_args())
-
-
 def images(
     settings: dict[str, Any],
-    train: Path,
-    heldout: Path,
-    download: Path | None = None,
-    workers: int = 1,
-    device: str = "cpu",
+    train: Annotated[Path, "image set to write: training images"],
+    heldout: Annotated[Path, "image set to write: images no training sees"],
+    download: Annotated[Path | None, "download.json of a dataset whose source is a download; else nothing"] = None,
+    workers: Annotated[int, "threads; the result does not depend on it (default: 1)"] = 1,
 ) -> str:
     """Write the image sets `train` and `heldout`, their manifests and a preview; arguments are the job's options.
 
-    settings: {"dataset": ...}, the dataset without what later stages read.
-    download: download.json of a dataset whose source is a download.
-    workers:  threads; the result does not depend on it.
-    device:   of no effect: images are prepared on the CPU.
+    settings: {"dataset": ...}, the dataset without what later stages read. Images are prepared on the CPU.
     Raises ValueError where an image cannot be used; then neither set appears."""
     dataset = build(DataSettings, {"title": "-", **settings["dataset"]}, "--settings")
     inputs = {"download": download} if download else {}
@@ -127,6 +112,8 @@ def _downloaded(path: Path) -> DownloadedFiles:
 def _report(image: UnusableImageError) -> None:
     log.warning("unusable image name=%s reason=%s", readable(image.name), image.reason)
 
+
+main = job.program(images)
 
 if __name__ == "__main__":
     raise SystemExit(main())

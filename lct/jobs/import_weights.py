@@ -1,7 +1,7 @@
 """import_weights: use existing weights instead of a training, after a check of their hash and the run's network."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lct.config.model import GivenWeights
 from lct.config.schema import build
@@ -13,14 +13,11 @@ from lct.networks.unet import UNet
 from lct.networks.weights import load
 
 
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--weights", type=Path, required=True, help="file with the network's tensors")
-    parser.add_argument("--out", type=Path, required=True, help="weights to write")
-    return job.run(import_weights, parser.parse_args())
-
-
-def import_weights(settings: dict[str, Any], device: str, weights: Path, out: Path) -> str:
+def import_weights(
+    settings: dict[str, Any],
+    weights: Annotated[Path, "file with the network's tensors"],
+    out: Annotated[Path, "weights to write"],
+) -> str:
     """Copy `weights` to `out`. Raises ValueError when the hash, or the tensors' names, shapes or values, do not fit."""
     declared = build(GivenWeights, settings["weights"], "--settings: weights")
     network = build(Network, settings["network"], "--settings: network")
@@ -32,6 +29,8 @@ def import_weights(settings: dict[str, Any], device: str, weights: Path, out: Pa
     record.write([out])
     return f"take {out.parent.parent.name}: {weights}, sha256 {declared.sha256[:12]}"
 
+
+main = job.program(import_weights)
 
 if __name__ == "__main__":
     raise SystemExit(main())

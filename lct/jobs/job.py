@@ -1,7 +1,6 @@
 """What every job of the graph shares: arguments, logging, one-line errors, exit codes, progress.
 
-A job module has two parts: a function whose parameters are the job's inputs, typed and named as its options, and a
-`main` that builds the parser and calls `run(function, parser.parse_args())`.
+A job module has a function whose parameters are the job's options, each with its help, and `main = program(function)`.
 
 Standard error is the log (`2> {log}` in the rules); standard output is the terminal: one line per finished job.
 Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 interrupted with its state saved;
@@ -9,6 +8,7 @@ Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 inter
 """
 
 import argparse
+import inspect
 import json
 import logging
 import os
@@ -16,7 +16,9 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lct.files.lock import LockHeldError
 from lct.files.progress import ProgressLogger
@@ -25,13 +27,39 @@ FAILED, INTERRUPTED = 1, 75  # 75: EX_TEMPFAIL, "try again"
 log = logging.getLogger("lct")
 T = TypeVar("T")
 
+# options of several jobs
+Statistics = Annotated[Path, "mean and standard deviation of the latents"]
+AutoencoderFolder = Annotated[Path, "diffusers folder of the autoencoder"]
+Folder = Annotated[Path, "folder to write"]
+Workers = Annotated[int | None, "processes (default: one per GPU of the job, one without a GPU)"]
+
 
 class InterruptedJobError(Exception):
     """A signal or the wall time ended the job; its state is saved."""
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the two options that every job has, `--settings` and `--device`."""
+def program(
+    job: Callable[..., str | None], silent: tuple[type[BaseException], ...] = (), **defaults: Any
+) -> Callable[[], int]:
+    """The `main` of a job's module: parses its options, runs it, and returns the exit code (see `run`).
+
+    defaults: of options, where they are others than those of the job's parameters."""
+
+    def main() -> int:
+        parser = options_of(job)
+        parser.set_defaults(**defaults)
+        arguments = vars(parser.parse_args())
+        return run(lambda: job(**{name: arguments[name] for name in inspect.signature(job).parameters}), silent)
+
+    return main
+
+
+def options_of(job: Callable[..., str | None]) -> argparse.ArgumentParser:
+    """Options as a job's parameters say, which are annotated with type, help, and what else `add_argument` is to know.
+
+    Without a default an option is required. A list takes one value or more, and what may be None takes one or none.
+    Every job has `--settings`, a JSON object, and `--device`."""
+    description = sys.modules[job.__module__].__doc__
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--settings", type=settings_json, required=True, help="the stage's resolved settings, as JSON")
     options.add_argument(
@@ -39,6 +67,18 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         default=os.environ.get("LCT_DEVICE", "auto"),
         help="torch device; auto takes a GPU when there is one (default: LCT_DEVICE in the environment, or auto)",
     )
+    for name, annotation in get_type_hints(job, include_extras=True).items():
+        if name in ("settings", "device", "return"):
+            continue
+        kind, text, *more = get_args(annotation)
+        parts, default = get_args(kind), inspect.signature(job).parameters[name].default
+        given: dict[str, Any] = {"type": parts[0] if parts else kind}
+        if get_origin(kind) is Literal:
+            given = {"choices": parts}
+        elif get_origin(kind) is list or NoneType in parts:
+            given["nargs"] = "?" if NoneType in parts else "+"
+        given |= {"required": True} if default is inspect.Parameter.empty else {"default": default}
+        options.add_argument(f"--{name.replace('_', '-')}", help=text, **(given | dict(*more)))
     return options
 
 
@@ -55,12 +95,8 @@ def settings_json(text: str) -> dict[str, Any]:
     return values
 
 
-def run(
-    job: Callable[..., str | None],
-    arguments: argparse.Namespace | None = None,
-    silent: tuple[type[BaseException], ...] = (),
-) -> int:
-    """Call `job` with the parsed arguments by name, print the line that it returns, and return the exit code.
+def run(job: Callable[[], str | None], silent: tuple[type[BaseException], ...] = ()) -> int:
+    """Call `job`, print the line that it returns, and return the exit code.
 
     Expected failures end in one line, not in a traceback. Those in `silent` print nothing, because another process of
     the same job prints the line.
@@ -68,7 +104,7 @@ def run(
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     started = time.monotonic()
     try:
-        line = job(**vars(arguments or argparse.Namespace()))
+        line = job()
     except silent as error:
         log.info("ends with the other processes: %s", error)
         return INTERRUPTED if isinstance(error, InterruptedJobError) else FAILED
@@ -143,9 +179,9 @@ def check_gpus(name: str, usable: int) -> None:
         log.warning("%d GPUs are visible, %d were asked for: other jobs may use the same ones", usable, requested)
 
 
-def progress(items: Iterable[T], total: int, what: str, every_seconds: float = 5.0) -> Iterator[T]:
+def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Pass `items` through and log how many of `total` are done and the time that remains."""
-    progress_logger = ProgressLogger(what, total, every_seconds=every_seconds)
+    progress_logger = ProgressLogger(what, total)
     for done, item in enumerate(items, start=1):
         yield item
         progress_logger(done)

@@ -6,7 +6,7 @@ among the training images has a ball of radius zero.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,33 +16,22 @@ from lct.data.imageset import ImageSet
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
-from lct.jobs.scoring import Scorer, read_reference
+from lct.jobs.scoring import Samples, Scorer, TrainingImages, read_reference
 from lct.metrics.distances import BLOCK, rounding
 from lct.metrics.evaluation import comparable
 
 SIDE = 48  # an image of the picture is at least about as many pixels wide
 
 
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--samples", type=Path, nargs="+", required=True, help="manifests of the image sets")
-    parser.add_argument("--train", type=Path, required=True, help="manifest of the training images")
-    parser.add_argument("--reference", type=Path, required=True, help="reference of the first protocol")
-    parser.add_argument("--extractor", type=Path, required=True, help="weights of the network")
-    parser.add_argument("--numbers", type=Path, nargs="+", required=True, help="JSON to write, one per image set")
-    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="PNG to write, one per image set")
-    return job.run(neighbours, parser.parse_args())
-
-
 def neighbours(
     settings: dict[str, Any],
     device: str,
-    samples: list[Path],
-    train: Path,
-    reference: Path,
-    extractor: Path,
-    numbers: list[Path],
-    pictures: list[Path],
+    samples: Samples,
+    train: TrainingImages,
+    reference: Annotated[Path, "reference of the first protocol"],
+    extractor: Annotated[Path, "weights of the network"],
+    numbers: Annotated[list[Path], "JSON to write, one per image set"],
+    pictures: Annotated[list[Path], "PNG to write, one per image set"],
 ) -> str:
     """Write numbers and a picture for every image set; arguments are the job's options.
 
@@ -119,6 +108,8 @@ def _write_picture(path: Path, pixels: np.ndarray, originals: ImageSet, indices:
     with atomic(path) as file:
         imageset.write_grid(file, [image for row in rows for image in row], columns=len(pixels), scale=scale)
 
+
+main = job.program(neighbours)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,7 +1,7 @@
 """pilot: the first milestones of a run against the authors' log, as a page and as JSON."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lct.files.atomic import write_json, write_text
 from lct.files.records import JobRecord
@@ -11,15 +11,12 @@ from lct.report.evidence import FOLDER
 from lct.report.pilot import judge, page
 
 
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--scale", required=True, help="scale whose pilot this is")
-    parser.add_argument("--out", type=Path, required=True, help="page to write; the numbers go beside it, as JSON")
-    return job.run(pilot, parser.parse_args())
-
-
-def pilot(settings: dict[str, Any], device: str, scale: str, out: Path) -> str:
-    """Judge the measured rows and write page and numbers; `device` computes nothing here."""
+def pilot(
+    settings: dict[str, Any],
+    scale: Annotated[str, "scale whose pilot this is"],
+    out: Annotated[Path, "page to write; the numbers go beside it, as JSON"],
+) -> str:
+    """Judge the measured rows and write page and numbers."""
     root = Path.cwd()
     plan = Plan(root, {"scale": scale})
     result = judge(plan, root, plan.pilot)
@@ -31,6 +28,8 @@ def pilot(settings: dict[str, Any], device: str, scale: str, out: Path) -> str:
     shown = [f"{row['row']} {row['ours']:.4g} against {row['logged']:.4g}" for row in result["rows"] if row["ours"]]
     return f"pilot: {result['verdict']}: {', '.join(shown)}; {out}"
 
+
+main = job.program(pilot)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -4,7 +4,6 @@ import functools
 import multiprocessing
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from lct.data.threads import results
 from lct.jobs import job
 
 AHEAD = 2  # results for each process that may wait to be taken
@@ -50,14 +50,9 @@ class Pool(Generic[S, T, R]):
                 self._here = self._here or self._open(self._source, self._devices[0])
                 yield self._here(item)
             return
-        waiting: deque = deque()
+        futures = (self._processes().submit(_make, item) for item in items)
         try:
-            for item in items:
-                waiting.append(self._processes().submit(_make, item))
-                if len(waiting) > AHEAD * len(self._devices):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from results(futures, AHEAD * len(self._devices) + 1)
         except BrokenProcessPool as error:
             raise ValueError("worker: expected it to finish, found it killed; run the same command again") from error
 

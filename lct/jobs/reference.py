@@ -5,7 +5,7 @@ Measurements of real images (lct/jobs/measurements.py) are kept in a cache, by d
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lct.data import imageset
 from lct.files.atomic import write_json
@@ -13,7 +13,7 @@ from lct.files.records import JobRecord
 from lct.files.tensors import write_tensors
 from lct.jobs import job
 from lct.jobs.measurements import ImageMeasurement, Key, RealFeatures, measure
-from lct.jobs.scoring import Scorer
+from lct.jobs.scoring import Extractors, Scorer, TrainingImages
 from lct.metrics.distances import radii
 from lct.metrics.evaluation import Reference, comparable
 from lct.metrics.protocol import ReferenceImages
@@ -22,31 +22,18 @@ from lct.metrics.settings import Protocol
 RECONSTRUCTED = ("reconstructed-train",)
 
 
-def main() -> int:
-    parser = job.parser(__doc__)
-    for name in ("train", "heldout", "reconstructed-train", "reconstructed-heldout"):
-        required = not name.endswith("heldout")
-        parser.add_argument(f"--{name}", type=Path, nargs="?", required=required, help="manifest of these images")
-    parser.add_argument("--extractors", type=Path, nargs="+", required=True, help="weights, in the settings' order")
-    parser.add_argument("--references", type=Path, nargs="+", required=True, help="{protocol}.safetensors to write")
-    parser.add_argument("--floors", type=Path, nargs="*", required=True, help="{floor}/{protocol}.json to write")
-    parser.add_argument("--cache", type=Path, default=Path("work/reference"), help="(default: work/reference)")
-    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
-    return job.run(reference, parser.parse_args())
-
-
 def reference(
     settings: dict[str, Any],
     device: str,
-    train: Path,
-    reconstructed_train: Path,
-    extractors: list[Path],
-    references: list[Path],
-    floors: list[Path],
-    heldout: Path | None = None,
-    reconstructed_heldout: Path | None = None,
-    cache: Path = Path("work/reference"),
-    workers: int | None = None,
+    train: TrainingImages,
+    reconstructed_train: Annotated[Path, "manifest of their reconstructions"],
+    extractors: Extractors,
+    references: Annotated[list[Path], "{protocol}.safetensors to write"],
+    floors: Annotated[list[Path], "{floor}/{protocol}.json to write", {"nargs": "*"}],
+    heldout: Annotated[Path | None, "manifest of the held-out images, if there are any"] = None,
+    reconstructed_heldout: Annotated[Path | None, "manifest of their reconstructions"] = None,
+    cache: Annotated[Path, "(default: work/reference)"] = Path("work/reference"),
+    workers: job.Workers = None,
 ) -> str:
     """Write the reference of every protocol and the metrics of every floor row; arguments are the job's options.
 
@@ -136,6 +123,8 @@ def _reference(
         resolution=resolution,
     )
 
+
+main = job.program(reference)
 
 if __name__ == "__main__":
     raise SystemExit(main())

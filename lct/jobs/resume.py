@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lct.cluster.cost_model import SAVE_MINUTES
 from lct.cluster.signals import Stop
@@ -32,6 +32,13 @@ def work_folder(out: Path) -> Path:
     return Path("work", *out.parts[1:]) if inside else out.with_name(f".{out.name}.work")
 
 
+def identity_of(record: JobRecord) -> dict[str, Any]:
+    """Settings, seeds and hashes of the inputs of a job: what its result depends on, wherever its files lie."""
+    described = record.deterministic()
+    inputs = {role: entry["sha256"] for role, entry in described["inputs"].items()}
+    return {"settings": described["settings"], "seeds": described["seeds"], "inputs": inputs}
+
+
 @contextmanager
 def finished_parts(record: JobRecord, work: Path, what: str) -> Iterator[Path]:
     """The folder in `work` for what a job has finished, by a hash of all that it depends on. Other folders there, of
@@ -39,9 +46,8 @@ def finished_parts(record: JobRecord, work: Path, what: str) -> Iterator[Path]:
     scheduler has left behind is waited for: then `record.has_written` tells what it has published.
 
     record: names the inputs of the whole job. what: the job's name for the log."""
-    described = record.deterministic()
-    hashes = [entry["sha256"] for entry in described["inputs"].values()]
-    folder = work / sha256_json([described["settings"], hashes, record.device])[:16]
+    identity = identity_of(record)
+    folder = work / sha256_json([identity["settings"], [*identity["inputs"].values()], record.device])[:16]
     with hold(work / "lock", what, wait_seconds=math.inf):
         for other in work.iterdir():
             if other.is_dir() and other != folder:
@@ -52,12 +58,9 @@ def finished_parts(record: JobRecord, work: Path, what: str) -> Iterator[Path]:
 
 def checkpoint(record: JobRecord, out: Path, total: int) -> Checkpoint:
     """The checkpoint of a job's training, below work/ where its results are below results/."""
-    described = record.deterministic()
-    inputs = {role: entry["sha256"] for role, entry in described["inputs"].items()}
-    identity = {"settings": described["settings"], "seeds": described["seeds"], "inputs": inputs}
     folder = work_folder(out)
     folder = folder.with_suffix("") if folder.parts[:1] == ("work",) else folder
-    return Checkpoint(folder, identity, total, 60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)))
+    return Checkpoint(folder, identity_of(record), total, 60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)))
 
 
 def resumable(steps: Iterable[T], state: Checkpoint, what: str) -> Iterator[T]:

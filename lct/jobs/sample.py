@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -33,22 +33,11 @@ from lct.networks.weights import load
 from lct.plan.paths import AUTOENCODER_FILES, milestone
 from lct.sampling.generate import generate, starts
 from lct.sampling.samplers import Denoiser
-from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
+from lct.sampling.settings import Sampler, Sampling
 from lct.schedules import NoiseGrid
 
-SAMPLERS = {"consistency": ConsistencySampler, "ode": OdeSampler}
 AHEAD = 2  # batches that may wait to be encoded or written
 log = logging.getLogger("lct")
-
-
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--train", type=Path, required=True, help="folder with the weights")
-    parser.add_argument("--statistics", type=Path, required=True, help="mean and standard deviation of the latents")
-    parser.add_argument("--autoencoder", type=Path, required=True, help="diffusers folder of the autoencoder")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write: {weights}/{sampler}/d{draw}.zip")
-    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
-    return job.run(sample, parser.parse_args())
 
 
 @dataclass(frozen=True)
@@ -84,8 +73,7 @@ class SamplingWorker:
 
     def __call__(self, batch: Batch) -> list[np.ndarray]:
         weights, name, draw, start = batch
-        sampler_settings = self.inputs.settings["samplers"][name]
-        sampler = build(SAMPLERS[sampler_settings["kind"]], sampler_settings, f"--settings: samplers.{name}")
+        sampler = build(Sampler, self.inputs.settings["samplers"][name], f"--settings: samplers.{name}")
         f, shape = self.model(weights)
         values = (self.sampling, self.noise_grid, draw, shape, self.device)
         return list(generate(f, self.decode, sampler, *values, batches=(start,)))
@@ -111,11 +99,11 @@ def open_worker(inputs: SamplingInputs, device_name: str) -> SamplingWorker:
 def sample(
     settings: dict[str, Any],
     device: str,
-    train: Path,
-    statistics: Path,
-    autoencoder: Path,
-    out: Path,
-    workers: int | None = None,
+    train: Annotated[Path, "folder with the weights"],
+    statistics: job.Statistics,
+    autoencoder: job.AutoencoderFolder,
+    out: Annotated[Path, "folder to write: {weights}/{sampler}/d{draw}.zip"],
+    workers: job.Workers = None,
 ) -> str:
     """Write the image sets of all samplers and draws below `out`; arguments are the job's options.
 
@@ -161,6 +149,8 @@ def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[list[imageset.Encod
 def _encode(batch: list[np.ndarray]) -> list[imageset.EncodedImage]:
     return [imageset.encode(image) for image in batch]
 
+
+main = job.program(sample)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -5,7 +5,7 @@ The features and metrics of a whole set lie in work/ until the job ends, so that
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lct.data import imageset
 from lct.files.atomic import copy, read_json, write_json
@@ -13,41 +13,27 @@ from lct.files.records import JobRecord
 from lct.files.tensors import read_tensors, write_tensors
 from lct.jobs import job
 from lct.jobs.resume import finished_parts, work_folder
-from lct.jobs.scoring import Scorer, read_reference
+from lct.jobs.scoring import Extractors, References, Samples, Scorer
 from lct.metrics.features import Features
 from lct.metrics.settings import FeatureSpec, feature_specs
-
-
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--samples", type=Path, nargs="+", required=True, help="manifests of the image sets")
-    parser.add_argument(
-        "--features", type=Path, nargs="*", required=True, help="features to write, per set and network; none: not kept"
-    )
-    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="files to write, per set and protocol")
-    parser.add_argument("--references", type=Path, nargs="+", required=True, help="{protocol}.safetensors, in order")
-    parser.add_argument("--extractors", type=Path, nargs="+", required=True, help="weights, in the settings' order")
-    parser.add_argument("--workers", type=int, help="processes (default: one per GPU of the job, one without a GPU)")
-    return job.run(score, parser.parse_args())
 
 
 def score(
     settings: dict[str, Any],
     device: str,
-    samples: list[Path],
-    features: list[Path],
-    metrics: list[Path],
-    references: list[Path],
-    extractors: list[Path],
-    workers: int | None = None,
+    samples: Samples,
+    features: Annotated[list[Path], "features to write, per set and network; none: not kept", {"nargs": "*"}],
+    metrics: Annotated[list[Path], "files to write, per set and protocol"],
+    references: References,
+    extractors: Extractors,
+    workers: job.Workers = None,
 ) -> str:
     """Write the features and metrics of every image set; arguments are the job's options.
 
     settings: {"protocols", "extractors", "own_extractor"}. Raises ValueError for a set with too few images."""
     shown = []
     with Scorer(settings, extractors, device, workers) as scorer:
-        pairs = list(zip(scorer.protocols, map(read_reference, references), strict=True))
-        inputs = {f"reference-{p.id}": path for p, path in zip(scorer.protocols, references, strict=True)}
+        pairs, inputs = scorer.references(references)
         new_record = partial(JobRecord, "score", settings, device=scorer.device.type)
         whole_job = new_record(inputs=scorer.inputs | inputs | {str(path): path for path in samples})
         with finished_parts(whole_job, work_folder(metrics[0].parent), "scoring of these images") as folder:
@@ -92,6 +78,8 @@ def _per_set(files: list[Path], sets: int) -> list[list[Path]]:
     each = len(files) // sets
     return [files[i * each : (i + 1) * each] for i in range(sets)]
 
+
+main = job.program(score)
 
 if __name__ == "__main__":
     raise SystemExit(main())

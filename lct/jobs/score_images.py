@@ -12,7 +12,7 @@ from typing import Any
 from lct.data.given import open_images
 from lct.jobs import job
 from lct.jobs.image_sets import write_set
-from lct.jobs.scoring import Scorer, read_reference
+from lct.jobs.scoring import Scorer
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
 from lct.plan.paths import manifest
@@ -49,8 +49,8 @@ def score_images(plan: Plan, dataset: str, images: Path, device: str = "auto") -
         write_set(Path(folder) / "images.zip", open_images(images, plan.datasets[dataset].resolution, count).images)
         with Scorer(stage_settings.score(plan, dataset), [Path(path) for path in extractors], device) as scorer:
             extracted = scorer.features(Path(manifest(f"{folder}/images.zip")), count=count)
-            pairs = zip(scorer.protocols, references, strict=True)
-            return {p.id: scorer.evaluate(p, extracted, read_reference(Path(path))) for p, path in pairs}
+            pairs, _ = scorer.references([Path(path) for path in references])
+            return {p.id: scorer.evaluate(p, extracted, reference) for p, reference in pairs}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from lct.metrics.evaluation import Reference, evaluate
 from lct.metrics.features import Features
 from lct.metrics.protocol import ExtractorIdentity
 from lct.metrics.settings import (
-    KINDS,
     Degradation,
     Extractor,
     FeatureSpec,
@@ -29,6 +28,12 @@ from lct.metrics.settings import (
     Protocol,
     feature_specs,
 )
+
+# options of several jobs
+Extractors = Annotated[list[Path], "weights, in the settings' order"]
+References = Annotated[list[Path], "{protocol}.safetensors, in order"]
+Samples = Annotated[list[Path], "manifests of the image sets"]
+TrainingImages = Annotated[Path, "manifest of the training images"]
 
 
 def read_reference(path: Path) -> Reference:
@@ -102,8 +107,7 @@ class Scorer:
             for values in settings["protocols"]
         ]
         extractors = [
-            build(KINDS[values["kind"]], values, f"--settings: extractors.{values['id']}")
-            for values in settings["extractors"]
+            build(Extractor, values, f"--settings: extractors.{values['id']}") for values in settings["extractors"]
         ]
         stored = [StoredExtractor.find(*pair) for pair in zip(extractors, weights, strict=True)]
         self.extractors = {extractor.identity.settings.id: extractor.identity for extractor in stored}
@@ -116,6 +120,11 @@ class Scorer:
 
     def __exit__(self, *error: object) -> None:
         self._workers.__exit__(*error)
+
+    def references(self, paths: Sequence[Path]) -> tuple[list[tuple[Protocol, Reference]], dict[str, Path]]:
+        """Each protocol with its stored reference, and the files of these as inputs of a record; paths: in order."""
+        inputs = {f"reference-{p.id}": path for p, path in zip(self.protocols, paths, strict=True)}
+        return list(zip(self.protocols, map(read_reference, paths), strict=True)), inputs
 
     def walk(
         self,

@@ -1,7 +1,7 @@
 """take_samples: images made elsewhere as the image set of a run, in the place of training and sampling."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from lct.data.given import open_images
 from lct.files import local_source
@@ -10,17 +10,10 @@ from lct.jobs import job
 from lct.jobs.image_sets import write_set
 
 
-def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="image set to write")
-    return job.run(take_samples, parser.parse_args())
-
-
-def take_samples(settings: dict[str, Any], out: Path, device: str = "cpu") -> str:
+def take_samples(settings: dict[str, Any], out: Annotated[Path, "image set to write"]) -> str:
     """Write the first images of a source, in the order of their names, as the image set `out`.
 
     settings: {"source", "images", "resolution", "grid_images"}: where, how many, their side, the preview.
-    device:   of no effect: images are copied on the CPU.
     Raises ValueError with one line for images of another size, too few or damaged ones, and files that change
     meanwhile; then no set appears."""
     source, count = settings["source"], settings["images"]
@@ -36,6 +29,8 @@ def take_samples(settings: dict[str, Any], out: Path, device: str = "cpu") -> st
     more = f", the first of {given.available}" if given.available > count else ""
     return f"take {out.parts[-5]}: {count} images of {source['path']}{more}, sha256 {record.source['sha256'][:12]}"
 
+
+main = job.program(take_samples)
 
 if __name__ == "__main__":
     raise SystemExit(main())

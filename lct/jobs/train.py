@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import IO, Annotated, Any, Literal
 
 import torch
 
@@ -33,9 +33,10 @@ from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import LockHeldError, acquire
 from lct.files.progress import ProgressLogger
-from lct.files.records import JobRecord, mismatch, settings_path
+from lct.files.records import JobRecord
 from lct.files.tensors import read_state_dict, read_tensors, write_tensors
 from lct.jobs import job
+from lct.jobs.resume import identity_of
 from lct.plan.code import check_code
 from lct.training.events import EventLog
 from lct.training.loop import train
@@ -46,48 +47,24 @@ from lct.training.trainer import Trainer
 
 log = logging.getLogger("lct.train")
 
+SAVE_SECONDS = 60 * SAVE_MINUTES
 PREFETCH = {"auto": None, "ahead": True, "in-step": False}
 # Every rank ends with these errors in the same step, and rank 0 prints the reason.
 ERRORS_OF_ALL_RANKS = (job.InterruptedJobError, FloatingPointError, StuckError)
 
 
 def main() -> int:
-    parser = job.parser(__doc__)
-    parser.add_argument("--seed", type=int, required=True, help="training seed")
-    parser.add_argument("--latents", type=Path, required=True, help="latents of the training images")
-    parser.add_argument("--statistics", type=Path, required=True, help="their mean and standard deviation")
-    parser.add_argument("--init", type=Path, nargs="?", help="weights to start from (default: random ones)")
-    parser.add_argument("--work", type=Path, required=True, help="folder for resume states and progress")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument(
-        "--save-seconds",
-        type=float,
-        default=60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)),
-        help="seconds between saved states (default: LCT_SAVE_MINUTES, or 5, in minutes)",
-    )
-    parser.add_argument(
-        "--step",
-        type=_step,
-        help="a step that the run keeps, or a file of its weights, to train to (default: the last)",
-    )
-    parser.add_argument("--minutes", type=float, help="wall time from now (default: what lct.jobs.launch was given)")
-    parser.add_argument(
-        "--latents-in",
-        choices=get_args(resident.Where),
-        default=os.environ.get("LCT_LATENTS", "auto"),
-        help="memory of the device, or their file; auto: in memory where they fit (default: LCT_LATENTS, or auto)",
-    )
-    parser.add_argument(
-        "--draws",
-        choices=PREFETCH,
-        default=os.environ.get("LCT_DRAWS", "auto"),
-        help="by a thread one step ahead, or in the step; auto: ahead on a GPU (default: LCT_DRAWS, or auto)",
-    )
     if os.environ.get("RANK", "0") != "0":
         silent = (LostRankError, *ERRORS_OF_ALL_RANKS)
     else:  # on one node, the lost process or its starter prints the reason; another node may have gone without one
         silent = (LostRankError,) if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") else ()
-    return job.run(train_run, parser.parse_args(), silent)
+    return job.program(
+        train_run,
+        silent,
+        save_seconds=60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)),
+        latents_in=os.environ.get("LCT_LATENTS", "auto"),
+        draws=os.environ.get("LCT_DRAWS", "auto"),
+    )()
 
 
 def _step(text: str) -> int:
@@ -100,17 +77,27 @@ def _step(text: str) -> int:
 def train_run(
     settings: dict[str, Any],
     device: str,
-    seed: int,
-    latents: Path,
-    statistics: Path,
-    work: Path,
-    out: Path,
-    save_seconds: float = 60 * SAVE_MINUTES,
-    step: int | None = None,
-    minutes: float | None = None,
-    latents_in: resident.Where = "auto",
-    draws: str = "auto",
-    init: Path | None = None,
+    seed: Annotated[int, "training seed"],
+    latents: Annotated[Path, "latents of the training images"],
+    statistics: job.Statistics,
+    work: Annotated[Path, "folder for resume states and progress"],
+    out: job.Folder,
+    save_seconds: Annotated[float, "between saved states (default: LCT_SAVE_MINUTES, or 5, in minutes)"] = SAVE_SECONDS,
+    step: Annotated[
+        int | None,
+        "a step that the run keeps, or a file of its weights, to train to (default: the last)",
+        {"type": _step},
+    ] = None,
+    minutes: Annotated[float | None, "wall time from now (default: what lct.jobs.launch was given)"] = None,
+    latents_in: Annotated[
+        resident.Where,
+        "memory of the device, or their file; auto: in memory where they fit (default: LCT_LATENTS, or auto)",
+    ] = "auto",
+    draws: Annotated[
+        Literal["auto", "ahead", "in-step"],
+        "by a thread one step ahead, or in the step; auto: ahead on a GPU (default: LCT_DRAWS, or auto)",
+    ] = "auto",
+    init: Annotated[Path | None, "weights to start from (default: random ones)"] = None,
 ) -> str | None:
     """Train one run and seed to a kept step and write its weights to `out`, after the last one the curve too; arguments
     are the job's options.
@@ -175,10 +162,8 @@ def _work_folder(
     """
     lock = folder = None
     if world.is_main:
-        described = record.deterministic()
-        hashes = {role: entry["sha256"] for role, entry in described["inputs"].items()}
-        identity = {"settings": described["settings"], "seeds": described["seeds"], "inputs": hashes}
-        name = sha256_json([identity["settings"], identity["seeds"], [*hashes.values()]])[:16]
+        identity = identity_of(record)
+        name = sha256_json([identity["settings"], identity["seeds"], [*identity["inputs"].values()]])[:16]
         folder = StateFolder(work / name, identity, milestone.step)
     try:
         lock = _wait_for_lock(folder, world, stop)
@@ -219,7 +204,7 @@ def _train_or_reuse(
     save_seconds: float,
 ) -> str | None:
     """Train and publish, or use what another copy has published. Every rank takes this path; rank 0 has the folder."""
-    published = world.broadcast(folder is not None and milestone.is_published(record))
+    published = world.broadcast(folder is not None and record.has_written(milestone.outputs))
     if published:
         if folder is not None:
             _remove_working_files(folder, milestone)
@@ -296,13 +281,6 @@ class Milestone:
         if self.is_last:
             write_json(self.outputs[-1], progress.curve)
         return self.outputs
-
-    def is_published(self, record: JobRecord) -> bool:
-        """Whether another copy of this very training has published everything."""
-        last = self.outputs[-1]
-        if not settings_path(last).exists() or read_json(settings_path(last)) != record.deterministic():
-            return False
-        return not any(mismatch(path) for path in self.outputs)
 
 
 def _remove_working_files(states: StateFolder, milestone: Milestone) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from lct.checks import require
 from lct.losses.robust import ROBUST
 from lct.schedules import RobustScale
 
@@ -20,10 +21,9 @@ class DiffusionTerm:
     weighting: Literal["edm", "uniform"] = "edm"  # w: 1/sigma^2 + 1/sigma_data^2, or 1
 
     def __post_init__(self):
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"diffusion.threshold: expected r from 0 to 1, found {self.threshold}; the paper has 0.75")
-        if not self.weight > 0:
-            raise ValueError(f"diffusion.weight: expected a positive number, found {self.weight}; null is off")
+        inside = 0 <= self.threshold <= 1
+        require(inside, "diffusion.threshold", "r from 0 to 1", self.threshold, "the paper has 0.75")
+        require(self.weight > 0, "diffusion.weight", "a positive number", self.weight, "null is off")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,21 +35,17 @@ class Transport:
     regularisation: float = 0.05  # of the entropic plan, in units of the largest cost; sinkhorn only
 
     def __post_init__(self):
-        if self.kind != "none" and self.group < 2:
-            raise ValueError(f"transport.group: expected 2 or more, found {self.group}; one sample has nothing to pair")
-        if not self.regularisation > 0:
-            raise ValueError(f"transport.regularisation: expected above 0, found {self.regularisation}; fix it")
+        pairs = self.kind == "none" or self.group >= 2
+        require(pairs, "transport.group", "2 or more", self.group, "one sample has nothing to pair")
+        require(self.regularisation > 0, "transport.regularisation", "above 0", self.regularisation)
 
     def check_batch(self, batch: int) -> None:
         """Refuse a batch that cannot be coupled in full groups."""
         if self.kind == "none":
             return
-        if batch < 2:
-            raise ValueError(f"transport: expected a batch of 2 or more, found {batch}; use `kind: none`")
-        if batch > self.group and batch % self.group:
-            raise ValueError(
-                f"transport.group: expected a divisor of the batch {batch}, found {self.group}; change one of them"
-            )
+        require(batch >= 2, "transport", "a batch of 2 or more", batch, "use `kind: none`")
+        whole, expected = batch <= self.group or batch % self.group == 0, f"a divisor of the batch {batch}"
+        require(whole, "transport.group", expected, self.group, "change one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +80,8 @@ class Objective:
             self._check_denoising()
 
     def _check_denoising(self) -> None:
-        if self.weighting == "inverse-gap":
-            raise ValueError(
-                "weighting: expected edm, flow or uniform with `kind: denoising`, found inverse-gap; fix it"
-            )
-        if self.loss == "e-latent-lpips":
-            raise ValueError("loss: expected l2 or a robust one with `kind: denoising`, found e-latent-lpips; fix it")
-        if self.diffusion is not None:
-            raise ValueError("diffusion: expected null with `kind: denoising`, found a term; it is the whole loss")
-        if self.target_ema != 0:
-            raise ValueError(f"target_ema: expected 0 with `kind: denoising`, found {self.target_ema}; remove it")
+        here = "with `kind: denoising`"
+        require(self.weighting != "inverse-gap", "weighting", f"edm, flow or uniform {here}", self.weighting)
+        require(self.loss != "e-latent-lpips", "loss", f"l2 or a robust one {here}", self.loss)
+        require(self.diffusion is None, "diffusion", f"null {here}", "a term", "it is the whole loss")
+        require(self.target_ema == 0, "target_ema", f"0 {here}", self.target_ema, "remove it")

@@ -119,7 +119,6 @@ DEGRADATIONS = {
 }
 
 Extractor = Annotated[TrainedExtractor | PretrainedExtractor, Discriminator("kind")]
-KINDS = {"trained": TrainedExtractor, "pretrained": PretrainedExtractor}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from lct.checks import require
+
 Norm = Literal[
     "group",
     "layer",
@@ -36,22 +38,16 @@ class Network:
 
     def __post_init__(self):
         sizes = (self.channels, *self.channel_mult, self.blocks, self.head_channels, self.embedding_mult)
-        if not self.channel_mult or min(sizes) < 1:
-            raise ValueError(
-                "network: expected positive channels, channel_mult, blocks, head_channels and embedding_mult, found "
-                f"{self.channels}, {self.channel_mult}, {self.blocks}, {self.head_channels}, {self.embedding_mult}; fix"
-            )
-        if self.channels % 2:
-            raise ValueError(f"network.channels: expected an even number (cosines and sines), found {self.channels}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"network.dropout: expected 0 <= p < 1, found {self.dropout}; fix it")
-        if self.groups is not None and not {self.block_norm, self.output_norm} & set(GROUPED):
-            raise ValueError(
-                f"network.groups: expected only with one of the norms {GROUPED}, found {self.groups} with "
-                f"{self.block_norm} and {self.output_norm}; remove it"
-            )
-        if self.groups is not None and self.groups < 1:
-            raise ValueError(f"network.groups: expected 1 or more, found {self.groups}; null chooses by width")
+        expected = "positive channels, channel_mult, blocks, head_channels and embedding_mult"
+        require(bool(self.channel_mult) and min(sizes) >= 1, "network", expected, sizes)
+        even = self.channels % 2 == 0
+        require(even, "network.channels", "an even number (cosines and sines)", self.channels, "take the next one")
+        require(0 <= self.dropout < 1, "network.dropout", "0 <= p < 1", self.dropout)
+        if self.groups is not None:
+            grouped = {self.block_norm, self.output_norm} & set(GROUPED)
+            norms = f"{self.groups} with {self.block_norm} and {self.output_norm}"
+            require(bool(grouped), "network.groups", f"only with one of the norms {GROUPED}", norms, "remove it")
+            require(self.groups >= 1, "network.groups", "1 or more", self.groups, "null chooses by width")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,5 +61,4 @@ class Scaling:
     def __post_init__(self):
         for name in ("sigma_min", "sigma_data", "label_scale"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"scaling.{name}: expected a positive number, found {value}; fix it")
+            require(value is None or 0 < value < math.inf, f"scaling.{name}", "a positive number", value)

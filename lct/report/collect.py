@@ -90,6 +90,11 @@ def collect(plan: Plan, root: Path, which: str = "tables") -> model.Tables:
     return replace(tables, verdicts=judge(tables, {"fid": prior_noise(plan.config, plan.published_rows)}))
 
 
+def _same(source: Any, *names: str) -> dict[str, Any]:
+    """Fields that a part of tables.json has in common with what it is made from."""
+    return {name: getattr(source, name) for name in names}
+
+
 def _metrics(plan: Plan) -> tuple[model.Metric, ...]:
     first = plan.scale.protocols[0]
     extractors = {(e := plan.extractor(name, first.distance)).id: e for name in plan.datasets}
@@ -122,20 +127,14 @@ def _table(plan: Plan, root: Path, name: str, spec: TableSpec) -> model.Table:
     published = plan.published[spec.published]
     return model.Table(
         id=name,
-        title=spec.title,
-        caption=spec.caption,
-        published=spec.published,
-        place=published.place,
-        protocol=published.protocol,
-        generated=published.generated,
+        **_same(spec, "title", "caption", "published"),
+        **_same(published, "place", "protocol", "generated", "remarks", "cross_checks"),
         note=plan.scale.short.note if plan.scale.short and name in plan.scale.more_tables else None,
         subtables=tuple(
             _subtable(plan, root, name, spec, subtable)
             for subtable in published.subtables
             if not plan.only or subtable.id in plan.subtables
         ),
-        remarks=published.remarks,
-        cross_checks=published.cross_checks,
     )
 
 
@@ -173,12 +172,7 @@ def _row(
     plan: Plan, root: Path, published: PublishedRow, cell: Cell | None, spec: TableSpec, protocols: Protocols
 ) -> model.Row:
     row = model.Row(
-        id=published.id,
-        group=published.group,
-        model=published.model,
-        citation=published.citation,
-        dagger=published.dagger,
-        quoted=published.quoted,
+        **_same(published, "id", "group", "model", "citation", "dagger", "quoted"),
         published=published,
         status="quoted" if published.quoted else "not run",
     )
@@ -440,9 +434,7 @@ def _figure(plan: Plan, root: Path, name: str) -> model.FigureResult:
     ]
     return model.FigureResult(
         id=name,
-        kind=figure.kind,
-        title=figure.title,
-        caption=figure.caption,
+        **_same(figure, "kind", "title", "caption"),
         datasets=tuple(datasets),
         rows=tuple(figure.rows) if figure.kind == "samples" else (),
         logged=_logged(plan) if figure.kind == "schedules" else (),
@@ -479,11 +471,8 @@ def _outside(plan: Plan, root: Path, dataset: str) -> dict[str, float]:
 def _run(plan: Plan, name: str) -> model.RunSummary:
     run = plan.runs[name]
     return model.RunSummary(
-        method=run.method,
-        dataset=run.dataset,
+        **_same(run, "method", "dataset", "sources", "note"),
         settings=run.applied,
-        sources=run.sources,
-        note=run.note,
         parameters=None if run.samples else plan.parameters_of(name)[0],
         given=(run.weights or run.samples).path if not run.is_trained else None,
         weights=tuple(

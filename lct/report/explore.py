@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lct.report.images import curve
+from lct.report.tables import by_step
 from lct.report.text import thinned
 from lct.report.view import Report, RowView, SubtableView, TableView
 
@@ -62,14 +63,13 @@ def _curves(name: str, lists: dict[str, list] | str) -> Series | None:
 
 def _by_step(shown: Report, rows: list[RowView]) -> list[Series]:
     """Metrics of every run, sampler and EMA against the step of the weights."""
-    points: dict[str, dict[int, tuple[str, ...]]] = {}
-    for row in (row.data for row in rows):
-        if row.run and row.steps:
-            means = [row.cells[m.id].mean if m.id in row.cells else None for m in shown.data.metrics]
-            name = f"{row.run}, {row.sampler}, EMA {row.ema}"
-            points.setdefault(name, {})[row.steps] = (str(row.steps), *map(_text, means))
     columns = tuple(f"{metric.label} by step" for metric in shown.data.metrics)
-    return [Series(name, columns, tuple(of[step] for step in sorted(of))) for name, of in points.items()]
+    series = []
+    for (run, sampler, ema), points in by_step(row.data for row in rows).items():
+        means = [(step, points[step].means) for step in sorted(points)]
+        lines = tuple((str(step), *(_text(of.get(metric.id)) for metric in shown.data.metrics)) for step, of in means)
+        series.append(Series(f"{run}, {sampler}, EMA {ema}", columns, lines))
+    return series
 
 
 def _text(value: object) -> str:

@@ -13,7 +13,7 @@ from lct.claims.judge import Body
 from lct.config.model import REHEARSAL
 from lct.report.claims import compared
 from lct.report.images import Picture
-from lct.report.text import count, number
+from lct.report.text import number
 from lct.report.view import CellView, Report, RowView, SubtableView
 
 METHODS = ("lct", "ilct")  # the paper's method, and the one that it improves
@@ -56,7 +56,7 @@ class Headline:
 def headline(shown: Report, measured: Body) -> Headline:
     """The headline of the first table. measured: what all trainings that are here say about its rows."""
     subtables = [subtable for subtable in shown.tables[0].subtables if subtable.title]
-    rows = list(dict.fromkeys(_name(row) for subtable in subtables for row in subtable.ours if row.measured))
+    rows = list(dict.fromkeys(row.name for subtable in subtables for row in subtable.ours if row.measured))
     columns = [_bars(subtable) for subtable in subtables]
     lines = tuple((name, tuple(bars.get(name) for bars in columns)) for name in rows)
     shows = sorted((s for s in subtables if s.strip), key=lambda s: not any(row.measured for row in s.ours))
@@ -71,13 +71,9 @@ def headline(shown: Report, measured: Body) -> Headline:
     )
 
 
-def _name(row: RowView) -> str:
-    return f"{row.model_name}, {count(row.data.nfe)} NFE"
-
-
 def _bars(subtable: SubtableView) -> dict[str, Bar]:
     """The first metric of every measured row, by its name."""
-    cells = {_name(row): (row, row.cells[0]) for row in subtable.ours if row.cells[0].present}
+    cells = {row.name: (row, row.cells[0]) for row in subtable.ours if row.cells[0].present}
     values = {name: [value.value for value in cell.data.values] for name, (_, cell) in cells.items()}
     finite = {name: of for name, of in values.items() if all(math.isfinite(value) for value in of)}
     most = max((max(of) for of in finite.values()), default=0.0) or 1.0

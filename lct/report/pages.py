@@ -3,10 +3,12 @@ curves, settings with their sources, files, cost, and the commands that make jus
 
 import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 from lct.report.images import Picture, inside
+from lct.report.tables import by_step
 from lct.report.text import anchor, count
 from lct.report.view import Report, RowView, RunView, SubtableView, TableView, training_curves
 
@@ -114,22 +116,17 @@ class Pages:
         return self._steps[key]
 
     def _draw_by_step(self, key: tuple[str, str, str]) -> tuple[str, str]:
-        points = {}
-        for row in (row.data for _, _, row in self.rows):
-            step = (row.weights or "").removeprefix("step").partition("-ema")[0]
-            if (row.run, row.sampler, row.ema) == key and step.isdigit() and row.measured:
-                values = {metric: [v.value for v in cell.values] for metric, cell in row.cells.items() if cell.values}
-                points[int(step)] = {metric: sum(of) / len(of) for metric, of in values.items()}
+        points = by_step(row.data for _, _, row in self.rows).get(key, {})
         steps = ", ".join(f"step {count(step)}" for step in sorted(points))
         if not points:
             return "", "Measured at no step yet."
         if len(points) < 2:
             return "", f"Measured at {steps} only: this run keeps no other step that a table asks for."
-        from lct.report import paper_figures  # matplotlib takes half a second to import
+        from lct.report import paper_figures, plotting  # matplotlib takes half a second to import
 
         labels = {metric.id: metric.label for metric in self.shown.data.metrics if metric.id in ("fd", "recall")}
-        draw = paper_figures.by_step(sorted(points.items()), labels)
-        return paper_figures.embedded(draw, "steps", f"Metrics of {key[0]} by step"), f"Measured at {steps}."
+        draw = partial(paper_figures.by_step, [(step, points[step].means) for step in sorted(points)], labels)
+        return plotting.embedded(draw, "steps", f"Metrics of {key[0]} by step"), f"Measured at {steps}."
 
     def _files(self, row: RowView, subtable: SubtableView) -> list[FileLink]:
         files: list[tuple[str, str]] = []

@@ -7,7 +7,6 @@ bytes for the same numbers. Nothing is computed here.
 import io
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,103 +15,85 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
 
-from lct.report.plotting import LINE, MARKERS, STYLES, box_figure, embed, panels, picture, round_ticks
+from lct.report.plotting import LINE, MARKERS, STYLES, box_plots, panels, round_ticks
 from lct.report.tables import FigureResult, RunSummary, StageOfC, Tables
+from lct.report.tables import by_step as rows_by_step
 from lct.report.text import count, number
 
-Draw = Callable[[], Figure]
 _METHODS = {"lct": "LCT", "ilct": "iLCT", "ldm": "LDM"}
 _NAMES = {"l2": "squared", "pseudo-huber": "pseudo-Huber", "cauchy": "Cauchy", "geman-mcclure": "Geman-McClure"}
-
-
-def embedded(draw: Draw, name: str, title: str) -> str:
-    """A drawing as an <svg> element for a page."""
-    return embed(picture(draw, "svg").decode(), name, title)
 
 
 def _panels(columns: int, height: float = 3.6, legend: int = 0) -> tuple[Figure, list[Any]]:
     figure, ((*axes,),) = panels(1, columns, height, legend)
     for panel in axes:
-        panel.grid(color="#e4e7eb", linewidth=0.8)
-        panel.set_axisbelow(True)
+        panel.grid()
     return figure, axes
-
-
-def _finish(figure: Figure, axes: list[Any], columns: int) -> Figure:
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=columns, frameon=False, handlelength=4)
-    return figure
 
 
 def _legend_below(axes: Any) -> None:
     """The legend of a panel under it: inside, it covers the data."""
     under = axes.transAxes + ScaledTranslation(0, -0.42, axes.figure.dpi_scale_trans)
     narrow = len(axes.figure.axes) > 3
-    style = {"frameon": False, "borderpad": 0, "handlelength": 2.5 if narrow else 4, "fontsize": 6.5 if narrow else 9}
+    style = {"borderpad": 0, "handlelength": 2.5 if narrow else 4, "fontsize": 6.5 if narrow else 9}
     axes.legend(loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=under, **style)
 
 
 def _head(axes: Any, title: str, x: str) -> None:
     """The title says what is on the vertical axis: beside long ticks there is no place for it."""
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    axes.set_title(title, loc="left")
     axes.set_xlabel(x)
 
 
-def losses(numbers: dict[str, Any]) -> Draw:
+def losses(numbers: dict[str, Any]) -> Figure:
     """Robust functions of the residual and their derivatives, each at the c of its run."""
-
-    def draw() -> Figure:
-        figure, (left, right) = _panels(2, legend=1)
-        for i, curve in enumerate(numbers["curves"]):
-            colour, dashes = STYLES[i % len(STYLES)]
-            label = _NAMES.get(curve["name"], curve["name"])
-            style = {"color": colour, "linestyle": dashes, "linewidth": 1.7, "label": label}
-            left.plot(numbers["residual"], curve["value"], **style)
-            right.plot(numbers["residual"], curve["slope"], **style)
-        _head(left, "Loss, as a share of its value at 3 c", "residual in units of c")
-        _head(right, "Derivative, as a share of its largest", "residual in units of c")
-        return _finish(figure, [left], len(numbers["curves"]))
-
-    return draw
+    figure, (left, right) = _panels(2, legend=1)
+    for i, curve in enumerate(numbers["curves"]):
+        colour, dashes = STYLES[i % len(STYLES)]
+        label = _NAMES.get(curve["name"], curve["name"])
+        style = {"color": colour, "linestyle": dashes, "linewidth": 1.7, "label": label}
+        left.plot(numbers["residual"], curve["value"], **style)
+        right.plot(numbers["residual"], curve["slope"], **style)
+    _head(left, "Loss, as a share of its value at 3 c", "residual in units of c")
+    _head(right, "Derivative, as a share of its largest", "residual in units of c")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), handlelength=4)
+    return figure
 
 
-def couplings(numbers: dict[str, Any]) -> Draw:
+def couplings(numbers: dict[str, Any]) -> Figure:
     """Histograms of pair distances without and with transport, and what of the pairs follows the size of a group."""
-
-    def draw() -> Figure:
-        edges = numbers["histograms"]["edges"]
-        lines = len(numbers["histograms"]["shares"])
-        figure, (left, right) = _panels(2, 3.6 + LINE * lines, lines)
-        histograms = sorted(numbers["histograms"]["shares"].items(), key=lambda item: int(item[0]))
-        for i, (group, shares) in enumerate(histograms):
-            colour, dashes = STYLES[i % len(STYLES)]
-            label = "independent pairs" if group == "0" else f"coupled in groups of {group}"
-            left.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.7, label=label)
-        _head(
-            left,
-            "Distances of latents and noise, share of pairs",
-            "distance of a pair, in the mean of independent ones",
-        )
-        sizes = [coupling["group"] for coupling in numbers["couplings"]]
-        places = range(len(sizes))
-        base = numbers["couplings"][0]
-        for (key, label), (colour, dashes), marker in zip(_MEASURES.items(), STYLES, MARKERS, strict=False):
-            values = [c[key] / base[key] if base[key] else math.nan for c in numbers["couplings"]]
-            right.plot(places, values, color=colour, linestyle=dashes, marker=marker, markersize=4, label=label)
-        right.xaxis.set_major_locator(FixedLocator(list(places)))
-        right.set_xticklabels(["none" if size == 0 else str(size) for size in sizes])
-        _head(right, "In units of independent pairs", "samples coupled together")
-        for axes in (left, right):
-            _legend_below(axes)
-        return figure
-
-    return draw
+    edges = numbers["histograms"]["edges"]
+    lines = len(numbers["histograms"]["shares"])
+    figure, (left, right) = _panels(2, 3.6 + LINE * lines, lines)
+    histograms = sorted(numbers["histograms"]["shares"].items(), key=lambda item: int(item[0]))
+    for i, (group, shares) in enumerate(histograms):
+        colour, dashes = STYLES[i % len(STYLES)]
+        label = "independent pairs" if group == "0" else f"coupled in groups of {group}"
+        left.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.7, label=label)
+    _head(
+        left,
+        "Distances of latents and noise, share of pairs",
+        "distance of a pair, in the mean of independent ones",
+    )
+    sizes = [coupling["group"] for coupling in numbers["couplings"]]
+    places = range(len(sizes))
+    base = numbers["couplings"][0]
+    for (key, label), (colour, dashes), marker in zip(_MEASURES.items(), STYLES, MARKERS, strict=False):
+        values = [c[key] / base[key] if base[key] else math.nan for c in numbers["couplings"]]
+        right.plot(places, values, color=colour, linestyle=dashes, marker=marker, markersize=4, label=label)
+    right.xaxis.set_major_locator(FixedLocator(list(places)))
+    right.set_xticklabels(["none" if size == 0 else str(size) for size in sizes])
+    _head(right, "In units of independent pairs", "samples coupled together")
+    for axes in (left, right):
+        _legend_below(axes)
+    return figure
 
 
 _MEASURES = {"distance": "mean squared distance", "variance": "variance of x near a noisy sample"}
 
 
-def schedules(data: FigureResult, tables: Tables) -> Draw:
+def schedules(data: FigureResult, tables: Tables) -> Figure:
     """c by intervals of each run that has a law of its own, and the residuals measured then; the authors' FID by epoch;
     ours by step where measured."""
     laws: dict[tuple[Any, ...], tuple[str, tuple[StageOfC, ...]]] = {}
@@ -129,40 +110,36 @@ def schedules(data: FigureResult, tables: Tables) -> Draw:
             logged.setdefault(entry.label, []).append((entry.epoch, entry.fid))
     adaptive = next((stages for run, stages in laws.values() if _law(tables, run) == "adaptive"), ())
     ours, labels = measured_by_step(tables), {metric.id: metric.label for metric in tables.metrics}
-
-    def draw() -> Figure:
-        has_residuals = int(bool(residuals))
-        lines = min(2 * len(STYLES), max(len(laws), len(residuals) + 1, len(logged), len(ours)))
-        figure, (left, *axes) = _panels(2 + has_residuals + 2 * bool(ours), 3.6 + LINE * lines, lines)
-        second, middle, more = axes[0], axes[has_residuals], axes[1 + has_residuals :]
-        for i, (run, stages) in enumerate(list(laws.values())[: 2 * len(STYLES)]):
-            _line(left, i, _law_name(tables, run, stages), [(stage.intervals, stage.c) for stage in stages])
-        _logarithmic(left, "x", sorted({stage.intervals for _, stages in laws.values() for stage in stages}))
-        round_ticks(left, left.get_lines())
-        _head(left, f"c of the {tables.scale} scale's runs", "intervals s")
-        if has_residuals:
-            shown = [(_run_name(tables, run), points) for run, points in residuals.values()]
-            _draw_residuals(second, shown[: 2 * len(STYLES)], adaptive)
-        for i, (label, points) in enumerate(logged.items()):
-            _line(middle, i, label, sorted(points))
-        if logged:
-            _logarithmic(middle, "y", [7, 10, 20, 40, 80])
-        _head(middle, "FID by epoch, the authors' log", "epoch")
-        for axes, metric in zip(more, ("fd", "recall"), strict=False):
-            for i, (run, points) in enumerate(ours.items()):
-                _line(
-                    axes,
-                    i,
-                    _run_name(tables, run),
-                    [(step, values[metric]) for step, values in points if metric in values],
-                )
-            _head(axes, f"Ours: {labels[metric]} by step", "training step")
-        for axes in figure.axes:
-            if axes.get_legend_handles_labels()[0]:
-                _legend_below(axes)
-        return figure
-
-    return draw
+    has_residuals = int(bool(residuals))
+    lines = min(2 * len(STYLES), max(len(laws), len(residuals) + 1, len(logged), len(ours)))
+    figure, (left, *axes) = _panels(2 + has_residuals + 2 * bool(ours), 3.6 + LINE * lines, lines)
+    second, middle, more = axes[0], axes[has_residuals], axes[1 + has_residuals :]
+    for i, (run, stages) in enumerate(list(laws.values())[: 2 * len(STYLES)]):
+        _line(left, i, _law_name(tables, run, stages), [(stage.intervals, stage.c) for stage in stages])
+    _logarithmic(left, "x", sorted({stage.intervals for _, stages in laws.values() for stage in stages}))
+    round_ticks(left, left.get_lines())
+    _head(left, f"c of the {tables.scale} scale's runs", "intervals s")
+    if has_residuals:
+        shown = [(_run_name(tables, run), points) for run, points in residuals.values()]
+        _draw_residuals(second, shown[: 2 * len(STYLES)], adaptive)
+    for i, (label, points) in enumerate(logged.items()):
+        _line(middle, i, label, sorted(points))
+    if logged:
+        _logarithmic(middle, "y", [7, 10, 20, 40, 80])
+    _head(middle, "FID by epoch, the authors' log", "epoch")
+    for axes, metric in zip(more, ("fd", "recall"), strict=False):
+        for i, (run, points) in enumerate(ours.items()):
+            _line(
+                axes,
+                i,
+                _run_name(tables, run),
+                [(step, values[metric]) for step, values in points if metric in values],
+            )
+        _head(axes, f"Ours: {labels[metric]} by step", "training step")
+    for axes in figure.axes:
+        if axes.get_legend_handles_labels()[0]:
+            _legend_below(axes)
+    return figure
 
 
 def _draw_residuals(
@@ -229,12 +206,9 @@ def _line(axes: Any, place: int, label: str, points: list[tuple[float, float]]) 
 
 def measured_by_step(tables: Tables) -> dict[str, list[tuple[int, dict[str, float]]]]:
     """Run -> (step, metric -> mean) of every run that rows measure at two steps or more by one sampler and EMA."""
-    measured: dict[tuple[str, str, str], dict[int, dict[str, float]]] = {}
-    for _, _, row in tables.rows:
-        values = {metric: cell.mean for metric, cell in row.cells.items() if cell.mean is not None}
-        if row.run and row.sampler and row.steps and values:
-            measured.setdefault((row.run, row.sampler, row.ema), {})[row.steps] = values
-    return {run: sorted(points.items()) for (run, *_), points in measured.items() if len(points) >= 2}
+    measured = rows_by_step(row for *_, row in tables.rows)
+    points = {run: [(step, of[step].means) for step in sorted(of)] for (run, *_), of in measured.items()}
+    return {run: of for run, of in points.items() if len(of) >= 2}
 
 
 def _plain(name: str) -> str:
@@ -249,39 +223,31 @@ def _logarithmic(axes: Any, which: str, ticks: list[float]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def by_step(points: list[tuple[int, dict[str, float]]], labels: dict[str, str]) -> Draw:
+def by_step(points: list[tuple[int, dict[str, float]]], labels: dict[str, str]) -> Figure:
     """Metrics of one run against the step at which its weights were kept. points: (step, metric -> value)."""
-
-    def draw() -> Figure:
-        figure, axes = _panels(len(labels), 3.0)
-        for panel, (metric, label), (colour, dashes) in zip(axes, labels.items(), STYLES, strict=False):
-            finite = [(step, values[metric]) for step, values in points if math.isfinite(values.get(metric, math.nan))]
-            if finite:
-                panel.plot(*zip(*finite, strict=True), color=colour, linestyle=dashes, marker="o", markersize=4)
-            _head(panel, _plain(label), "training step")
-        return figure
-
-    return draw
+    figure, axes = _panels(len(labels), 3.0)
+    for panel, (metric, label), (colour, dashes) in zip(axes, labels.items(), STYLES, strict=False):
+        finite = [(step, values[metric]) for step, values in points if math.isfinite(values.get(metric, math.nan))]
+        if finite:
+            panel.plot(*zip(*finite, strict=True), color=colour, linestyle=dashes, marker="o", markersize=4)
+        _head(panel, _plain(label), "training step")
+    return figure
 
 
-def grids(pictures: list[tuple[str, bytes]]) -> Draw:
+def grids(pictures: list[tuple[str, bytes]]) -> Figure:
     """Sample grids side by side, their pixels as they are."""
-
-    def draw() -> Figure:
-        shown = max(1, len(pictures))
-        figure = Figure(figsize=(4.2 * shown, 4.5))
-        figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.93, wspace=0.03)
-        for axes, (title, content) in zip(figure.subplots(1, shown, squeeze=False)[0], pictures, strict=False):
-            axes.set_axis_off()
-            with Image.open(io.BytesIO(content)) as image:
-                axes.imshow(image.convert("RGB"), interpolation="none")
-            axes.set_title(_plain(title), loc="left", fontsize=9)
-        if not pictures:
-            figure.axes[0].text(0.5, 0.5, "not run", ha="center", va="center", color="#57606a")
-            figure.axes[0].set_axis_off()
-        return figure
-
-    return draw
+    shown = max(1, len(pictures))
+    figure = Figure(figsize=(4.2 * shown, 4.5))
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.93, wspace=0.03)
+    for axes, (title, content) in zip(figure.subplots(1, shown, squeeze=False)[0], pictures, strict=False):
+        axes.set_axis_off()
+        with Image.open(io.BytesIO(content)) as image:
+            axes.imshow(image.convert("RGB"), interpolation="none")
+        axes.set_title(_plain(title), fontsize=9, fontweight="normal")
+    if not pictures:
+        figure.axes[0].text(0.5, 0.5, "not run", ha="center", va="center", color="#57606a")
+        figure.axes[0].set_axis_off()
+    return figure
 
 
 Summary = tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]  # what was measured; columns and rows of a table
@@ -353,8 +319,8 @@ def _coupling_summary(numbers: dict[str, Any]) -> Summary:
     return about, columns, rows
 
 
-DRAWERS: dict[str, Callable[[dict[str, Any]], Draw]] = {
-    "box-plots": lambda numbers: partial(box_figure, numbers["boxes"]),
+DRAWERS: dict[str, Callable[[dict[str, Any]], Figure]] = {
+    "box-plots": box_plots,
     "losses": losses,
     "couplings": couplings,
 }

@@ -48,6 +48,12 @@ SETTINGS = {
     "ytick.color": "#3d444d",
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.axisbelow": True,
+    "grid.color": "#e4e7eb",
+    "legend.frameon": False,
     "axes.titley": 1.0,  # a free one is found by measuring every tick label
     "path.simplify": True,
 }
@@ -101,10 +107,10 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
         labels = [label for label in _labels(curves) if label in handles]
         if labels:
             shown = [handles[label] for label in labels]
-            figure.legend(shown, labels, frameon=False, handlelength=4, loc="lower center", ncols=min(3, len(labels)))
+            figure.legend(shown, labels, handlelength=4, loc="lower center", ncols=min(3, len(labels)))
         return figure
 
-    return embed(picture(draw, "svg").decode(), name, title)
+    return embedded(draw, name, title)
 
 
 @functools.cache
@@ -114,12 +120,11 @@ def _curve_panels(lines: int) -> tuple[Figure, np.ndarray]:
     for axes in drawn.flat:
         axes.set_xlabel("step")
     for axes, (_, heading) in zip(drawn.flat, PANELS, strict=True):
-        axes.set_title(heading, loc="left", fontsize=10, fontweight="bold")
+        axes.set_title(heading)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: count(round(step))))
         axes.tick_params(axis="y", left=False)
-        axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-        axes.set_axisbelow(True)
+        axes.grid(axis="y")
     return figure, drawn
 
 
@@ -205,15 +210,6 @@ def picture(draw: Callable[[], Figure], kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def box_plots(numbers: dict[str, Any], kind: str) -> bytes:
-    """Box plots with inner and outer fences, one panel per `panel` of its boxes, as a picture: svg, png or pdf.
-
-    numbers: `boxes`, each with panel, label, quartiles, whiskers, inner_fences, outer_fences and the outliers `drawn`,
-    in standard deviations.
-    """
-    return picture(lambda: box_figure(numbers["boxes"]), kind)
-
-
 _LINEAR = 4.0  # standard deviations up to which the axis is linear; logarithmic beyond
 _FENCES = (("inner_fences", "inner fences", (0, (1.2, 1.4))), ("outer_fences", "outer fences", (0, (6, 2))))
 _DOTS = (  # label, colour of the edge, of the inside
@@ -222,23 +218,26 @@ _DOTS = (  # label, colour of the edge, of the inside
 )
 
 
-def box_figure(boxes: list[dict[str, Any]]) -> Figure:
-    """The figure of `box_plots`."""
+def box_plots(numbers: dict[str, Any]) -> Figure:
+    """Box plots with inner and outer fences, one panel per `panel` of its boxes.
+
+    numbers: `boxes`, each with panel, label, quartiles, whiskers, inner_fences, outer_fences and the outliers `drawn`,
+    in standard deviations."""
+    boxes = numbers["boxes"]
     groups = {name: [box for box in boxes if box["panel"] == name] for name in dict.fromkeys(b["panel"] for b in boxes)}
     ratios = [len(shown) for shown in groups.values()]
     figure, ((*drawn,),) = panels(1, len(groups), 4.8, legend=2, gap=0.3, sharey=True, width_ratios=ratios)
     for axes, (name, shown) in zip(drawn, groups.items(), strict=True):
         for place, box in enumerate(shown):
             _draw_box(axes, place, box)
-        axes.set_title(name[:1].upper() + name[1:], loc="left", fontsize=10, fontweight="bold")
+        axes.set_title(name[:1].upper() + name[1:])
         axes.set_xticks(range(len(shown)), [box["label"] for box in shown])
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(shown) - 0.4)
-        axes.grid(axis="y", color="#e4e7eb", linewidth=0.8)
-        axes.set_axisbelow(True)
+        axes.grid(axis="y")
     _deviations_axis(drawn[0], max(abs(v) for box in boxes for v in (*box["outer_fences"], *box["drawn"], _LINEAR)))
     handles, labels = drawn[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False, handlelength=3)
+    figure.legend(handles, labels, loc="lower center", ncols=4, handlelength=3)
     return figure
 
 
@@ -272,6 +271,11 @@ def _draw_box(axes: Any, place: int, box: dict[str, Any]) -> None:
         label = words if named else None
         style = {"markersize": 3.2, "markeredgewidth": 0.7, "markerfacecolor": inside, "color": edge}
         axes.plot([place] * len(points), points, "o", label=label, **style)
+
+
+def embedded(draw: Callable[[], Figure], name: str, title: str) -> str:
+    """A drawing as an <svg> element for a page."""
+    return embed(picture(draw, "svg").decode(), name, title)
 
 
 def embed(svg: str, name: str, title: str) -> str:

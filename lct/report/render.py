@@ -51,26 +51,19 @@ def render(
     project = facts or TEMPLATES.parents[1]
     content = evidence.read(project)
     judgements = claims.page(project, tables, *(claimed or ()))
-    script = _script("_tables.js", "_pictures.js")
-    pages = _pages()
+    script, explorer = _script("_tables.js", "_pictures.js"), _script("_tables.js", "_explore.js")
+    values: dict[str, dict[str, Any]] = {
+        "index.html": {"claims": judgements, "top": headline(shown, judgements.measured), "trust": trust},
+        "figures.html": {},
+        "numbers.html": {},
+        "explore.html": {"page": explore.page(shown, root)} | explorer,
+        "claims.html": {"claims": judgements},
+        "evidence.html": {"page": evidence.page(*content, shown)},
+    }
+    pages, common = _pages(), {"report": shown, "root": up} | script
     cell = pages.get_template("cell.html.jinja")
     return {
-        "index.html": pages.get_template("index.html.jinja").render(
-            report=shown, claims=judgements, root=up, top=headline(shown, judgements.measured), trust=trust, **script
-        ),
-        **{
-            name: pages.get_template(f"{name}.jinja").render(report=shown, **script)
-            for name in ("figures.html", "numbers.html")
-        },
-        "explore.html": pages.get_template("explore.html.jinja").render(
-            report=shown, page=explore.page(shown, root), **_script("_tables.js", "_explore.js")
-        ),
-        "claims.html": pages.get_template("claims.html.jinja").render(
-            report=shown, claims=judgements, root=up, **script
-        ),
-        "evidence.html": pages.get_template("evidence.html.jinja").render(
-            page=evidence.page(*content, shown), report=shown, **script
-        ),
+        **{name: pages.get_template(f"{name}.jinja").render(common | of) for name, of in values.items()},
         "report.md": markdown(shown, up),
         "tables.tex": _latex().get_template("tables.tex.jinja").render(report=shown),
         "numbers.tex": numbers(tables),
@@ -86,13 +79,13 @@ def pictures(tables: Tables, root: Path) -> dict[str, bytes]:
     contents = {}
     for figure in tables.figures:
         if figure.kind == "schedules":
-            draw = paper_figures.schedules(figure, tables)
+            draw = functools.partial(paper_figures.schedules, figure, tables)
         elif figure.kind == "samples":
             paths = [(row, inside(root, path)[0]) for row, _, path in first_grids(figure, tables)]
             grids = [
                 (f"{row.model}, {row.nfe} NFE, {tables.scale} scale", path.read_bytes()) for row, path in paths if path
             ]
-            draw = paper_figures.grids(grids)
+            draw = functools.partial(paper_figures.grids, grids)
         else:
             continue
         contents |= {f"figures/{figure.id}.{kind}": plotting.picture(draw, kind) for kind in DRAWN}

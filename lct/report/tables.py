@@ -6,7 +6,7 @@ so a metric value that is not finite is written as a word. Keys that are not nam
 
 import functools
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar
@@ -170,6 +170,11 @@ class Row:
     @property
     def measured(self) -> bool:
         return any(cell.values for cell in self.cells.values())
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Metric -> the number that stands for its cell, where one is measured."""
+        return {metric: cell.shown for metric, cell in self.cells.items() if cell.values}
 
     @property
     def ema(self) -> str:
@@ -450,6 +455,15 @@ class Tables:
 def place(table: Table, subtable: Subtable, row: Row) -> str:
     """The name of a row: table.sub-table.row."""
     return f"{table.id}.{subtable.id}.{row.id}"
+
+
+def by_step(rows: Iterable[Row]) -> dict[tuple[str, str, str], dict[int, Row]]:
+    """(run, sampler, EMA) -> step of the weights -> row, of the rows that measure trained weights."""
+    points: dict[tuple[str, str, str], dict[int, Row]] = {}
+    for row in rows:
+        if row.run and row.steps and row.measured:
+            points.setdefault((row.run, row.sampler or "", row.ema), {})[row.steps] = row
+    return points
 
 
 # --- reading and writing ------------------------------------------------------------------------------------------

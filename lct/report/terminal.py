@@ -1,10 +1,8 @@
 """Results for a terminal: each sub-table as aligned columns, the best value of each metric marked."""
 
-import math
-
 from lct.report import tables as model
 from lct.report.text import printed
-from lct.report.view import cell_text, has_print
+from lct.report.view import best_cells, cell_text, has_print
 
 BEST = "*"
 _MISSING = "-"
@@ -35,7 +33,7 @@ def _lines(
     tables: model.Tables, table: model.Table, subtable: model.Subtable, rows: list[model.Row], floors: list[model.Row]
 ) -> list[list[str]]:
     """Head and rows: name, NFE, every metric, number of trainings, the paper's numbers, what is wrong."""
-    best = {metric.id: _best(metric, rows) for metric in tables.metrics}
+    best = best_cells(rows, tables.metrics)
     head = [
         "",
         "NFE",
@@ -58,20 +56,11 @@ def _lines(
     return lines
 
 
-def _best(metric: model.Metric, rows: list[model.Row]) -> float | None:
-    """The best value of several rows; None where fewer than two have one."""
-    values = [cell.shown for row in rows if (cell := row.cells.get(metric.id)) and cell.values]
-    values = [value for value in values if math.isfinite(value)]
-    if len(values) < 2:
-        return None
-    return min(values) if metric.better == "lower" else max(values)
-
-
-def _text(metric: model.Metric, row: model.Row, best: dict[str, float | None]) -> str:
+def _text(metric: model.Metric, row: model.Row, best: frozenset[str]) -> str:
     cell = row.cells.get(metric.id)
     if cell is None or not cell.values:
         return _MISSING
-    return cell_text(metric, row) + (BEST if cell.shown == best[metric.id] else " ")
+    return cell_text(metric, row) + (BEST if cell.id in best else " ")
 
 
 def aligned(lines: list[list[str]]) -> list[str]:

@@ -13,7 +13,7 @@ NOT_GIVEN = "\N{EM DASH}"  # a dash in print
 MINUS, PLUS_MINUS, INFINITY = "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}", "\N{INFINITY}"
 
 
-def number(value: Any, digits: int = 2) -> str:
+def number(value: Any) -> str:
     """A measured number: two decimals, or two significant digits where those would show nothing of it."""
     x = float(value)
     if math.isnan(x):
@@ -23,10 +23,9 @@ def number(value: Any, digits: int = 2) -> str:
     if abs(x) >= 1e6:
         text = f"{x:.3e}"
     elif x == 0 or abs(x) >= 0.1:
-        text = f"{x:.{digits}f}"
-    elif abs(x) >= 10 ** -(digits + 3):
-        places = digits - 1 - math.floor(math.log10(abs(x)))
-        text = f"{x:.{max(places, digits)}f}"
+        text = f"{x:.2f}"
+    elif abs(x) >= 1e-5:
+        text = f"{x:.{1 - math.floor(math.log10(abs(x)))}f}"
     else:
         text = f"{x:.1e}"
     return text.replace("-", MINUS)

@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ PAPER = "Improved Training Technique for Latent Consistency Models"
 PAPER_URL = "https://arxiv.org/abs/2502.01441"
 MODEL_NAMES = {"Ours": "Ours (LCT)"}  # beside numbers of our own, the paper's "Ours" would be misread
 ABSENT = {"partial": "not run", "complete": "missing", "quoted": NOT_GIVEN}  # by status, in place of a number
+
+
+def row_name(row: model.Row) -> str:
+    """Model and NFE: what tells rows of one sub-table apart for a reader."""
+    name = MODEL_NAMES.get(row.model, row.model)
+    return name if row.nfe is None else f"{name}, {count(row.nfe)} NFE"
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,7 @@ class RowView:
 
     @property
     def name(self) -> str:
-        """Model and NFE: what tells rows of one sub-table apart for a reader."""
-        return self.model_name if self.data.nfe is None else f"{self.model_name}, {count(self.data.nfe)} NFE"
+        return row_name(self.data)
 
     @property
     def measured(self) -> bool:
@@ -411,7 +417,7 @@ def _subtable(
     )
     marks = {protocol.data.hash: protocol.mark for protocol in protocols}
 
-    best = _best(subtable, tables.metrics)
+    best = best_cells(subtable.rows, tables.metrics)
     against = {} if has_print(subtable) else _against(subtable, tables.metrics[0], best)
 
     def view(row: model.Row, is_floor: bool) -> RowView:
@@ -495,11 +501,11 @@ def image_counts(content: dict[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def _best(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> frozenset[str]:
+def best_cells(rows: Sequence[model.Row], metrics: tuple[model.Metric, ...]) -> frozenset[str]:
     """Ids of the cells with the best mean of each metric, of two or more that share a protocol."""
     best = set()
     for metric in metrics:
-        cells = [cell for row in subtable.rows if (cell := row.cells.get(metric.id)) and cell.values]
+        cells = [cell for row in rows if (cell := row.cells.get(metric.id)) and cell.values]
         finite = [cell for cell in cells if math.isfinite(cell.shown)]
         if len(finite) > 1 and len({cell.protocol for cell in finite}) == 1:
             pick = min if metric.better == "lower" else max
@@ -548,11 +554,7 @@ def _strip(subtable: model.Subtable, root: Path) -> tuple[tuple[str, Picture], .
     if subtable.resolution is None:
         return ()
     real = subtable.reconstructions.grid if subtable.reconstructions else None
-    named = [
-        (f"{MODEL_NAMES.get(row.model, row.model)}, {count(row.nfe)} NFE", row.samples[0].grid)
-        for row in subtable.rows
-        if row.samples
-    ]
+    named = [(row_name(row), row.samples[0].grid) for row in subtable.rows if row.samples]
     pictures = [(name, strip(root, path, subtable.resolution)) for name, path in [("real images", real), *named]]
     return tuple((name, shown) for name, shown in pictures if not shown.missing) if named else ()
 
@@ -648,11 +650,8 @@ def _figure(figure: model.FigureResult, tables: Tables, root: Path, drawn: dict[
 
         svg = embed(drawn[f"figures/{figure.id}.svg"].decode(), at, figure.title)
         return FigureView(figure, at, drawings, svg)
-    grids = [
-        (f"{MODEL_NAMES.get(row.model, row.model)}, {row.nfe} NFE: {shown}", picture(root, path))
-        for row, shown, path in first_grids(figure, tables)
-    ]
-    return FigureView(figure, at, drawings, grids=tuple(grids))
+    grids = tuple((f"{row_name(row)}: {of}", picture(root, path)) for row, of, path in first_grids(figure, tables))
+    return FigureView(figure, at, drawings, grids=grids)
 
 
 def first_grids(figure: model.FigureResult, tables: Tables) -> list[tuple[model.Row, str, str | None]]:
@@ -682,10 +681,10 @@ def _drawing(entries: list[model.FigureDataset], figure: model.FigureResult, at:
     title = ", ".join(titles)
     if entry.numbers is None:
         return Drawing(title, entry.path)
-    from lct.report import paper_figures  # matplotlib takes half a second to import
+    from lct.report import paper_figures, plotting  # matplotlib takes half a second to import
 
     name, spoken = f"{at}-{anchor(entry.dataset)}", f"{figure.title}, {title}"
-    svg = paper_figures.embedded(paper_figures.DRAWERS[figure.kind](entry.numbers), name, spoken)
+    svg = plotting.embedded(partial(paper_figures.DRAWERS[figure.kind], entry.numbers), name, spoken)
     return Drawing(title, entry.path, svg, *paper_figures.SUMMARIES[figure.kind](entry.numbers))
 
 

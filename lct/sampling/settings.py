@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator
 
+from lct.checks import require
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConsistencySampler:
@@ -22,21 +24,13 @@ class ConsistencySampler:
     def __post_init__(self):
         if self.middle_indices and self.middle_sigmas:
             raise ValueError("expected middle_indices or middle_sigmas, found both; remove one")
-        if any(not 0 < i < self.grid_points - 1 for i in self.middle_indices):
-            raise ValueError(
-                f"middle_indices {list(self.middle_indices)}: expected indices inside the grid, 1 to "
-                f"{self.grid_points - 2}; fix them or grid_points"
-            )
-        if list(self.middle_indices) != sorted(set(self.middle_indices)):
-            raise ValueError(
-                f"middle_indices {list(self.middle_indices)}: expected increasing (noisiest first); sort them"
-            )
-        if list(self.middle_sigmas) != sorted(set(self.middle_sigmas), reverse=True):
-            raise ValueError(
-                f"middle_sigmas {list(self.middle_sigmas)}: expected decreasing (noisiest first); sort them"
-            )
-        if any(not 0 < s for s in self.middle_sigmas):
-            raise ValueError(f"middle_sigmas {list(self.middle_sigmas)}: expected positive noise levels; fix them")
+        indices, sigmas, last = list(self.middle_indices), list(self.middle_sigmas), self.grid_points - 1
+        inside = f"indices inside the grid, 1 to {last - 1}"
+        require(all(0 < i < last for i in indices), "middle_indices", inside, indices, "fix them or grid_points")
+        first = "(noisiest first)"
+        require(indices == sorted(set(indices)), "middle_indices", f"increasing {first}", indices, "sort them")
+        require(sigmas[::-1] == sorted(set(sigmas)), "middle_sigmas", f"decreasing {first}", sigmas, "sort them")
+        require(all(sigma > 0 for sigma in sigmas), "middle_sigmas", "positive noise levels", sigmas, "fix them")
         _check_clamp(self.clamp)
 
     @property
@@ -54,10 +48,7 @@ class OdeSampler:
     clamp: float | None = 1.0  # clamp every denoised latent to [-clamp, clamp]; 1.0 in the authors' 250-step script
 
     def __post_init__(self):
-        if self.steps < 2:
-            raise ValueError(
-                f"steps: expected 2 or more, found {self.steps}; a one-step sampler is `kind: consistency`"
-            )
+        require(self.steps >= 2, "steps", "2 or more", self.steps, "a one-step sampler is `kind: consistency`")
         _check_clamp(self.clamp)
 
     @property
@@ -84,13 +75,10 @@ class Sampling:
     matmul: Literal["float32", "tf32"] = "float32"  # precision of float32 products on a GPU; the authors allow TF32
 
     def __post_init__(self):
-        if len(set(self.draws)) != len(self.draws) or min(self.draws, default=0) < 0:
-            raise ValueError(f"draws: expected different seeds from 0 on, found {list(self.draws)}; fix them")
-        if self.num_images < 2 or self.batch < 1 or not self.draws:
-            raise ValueError(
-                "sampling: expected num_images >= 2, batch >= 1 and a draw, found "
-                f"{self.num_images}, {self.batch}, {self.draws}; fix it"
-            )
+        different = len(set(self.draws)) == len(self.draws) and min(self.draws, default=0) >= 0
+        require(different, "draws", "different seeds from 0 on", list(self.draws), "fix them")
+        enough, values = self.num_images >= 2 and self.batch >= 1 and self.draws, (self.num_images, self.batch)
+        require(bool(enough), "sampling", "num_images >= 2, batch >= 1 and a draw", (*values, self.draws))
 
     @property
     def count(self) -> int:
@@ -99,5 +87,4 @@ class Sampling:
 
 
 def _check_clamp(clamp: float | None) -> None:
-    if clamp is not None and clamp <= 0:
-        raise ValueError(f"clamp: expected a positive number or null, found {clamp}; fix it")
+    require(clamp is None or clamp > 0, "clamp", "a positive number or null", clamp)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from lct.checks import require
 from lct.losses.robust import ROBUST
 from lct.losses.settings import Objective
 from lct.networks.settings import Network, Scaling
@@ -67,39 +68,31 @@ class Training:
             raise ValueError(f"{names}: expected 1 or more; fix the smallest")
         if not self.emas or any(not 0 <= e < 1 for e in self.emas) or len(set(self.emas)) != len(self.emas):
             raise ValueError(f"emas {list(self.emas)}: expected different rates in [0, 1), at least one; fix them")
-
-        if self.keep_epochs and self.epochs is None:
-            raise ValueError(f"keep_epochs: expected only with epochs, found steps={self.steps}; use keep_steps")
-        if any(not 0 < epoch < (self.epochs or 0) for epoch in self.keep_epochs):
-            raise ValueError(
-                f"keep_epochs: expected epochs from 1 to {(self.epochs or 1) - 1}, found {list(self.keep_epochs)}"
-            )
-        if self.cuda_graphs and not self.compile:
-            raise ValueError("cuda_graphs: expected compile: true with it, found false; set both or neither")
+        kept, last = list(self.keep_epochs), (self.epochs or 1) - 1
+        by_epochs = not kept or self.epochs is not None
+        require(by_epochs, "keep_epochs", "only with epochs", f"steps={self.steps}", "use keep_steps")
+        require(all(0 < epoch <= last for epoch in kept), "keep_epochs", f"epochs from 1 to {last}", kept, "fix them")
+        together = self.compile or not self.cuda_graphs
+        require(together, "cuda_graphs", "compile: true with it", "false", "set both or neither")
         self.objective.transport.check_batch(self.batch)
-        if self.micro_batch is not None and self.micro_batch < 1:
-            raise ValueError(f"micro_batch: expected 1 or more, found {self.micro_batch}; null is one pass")
-        if self.micro_batch is not None and self.micro_batch < self.batch:
+        parts, factor, sigma_min = self.micro_batch, self.divergence, self.scaling.sigma_min
+        require(parts is None or parts >= 1, "micro_batch", "1 or more", parts, "null is one pass")
+        if parts is not None and parts < self.batch:
             self.check_parts("micro_batch")
-        if self.divergence is not None and not self.divergence > 1:
-            raise ValueError(f"divergence: expected a factor above 1, found {self.divergence}; null is never")
-        if self.scaling.sigma_min is None:
+        require(factor is None or factor > 1, "divergence", "a factor above 1", factor, "null is never")
+        if sigma_min is None:
             object.__setattr__(self, "scaling", replace(self.scaling, sigma_min=self.grid.sigma_min))
-        if self.scaling.sigma_min != self.grid.sigma_min:
-            raise ValueError(
-                f"scaling.sigma_min: expected the grid's {self.grid.sigma_min}, found {self.scaling.sigma_min}; "
-                "leave it out"
-            )
+        same = sigma_min in (None, self.grid.sigma_min)
+        require(same, "scaling.sigma_min", f"the grid's {self.grid.sigma_min}", sigma_min, "leave it out")
         if self.steps is not None:
             self.curriculum.stage_steps(self.steps)  # refuses fewer steps than stages
 
     def check_parts(self, why: str) -> None:
         """Refuse to cut a batch into parts where a part would compute something else than within the whole."""
         network = self.network
-        if "batch" in (network.block_norm, network.output_norm):
-            raise ValueError(f"{why}: expected a norm of single samples, found batch norm; train it in one process")
-        if network.dropout > 0:
-            raise ValueError(f"{why}: expected network.dropout 0, found {network.dropout}; train it in one process")
+        norms, advice = (network.block_norm, network.output_norm), "train it in one process"
+        require("batch" not in norms, why, "a norm of single samples", "batch norm", advice)
+        require(network.dropout == 0, why, "network.dropout 0", network.dropout, advice)
 
     def check_processes(self, count: int) -> None:
         """Refuse settings that `count` processes cannot train."""
@@ -141,8 +134,8 @@ class Training:
             return [self.steps_per_milestone * number for number in (count, *range(1, count))]
         last = self.total_steps(num_images)
         further = {*self.keep_steps, *(self.step_of(epoch, num_images) for epoch in self.keep_epochs)} - {last}
-        if any(not 0 < step < last for step in further):
-            raise ValueError(f"keep_steps: expected steps from 1 to {last}, found {sorted(further)}; fix them")
+        inside = all(0 < step < last for step in further)
+        require(inside, "keep_steps", f"steps from 1 to {last}", sorted(further), "fix them")
         return [last, *sorted(further)]
 
     def c_stages(self, num_images: int | None, dimension: int) -> list[dict[str, float]]:

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from lct.config.schema import plain
-from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.hashing import sha256_file
 from lct.files.tensors import write_tensors
 from lct.jobs.train import train_run
 from lct.training.trainer import Trainer
+from tests.helpers.latents import statistics
 from tests.helpers.tiny_training import latents, settings
 
 MILESTONES, KILLS, SEED = (3, 6, 12), 10, 16

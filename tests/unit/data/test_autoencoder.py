@@ -44,9 +44,7 @@ def one_line(error):
 
 def test_training_reports_every_step_and_lowers_the_loss(trained):
     model, history, _ = trained
-    assert [p.step for p in history] == [1, 2, 3, 4, 5, 6] and {p.steps for p in history} == {6}
-    assert all(math.isfinite(p.loss) for p in history) and history[-1].loss < history[0].loss
-    assert history[-1].loss == pytest.approx(history[-1].l1 + history[-1].mse + 1e-4 * history[-1].kl, rel=1e-5)
+    assert len(history) == 6 and all(map(math.isfinite, history)) and history[-1] < history[0]
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
 
@@ -74,9 +72,9 @@ def test_a_training_that_was_stopped_anywhere_goes_on_to_the_same_bytes(trained,
 
     _, history, checkpoint = attempt(4)
     checkpoint.save()
-    assert [p.step for p in attempt(1, "another")[1]] == [1], "a state of other settings is not taken"
+    assert attempt(1, "another")[1] == history[:1], "a state of other settings is not taken"
     model, rest, checkpoint = attempt(None)
-    assert history + rest == trained[1] and [p.step for p in rest] == [5, 6]
+    assert history + rest == trained[1] and len(rest) == 2
     autoencoder.save(model, tmp_path)
     assert (trained[2] / autoencoder.WEIGHTS_NAME).read_bytes() == (tmp_path / autoencoder.WEIGHTS_NAME).read_bytes()
     checkpoint.remove()
@@ -106,8 +104,8 @@ def test_the_first_loss_is_the_stated_formula(images):
         error = (model.decode(z).sample - x).double()
     kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).double().sum((1, 2, 3)).mean() / 256
     expected = error.abs().mean() + error.square().mean() + 0.3 * kl
-    (progress,) = autoencoder.train(model, settings, images)
-    assert progress.loss == pytest.approx(expected.item(), rel=1e-5)
+    (loss,) = autoencoder.train(model, settings, images)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_stored_model_is_diffusers_own_and_decodes_alike(trained):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lct.data.imageset import ImageSet, labels, open_checked, read_manifest, write_grid, write_imageset
+from lct.data.imageset import ImageSet, labels, open_checked, write_grid, write_imageset
 
 
 def pictures(count, height=5, width=7, seed=0):
@@ -34,7 +34,7 @@ def test_what_is_read_is_what_was_written(written):
     np.testing.assert_array_equal(opened[-1], images[-1])
     np.testing.assert_array_equal(opened.array(3, 6), images[3:6])
     assert (len(opened), opened.height, opened.width) == (11, 5, 7)
-    assert labels(read_manifest(folder / "set.json")) == [i % 3 for i in range(11)]
+    assert labels(folder / "set.json") == [i % 3 for i in range(11)]
     with pytest.raises(IndexError):
         opened[11]
 
@@ -180,7 +180,7 @@ def test_another_zip_is_not_an_image_set(tmp_path):
 def test_a_grid_places_images_in_rows_and_repeats_its_bytes(tmp_path):
     images = pictures(5, 4, 4)
     for name in ("a.png", "b.png"):
-        write_grid(tmp_path / name, images, 3, scale=2, gap=1)
+        write_grid(tmp_path / name, images, 3, scale=2)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     grid = np.array(Image.open(tmp_path / "a.png"))
     assert grid.shape == (2 * 9 + 1, 3 * 9 + 1, 3)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from lct.config.schema import plain
 from lct.data import autoencoder as vae
 from lct.data import imageset, shards
-from lct.data.latents import LatentMoments, LatentStatistics, from_moments, statistics
+from lct.data.latents import LatentMoments, LatentStatistics, from_moments
 from lct.data.settings import Encoding, PretrainedAutoencoder, TrainedAutoencoder
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
@@ -30,6 +30,7 @@ from lct.jobs import encode as encode_job
 from lct.jobs import train as train_job
 from lct.plan.paths import AUTOENCODER_FILES, manifest
 from lct.training.settings import Training
+from tests.helpers.latents import statistics
 from tests.helpers.networks import SD_VAE
 
 TINY = TrainedAutoencoder(block_out_channels=(8, 8, 8), norm_groups=4)
@@ -114,7 +115,8 @@ def test_latents_and_statistics_are_those_of_one_pass_over_all_images(given, und
     exact = z.numpy().astype(np.float64)
     np.testing.assert_allclose(stored["mean"].numpy(), exact.mean(0), rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(stored["std"].numpy(), exact.std(0, ddof=1), rtol=1e-12)
-    moments = LatentMoments.from_tensors(stored)
+    moments = LatentMoments()
+    moments.count, moments.mean, moments.m2 = (stored[f"moments.{name}"] for name in ("count", "mean", "m2"))
     channel = from_moments(moments, Encoding(normalisation="per-channel"))
     assert moments.count == 21
     np.testing.assert_allclose(channel.mean.numpy().ravel(), exact.mean((0, 2, 3)), rtol=1e-12, atol=1e-13)

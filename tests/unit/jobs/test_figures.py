@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,6 @@ from lct.config.claims import BOXES
 from lct.config.schema import plain
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced
-from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.atomic import write_json
 from lct.files.lock import acquire
@@ -31,13 +31,14 @@ from lct.plan import files as stage_files
 from lct.plan.paths import PICTURES, manifest
 from lct.plan.plan import Plan
 from lct.report.collect import collect
-from lct.report.plotting import box_plots
+from lct.report.plotting import box_plots, picture
 from lct.report.render import render
 from lct.schedules import Curriculum
 from lct.training.settings import Training
 from lct.training.trainer import Trainer
 from tests.helpers import ROOT
 from tests.helpers.fake_tables import fake_tables, loaded
+from tests.helpers.latents import statistics
 
 TINY = Network(channels=8, channel_mult=(1,), blocks=1, attention_resolutions=(), head_channels=8)
 TRAINING = Training(network=TINY, curriculum=Curriculum(kind="constant", s1=20), batch=8, steps=6, emas=(0.0,))
@@ -339,7 +340,8 @@ def test_a_report_without_figures_has_no_section_for_them(tmp_path):
 def test_any_extent_can_be_drawn(made, extreme):
     numbers = json.loads(json.dumps(made[1]))
     numbers["boxes"][0]["drawn"] = [-extreme, extreme]
-    assert box_plots(numbers, "svg") == box_plots(numbers, "svg")
+    draw = partial(box_plots, numbers)
+    assert picture(draw, "svg") == picture(draw, "svg")
 
 
 # --- figures 2 and 3 ----------------------------------------------------------------------------------------------

@@ -380,7 +380,7 @@ def test_every_number_equals_torch_fidelitys_own_run(trained, sets):
 
 def test_the_extractor_learns_its_labels(trained, sets):
     model, history, _ = trained
-    assert [p.step for p in history] == list(range(1, 13)) and history[-1].loss < history[0].loss
+    assert len(history) == 12 and history[-1] < history[0]
     assert extractor.accuracy(model, TINY, *sets["generated"], batch=20) > 0.9
     assert not model.training and not any(p.requires_grad for p in model.parameters())
 
@@ -455,7 +455,7 @@ def test_rotations_are_learned_from_images_without_labels(tmp_path):
             history = list(extractor.train(model, settings, found, none))
             extractor.RESIDENT = before
             weights.append(extractor.tensors(model))
-        assert history[-1].loss < history[0].loss
+        assert history[-1] < history[0]
         assert extractor.accuracy(model, settings, found, none, batch=50) > 0.9
         with pytest.raises(ValueError, match=r"expected a label for every image, found 160 .*labels: rotations"):
             list(extractor.train(extractor.create(TINY, classes=2), TINY, found, none))

@@ -205,7 +205,7 @@ def test_stages_hold_the_residual_that_the_trainings_measured(tmp_path):
     (schedule,) = (schedule for schedule in tables.schedules if schedule.run == "digits-lct")
     assert schedule.stages[0].residual == pytest.approx(math.sqrt(0.125)) and schedule.stages[1].residual is None
     (figure,) = (f for f in tables.figures if f.kind == "schedules")
-    picture = schedules(figure, tables)()
+    picture = schedules(figure, tables)
     titles = [axes.get_title(loc="left") for axes in picture.axes]
     assert titles[1] == "RMS of the residual, measured" and len(titles) == 3
 

@@ -16,7 +16,6 @@ import torch
 
 from lct.config.schema import plain
 from lct.data import autoencoder
-from lct.data.latents import statistics
 from lct.data.settings import Encoding, TrainedAutoencoder
 from lct.files.tensors import write_tensors
 from lct.jobs import sample as jobs_sample
@@ -27,6 +26,7 @@ from lct.sampling.samplers import middle_sigmas, sample
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
 from lct.streams import generator
+from tests.helpers.latents import statistics
 
 GRID = NoiseGrid()
 S = 0.5  # standard deviation of the data in the closed forms: x ~ N(0, S^2)
@@ -134,7 +134,7 @@ def test_clamping_bounds_every_denoised_latent():
         (ConsistencySampler, {"middle_indices": (640,)}, "inside the grid"),
         (ConsistencySampler, {"middle_indices": (0,)}, "inside the grid"),
         (ConsistencySampler, {"middle_indices": (440, 320)}, "noisiest first"),
-        (ConsistencySampler, {"middle_sigmas": (0.0,)}, "middle_sigmas .*positive"),
+        (ConsistencySampler, {"middle_sigmas": (0.0,)}, "middle_sigmas: .*positive"),
         (ConsistencySampler, {"middle_sigmas": (1.0,), "middle_indices": (3,)}, "found both"),
         (OdeSampler, {"steps": 1}, "expected 2 or more"),
         (OdeSampler, {"clamp": -1.0}, "expected a positive number"),

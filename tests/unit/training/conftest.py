@@ -2,9 +2,9 @@
 
 import pytest
 
-from lct.data.latents import statistics
 from lct.data.settings import Encoding
 from lct.files.tensors import write_tensors
+from tests.helpers.latents import statistics
 from tests.helpers.tiny_training import latents
 
 

@@ -199,9 +199,9 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
     """A training of two processes, undisturbed."""
-    from lct.data.latents import statistics
     from lct.data.settings import Encoding
     from lct.files.tensors import write_tensors
+    from tests.helpers.latents import statistics
 
     folder = tmp_path_factory.mktemp("two")
     z = 3.0 * latents(64) + 1.0
