@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 from safetensors.torch import save_file
 
-from lct import schedules, streams
+from lct import checks, schedules, streams
 from lct.data import autoencoder
 from lct.data.latents import LatentStatistics
 from lct.export.generator import GeneratorFiles
@@ -86,13 +86,12 @@ def model_card(card: dict[str, Any]) -> str:
 
 
 def model_source() -> str:
-    modules = (network_settings, layout, norms, unet, precondition)
-    parts = [inspect.getsource(part) for part in (schedules.require, *modules)]
+    parts = [inspect.getsource(module) for module in (checks, network_settings, layout, norms, unet, precondition)]
     return _joined([*parts, (HERE / f"{MODEL}.py").read_text(encoding="utf-8")])
 
 
 def pipeline_source() -> str:
-    parts = [inspect.getsource(module) for module in (streams, schedules, sampling_settings, samplers)]
+    parts = [inspect.getsource(module) for module in (checks, streams, schedules, sampling_settings, samplers)]
     parts += [inspect.getsource(function) for function in (generate.image_noise, autoencoder.to_uint8)]
     return _joined([*parts, (HERE / f"{PIPELINE}.py").read_text(encoding="utf-8")])
 
