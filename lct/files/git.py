@@ -45,7 +45,7 @@ def git_state(root: Path = _PROJECT) -> dict[str, Any] | None:
         return None
     sources = ("--", ".", *(f":(exclude){path}" for path in _RECORDED))
     changes = run_git(root, "status", "--porcelain", "--untracked-files=no", *sources).stdout
-    diff = run_git(root, "diff", "HEAD", *sources).stdout if changes else ""
+    diff = run_git(root, "diff", "--no-color", "--no-ext-diff", "HEAD", *sources).stdout if changes else ""
     return {"revision": head.stdout.strip(), "dirty": bool(changes)} | (
         {"diff_sha256": sha256_text(diff)} if diff else {}
     )

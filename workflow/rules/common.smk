@@ -1,6 +1,7 @@
 import functools
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -83,6 +84,12 @@ correct_slurm_plugin()
 if workflow.exec_mode.name == "DEFAULT":
     decide_by_records()
 
+_project = Path(workflow.basedir).resolve()
+if Path.cwd().resolve() != _project:
+    raise WorkflowError(
+        f"{Path.cwd()}: expected the project's folder {_project}, found another one; "
+        f"start there, or with: --directory {shlex.quote(str(_project))}"
+    )
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
     while _implied := targets.implied(PLAN, WORDS, config):

@@ -49,3 +49,6 @@ def test_files_that_are_no_utf8_are_part_of_the_difference(tmp_path):
         assert state["dirty"]
         hashes.add(state["diff_sha256"])
     assert len(hashes) == 2
+    for setting in (["color.ui", "always"], ["diff.external", "false"]):  # of a user who likes another difference
+        subprocess.run(["git", "config", *setting], cwd=tmp_path, check=True)
+        assert git_state(tmp_path)["diff_sha256"] in hashes
