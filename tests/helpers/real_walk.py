@@ -115,8 +115,9 @@ class RealWalk(Walk):
     def run(self) -> str:
         """`snakemake`, after what `lct verify` prescribes (delete, `lct restore`); where it refuses to start, after
         what it prescribes itself."""
-        if faults := self.look().faults:
-            self.follow_advice(faults)
+        answer = self.look()
+        if answer.faults or any("(`lct restore`)" in note for note in answer.notes):
+            self.follow_advice(answer.faults)
             self.restored()
         due = sum(job.due for job in self.look().jobs or ())
         lost = dangling(self.folder, "smoke")

@@ -12,6 +12,8 @@ import yaml
 
 from tests.helpers import ROOT
 
+TESTS = ROOT / "tests"
+
 
 def test_parsing_the_graph_imports_no_torch():
     program = (
@@ -131,3 +133,16 @@ def test_the_start_up_benchmark_times_what_exists_here_and_beside(tmp_path):
     assert [(folder / "paths").read_text() for folder in folders.values()] == [
         f"{checkout}\n" * 3 for checkout in folders
     ]
+
+
+def test_each_kind_of_situation_has_two_further_examples_that_exist():
+    sources = (path.read_text() for path in TESTS.rglob("test_*.py"))
+    functions = {name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.M)}
+    lines = (TESTS / "cases/README.md").read_text().splitlines()
+    rows = [line.split("|")[1:4] for line in lines if line.startswith("| ")]
+    scripts, named = {f"{path.parent.name}/{path.name[:2]}" for path in TESTS.glob("cases/*/[0-9]*")}, set()
+    for kind, of_kind, examples in rows[1:]:
+        names = re.findall(r"test_\w+", examples)
+        assert len(set(names)) >= 2 and set(names) <= functions, (kind, set(names) - functions)
+        named |= set(re.findall(r"\w+/[0-9]+", of_kind))
+    assert scripts == named
