@@ -144,14 +144,14 @@ def _status(
         facts["unlisted"] = "in no table"
     elif seed not in plan.seeds_of(run):
         facts["unlisted"] = "a seed that no table lists"
-    milestones = plan.milestones(run)
+    milestones = _needed(plan, run)
+    total = sum(plan.steps_of(run, at) for at in milestones) if plan.runs[run].is_trained else None
     ahead = [at for at in milestones if not _is_trained(plan, root, run, seed, at)]
     published = [run_path(root / path) for at in milestones for path in stage_files.trained(plan, run, seed, at)]
     hours = [hours for path in published if (hours := _gpu_hours(read_json_or_empty(path).get("cost"))) is not None]
     if not ahead:
         facts["gpu_hours"] = sum(hours) if hours else None
-        if plan.runs[run].is_trained:
-            facts["step"] = facts["total"] = plan.steps_of(run)
+        facts["step"] = facts["total"] = total
         metrics = stage_files.metrics(plan, run, seed)
         if all((root / path).exists() for path in metrics):
             reasons = [reason for path in metrics for reason in outdated(path)]
@@ -165,7 +165,7 @@ def _status(
     log = plan.paths.log("train", run, f"s{seed}{suffix}.log")
     facts |= {name: beat.get(name) for name in _SHOWN}
     if not beat and ahead != milestones:
-        facts |= {"step": plan.steps_of(run) - sum(plan.steps_of(run, at) for at in ahead), "total": plan.steps_of(run)}
+        facts |= {"step": total - sum(plan.steps_of(run, at) for at in ahead), "total": total}
     hours += [spent for spent in [_gpu_hours(beat)] if spent is not None]
     facts |= {"gpu_hours": sum(hours) if hours else None, "log": log if (root / log).exists() else None}
     state, note = _state(root / log, beat, jobs, hung_after)
@@ -173,6 +173,12 @@ def _status(
         facts["eta_seconds"] = facts["steps_per_second"] = None
     silent = beat.get("silent") if state in ("hung?", "interrupted") else None
     return RunStatus(state=state, note=note, silent_seconds=silent, where=_where(beat, jobs), **facts)
+
+
+def _needed(plan: Plan, run: str) -> list[str]:
+    """Milestones of a run up to the last one that is sampled from: further ones are trained when they are asked for."""
+    every, sampled = plan.milestones(run), plan.sampled_milestones(run)
+    return every[: every.index(sampled[-1]) + 1] if sampled else every
 
 
 def _is_trained(plan: Plan, root: Path, run: str, seed: int, at: str) -> bool:

@@ -17,7 +17,7 @@ SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`
 _GIVEN = ".dvc/tmp/lct-given.json"  # path -> [bytes, mtime, ctime [ns], sha256] of big files from outside the graph
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 FAULTS = STATES[:4]
-DROPPED = "dropped after it was measured; its job can make it again"
+DROPPED = "dropped after it was measured"
 KEEP = "--config keep_images=true"  # else it would be dropped once more
 
 
@@ -128,7 +128,8 @@ class Contents:
 
     def _absent(self, path: str, full: Path) -> Check:
         if is_dropped(full):
-            return Check("file", "unchecked", f"{path}: {DROPPED}; `snakemake {shlex.quote(path)} {KEEP}` does")
+            again = f"`snakemake {shlex.quote(path)} {KEEP}` makes it again"
+            return Check("file", "unchecked", f"{path}: {DROPPED}; {again}")
         if not full.is_symlink():
             return Check("file", "unchecked", f"{path}: not in the workspace")
         target, name = Path(os.readlink(full)), self._object_name(full)

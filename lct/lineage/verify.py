@@ -58,7 +58,8 @@ def verify(auditor: Auditor, scale: str) -> Findings:
     what = "are links into the cache of another project folder, as after a copy (`lct restore` sets them right)"
     findings.notes += _counted(foreign, what)
     findings.notes += _counted(outdated, f"outdated by today's settings or sources ({again})")
-    findings.notes += _counted(dropped, f"{DROPPED} (`snakemake FILE {KEEP}`)")
+    what = f"were dropped after they were measured (`snakemake FILE {KEEP}` makes one again)"
+    findings.notes += _counted(dropped, what)
     recorded = [path for path in absent if path in auditor.archive]
     findings.notes += _counted(recorded, "recorded, but not in the workspace (`lct restore`)")
     gone = [path for path in absent if path not in auditor.archive]

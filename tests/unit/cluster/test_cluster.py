@@ -324,6 +324,18 @@ def test_a_trained_run_is_evaluated_and_then_done(root, tools, comment):
     assert status.state == "outdated" and "other settings; run `snakemake`" in status.line()
 
 
+def test_a_run_is_done_when_the_last_milestone_that_is_shown_is_scored(tmp_path):
+    plan, run = Plan(ROOT, {"scale": "paper"}), "celebahq-lct-c3"
+    *needed, last = plan.milestones(run)
+    assert plan.sampled_milestones(run)[-1] == needed[-1], "no row shows the end of its training"
+    paths = [plan.paths.weights(run, 0, name) for at in needed for name in plan.weights_at(run, at)]
+    for path in (*paths, *stage_files.metrics(plan, run, 0)):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (status,) = (one for one in statuses(plan, tmp_path, 60.0, lambda path: [])[0] if one.run == run)
+    assert (status.state, status.step, status.total) == ("done", *2 * [plan.steps_of(run) - plan.steps_of(run, last)])
+
+
 def test_failures_and_stuck_trainings_are_named(root, tools):
     log = root / "logs/smoke/train/digits-lct/s0.log"
     log.parent.mkdir(parents=True)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from lct.cluster.cost_model import CostModel, PlannedJob
+from lct.cluster.rates import CORE
 from lct.files.dropped import is_dropped
 from lct.jobs.drop_images import drop_images, keeps_images
 from lct.plan import files
@@ -28,6 +30,12 @@ def test_a_set_goes_when_its_last_reader_is_computed(tmp_path):
     assert drop_images(tmp_path, plan, {readers[0]}) == [], "it is there, but about to be made again"
     assert drop_images(tmp_path, plan, set()) == sets
     assert all(is_dropped(tmp_path / path) for path in sets) and drop_images(tmp_path, plan, set()) == []
+
+
+def test_the_plan_counts_a_disk_without_them():
+    keeping, dropping = (Plan(ROOT, {"scale": "paper"} | more) for more in ({}, {"keep_images": "false"}))
+    disks = [CostModel(plan, CORE).of(PlannedJob("sample", "church-lct", 0)).disk for plan in (keeping, dropping)]
+    assert disks[0] > 1e9 and disks[1] == 0
 
 
 def test_the_readers_are_the_jobs_that_the_graph_gives_the_images_to():
