@@ -72,15 +72,20 @@ class Row:
 
 
 def job_requests(jobs: Iterable[Any]) -> list[JobRequest]:
-    """The jobs of a Snakemake DAG with what they ask for."""
+    """The jobs of a Snakemake DAG with what they ask for; 0 where that is known only once their inputs exist."""
+
+    def number(job: Any, name: str) -> float:
+        value = job.resources.get(name, 0)
+        return float(value) if isinstance(value, int | float) else 0.0
+
     return [
         JobRequest(
             rule=job.rule.name,
             wildcards=dict(job.wildcards.items()),
             outputs=tuple(map(str, job.output)),
-            memory=1e6 * float(job.resources.get("mem_mb", 0)),
-            minutes=float(job.resources.get("runtime", 0)),
-            gpus=int(job.resources.get("gpu", 0)),
+            memory=1e6 * number(job, "mem_mb"),
+            minutes=number(job, "runtime"),
+            gpus=int(number(job, "gpu")),
         )
         for job in jobs
     ]

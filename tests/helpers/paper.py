@@ -180,10 +180,10 @@ def snakemake(folder: Path, url: str, *words: str, **pipes) -> subprocess.Comple
 
 
 def main(root: str, *words: str) -> int:
-    on_slurm = "--slurm" in words
-    options = (*slurm.PROFILES, *slurm.QUICK) if on_slurm else ()
-    own = [word for word in words if word != "--slurm"]
-    with served(Path(root).absolute()) as (folder, url), slurm.cluster() if on_slurm else contextlib.nullcontext():
+    own, options, cluster = [word for word in words if word != "--slurm"], (), contextlib.nullcontext()
+    if "--slurm" in words:
+        options, cluster = (*slurm.PROFILES, *slurm.QUICK), slurm.cluster(cpus=16)
+    with served(Path(root).absolute()) as (folder, url), cluster:
         return snakemake(folder, url, *options, *own).returncode
 
 

@@ -59,11 +59,13 @@ def environment(folder: Path, first_in_path: Path | None = None) -> dict[str, st
 
 
 @contextmanager
-def cluster() -> Iterator[Path]:
-    """A SLURM on this machine while the block runs: four virtual nodes with fake GPUs, accounting and preemption."""
+def cluster(cpus: int = 8) -> Iterator[Path]:
+    """A SLURM on this machine while the block runs: four virtual nodes with fake GPUs, accounting and preemption.
+
+    cpus: that each node claims to have."""
     state = Path(tempfile.mkdtemp(prefix="lct-slurm-", dir="/tmp"))  # a short path: it holds sockets
     state.chmod(0o755)
-    settings = {"SLURM_UP_NODES": "4", "SLURM_UP_CPUS": "8", "SLURM_UP_MEM_MB": "32000"}
+    settings = {"SLURM_UP_NODES": "4", "SLURM_UP_CPUS": str(cpus), "SLURM_UP_MEM_MB": "32000"}
     up = subprocess.run([HERE / "slurm-up", state], env=os.environ | settings, capture_output=True, text=True)
     try:
         assert up.returncode == 0, up.stdout + up.stderr

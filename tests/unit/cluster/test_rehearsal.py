@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from snakemake.common.tbdstring import TBDString
 
 from lct.cluster.cost_model import PlannedJob
 from lct.cluster.rehearsal import job_requests, numbers, rows
@@ -50,6 +51,12 @@ def test_memory_and_gpus_are_those_of_the_paper_and_time_is_its_own(requests):
         assert ours["runtime"] <= theirs["runtime"]
     assert requests.of("gpu_train", "train", "church-lct")["runtime"] == 60
     assert paper.of("gpu_train", "train", "church-lct")["runtime"] == 1440
+
+
+def test_what_snakemake_cannot_say_yet_counts_as_nothing():
+    waiting = job("score_celebahq_lct_step8", "m", mem_mb=TBDString(), runtime=TBDString())
+    (request,) = job_requests([waiting])
+    assert (request.memory, request.minutes, request.gpus) == (0.0, 0.0, 1)
 
 
 def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, requests):
