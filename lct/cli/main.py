@@ -35,6 +35,7 @@ from lct.cli.colour import fault, paint
 from lct.cli.options import Verb
 from lct.cluster import measure_options
 from lct.config.schema import did_you_mean
+from lct.files.atomic import json_text
 from lct.files.lock import LockHeldError
 from lct.plan.selection import add_selection
 
@@ -142,7 +143,7 @@ def main(words: list[str] | None = None) -> int:
         return 1
     try:
         if arguments.json:
-            print(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False), flush=True)
+            print(json_text(value), end="", flush=True)
         else:
             print(paint(text, sys.stdout), flush=True)
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe

@@ -1,12 +1,14 @@
 """From where `lct` is called."""
 
+import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 
-from lct.cli.main import main
+from lct.cli.main import VERBS, main
 from lct.files.lock import hold
 from lct.lineage import registry
 from lct.lineage.record import RUN_LOCK
@@ -20,6 +22,15 @@ def test_lct_works_from_any_folder_of_the_project(folder, monkeypatch, capsys):
     assert main(["show", "digits-lct", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)
     assert Path.cwd() == ROOT
+
+
+def test_json_is_what_every_reader_takes(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    odd = dataclasses.replace(VERBS["show"], run=lambda arguments: (0, {"fd": [math.nan, math.inf], "ü": 1.5}, ""))
+    monkeypatch.setitem(VERBS, "show", odd)
+    assert main(["show", "--json"]) == 0
+    text = capsys.readouterr().out
+    assert json.loads(text, parse_constant=pytest.fail) == {"fd": ["NaN", "Infinity"], "ü": 1.5} and "ü" in text
 
 
 def test_outside_a_project_lct_says_so(tmp_path, monkeypatch, capsys):
