@@ -138,6 +138,11 @@ def rule_name(stage, owner):
     return f"{stage}_{owner.replace('-', '_')}"
 
 
+def run_log(stage, run, at, ending):
+    """Log of a run's job at a milestone, or Snakemake's benchmark of it (tsv)."""
+    return PATHS.log(stage, run, f"s{{seed}}{PLAN.suffix(run, at)}.{ending}")
+
+
 def resource_class(kind, stage=None, owner=None, at=None):
     """Resources of a class of jobs (local, cpu, gpu_small, gpu_train); with a stage, sized for its run (at a milestone) or
     dataset, or for the dataset that the wildcard {dataset} names."""

@@ -12,7 +12,6 @@ rule download:
     localrule: True
     conda:
         "../envs/lct.yaml"
-    threads: 1
     resources:
         **resource_class("local"),
     params:

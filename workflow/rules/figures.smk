@@ -1,4 +1,22 @@
 # Figures: numbers and pictures of each dataset, from its images and latents.
+def figure_picture(figure, kind):
+    return report(
+        PATHS.figure(figure, "{dataset}", kind),
+        caption="../report/figures.rst",
+        category="Figures",
+        labels={"figure": figure, "dataset": "{dataset}", "format": kind},
+    )
+
+
+def figure_records(figure):
+    kinds = ("json", *PICTURES)
+    return records(*(PATHS.figure(figure, "{dataset}", kind) for kind in kinds))
+
+
+def figure_latents(name):
+    return lambda wildcards: stage_files.latents(PLAN, wildcards.dataset, name)
+
+
 for _figure in PLAN.figures_of("box-plots"):
 
     rule:
@@ -6,36 +24,18 @@ for _figure in PLAN.figures_of("box-plots"):
             rule_name("figures", _figure)
         input:
             images=manifest(PATHS.images("{dataset}", "train")),
-            latents=lambda wildcards: stage_files.latents(
-                PLAN, wildcards.dataset, "latents.safetensors"
-            ),
-            statistics=lambda wildcards: stage_files.latents(
-                PLAN, wildcards.dataset, "statistics.safetensors"
-            ),
+            latents=figure_latents("latents.safetensors"),
+            statistics=figure_latents("statistics.safetensors"),
         output:
             numbers=PATHS.figure(_figure, "{dataset}", "json"),
-            pictures=[
-                report(
-                    PATHS.figure(_figure, "{dataset}", kind),
-                    caption="../report/figures.rst",
-                    category="Figures",
-                    labels={"figure": _figure, "dataset": "{dataset}", "format": kind},
-                )
-                for kind in PICTURES
-            ],
-            records=records(
-                *(
-                    PATHS.figure(_figure, "{dataset}", kind)
-                    for kind in ("json", *PICTURES)
-                )
-            ),
+            pictures=[figure_picture(_figure, kind) for kind in PICTURES],
+            records=figure_records(_figure),
         log:
             PATHS.log("figures", _figure, "{dataset}.log"),
         benchmark:
             PATHS.log("figures", _figure, "{dataset}.tsv")
         conda:
             "../envs/lct.yaml"
-        threads: 1
         resources:
             **resource_class("gpu_train", "figure", _figure),
         params:
@@ -57,36 +57,18 @@ for _figure in PLAN.figures_of(*PROGRAMS):
         name:
             rule_name("figures", _figure)
         input:
-            latents=lambda wildcards: stage_files.latents(
-                PLAN, wildcards.dataset, "latents.safetensors"
-            ),
-            statistics=lambda wildcards: stage_files.latents(
-                PLAN, wildcards.dataset, "statistics.safetensors"
-            ),
+            latents=figure_latents("latents.safetensors"),
+            statistics=figure_latents("statistics.safetensors"),
         output:
             numbers=PATHS.figure(_figure, "{dataset}", "json"),
-            pictures=[
-                report(
-                    PATHS.figure(_figure, "{dataset}", kind),
-                    caption="../report/figures.rst",
-                    category="Figures",
-                    labels={"figure": _figure, "dataset": "{dataset}", "format": kind},
-                )
-                for kind in PICTURES
-            ],
-            records=records(
-                *(
-                    PATHS.figure(_figure, "{dataset}", kind)
-                    for kind in ("json", *PICTURES)
-                )
-            ),
+            pictures=[figure_picture(_figure, kind) for kind in PICTURES],
+            records=figure_records(_figure),
         log:
             PATHS.log("figures", _figure, "{dataset}.log"),
         benchmark:
             PATHS.log("figures", _figure, "{dataset}.tsv")
         conda:
             "../envs/lct.yaml"
-        threads: 1
         resources:
             **resource_class("cpu", "figure", _figure),
         params:

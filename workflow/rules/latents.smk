@@ -1,4 +1,10 @@
 # From images to latents: the autoencoder (trained here, or taken over), encoding, statistics, reconstructions.
+AUTOENCODER = [f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES]
+ENCODED = PATHS.latents("{dataset}", "{encoding}")
+TENSORS = [f"{ENCODED}/{name}" for name in LATENT_FILES]
+RECONSTRUCTED = [f"{ENCODED}/{name}.zip" for name in RECONSTRUCTIONS]
+
+
 rule autoencoder:
     input:
         images=manifest(PATHS.images("{dataset}", "train")),
@@ -6,10 +12,8 @@ rule autoencoder:
             PLAN, wildcards.dataset
         ),
     output:
-        files=[f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES],
-        records=records(
-            *(f"{PATHS.autoencoder('{dataset}')}/{name}" for name in AUTOENCODER_FILES)
-        ),
+        files=AUTOENCODER,
+        records=records(*AUTOENCODER),
     log:
         PATHS.log("autoencoder", "{dataset}.log"),
     benchmark:
@@ -17,7 +21,6 @@ rule autoencoder:
     priority: first_dataset_first(0)
     conda:
         "../envs/lct.yaml"
-    threads: 1
     resources:
         **resource_class("gpu_small", "autoencoder"),
     params:
@@ -34,29 +37,11 @@ rule encode:
         heldout=manifest(PATHS.images("{dataset}", "heldout")),
         autoencoder=rules.autoencoder.output.files,
     output:
-        tensors=[
-            f"{PATHS.latents('{dataset}', '{encoding}')}/{name}"
-            for name in LATENT_FILES
-        ],
-        reconstructed=[
-            f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip"
-            for name in RECONSTRUCTIONS
-        ],
-        manifests=[
-            manifest(f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip")
-            for name in RECONSTRUCTIONS
-        ],
-        grid=f"{PATHS.latents('{dataset}', '{encoding}')}/reconstructions.grid.png",
-        records=records(
-            *(
-                f"{PATHS.latents('{dataset}', '{encoding}')}/{name}"
-                for name in LATENT_FILES
-            ),
-            *(
-                f"{PATHS.latents('{dataset}', '{encoding}')}/{name}.zip"
-                for name in RECONSTRUCTIONS
-            ),
-        ),
+        tensors=TENSORS,
+        reconstructed=RECONSTRUCTED,
+        manifests=[manifest(images) for images in RECONSTRUCTED],
+        grid=f"{ENCODED}/reconstructions.grid.png",
+        records=records(*TENSORS, *RECONSTRUCTED),
     log:
         PATHS.log("latents", "{dataset}", "{encoding}.log"),
     benchmark:
@@ -64,7 +49,6 @@ rule encode:
     priority: first_dataset_first(0)
     conda:
         "../envs/lct.yaml"
-    threads: 1
     resources:
         **resource_class("gpu_small", "encode"),
     params:

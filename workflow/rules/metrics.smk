@@ -1,19 +1,16 @@
 # Metrics: the extractor, references with the floor rows, and one scoring job per (run, training seed, milestone).
+EXTRACTOR = PATHS.extractor("{dataset}", "{extractor}")
+EXTRACTOR_SUMMARY = EXTRACTOR.replace(".safetensors", ".summary.json")
+
+
 rule extractor:
     input:
         train=manifest(PATHS.images("{dataset}", "train")),
         heldout=heldout_images,
     output:
-        weights=PATHS.extractor("{dataset}", "{extractor}"),
-        summary=PATHS.extractor("{dataset}", "{extractor}").replace(
-            ".safetensors", ".summary.json"
-        ),
-        records=records(
-            PATHS.extractor("{dataset}", "{extractor}"),
-            PATHS.extractor("{dataset}", "{extractor}").replace(
-                ".safetensors", ".summary.json"
-            ),
-        ),
+        weights=EXTRACTOR,
+        summary=EXTRACTOR_SUMMARY,
+        records=records(EXTRACTOR, EXTRACTOR_SUMMARY),
     log:
         PATHS.log("extractor", "{dataset}", "{extractor}.log"),
     benchmark:
@@ -21,7 +18,6 @@ rule extractor:
     priority: first_dataset_first(0)
     conda:
         "../envs/lct.yaml"
-    threads: 1
     resources:
         **resource_class("gpu_small"),
     params:
@@ -33,6 +29,8 @@ rule extractor:
 
 
 for _dataset in PLAN.datasets:
+    _references = stage_files.references(PLAN, _dataset)
+    _floors = stage_files.floors(PLAN, _dataset)
 
     rule:
         name:
@@ -54,12 +52,9 @@ for _dataset in PLAN.datasets:
             ),
             extractors=stage_files.extractors(PLAN, _dataset).values(),
         output:
-            references=stage_files.references(PLAN, _dataset),
-            floors=stage_files.floors(PLAN, _dataset),
-            records=records(
-                *stage_files.references(PLAN, _dataset),
-                *stage_files.floors(PLAN, _dataset),
-            ),
+            references=_references,
+            floors=_floors,
+            records=records(*_references, *_floors),
         log:
             PATHS.log("reference", f"{_dataset}.log"),
         benchmark:
@@ -67,7 +62,6 @@ for _dataset in PLAN.datasets:
         priority: first_dataset_first(3, _dataset)
         conda:
             "../envs/lct.yaml"
-        threads: 1
         resources:
             **resource_class("gpu_small", "reference", _dataset),
         params:
@@ -99,7 +93,6 @@ for _dataset in PLAN.datasets:
         priority: first_dataset_first(0, _dataset)
         conda:
             "../envs/lct.yaml"
-        threads: 1
         resources:
             **resource_class("gpu_small", "degraded", _dataset),
         params:
@@ -113,6 +106,8 @@ for _dataset in PLAN.datasets:
 
 for _run in PLAN.runs.values():
     for _at in PLAN.sampled_milestones(_run.id):
+        _features = stage_files.features(PLAN, _run.id, "{seed}", _at)
+        _metrics = stage_files.metrics(PLAN, _run.id, "{seed}", _at)
 
         rule:
             name:
@@ -125,22 +120,18 @@ for _run in PLAN.runs.values():
                 references=stage_files.references(PLAN, _run.dataset),
                 extractors=stage_files.extractors(PLAN, _run.dataset).values(),
             output:
-                features=stage_files.features(PLAN, _run.id, "{seed}", _at),
-                metrics=stage_files.metrics(PLAN, _run.id, "{seed}", _at),
-                records=records(
-                    *stage_files.features(PLAN, _run.id, "{seed}", _at),
-                    *stage_files.metrics(PLAN, _run.id, "{seed}", _at),
-                ),
+                features=_features,
+                metrics=_metrics,
+                records=records(*_features, *_metrics),
             log:
-                PATHS.log("score", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
+                run_log("score", _run.id, _at, "log"),
             benchmark:
-                PATHS.log("score", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
+                run_log("score", _run.id, _at, "tsv")
             priority: first_dataset_first(3, _run.dataset, _run.id)
             group:
                 evaluation_group(_run.id, _at)
             conda:
                 "../envs/lct.yaml"
-            threads: 1
             resources:
                 **resource_class("gpu_small", "score", _run.id, _at),
             params:
@@ -154,6 +145,10 @@ for _run in PLAN.runs.values():
 
 for _run in PLAN.runs.values():
     for _at in PLAN.sampled_milestones(_run.id):
+        _numbers, _pictures = (
+            stage_files.neighbours(PLAN, _run.id, "{seed}", kind, _at)
+            for kind in ("json", "png")
+        )
 
         rule:
             name:
@@ -169,24 +164,16 @@ for _run in PLAN.runs.values():
                 reference=stage_files.references(PLAN, _run.dataset)[0],
                 extractor=stage_files.recall_extractor(PLAN, _run.dataset),
             output:
-                numbers=stage_files.neighbours(PLAN, _run.id, "{seed}", "json", _at),
-                pictures=stage_files.neighbours(PLAN, _run.id, "{seed}", "png", _at),
-                records=records(
-                    *stage_files.neighbours(PLAN, _run.id, "{seed}", "json", _at),
-                    *stage_files.neighbours(PLAN, _run.id, "{seed}", "png", _at),
-                ),
+                numbers=_numbers,
+                pictures=_pictures,
+                records=records(*_numbers, *_pictures),
             log:
-                PATHS.log(
-                    "neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"
-                ),
+                run_log("neighbours", _run.id, _at, "log"),
             benchmark:
-                PATHS.log(
-                    "neighbours", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv"
-                )
+                run_log("neighbours", _run.id, _at, "tsv")
             priority: first_dataset_first(0, _run.dataset, _run.id)
             conda:
                 "../envs/lct.yaml"
-            threads: 1
             resources:
                 **resource_class("gpu_small", "neighbours", _run.id, _at),
             params:

@@ -12,6 +12,11 @@ OWN = PATHS.report("").removeprefix(f"reports/{PLAN.scale_name}/")
 OPTIONS = " ".join(option_words(PLAN))
 
 for _which in ("tables", "all"):
+    _names = (
+        *REPORT_FILES,
+        *stage_files.row_pages(PLAN, _which),
+        *stage_files.report_figures(PLAN),
+    )
 
     rule:
         name:
@@ -62,22 +67,9 @@ for _which in ("tables", "all"):
                     if name in SHOWN
                     else PATHS.report(name, _which)
                 )
-                for name in (
-                    *REPORT_FILES,
-                    *stage_files.row_pages(PLAN, _which),
-                    *stage_files.report_figures(PLAN),
-                )
+                for name in _names
             ],
-            records=records(
-                *(
-                    PATHS.report(name, _which)
-                    for name in (
-                        *REPORT_FILES,
-                        *stage_files.row_pages(PLAN, _which),
-                        *stage_files.report_figures(PLAN),
-                    )
-                )
-            ),
+            records=records(*(PATHS.report(name, _which) for name in _names)),
         log:
             PATHS.log(f"{OWN}report-{_which}.log"),
         benchmark:

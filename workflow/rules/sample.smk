@@ -1,6 +1,7 @@
 # Sampling: one job per (run, training seed, milestone) writes the images of all its samplers.
 for _run in (run for run in PLAN.runs.values() if run.samples is None):
     for _at in PLAN.sampled_milestones(_run.id):
+        _images = stage_files.samples(PLAN, _run.id, "{seed}", _at)
 
         rule:
             name:
@@ -18,11 +19,8 @@ for _run in (run for run in PLAN.runs.values() if run.samples is None):
                     for name in AUTOENCODER_FILES
                 ],
             output:
-                images=stage_files.samples(PLAN, _run.id, "{seed}", _at),
-                manifests=[
-                    manifest(images)
-                    for images in stage_files.samples(PLAN, _run.id, "{seed}", _at)
-                ],
+                images=_images,
+                manifests=[manifest(images) for images in _images],
                 grids=[
                     report(
                         grid(images),
@@ -35,23 +33,18 @@ for _run in (run for run in PLAN.runs.values() if run.samples is None):
                             "seed": "{seed}",
                         },
                     )
-                    for images in stage_files.samples(PLAN, _run.id, "{seed}", _at)
+                    for images in _images
                 ],
-                records=records(*stage_files.samples(PLAN, _run.id, "{seed}", _at)),
+                records=records(*_images),
             log:
-                PATHS.log(
-                    "sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"
-                ),
+                run_log("sample", _run.id, _at, "log"),
             benchmark:
-                PATHS.log(
-                    "sample", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv"
-                )
+                run_log("sample", _run.id, _at, "tsv")
             priority: first_dataset_first(2, _run.dataset, _run.id)
             group:
                 evaluation_group(_run.id, _at)
             conda:
                 "../envs/lct.yaml"
-            threads: 1
             resources:
                 **resource_class("gpu_small", "sample", _run.id, _at),
             params:
@@ -68,20 +61,16 @@ for _run in (run for run in PLAN.runs.values() if run.samples is None):
 
 # Images made elsewhere in the place of training and sampling: copied into an image set. First of all, since it can fail.
 for _run in (run for run in PLAN.runs.values() if run.samples is not None):
+    _images = stage_files.samples(PLAN, _run.id, "{seed}")
 
     rule:
         name:
             rule_name("take", _run.id)
         output:
-            images=stage_files.samples(PLAN, _run.id, "{seed}"),
-            manifests=[
-                manifest(images)
-                for images in stage_files.samples(PLAN, _run.id, "{seed}")
-            ],
-            grids=[
-                grid(images) for images in stage_files.samples(PLAN, _run.id, "{seed}")
-            ],
-            records=records(*stage_files.samples(PLAN, _run.id, "{seed}")),
+            images=_images,
+            manifests=[manifest(images) for images in _images],
+            grids=[grid(images) for images in _images],
+            records=records(*_images),
         log:
             PATHS.log("take", _run.id, "s{seed}.log"),
         benchmark:
@@ -89,7 +78,6 @@ for _run in (run for run in PLAN.runs.values() if run.samples is not None):
         priority: 100
         conda:
             "../envs/lct.yaml"
-        threads: 1
         resources:
             **resource_class("cpu"),
         params:

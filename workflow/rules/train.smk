@@ -5,6 +5,9 @@
 # chain, what it has published is scored before it goes on.
 for _run in (run for run in PLAN.runs.values() if run.is_trained):
     for _at in PLAN.milestones(_run.id):
+        _names = PLAN.weights_at(_run.id, _at)
+        _weights = [PATHS.weights(_run.id, "{seed}", name) for name in _names]
+        _curves = stage_files.curves(PLAN, _run.id, "{seed}", _at)
 
         rule:
             name:
@@ -22,26 +25,16 @@ for _run in (run for run in PLAN.runs.values() if run.is_trained):
                     )
                 ],
             output:
-                weights=[
-                    PATHS.weights(_run.id, "{seed}", name)
-                    for name in PLAN.weights_at(_run.id, _at)
-                ],
-                curves=stage_files.curves(PLAN, _run.id, "{seed}", _at),
-                records=records(
-                    *stage_files.curves(PLAN, _run.id, "{seed}", _at),
-                    *(
-                        PATHS.weights(_run.id, "{seed}", name)
-                        for name in PLAN.weights_at(_run.id, _at)
-                    ),
-                ),
+                weights=_weights,
+                curves=_curves,
+                records=records(*_curves, *_weights),
             log:
-                PATHS.log("train", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.log"),
+                run_log("train", _run.id, _at, "log"),
             benchmark:
-                PATHS.log("train", _run.id, f"s{{seed}}{PLAN.suffix(_run.id, _at)}.tsv")
+                run_log("train", _run.id, _at, "tsv")
             priority: first_dataset_first(1 if PLAN.suffix(_run.id, _at) else 4, _run.dataset, _run.id)
             conda:
                 "../envs/lct.yaml"
-            threads: 1
             resources:
                 **resource_class("gpu_train", "train", _run.id, _at),
             params:
@@ -74,7 +67,6 @@ for _run in (run for run in PLAN.runs.values() if run.weights is not None):
         localrule: True
         conda:
             "../envs/lct.yaml"
-        threads: 1
         resources:
             **resource_class("local"),
         params:
