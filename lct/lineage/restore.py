@@ -112,9 +112,10 @@ def _tell_snakemake(root: Path, entries: dict[str, Entry], restored: set[str]) -
 
 def _place(root: Path, path: str, entry: Entry, is_preview: bool) -> str:
     """Make sure that the recorded content is in its place: "there", "linked", "dropped", "absent" or "differing"."""
-    if not entry.is_kept and not os.path.lexists(root / path):
-        return "dropped"
     place, stored = root / path, cached(root, str(entry.md5))
+    if not entry.is_kept and (not os.path.lexists(place) or (place.is_symlink() and _into_a_cache(place))):
+        place.unlink(missing_ok=True)  # a link that another revision has recorded
+        return "dropped"
     here = stored.exists() and stored.stat().st_size == entry.bytes
     if place.suffix not in OPENED and place.is_symlink() and here and os.readlink(place) == os.path.abspath(stored):
         return "there"  # a link to the content by its name; `lct verify --deep` reads it

@@ -792,6 +792,10 @@ def test_a_dropped_image_set_is_no_work_and_stays_recorded_by_its_records(book, 
     link = fake.auditor(book).link(SAMPLES.replace(".zip", ".manifest.json"))
     assert [c["state"] for c in link["checks"] if "keep_images=true" in c["text"]] == ["unchecked"]
     fake.commit(book, "dropped")
+    for revision, kept in (("HEAD~1", True), ("-", False)):
+        subprocess.run(["git", "checkout", "-q", revision], cwd=book, check=True)
+        report = restore.restore(book, "toy")
+        assert (report.absent, report.differing, zipped.exists(), due(book)) == ([], [], kept, [])
     clone = clone_of(book, tmp_path / "clone")
     report = restore.restore(clone, "toy")
     assert (report.absent, report.differing) == ([], []) and is_dropped(clone / SAMPLES) and due(clone) == []
