@@ -36,7 +36,7 @@ class ExplorePage:
 
 
 def page(shown: Report, root: Path) -> ExplorePage:
-    """What the page shows: every measured row, every training curve, metrics by step."""
+    """What the page shows: every measured row, every training curve, metrics by step where there are several."""
     rows: dict[tuple[str, ...], tuple[TableView, SubtableView, RowView]] = {}
     files: dict[str, str] = {}
     for table in shown.tables:
@@ -68,7 +68,8 @@ def _by_step(shown: Report, rows: list[RowView]) -> list[Series]:
     for (run, sampler, ema), points in by_step(row.data for row in rows).items():
         means = [(step, points[step].means) for step in sorted(points)]
         lines = tuple((str(step), *(_text(of.get(metric.id)) for metric in shown.data.metrics)) for step, of in means)
-        series.append(Series(f"{run}, {sampler}, EMA {ema}", columns, lines))
+        if len(lines) > 1:
+            series.append(Series(f"{run}, {sampler}, EMA {ema}", columns, lines))
     return series
 
 

@@ -11,6 +11,7 @@ _MISSING = "-"
 def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
     """Lines of the rows with numbers, or of those that `names` (table.sub-table.row) gives; of quoted rows none."""
     lines: list[str] = []
+    printed_beside = False
     for table in tables.tables:
         for subtable in table.subtables:
             rows = [row for row in subtable.rows if _is_shown(model.place(table, subtable, row), row, names)]
@@ -22,6 +23,10 @@ def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
             stands = f", in place of {subtable.paper_dataset}" if is_other and has_print(subtable) else ""
             lines += ["", f"{table.title} ({subtable.id}) {title}{stands}"]
             lines += aligned(_lines(tables, table, subtable, rows, floors))
+            printed_beside = printed_beside or bool(stands)
+    if lines:
+        lines += ["", f"{BEST} the best of its column; in brackets both seeds, after ± the standard deviation of more"]
+        lines[-1] += "; the paper's numbers are of other images, by another metric" if printed_beside else ""
     return lines[1:]
 
 

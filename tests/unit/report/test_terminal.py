@@ -25,6 +25,7 @@ def test_measured_rows_stand_in_aligned_columns_with_the_best_of_each_sub_table_
 def test_a_sub_table_is_in_place_of_the_papers_dataset_where_the_paper_has_numbers_for_it(tmp_path):
     tables = fake_tables(seeds=1, curves=False)
     assert "in place of CelebA-HQ" in "\n".join(results(loaded(tables)))
+    assert results(loaded(tables))[-1].endswith("the paper's numbers are of other images, by another metric")
     assert "in place of CelebA-HQ" in rendered(tables, tmp_path / "a")["index.html"]
     for row in tables["tables"][0]["subtables"][0]["rows"]:
         published = {key: row["published"][key] for key in ("id", "group", "model", "nfe")}
