@@ -50,9 +50,9 @@ def processes(sessions: set[int]) -> list[psutil.Process]:
     return sorted(members, key=lambda process: process.pid)
 
 
-def start(folder: Path) -> subprocess.Popen:
+def start(folder: Path, *words: str) -> subprocess.Popen:
     """Snakemake at smoke scale in a session of its own; what it prints is added to terminal.txt there."""
-    command = [sys.executable, "-m", "snakemake", *SMOKE]
+    command = [sys.executable, "-m", "snakemake", *SMOKE, *words]
     with open(folder / "terminal.txt", "a") as terminal:
         return subprocess.Popen(command, cwd=folder, start_new_session=True, stdout=terminal, stderr=terminal)
 

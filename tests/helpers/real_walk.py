@@ -138,7 +138,7 @@ class RealWalk(Walk):
         before = (self.folder / SCALE).read_text()
         while (self.folder / SCALE).read_text() == before:
             self.setting()
-        process = start(self.folder)
+        process = start(self.folder, "allow_retrain=all")
         time.sleep(seconds := self.random.uniform(5, 40))
         members = processes({process.pid})
         for member in members:
