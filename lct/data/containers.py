@@ -9,18 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lct.download.record import Download
+
 Content = Callable[[], bytes]  # gives the encoded bytes of one image, in any thread
 LARGEST = 2**28  # bytes of one encoded image
-
-
-@dataclass(frozen=True)
-class DownloadedFiles:
-    """A dataset's finished download, each file checked against its record."""
-
-    folder: Path  # resources/{dataset}; archives are unpacked below it
-    files: tuple[tuple[Path, str], ...]  # (file, sha256), in reading order
-    alternative: int  # index in the dataset's source.alternatives
-    origin: dict[str, Any] = field(default_factory=dict)  # settings of the origin that worked
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class Locations:
     """Where a source's files may be."""
 
     root: Path  # relative paths are looked up here
-    download: DownloadedFiles | None = None  # of a dataset whose source is a download
+    download: Download | None = None  # of a dataset whose source is a download
     scratch: Path | str | None = None  # folder for temporary files; None: the system's
 
 
@@ -78,7 +70,7 @@ class Sequential:
         target = next(remaining)
         for i, content in self._forward():
             if i == target:
-                yield partial(_identity, content)
+                yield lambda content=content: content
                 if (target := next(remaining, None)) is None:
                     return
 
@@ -95,7 +87,3 @@ class Sequential:
         for i in indices:
             offset, size = self._spans[i]
             yield partial(os.pread, self._file.fileno(), size, offset)
-
-
-def _identity(content: bytes) -> bytes:
-    return content

@@ -35,23 +35,23 @@ def _downloaded(source: DownloadSource, locations: Locations) -> tuple[FilesRead
     download = locations.download
     if download is None:
         raise ValueError("images: expected the dataset's download, found none given; pass --download")
+    folder = download.path.parent
     if download.alternative >= len(source.alternatives) or not download.files:
         raise ValueError(
-            f"{download.folder}: expected files of one of {len(source.alternatives)} alternatives, found "
-            f"{len(download.files)} of number {download.alternative}; fetch it again: "
-            f"{force(download.folder / 'download.json')}"
+            f"{folder}: expected files of one of {len(source.alternatives)} alternatives, found "
+            f"{len(download.files)} of number {download.alternative}; fetch it again: {force(download.path)}"
         )
     reading = source.alternatives[download.alternative].read
-    names = {path: path.relative_to(download.folder / "files").as_posix() for path, _ in download.files}
+    names = {download.file(name): name for name in download.names}  # their hashes are checked before any is opened
     description = {
         "kind": "download",
         "read": reading.kind,
         "alternative": download.alternative,
         "origin": download.origin,
-        "files": [{"path": names[path], "sha256": digest} for path, digest in download.files],
+        "files": [{key: entry[key] for key in ("path", "sha256")} for entry in download.files],
     }
-    unpacked = download.folder / "unpacked" / download.files[0][1][:16]
-    return reading, SourceFiles(str(download.folder), names, unpacked, locations.scratch), description
+    unpacked = folder / "unpacked" / download.files[0]["sha256"][:16]
+    return reading, SourceFiles(str(folder), names, unpacked, locations.scratch), description
 
 
 def _local(source: FilesReading, locations: Locations) -> tuple[SourceFiles, dict[str, Any]]:

@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lct.data.containers import DownloadedFiles, Locations
+from lct.data.containers import Locations
 from lct.data.decode import decode
 from lct.data.readers import open_source
 from lct.data.settings import DataSettings, DigitsSource, DownloadSource, PatchesSource, Reading
+from lct.download.record import Download
 from lct.streams import generator
 
 _DIGITS_WHITE = 16  # the digits' largest grey level
@@ -70,13 +71,13 @@ class Splits:
 def load(
     dataset: DataSettings,
     root: Path | str = ".",
-    download: DownloadedFiles | None = None,
+    download: Download | None = None,
     scratch: Path | str | None = None,
 ) -> Splits:
     """The two splits of `dataset`.
 
     root:     where relative paths are looked up.
-    download: the files of a dataset whose source is a download, and which alternative they are.
+    download: of a dataset whose source is one.
     scratch:  folder for temporary files, for containers that cannot be read in any order; None: the system's.
     """
     splits = SOURCES[dataset.source.kind](dataset.source, dataset, Locations(Path(root), download, scratch))
@@ -90,11 +91,6 @@ def _each(image: Callable[[int], np.ndarray]) -> Callable[[Sequence[int]], Itera
 
 def _permutation(count: int, seed: int, stream: str) -> list[int]:
     return torch.randperm(count, generator=generator(seed, stream)).tolist()
-
-
-def _uniform(seed: int, stream: str, index: int, count: int) -> list[float]:
-    """`count` numbers in [-1, 1), a function of (seed, stream, index) alone."""
-    return (2 * torch.rand(count, generator=generator(seed, stream, index), dtype=torch.float64) - 1).tolist()
 
 
 def _with_flips(split: Split) -> Split:
@@ -129,8 +125,9 @@ def digits(source: DigitsSource, dataset: DataSettings, locations: Locations) ->
         picks = [picks[i] for i in _permutation(count, dataset.split_seed, f"digits/order/{name}")]
 
         def image(i: int) -> np.ndarray:
-            draws = _uniform(dataset.split_seed, f"digits/affine/{name}", i, 4)
-            grey = _jitter(originals[picks[i]] / _DIGITS_WHITE, dataset.resolution, source, draws)
+            own_generator = generator(dataset.split_seed, f"digits/affine/{name}", i)
+            draws = 2 * torch.rand(4, generator=own_generator, dtype=torch.float64) - 1
+            grey = _jitter(originals[picks[i]] / _DIGITS_WHITE, dataset.resolution, source, draws.tolist())
             return np.repeat(grey[:, :, None], 3, axis=2)
 
         return Split([{"source": f"digit {p}", "label": int(classes[p])} for p in picks], _each(image))

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from lct.config.schema import build, plain
 from lct.data import imageset, sources
-from lct.data.containers import DownloadedFiles
 from lct.data.decode import UnusableImageError
 from lct.data.prepare import Preparation, readable
 from lct.data.settings import DataSettings
@@ -39,7 +38,7 @@ def images(
     train.parent.mkdir(parents=True, exist_ok=True)
     source = plain(dataset.source)
     held = local_source.read_state(source) if local_source.is_local(source) else None
-    files = _downloaded(download) if download else None
+    files = downloads.read(download) if download else None
     try:
         splits = sources.load(dataset, download=files, scratch=train.parent)
     except sources.TooFewImagesError as error:
@@ -100,13 +99,6 @@ def _about(duplicates: dict[str, int]) -> str:
         "%s. Copies count again in every number, and held-out ones look memorised; remove them from the source", line
     )
     return line
-
-
-def _downloaded(path: Path) -> DownloadedFiles:
-    """The files of a download, their hashes checked before any of them is opened."""
-    download = downloads.read(path)
-    files = tuple((download.file(entry["path"]), entry["sha256"]) for entry in download.files)
-    return DownloadedFiles(path.parent, files, download.alternative, download.origin)
 
 
 def _report(image: UnusableImageError) -> None:

@@ -21,22 +21,11 @@ def squared(f: Tensor, g: Tensor) -> Tensor:
     return (f - g).square().flatten(1)
 
 
-def of_mean(rho: Robust) -> Distance:
-    """rho(mean over d of (f - g)^2), the authors' per-sample form."""
-    return lambda f, g, c: rho(squared(f, g).mean(1), c)
-
-
-def of_sum(rho: Robust) -> Distance:
-    """rho(sum over d of (f - g)^2), the form of a norm in iCT."""
-    return lambda f, g, c: rho(squared(f, g).sum(1), c)
-
-
-def of_elements(rho: Robust) -> Distance:
-    """mean over d of rho((f - g)^2), the authors' `_new` runs."""
-    return lambda f, g, c: rho(squared(f, g), c).mean(1)
-
-
-FORMS: dict[str, Callable[[Robust], Distance]] = {"mean": of_mean, "sum": of_sum, "elementwise": of_elements}
+FORMS: dict[str, Callable[[Robust], Distance]] = {
+    "mean": lambda rho: lambda f, g, c: rho(squared(f, g).mean(1), c),  # the authors' per-sample form
+    "sum": lambda rho: lambda f, g, c: rho(squared(f, g).sum(1), c),  # the form of a norm in iCT
+    "elementwise": lambda rho: lambda f, g, c: rho(squared(f, g), c).mean(1),  # the authors' `_new` runs
+}
 DISTANCES: dict[tuple[str, str], Distance] = {
     (loss, form): reduce(rho) for loss, rho in ROBUST_FUNCTIONS.items() for form, reduce in FORMS.items()
 }

@@ -45,20 +45,6 @@ WEIGHTS = {
 }
 
 
-def consistency_loss(
-    f: Tensor, f_target: Tensor, t: Tensor, r: Tensor, c: float, distance: Distance, weighting: str, sigma_data: float
-) -> Tensor:
-    """(B,) weight(t, r) * distance(f(x_t, t), f^-(x_r, r)). No gradient reaches the target."""
-    return weight(weighting, t, r, sigma_data) * distance(f, f_target.detach(), c)
-
-
-def denoising_loss(
-    f: Tensor, x: Tensor, t: Tensor, c: float, distance: Distance, weighting: str, sigma_data: float
-) -> Tensor:
-    """(B,) weight(t) * distance(f(x_t, t), x)."""
-    return weight(weighting, t, None, sigma_data) * distance(f, x, c)
-
-
 def low_noise_mask(index: Tensor, points: int, threshold: float) -> Tensor:
     """(B,) bool, i >= floor(threshold * N): samples at the low-noise end of the descending grid."""
     return index >= int(threshold * points)
@@ -84,7 +70,8 @@ def consistency_terms(
     batch: int | None = None,
     selected: int | None = None,
 ) -> Terms:
-    """The consistency objective of a batch.
+    """The consistency objective of a batch: weight(t, r) * distance(f(x_t, t), f^-(x_r, r)), and the diffusion term. No
+    gradient reaches the target.
 
     f, f_target: (B, C, H, W) online answer at (x_t, t), target answer at (x_r, r); x: the clean latents.
     index, points: (B,) grid index of t, and N. c: scale of the robust loss.
@@ -93,7 +80,7 @@ def consistency_terms(
     by default the sizes of this batch. `selected` counts the samples that pass the diffusion threshold.
     """
     distance = distance or named_distance(settings)
-    samples = consistency_loss(f, f_target, t, r, c, distance, settings.weighting, sigma_data)
+    samples = weight(settings.weighting, t, r, sigma_data) * distance(f, f_target.detach(), c)
     consistency = samples.sum() / (batch or len(f))
     residual = squared(f.detach(), f_target.detach()).mean(1).sum() / (batch or len(f))
     if settings.diffusion is None:
@@ -111,8 +98,9 @@ def consistency_terms(
 def denoising_terms(
     settings: Objective, f: Tensor, x: Tensor, t: Tensor, c: float, sigma_data: float = 0.5, batch: int | None = None
 ) -> Terms:
-    """The denoising objective of a batch; arguments as in `consistency_terms`. Reported as the diffusion part."""
-    losses = denoising_loss(f, x, t, c, named_distance(settings), settings.weighting, sigma_data)
+    """The denoising objective of a batch, weight(t) * distance(f(x_t, t), x); arguments as in `consistency_terms`.
+    Reported as the diffusion part."""
+    losses = weight(settings.weighting, t, None, sigma_data) * named_distance(settings)(f, x, c)
     total = losses.sum() / (batch or len(f))
     return Terms(total, torch.zeros_like(total.detach()), total.detach(), losses.detach())
 

@@ -25,31 +25,19 @@ def group_count(channels: int, groups: int | None) -> int:
     return count
 
 
-def group(channels: int, side: int, groups: int | None) -> nn.Module:
-    return nn.GroupNorm(group_count(channels, groups), channels, eps=EPS)
+Make = Callable[[int, int, int | None], nn.Module]  # channels, side, groups -> layer
+SCALING: dict[Norm, Make] = {
+    "group": lambda channels, side, groups: nn.GroupNorm(group_count(channels, groups), channels, eps=EPS),
+    "layer": lambda channels, side, groups: nn.LayerNorm((channels, side, side), eps=EPS),
+    "rms": lambda channels, side, groups: nn.RMSNorm((channels, side, side)),
+    "batch": lambda channels, side, groups: nn.BatchNorm2d(channels, eps=EPS),
+    # one group per channel is instance norm
+    "instance": lambda channels, side, groups: nn.GroupNorm(channels, channels, eps=EPS, affine=False),
+    "instance-affine": lambda channels, side, groups: nn.GroupNorm(channels, channels, eps=EPS),
+}
 
 
-def layer(channels: int, side: int, groups: int | None) -> nn.Module:
-    return nn.LayerNorm((channels, side, side), eps=EPS)
-
-
-def rms(channels: int, side: int, groups: int | None) -> nn.Module:
-    return nn.RMSNorm((channels, side, side))
-
-
-def batch(channels: int, side: int, groups: int | None) -> nn.Module:
-    return nn.BatchNorm2d(channels, eps=EPS)
-
-
-def instance(channels: int, side: int, groups: int | None) -> nn.Module:
-    return nn.GroupNorm(channels, channels, eps=EPS, affine=False)  # one group per channel is instance norm
-
-
-def instance_affine(channels: int, side: int, groups: int | None) -> nn.Module:
-    return nn.GroupNorm(channels, channels, eps=EPS)
-
-
-def non_scaling(make: Callable[[int, int, int | None], nn.Module]) -> Callable[[int, int, int | None], nn.Module]:
+def non_scaling(make: Make) -> Make:
     """The same layer with its weight, which is one from the start, frozen."""
 
     def frozen(channels: int, side: int, groups: int | None) -> nn.Module:
@@ -60,14 +48,8 @@ def non_scaling(make: Callable[[int, int, int | None], nn.Module]) -> Callable[[
     return frozen
 
 
-NORMS: dict[Norm, Callable[[int, int, int | None], nn.Module]] = {
-    "group": group,
-    "layer": layer,
-    "non-scaling-layer": non_scaling(layer),
-    "rms": rms,
-    "batch": batch,
-    "instance": instance,
-    "instance-affine": instance_affine,
-    "non-scaling-group": non_scaling(group),
-    "non-scaling-instance": non_scaling(instance_affine),
+NORMS: dict[Norm, Make] = SCALING | {
+    "non-scaling-layer": non_scaling(SCALING["layer"]),
+    "non-scaling-group": non_scaling(SCALING["group"]),
+    "non-scaling-instance": non_scaling(SCALING["instance-affine"]),
 }

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 from lct.files.hashing import sha256_json
-from lct.report.render import templates
+from lct.report.render import html
 from lct.report.text import anchor, exact, flatten
 
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
@@ -26,7 +26,10 @@ def page(
     """
     links = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
     shown = {path: _link(link) for path, link in links.items()}
-    rows = [_section(id_, list(cells), shown) for id_, cells in groupby(audits["cells"], key=_row)]
+    rows = [
+        _section(id_, list(cells), shown)
+        for id_, cells in groupby(audits["cells"], lambda cell: cell["id"].rpartition(".")[0])
+    ]
     faults = _faults(audits["cells"])
     values = {
         "scale": audits["scale"],
@@ -43,7 +46,7 @@ def page(
         "protocols": _protocols(audits["cells"]),
         "timelines": timelines,
     }
-    return templates(autoescape=True).get_template("audit.html.jinja").render(page=values)
+    return html("audit.html", page=values)
 
 
 def _faults(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -51,10 +54,6 @@ def _faults(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     checks = {check["text"]: check for cell in cells for check in (*cell["faults"], *cell["unchecked"])}.values()
     faults = [check for check in checks if check["state"] != "unchecked"]
     return {"faults": faults, "unchecked": [check for check in checks if check["state"] == "unchecked"]}
-
-
-def _row(cell: dict[str, Any]) -> str:
-    return cell["id"].rpartition(".")[0]
 
 
 def _section(id_: str, cells: list[dict[str, Any]], links: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -80,7 +79,9 @@ def _section(id_: str, cells: list[dict[str, Any]], links: dict[str, dict[str, A
                 "key": f"values.{cell['metric']}",
                 "state": cell["state"],
                 "numbers": [
-                    {"seed": v["seed"], "draw": v["draw"], "text": _number(v["value"])} for v in cell["values"]
+                    {"seed": v["seed"], "draw": v["draw"]}
+                    | {"text": "not read here" if v["value"] is None else exact(v["value"])}
+                    for v in cell["values"]
                 ],
             }
             for cell in cells
@@ -88,10 +89,6 @@ def _section(id_: str, cells: list[dict[str, Any]], links: dict[str, dict[str, A
         "chains": chains,
         **_faults(cells),
     }
-
-
-def _number(value: Any) -> str:
-    return "not read here" if value is None else exact(value)
 
 
 def _tree(

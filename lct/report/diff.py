@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.report.images import Picture, picture
-from lct.report.render import templates
+from lct.report.render import html
 from lct.report.text import MINUS, NOT_GIVEN, exact, number
 
 
@@ -16,10 +16,7 @@ def page(difference: dict[str, Any], pictures: list[tuple[Path | None, Path | No
     ]
     cells = [_cell(cell) for cell in difference["cells"] if cell["state"] != "same"]
     same = len(difference["cells"]) - len(cells)
-    values = difference | {"cells": cells, "same": same, "samples": samples}
-    environment = templates(autoescape=True)
-    environment.filters["short"] = short
-    return environment.get_template("diff.html.jinja").render(page=values)
+    return html("diff.html", page=difference | {"cells": cells, "same": same, "samples": samples})
 
 
 def _picture(path: Path | None, name: str | None) -> Picture:
@@ -45,9 +42,3 @@ def signed(value: float | None) -> str:
         return NOT_GIVEN
     text = number(abs(value))
     return text if value == 0 else f"{'+' if value > 0 else MINUS}{text}"
-
-
-def short(value: Any) -> str:
-    """A setting's value, cut where it is long."""
-    text = value if isinstance(value, str) else exact(value)
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,9 +1,9 @@
 """The page of a row: samples beside those of the other methods, nearest training images, metrics by step, training
 curves, settings with their sources, files, cost, and the commands that make just this."""
 
+import functools
 import shlex
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -59,7 +59,7 @@ class Pages:
             if row.data.page
         ]
         self._curves: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}
-        self._steps: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._drawn_by_step = functools.cache(self._draw_by_step)  # rows of one run share it
 
     def all(self) -> dict[str, Page]:
         """File name -> page of every row that has one."""
@@ -110,10 +110,7 @@ class Pages:
         """Metrics of the run at every step that some row measures with this sampler and EMA."""
         if not row.data.run or row.is_floor:
             return "", ""
-        key = (row.data.run, row.data.sampler or "", row.data.ema)
-        if key not in self._steps:
-            self._steps[key] = self._draw_by_step(key)
-        return self._steps[key]
+        return self._drawn_by_step((row.data.run, row.data.sampler or "", row.data.ema))
 
     def _draw_by_step(self, key: tuple[str, str, str]) -> tuple[str, str]:
         points = by_step(row.data for _, _, row in self.rows).get(key, {})
@@ -125,7 +122,7 @@ class Pages:
         from lct.report import paper_figures, plotting  # matplotlib takes half a second to import
 
         labels = {metric.id: metric.label for metric in self.shown.data.metrics if metric.id in ("fd", "recall")}
-        draw = partial(paper_figures.by_step, [(step, points[step].means) for step in sorted(points)], labels)
+        draw = functools.partial(paper_figures.by_step, [(step, points[step].means) for step in sorted(points)], labels)
         return plotting.embedded(draw, "steps", f"Metrics of {key[0]} by step"), f"Measured at {steps}."
 
     def _files(self, row: RowView, subtable: SubtableView) -> list[FileLink]:
@@ -141,10 +138,8 @@ class Pages:
             files.append(("run of the training: when, where, versions, cost", f"{path}.run.json"))
         files += [(f"training curve, seed {c.seed}", c.path) for c in subtable.data.curves if c.run == row.data.run]
         files += [(f"sample grid, {name}", picture.path) for name, picture in row.samples if picture.path]
-        return [FileLink(what, path, self._href(path)) for what, path in files]
-
-    def _href(self, path: str) -> str:
-        return quote(f"../{self.up}/{path}") if inside(self.root, path)[0] is not None else ""
+        present = {path: inside(self.root, path)[0] is not None for _, path in files}
+        return [FileLink(what, path, quote(f"../{self.up}/{path}") if present[path] else "") for what, path in files]
 
 
 def _cost(row: RowView) -> tuple[tuple[str, str], ...]:

@@ -102,7 +102,7 @@ def schedules(data: FigureResult, tables: Tables) -> Figure:
         if schedule.stages:
             key = tuple((stage.intervals, stage.c) for stage in schedule.stages)
             laws.setdefault(key, (schedule.run, schedule.stages))
-            if points := _residuals(schedule.stages):
+            if points := [(stage.intervals, stage.residual) for stage in schedule.stages if stage.residual]:
                 residuals.setdefault(key, (schedule.run, points))
     logged: dict[str, list[tuple[int, float]]] = {}
     for entry in data.logged:
@@ -179,11 +179,6 @@ def _law(tables: Tables, run: str) -> str | None:
     """The law that c of a run follows."""
     settings = tables.runs[run].settings if run in tables.runs else {}
     return settings.get("objective", {}).get("scale", {}).get("law")
-
-
-def _residuals(stages: tuple[StageOfC, ...]) -> list[tuple[float, float]]:
-    """(intervals, RMS of the residual) of the stages that measured it."""
-    return [(stage.intervals, stage.residual) for stage in stages if stage.residual]
 
 
 def _power(points: list[tuple[float, float]]) -> str:
@@ -278,18 +273,14 @@ def _box_summary(numbers: dict[str, Any]) -> Summary:
 
 
 def _loss_summary(numbers: dict[str, Any]) -> Summary:
+    peaks = ["none: it only grows" if curve["peak"] is None else number(curve["peak"]) for curve in numbers["curves"]]
     rows = tuple(
-        (_NAMES.get(curve["name"], curve["name"]), number(curve["c"]), _peak(curve["peak"]), number(curve["tail"]))
-        for curve in numbers["curves"]
+        (_NAMES.get(curve["name"], curve["name"]), number(curve["c"]), peak, number(curve["tail"]))
+        for curve, peak in zip(numbers["curves"], peaks, strict=True)
     )
     columns = ("Loss", "c", "residual of the largest derivative, in c", "derivative at 10 c, share of the largest")
     about = f"c = {number(numbers['c'])}, the constant 0.00054 sqrt(d) of a latent space of d = {numbers['dimension']}"
     return about, columns, rows
-
-
-def _peak(residual: float | None) -> str:
-    """Where a derivative is largest; that of a convex loss only grows."""
-    return "none: it only grows" if residual is None else number(residual)
 
 
 def _coupling_summary(numbers: dict[str, Any]) -> Summary:

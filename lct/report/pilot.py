@@ -15,7 +15,7 @@ from lct.files.atomic import read_json
 from lct.plan.plan import Cell, Plan
 from lct.report.claims import prior_noise
 from lct.report.evidence import read
-from lct.report.render import templates
+from lct.report.render import html
 
 GO, LOOK, WAIT, UNLIKE = "go on", "look first", "not measured yet", "not comparable"
 _LINE = re.compile(r"run (?P<experiment>\S+), epoch (?P<epoch>\d+), EMA (?P<ema>\S+)")
@@ -69,4 +69,4 @@ def _row(plan: Plan, root: Path, cell: Cell, logged: float, noise: Any) -> dict[
 
 def page(result: dict[str, Any]) -> str:
     """pilot.html."""
-    return templates(autoescape=True).get_template("pilot.html.jinja").render(pilot=result)
+    return html("pilot.html", pilot=result)

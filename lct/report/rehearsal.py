@@ -2,12 +2,9 @@
 
 from typing import Any
 
-from lct.files.formatting import format_duration, format_size
-from lct.report.render import templates
+from lct.report.render import html
 
 
 def page(numbers: dict[str, Any]) -> str:
     """rehearsal.html, from the numbers of lct.cluster.rehearsal."""
-    environment = templates(autoescape=True)
-    environment.filters |= {"size": format_size, "duration": format_duration}
-    return environment.get_template("rehearsal.html.jinja").render(rehearsal=numbers)
+    return html("rehearsal.html", rehearsal=numbers)

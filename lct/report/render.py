@@ -12,6 +12,7 @@ import jinja2
 import pandas
 from markupsafe import Markup
 
+from lct.files.formatting import format_duration, format_size
 from lct.plan.paths import DRAWN
 from lct.report import claims, evidence, explore, text
 from lct.report import tables as model
@@ -60,15 +61,14 @@ def render(
         "claims.html": {"claims": judgements},
         "evidence.html": {"page": evidence.page(*content, shown)},
     }
-    pages, common = _pages(), {"report": shown, "root": up} | script
-    cell = pages.get_template("cell.html.jinja")
+    common = {"report": shown, "root": up} | script
     return {
-        **{name: pages.get_template(f"{name}.jinja").render(common | of) for name, of in values.items()},
+        **{name: html(name, **(common | of)) for name, of in values.items()},
         "report.md": markdown(shown, up),
         "tables.tex": _latex().get_template("tables.tex.jinja").render(report=shown),
         "numbers.tex": numbers(tables),
         "tables.csv": csv(tables),
-        **{name: cell.render(page=page, report=shown) for name, page in Pages(shown, root, up).all().items()},
+        **{name: html("cell.html", page=page, report=shown) for name, page in Pages(shown, root, up).all().items()},
     }
 
 
@@ -103,7 +103,13 @@ def _script(*names: str) -> dict[str, Any]:
 def _pages() -> jinja2.Environment:
     environment = templates(autoescape=True)
     environment.filters["svg"] = Markup  # drawn by lct.report.plotting, the only markup from outside the templates
+    environment.filters |= {"size": format_size, "duration": format_duration, "short": text.short}
     return environment
+
+
+def html(name: str, **values: Any) -> str:
+    """A page by the template of its name."""
+    return _pages().get_template(f"{name}.jinja").render(values)
 
 
 def markdown(shown: Report, up: str = UP) -> str:

@@ -14,7 +14,10 @@ def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
     printed_beside = False
     for table in tables.tables:
         for subtable in table.subtables:
-            rows = [row for row in subtable.rows if _is_shown(model.place(table, subtable, row), row, names)]
+            own = [row for row in subtable.rows if row.status != "quoted"]
+            rows = [
+                row for row in own if (row.measured if names is None else model.place(table, subtable, row) in names)
+            ]
             if not rows:
                 continue
             floors = [row for row in subtable.floors if row.measured]
@@ -28,10 +31,6 @@ def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
         lines += ["", f"{BEST} the best of its column; in brackets both seeds, after ± the standard deviation of more"]
         lines[-1] += "; the paper's numbers are of other images, by another metric" if printed_beside else ""
     return lines[1:]
-
-
-def _is_shown(name: str, row: model.Row, names: set[str] | None) -> bool:
-    return row.status != "quoted" and (row.measured if names is None else name in names)
 
 
 def _lines(

@@ -46,6 +46,12 @@ def exact(value: Any) -> str:
     return str(value)
 
 
+def short(value: Any) -> str:
+    """A setting's value, cut where it is long."""
+    text = value if isinstance(value, str) else exact(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
 def count(value: int | None) -> str:
     """A whole number with thin groups from five digits on."""
     if value is None:

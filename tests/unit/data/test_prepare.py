@@ -25,12 +25,12 @@ import yaml
 from PIL import Image
 
 from lct.config.schema import build
-from lct.data.containers import DownloadedFiles
 from lct.data.imageset import ImageSet, open_checked, read_manifest
 from lct.data.prepare import MOST
 from lct.data.settings import DataSettings
 from lct.data.sources import load
 from lct.data.threads import AHEAD, in_order
+from lct.download.record import Download
 from lct.jobs import images as images_job
 
 SIDE = 16
@@ -664,7 +664,8 @@ def test_a_downloaded_file_that_changed_is_refused(tmp_path):
 
 def test_a_record_of_another_alternative_is_refused(tmp_path):
     _, path = as_zip(tmp_path)
-    download = DownloadedFiles(tmp_path, ((path, "0" * 64),), alternative=3)
+    entry = {"path": path.name, "sha256": "0" * 64}
+    download = Download(tmp_path / "download.json", "x", 3, {}, (entry,))
     with pytest.raises(ValueError, match="files of one of 1 alternatives, found 1 of number 3"):
         load(made(dataset(alternatives({"kind": "archive"}))), download=download)
 
