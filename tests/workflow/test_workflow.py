@@ -366,9 +366,13 @@ def test_a_truncated_checkpoint_is_named_and_made_again(smoke, tmp_path):
     line = next(line for line in done.stdout.splitlines() if line.startswith("error: "))
     assert weights.name in line and "expected a whole safetensors file, found damage" in line
     weights.unlink()
-    assert snakemake(folder, *SMOKE).returncode == 0
+    done = snakemake(folder, *SMOKE, "keep_images=false")
+    assert done.returncode == 0 and "image sets were dropped after they were measured" in done.stdout
     name = "results/smoke/tables/tables.json"
     assert (folder / name).read_bytes() == (smoke[0] / name).read_bytes()
+    sampled = folder / "results/smoke/sample"
+    assert not list(sampled.rglob("*.zip")) and list(sampled.rglob("*.zip.dropped")) and list(sampled.rglob("*.png"))
+    assert "Nothing to be done" in snakemake(folder, "-n", *SMOKE).stdout
 
 
 def test_dvc_has_nothing_to_complain_about(smoke, tmp_path):
