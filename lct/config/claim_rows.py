@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from lct.checks import require
 from lct.config import yaml
 from lct.config.claims import Claim, ClaimFile, Part, Repeat, Repeats
 from lct.config.folder import ConfigFolder
@@ -24,8 +25,7 @@ class PublishedRows:
     def row(self, name: str, where: str) -> PublishedRow:
         """One row. ValueError naming `where` if the table, sub-table or row does not exist."""
         parts = name.split(".")
-        if len(parts) != 3:
-            raise ValueError(f"{where}: expected a row as TABLE.SUBTABLE.ROW, found {name!r}; fix it")
+        require(len(parts) == 3, where, "a row as TABLE.SUBTABLE.ROW", repr(name), "fix it")
         table, subtable, row = parts
         rows = self.table(table, where).rows_of(subtable)
         if row not in rows:
@@ -67,21 +67,15 @@ def _check(part: Part, rows: PublishedRows, where: str) -> None:
     metric, named = getattr(part, "metric", None), ", ".join(part.rows)
     for name in part.rows:
         fid = rows.row(name, where).fid
-        if fid is not None and not 0 < fid < math.inf:
-            raise ValueError(f"{where}: expected a number above 0 as FID of {name}, found {fid}; correct its row")
+        require(fid is None or 0 < fid < math.inf, where, f"a number above 0 as FID of {name}", fid, "correct its row")
         metrics = [m.id for m in rows.table(name.split(".")[0], where).metrics]
-        if metric is not None and metric not in metrics:
-            raise ValueError(f"{where}: expected a metric of {metrics}, which {name} has, found {metric!r}; fix it")
-    if len({name.split(".")[1] for name in part.rows}) > 1:
-        raise ValueError(
-            f"{where}: expected rows of one sub-table, that is of one dataset, found {named}; compare rows of the same "
-            "letter"
-        )
-    if len(protocols := _protocols(part.rows, rows, where)) > 1:
-        raise ValueError(
-            f"{where}: expected published numbers of one protocol, found {' and '.join(protocols)} in {named}; compare "
-            "rows that were measured alike"
-        )
+        has_it = metric is None or metric in metrics
+        require(has_it, where, f"a metric of {metrics}, which {name} has", repr(metric), "fix it")
+    letters, expected = {name.split(".")[1] for name in part.rows}, "rows of one sub-table, that is of one dataset"
+    require(len(letters) < 2, where, expected, named, "compare rows of the same letter")
+    protocols = _protocols(part.rows, rows, where)
+    expected, found = "published numbers of one protocol", f"{' and '.join(protocols)} in {named}"
+    require(len(protocols) < 2, where, expected, found, "compare rows that were measured alike")
 
 
 def _protocols(names: Sequence[str], rows: PublishedRows, where: str) -> list[str]:

@@ -33,9 +33,9 @@ def _log_run(plan: Plan, root: Path, which: str, project: str, run: str, seed: i
     for cell in plan.cells_of(which):
         for s in cell.sets:
             if (s.run, s.seed) == (run, seed):
-                metrics = root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id)
+                metrics = root / plan.paths.metrics(*s, plan.protocol.id)
                 logger.summary.update(_values(metrics, cell.sampler))
-                picture = root / grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw))
+                picture = root / grid(plan.paths.samples(*s))
                 if picture.exists():
                     logger.log({f"{cell.sampler}/samples": wandb.Image(str(picture))})
     logger.finish()

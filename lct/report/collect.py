@@ -198,10 +198,7 @@ def _row(
         neighbours=_neighbours(plan, root, shown),
     )
     files = {
-        protocol.id: [
-            (s.seed, s.draw, plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, protocol.id))
-            for s in cell.sets
-        ]
+        protocol.id: [(s.seed, s.draw, plan.paths.metrics(*s, protocol.id)) for s in cell.sets]
         for protocol in plan.scale.protocols
     }
     row = _filled(row, root, files, cell.id, protocols, missing="not computed yet; run snakemake")
@@ -209,16 +206,14 @@ def _row(
 
 
 def _grids(plan: Plan, root: Path, sets: list[Any]) -> tuple[model.Grid, ...]:
-    paths = [(s.seed, grid(plan.paths.samples(s.run, s.seed, s.weights, s.sampler, s.draw))) for s in sets]
+    paths = [(s.seed, grid(plan.paths.samples(*s))) for s in sets]
     return tuple(model.Grid(seed=seed, grid=path) for seed, path in paths if (root / path).exists())
 
 
 def _neighbours(plan: Plan, root: Path, sets: list[Any]) -> tuple[model.Nearest, ...]:
     entries = []
     for s in sets:
-        numbers, picture = (
-            plan.paths.neighbours(s.run, s.seed, s.weights, s.sampler, s.draw, kind) for kind in ("json", "png")
-        )
+        numbers, picture = (plan.paths.neighbours(*s, kind) for kind in ("json", "png"))
         if (root / numbers).exists() and (root / picture).exists():
             entries.append(model.Nearest(seed=s.seed, numbers=read_json(root / numbers), picture=picture))
     return tuple(entries)
@@ -228,7 +223,7 @@ def _stopped(plan: Plan, root: Path, cell: Cell, row: model.Row) -> model.Row:
     """The row with the reason why metrics files are missing, where a job has left a trace: its error, or how far a
     training has come. A finished graph never gets here."""
     for s in cell.sets:
-        if (root / plan.paths.metrics(s.run, s.seed, s.weights, s.sampler, s.draw, plan.protocol.id)).exists():
+        if (root / plan.paths.metrics(*s, plan.protocol.id)).exists():
             continue
         milestones = plan.milestones(s.run)[: plan.milestones(s.run).index(milestone(s.weights)) + 1]
         for stage, at in [*((stage, milestones[-1]) for stage in STAGES), *(("train", at) for at in milestones[:-1])]:

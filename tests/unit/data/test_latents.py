@@ -15,7 +15,6 @@ from lct.data.latents import (
     check_finite,
     check_normalised,
     from_moments,
-    statistics,
 )
 from lct.data.settings import (
     DataSettings,
@@ -27,6 +26,7 @@ from lct.data.settings import (
     TrainedAutoencoder,
 )
 from lct.data.sources import SOURCES, load
+from tests.helpers.latents import statistics
 
 
 def digits(**changes):
