@@ -16,14 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lct.data.imageset import ImageSet
-from lct.files.advice import make, make_again
+from lct.files.advice import make_again
 from lct.files.checkpoint import Checkpoint
+from lct.files.tensors import read_tensors
 from lct.metrics.images import to_network
 from lct.metrics.settings import TrainedExtractor
 from lct.streams import generator
@@ -161,14 +160,7 @@ def tensors(model: SmallCNN) -> dict[str, Tensor]:
 
 def load(path: Path | str, device: str = "cpu") -> SmallCNN:
     """The network stored at `path`, frozen, in eval mode; its widths are those of the tensors."""
-    try:
-        state = load_file(path)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: expected an extractor, found nothing; `{make(path)}` makes it") from error
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path}: expected a whole safetensors file, found damage ({error}); {make_again(path)}"
-        ) from error
+    state = read_tensors(path)
     with torch.device("meta"):
         probe = SmallCNN((1, 1), 1, 1)
     expected, names = set(probe.state_dict()), set(state)
