@@ -158,7 +158,8 @@ _ACCENTS = {0x300: "`", 0x301: "'", 0x302: "^", 0x303: "~", 0x304: "=", 0x307: "
 def latex(value: Any) -> str:
     """Any text in LaTeX: metacharacters, accents, and a code point where a standard font has no glyph."""
     escaped = "".join(_latex_character(character) for character in re.sub(r"\s+", " ", str(value)))
-    return re.sub(r"(?<!\{([-'`])\})\{([-'`])\}(?!\{\2\})", r"\2", escaped)  # a single one needs no braces
+    escaped = re.sub(r"(?<!\{([-'`])\})\{([-'`])\}(?!\{\2\})", r"\2", escaped)  # a single one needs no braces
+    return re.sub(r"\{''\}(.*?)\{''\}", r"``\1''", escaped)  # two quotation marks make a pair
 
 
 def _latex_character(character: str) -> str:

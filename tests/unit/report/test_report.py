@@ -647,6 +647,7 @@ def test_numbers_as_words(value, shown):
         ("50% of $x_1$ & {y}", "50\\% of \\$x\\_1\\$ \\& \\{y\\}"),
         ("#~^\\", "\\#\\textasciitilde{}\\textasciicircum{}\\textbackslash{}"),
         ("a--b, it's", "a{-}{-}b, it's"),
+        ('rows "quoted" by ö', "rows ``quoted'' by \\\"{o}"),
         ("[é] ø 中", "{[}\\'{e}{]} \\o{} {[}U+4E2D{]}"),
     ],
 )
