@@ -148,8 +148,8 @@ class RobustScale:
     from_intervals: int | None = None  # stage s from which the law's value is held constant; null: follow the law
 
     def __post_init__(self):
-        positive, found = self.base > 0 and self.multiple > 0, f"{self.base} and {self.multiple}"
-        require(positive, "scale", "positive base and multiple", found)
+        positive, given = self.base > 0 and self.multiple > 0, f"{self.base} and {self.multiple}"
+        require(positive, "scale", "positive base and multiple", given)
         require(self.c0 is None or self.c0 > 0, "scale.c0", "a positive number", self.c0, "null is base sqrt(d)")
         where, stage = "scale.from_intervals", self.from_intervals
         require(stage is None or stage >= 1, where, "1 or more", stage, "name a stage s")
@@ -196,8 +196,8 @@ class LearningRate:
     final_fraction: float = 0.05  # of lr, reached at the last step; cosine only
 
     def __post_init__(self):
-        allowed, found = self.lr > 0 and self.warmup_steps >= 0, f"{self.lr} and {self.warmup_steps}"
-        require(allowed, "learning_rate", "lr > 0, warmup_steps >= 0", found)
+        allowed, given = self.lr > 0 and self.warmup_steps >= 0, f"{self.lr} and {self.warmup_steps}"
+        require(allowed, "learning_rate", "lr > 0, warmup_steps >= 0", given)
         require(0 <= self.final_fraction <= 1, "learning_rate.final_fraction", "0 to 1", self.final_fraction)
 
     def at(self, step: int, total_steps: int) -> float:

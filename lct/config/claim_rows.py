@@ -74,8 +74,8 @@ def _check(part: Part, rows: PublishedRows, where: str) -> None:
     letters, expected = {name.split(".")[1] for name in part.rows}, "rows of one sub-table, that is of one dataset"
     require(len(letters) < 2, where, expected, named, "compare rows of the same letter")
     protocols = _protocols(part.rows, rows, where)
-    expected, found = "published numbers of one protocol", f"{' and '.join(protocols)} in {named}"
-    require(len(protocols) < 2, where, expected, found, "compare rows that were measured alike")
+    expected, given = "published numbers of one protocol", f"{' and '.join(protocols)} in {named}"
+    require(len(protocols) < 2, where, expected, given, "compare rows that were measured alike")
 
 
 def _protocols(names: Sequence[str], rows: PublishedRows, where: str) -> list[str]:

@@ -50,8 +50,8 @@ class Gap:
 
     def __post_init__(self):
         allowed = len(set(self.rows)) == 3 and 0 < self.share <= 1 and self.metric == "fid"
-        found = f"{', '.join(self.rows)}, {self.share} and {self.metric}"
-        require(allowed, f"gap of {self.row}", "three different rows, a share in (0, 1] and metric fid", found)
+        given = f"{', '.join(self.rows)}, {self.share} and {self.metric}"
+        require(allowed, f"gap of {self.row}", "three different rows, a share in (0, 1] and metric fid", given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +84,11 @@ class Measurement:
     def __post_init__(self):
         allowed = {"figure1": ("beyond_outer", "excess_kurtosis"), "curves": ("relative_sd",)}[self.source]
         expected = f"a quantity of {list(allowed)} for {self.source}, of two different things"
-        found = f"{self.quantity!r} of {self.larger} and {self.smaller}"
-        require(self.quantity in allowed and self.larger != self.smaller, "measurement", expected, found)
+        given = f"{self.quantity!r} of {self.larger} and {self.smaller}"
+        require(self.quantity in allowed and self.larger != self.smaller, "measurement", expected, given)
         known_boxes = self.source != "figure1" or {self.larger, self.smaller} <= set(BOXES)
-        expected, found = f"boxes of figure 1, {list(BOXES)}", f"{self.larger!r} and {self.smaller!r}"
-        require(known_boxes, "measurement", expected, found)
+        expected, given = f"boxes of figure 1, {list(BOXES)}", f"{self.larger!r} and {self.smaller!r}"
+        require(known_boxes, "measurement", expected, given)
 
     @property
     def rows(self) -> tuple[str, ...]:

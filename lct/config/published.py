@@ -45,8 +45,8 @@ class Origin:
         log = self.kind == "authors' log"
         details = (self.status, self.place, self.line)
         expected = 'status, place and line with "authors\' log" alone'
-        found = f"{self.kind!r} with {', '.join(map(str, details))}"
-        require(all(log == (detail is not None) for detail in details), "origin", expected, found, "add or remove them")
+        given = f"{self.kind!r} with {', '.join(map(str, details))}"
+        require(all(log == (detail is not None) for detail in details), "origin", expected, given, "add or remove them")
 
     @property
     def words(self) -> str:

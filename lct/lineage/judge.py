@@ -66,7 +66,7 @@ def judge(root: Path, jobs: list[Job], recorded: Mapping[str, Entry], memo: Hash
     """Judge every job of a graph, producers first. `recorded`: the entries of before."""
     judgement, bad = Judgement(), set()
     good: dict[str, str] = {}  # path -> sha256
-    made = {path for job in jobs for path in job.outputs}
+    declared = {path for job in jobs for path in job.outputs}
     for job in upstream(jobs):
         present = [path for path in job.outputs if os.path.lexists(root / path)]
         path = present[0] if present else job.outputs[0]
@@ -84,7 +84,7 @@ def judge(root: Path, jobs: list[Job], recorded: Mapping[str, Entry], memo: Hash
             entries: Entries = {}
             for path in records:
                 entries[path] = _entry(root, path, records[path], recorded, memo)
-                _check_chain(root, entries[path], made, good, bad, recorded)
+                _check_chain(root, entries[path], declared, good, bad, recorded)
         except ValueError as error:
             judgement.left_out[path] = " ".join(str(error).split())
             bad.update(job.outputs)
@@ -153,7 +153,7 @@ def _check_edits(path: str, run: dict[str, Any] | None, before: Entry | None, en
 def _check_chain(
     root: Path,
     entry: Entry,
-    made: set[str],
+    declared: set[str],
     good: dict[str, str],
     bad: set[str],
     recorded: Mapping[str, Entry],
@@ -161,7 +161,7 @@ def _check_chain(
     """Raise ValueError unless everything the output was made from is good, or recorded and merely not here."""
     for used in entry.inputs.values():
         path, sha256 = used["path"], used["sha256"]
-        if path not in made or good.get(path) == sha256:
+        if path not in declared or good.get(path) == sha256:
             continue
         if path in recorded and recorded[path].sha256 == sha256 and not (root / path).exists():
             continue
