@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lct.plan.selection import as_words
+from lct.plan.options import as_words
 
 CHANNELS = 128  # width of the paper's network
 

@@ -253,7 +253,7 @@ def test_paths_follow_the_grammar(project):
         ("methods/lct.yaml", "threshold: 0.75", "threshold: 1.75", r"threshold: expected r from 0 to 1, found 1\.75"),
         ("methods/lct.yaml", "s0: 10", "s0: 1000", r"expected 1 <= s0 <= s1, found s0=1000"),
         ("methods/lct.yaml", "group: 128", "group: 1", r"transport\.group: expected 2 or more, found 1"),
-        ("methods/lct.yaml", "middle_indices: [440]", "middle_indices: [640]", r"middle_indices .*inside the grid"),
+        ("methods/lct.yaml", "middle_indices: [440]", "middle_indices: [640]", r"middle_indices: .*inside the grid"),
         ("scales/mini.yaml", "steps: 3200", "steps: 3", r"expected at least 5 steps, one per stage"),
         ("scales/mini.yaml", "emas: [0.99,", "emas: [1.99,", r"emas .*expected different rates in \[0, 1\)"),
         (

@@ -495,7 +495,7 @@ REASONS = {
     "cmyk.jpg": "mode CMYK; to bring such images to RGB, set `convert: true`",
     "palette.png": "mode P; to bring",
     "clear.png": "mode RGBA; to bring",
-    "deep.png": "mode I;16; to bring",
+    "deep.png": "mode I;16, 16 bits a channel; to bring",
     "moving.webp": "2 frames",
     "cut.jpg": "Truncated",
     "cut.png": "truncated|broken",
