@@ -99,8 +99,12 @@ class RealWalk(Walk):
     def learn(self, jobs: Sequence[Job]) -> None:
         """After a run: nothing is due, and what was computed before under these settings is the same again."""
         assert not (due := [(job.rule, job.reasons) for job in jobs if job.due]), due
-        now, names = contents(self.folder, jobs), identities(jobs)
-        for path, content in now.items():
+        self.take_over(jobs)
+
+    def take_over(self, jobs: Sequence[Job]) -> None:
+        """Remember what jobs have made that are not due, after a run that was killed also under new settings."""
+        names, done = identities(jobs), [job for job in jobs if not job.due]
+        for path, content in contents(self.folder, done).items():
             first = self.computed.setdefault(names[path], content)
             assert first == content, f"{path}: other content than when these settings were computed first"
 
@@ -144,6 +148,7 @@ class RealWalk(Walk):
         for member in members:
             os.kill(member.pid, signal.SIGKILL)
         process.wait()
+        self.take_over(self.look().jobs or ())
         return f"{len(members)} processes after {seconds:.1f} s"
 
     def restored(self) -> str:
