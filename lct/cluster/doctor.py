@@ -19,7 +19,7 @@ from lct.cluster.checks import (
 )
 from lct.cluster.partitions import check_account, check_accounting, check_commands, check_names, check_partitions
 from lct.cluster.probe import probe
-from lct.cluster.resources import Cluster
+from lct.cluster.resources import Cluster, unquoted
 from lct.config import yaml
 from lct.plan.plan import Plan
 
@@ -39,7 +39,7 @@ def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> li
     if settings.get("executor") != "slurm":
         card = next(iter(torch_facts().get("names") or ()), None)  # this machine's first GPU as torch calls it
         return [*findings, check_torch(plan), *check_device(plan, root, card)]
-    defaults = settings.get("default-resources") or {}
+    defaults = _default_resources(settings)
     qos = settings.get("slurm-qos")  # the executor's own option, for all jobs
     cluster = Cluster.of(({} if qos is None else {"qos": qos}) | defaults)
     findings += check_device(plan, root, cluster.gpu_type if cluster.has_gpu_type else None)
@@ -64,6 +64,14 @@ def summary(findings: list[Finding]) -> tuple[dict[str, Any], list[str]]:
         for finding in findings
     ]
     return {"ok": not failed, "checks": checks}, lines
+
+
+def _default_resources(settings: dict[str, Any]) -> dict[str, Any]:
+    """The default resources of a profile, which Snakemake takes as a mapping or as a list of NAME=VALUE."""
+    given = settings.get("default-resources") or {}
+    if not isinstance(given, dict):
+        given = dict(str(word).partition("=")[::2] for word in (given if isinstance(given, list) else [given]))
+    return {name: unquoted(value) for name, value in given.items()}
 
 
 def read_profile(folder: Path) -> dict[str, Any]:

@@ -5,8 +5,11 @@ profile says which account, partition and GPU type the classes mean. A wrong est
 job: memory grows with each attempt, and a training that runs out of time goes on in its next job.
 """
 
+import ast
+import contextlib
 import functools
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,16 +45,21 @@ class Cluster:
 
     @classmethod
     def of(cls, defaults: Mapping[str, Any]) -> "Cluster":
-        """From the default resources of a profile, as plain values."""
+        """From the default resources of a profile, as plain values. Raises ValueError with one line for others."""
         names = {"partition": "slurm_partition"}
         names |= {key: key for key in ("gpu_partition", "gpu_type", "qos", "constraint", "gres", "slurm_extra")}
         given = {name: str(defaults[key]) for name, key in names.items() if defaults.get(key) is not None}
-        memory = defaults.get("gpu_memory")
-        return cls(
-            **given,
-            gpu_memory=None if memory is None else float(memory),
-            longest=int(defaults.get("longest", cls.longest)),
-        )
+        _checked("slurm_extra", defaults.get("slurm_extra", ""), "options of sbatch, with quotes in pairs", shlex.split)
+        numbers = {
+            "gpu_memory": ("GB of a GPU, as a number", _memory),
+            "longest": ("whole minutes, 1 or more", _minutes),
+        }
+        given |= {
+            key: _checked(key, defaults[key], expected, read)
+            for key, (expected, read) in numbers.items()
+            if defaults.get(key) is not None
+        }
+        return cls(**given)
 
     @property
     def has_gpus(self) -> bool:
@@ -64,6 +72,36 @@ class Cluster:
     def machine(self, root: Path | None = None) -> Machine:
         """The device of jobs of the GPU classes, with the speed that `lct measure` has written into a project."""
         return card(self.gpu_type, self.gpu_memory, root) if self.has_gpus else CORE
+
+
+def unquoted(value: Any) -> Any:
+    """A value of a profile as Snakemake takes it: without the pair of quotes that keeps a text from being computed."""
+    if isinstance(value, str) and value[:1] in ("'", '"'):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return str(ast.literal_eval(value))
+    return value
+
+
+def _checked(key: str, value: Any, expected: str, read: Callable[[Any], Any]) -> Any:
+    """A value of a profile's default resources, read. Raises ValueError with one line where `read` does."""
+    try:
+        return read(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"default-resources: {key}: expected {expected}, found {value!r}; correct it in the profile"
+        ) from error
+
+
+def _memory(value: Any) -> float:
+    if not 0 < (memory := float(value)) < math.inf:
+        raise ValueError
+    return memory
+
+
+def _minutes(value: Any) -> int:
+    if (minutes := int(value)) < 1:
+        raise ValueError
+    return minutes
 
 
 class Requests:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lct.cluster.attempts import last_lines
+from lct.cluster.resources import unquoted
 from lct.files.lock import acquire
 
 _ADVICE = "start with profiles/default (a bare `snakemake` does, and `--profile profiles/default` beside another one)"
@@ -72,7 +73,7 @@ def plain_defaults(resources: Mapping[str, Any] | None) -> dict[str, Any]:
     """The default resources of Snakemake's command line and profiles as plain values; expressions as their text."""
     given = {} if resources is None else dict(resources.items())
     values = {name: item.raw if item.is_evaluable() else item.value for name, item in given.items()}
-    return {name: value.strip("'\"") if isinstance(value, str) else value for name, value in values.items()}
+    return {name: unquoted(value) for name, value in values.items()}
 
 
 def check_writable(root: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from lct.data.containers import Container, Content, Sequential, SourceFiles
 from lct.data.settings import LmdbReading, ParquetReading
 from lct.files.file_type import describe
+from lct.files.selection import select
 from lct.files.zip_tar import extract, is_archive
 
 _BATCH = 32  # rows of a parquet file held at once
@@ -76,14 +77,19 @@ def _image_column(path: Path, schema: Any, reading: ParquetReading) -> tuple[tup
 
 
 def _further(schema: Any, reading: ParquetReading) -> list[str]:
-    """Names of columns that may hold images too, and are not read: those of bytes, or of structs with bytes."""
+    """Names of columns, and of fields of the images' column, that may hold images too, and are not read: those with
+    bytes at any depth."""
     from pyarrow import types
 
     def has_bytes(type_: Any) -> bool:
-        within = [type_.field(i).type for i in range(type_.num_fields)] if types.is_struct(type_) else []
-        return any(map(_is_bytes, (type_, *within)))
+        if types.is_dictionary(type_):
+            return has_bytes(type_.value_type)
+        return _is_bytes(type_) or any(has_bytes(type_.field(i).type) for i in range(type_.num_fields))
 
-    return [field.name for field in schema if field.name != reading.image and has_bytes(field.type)]
+    image = schema.field(reading.image).type
+    fields = [image.field(i) for i in range(image.num_fields)]
+    beside = [f"{reading.image}.{field.name}" for field in fields if field.name != "bytes" and has_bytes(field.type)]
+    return [field.name for field in schema if field.name != reading.image and has_bytes(field.type)] + beside
 
 
 def _is_bytes(type_: Any) -> bool:
@@ -130,7 +136,7 @@ def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
     """Values of an LMDB, in byte order of their keys or under numbered keys; an image's name is its key."""
     import lmdb
 
-    data = _lmdb_file(files, reading)
+    data, others = _lmdb_file(files, reading)
     with open(data, "rb") as handle:
         start = handle.read(512)
     if start[_LMDB_MAGIC_AT : _LMDB_MAGIC_AT + 4] != _LMDB_MAGIC:
@@ -154,7 +160,7 @@ def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
 
     readable = all(key.isascii() and key.decode("ascii").isprintable() for key in keys)
     names = [key.decode("ascii") if readable else key.hex() for key in keys]
-    others = Counter({"entries under other keys": beyond} if beyond else {})
+    others += Counter({"entries under other keys": beyond})
     return Container(names, [None] * len(keys), contents, others=others)
 
 
@@ -177,21 +183,27 @@ def _keys(database: Any, data: Path, reading: LmdbReading) -> list[bytes]:
         )
 
 
-def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> Path:
-    """The data.mdb of an LMDB that is given as a file, as a folder, as the files of a download, or in an archive."""
+def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> tuple[Path, Counter[str]]:
+    """The data.mdb of an LMDB that is given as a file, as a folder, as the files of a download, or in an archive; and
+    what lies beside it, by kind."""
     first, *others = files.names
     folder = Path(os.path.commonpath([path.parent for path in files.names]))
+    paths = list(files.names)
     if not others and first.name != "data.mdb":
         if not is_archive(first):
-            return first
+            return first, files.others
         folder = extract(first, files.unpacked, reading.limits)
-    if (folder / reading.inside / "data.mdb").is_file():
-        return folder / reading.inside / "data.mdb"
-    folders = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("data.mdb"))
-    if not folders:
-        raise ValueError(f"{folder}: expected an LMDB (a folder with data.mdb), found none; get it again")
-    if len(folders) == 1 and not reading.inside:
-        return folder / folders[0] / "data.mdb"
-    raise ValueError(
-        f"{folder}: expected one LMDB at {reading.inside or 'its top'!r}, found them in {folders}; set `inside` to one"
-    )
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+    data = folder / reading.inside / "data.mdb"
+    if not data.is_file():
+        folders = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("data.mdb"))
+        if not folders:
+            raise ValueError(f"{folder}: expected an LMDB (a folder with data.mdb), found none; get it again")
+        if len(folders) > 1 or reading.inside:
+            raise ValueError(
+                f"{folder}: expected one LMDB at {reading.inside or 'its top'!r}, found them in {folders}; "
+                "set `inside` to one"
+            )
+        data = folder / folders[0] / "data.mdb"
+    names = [path.relative_to(folder).as_posix() for path in paths if path != data and path.name != "lock.mdb"]
+    return data, files.others + select(((name, None) for name in names), ())[1]

@@ -55,10 +55,12 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
     others: Counter[str] = Counter()
     for number, (archive, archive_name) in enumerate(zip(archives, files.names.values(), strict=True)):
         prefix = f"{archive_name}/" if len(archives) > 1 else ""
-        members = [(m.name.removeprefix(inside), m) for m in archive.members if m.name.startswith(inside)]
-        taken, rest = select(members, reading.extensions)
+        below = [(m.name.removeprefix(inside), m) for m in archive.members if m.name.startswith(inside)]
+        taken, rest = select(below, reading.extensions)
         images += [(prefix + name, number, member) for name, member in taken]
-        others += rest
+        elsewhere = ((m.name, m) for m in archive.members if not m.name.startswith(inside))
+        outside, further = select(elsewhere, reading.extensions)
+        others += rest + further + Counter({f"outside {ascii(inside)}": len(outside)})
     images.sort(key=lambda image: image[0])
     names = [name for name, _, _ in images]
     labels = _labels(files.where, names, reading, others, below=f" below {inside!r}" if inside else "")

@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lct.data import imageset
+from lct.files import selection
 from lct.files.atomic import atomic, link_or_copy, write_json
 from lct.jobs import job
 from lct.plan.paths import grid, manifest
@@ -21,14 +23,18 @@ def write_set(
     shown: int = 0,
     items: Sequence[dict[str, Any]] | None = None,
     check: Callable[[], None] = lambda: None,
+    others: Counter[str] | None = None,
 ) -> dict[str, Any]:
     """Write an image set and its manifest, which is returned, and a preview of its first `shown` images.
 
     items: a description of each image, as `imageset.write_imageset` takes them.
-    check: called when all images are written; what it raises keeps the set from its place."""
+    check: called when all images are written; what it raises keeps the set from its place.
+    others: what the source holds besides the images, by kind."""
     with atomic(out) as temporary:
         description = imageset.write_imageset(temporary, images, items=items, name=out.name)
         check()
+    if not_taken := selection.pictures(others or Counter()):
+        description["not_taken"] = not_taken
     write_json(manifest(str(out)), description)
     write_preview(out, shown)
     return description

@@ -1,10 +1,11 @@
 """take_samples: images made elsewhere as the image set of a run, in the place of training and sampling."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from lct.data.given import open_images
-from lct.files import local_source
+from lct.files import local_source, selection
 from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.jobs.image_sets import write_set
@@ -22,11 +23,13 @@ def take_samples(settings: dict[str, Any], out: Annotated[Path, "image set to wr
     given = open_images(Path(source["path"]).expanduser(), settings["resolution"], count)
     items = [{"source": name, "label": None} for name in given.names]
     images = job.progress(given.images, count, out.stem)
-    write_set(out, images, settings["grid_images"], items, check=lambda: state.check_unchanged(source))
+    unchanged = partial(state.check_unchanged, source)
+    write_set(out, images, settings["grid_images"], items, unchanged, given.others)
     state.remember(out.parent)
     record.source = state.record()
     record.write([out])
     more = f", the first of {given.available}" if given.available > count else ""
+    more += f", not taken: {text}" if (text := selection.describe(given.others)) else ""
     return f"take {out.parts[-5]}: {count} images of {source['path']}{more}, sha256 {record.source['sha256'][:12]}"
 
 

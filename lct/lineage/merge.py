@@ -162,9 +162,10 @@ def install(root: Path) -> str | None:
     if not attribute.endswith(": lct"):
         where = root / ".gitattributes"
         raise ValueError(f"{where}: expected merge=lct for dvc.lock, dvc.yaml and lineage/*.jsonl, found none; add it")
-    words = shlex.split(run_git(root, "config", "--get", _DRIVER).stdout)
-    if words and shutil.which(words[0]):
-        return None
+    driver = run_git(root, "config", "--get", _DRIVER).stdout
+    with contextlib.suppress(ValueError):  # no shell would run a driver with a quote that does not end
+        if (words := shlex.split(driver)) and shutil.which(words[0]):
+            return None
     program = f"{shlex.quote(sys.executable)} -m lct.cli.merge_driver %O %A %B %P"
     lines = "git merge-file -L ours -L base -L theirs %A %O %B"
     done = run_git(root, "config", "--local", _DRIVER, f"{program} || {lines}")

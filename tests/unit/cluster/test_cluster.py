@@ -512,6 +512,13 @@ def test_the_probe_job_asks_for_what_all_jobs_ask_for(root, tools, tmp_path, mon
     words = set((tmp_path / "sbatch-words").read_text().splitlines())
     assert "--qos=low" in words and not any(word.startswith(("--constraint", "--gres")) for word in words)
     assert "expected names with" in examined(root, changed(constraint="a; rm"))["profile"]
+    as_list = [
+        f"{name}={value}" for name, value in changed(slurm_extra="'--comment=\"a b\"'")["default-resources"].items()
+    ]
+    examined(root, PROFILE | {"default-resources": as_list})
+    assert "--comment=a b" in (tmp_path / "sbatch-words").read_text().splitlines()
+    with pytest.raises(ValueError, match="slurm_extra: expected options of sbatch, with quotes in pairs"):
+        examined(root, changed(slurm_extra="--comment='a"))
 
 
 def test_a_partition_with_short_jobs_says_which_line_to_change(root, tools, tmp_path):

@@ -263,6 +263,32 @@ def test_the_profiles_examples_are_read_as_they_stand():
     assert cluster.machine().memory == 80e9 and [finding.level for finding in check_names(cluster, "main")] == ["ok"]
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("slurm_extra", "--comment='a", 'options of sbatch, with quotes in pairs, found "--comment=\'a"'),
+        ("slurm_extra", "--comment=a\\", "options of sbatch"),
+        ("gpu_memory", "80GB", "GB of a GPU, as a number, found '80GB'"),
+        ("gpu_memory", float("nan"), "GB of a GPU"),
+        ("gpu_memory", [80], "GB of a GPU"),
+        ("longest", "1-00:00:00", "whole minutes, 1 or more, found '1-00:00:00'"),
+        ("longest", 0, "whole minutes, 1 or more, found 0"),
+    ],
+)
+def test_values_of_a_profile_that_are_none_are_named_at_the_start(key, value, message):
+    with pytest.raises(ValueError, match=rf"^default-resources: {key}: expected {re.escape(message)}") as caught:
+        Cluster.of({"slurm_partition": "main", key: value})
+    assert str(caught.value).endswith("; correct it in the profile") and "\n" not in str(caught.value)
+
+
+def test_one_pair_of_quotes_of_a_profiles_value_is_snakemakes():
+    extra = '--comment="a b" --exclude="node 7"'
+    words = [f"slurm_extra='{extra}'", "longest=60", "constraint='a|b'"]
+    defaults = plain_defaults(Resources.parse(words, allow_expressions=True))
+    assert defaults["slurm_extra"] == extra and defaults["constraint"] == "a|b"
+    assert Cluster.of(defaults).slurm_extra == extra and Cluster.of(defaults).longest == 60
+
+
 def submitted(tmp_path: Path, scale: str, rule: str, target: str, inputs: list[str], *words: str) -> list[str]:
     """The sbatch command line of a rule, from an sbatch that writes it down and refuses."""
     project = tmp_path / "project"

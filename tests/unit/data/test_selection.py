@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zipfile
 from collections import Counter
 
 import numpy as np
@@ -137,7 +138,9 @@ def test_what_lies_beside_parquet_files_and_under_other_keys_of_an_lmdb_is_count
 
     contents = [png(np.full((16, 16, 3), 40 * i, np.uint8)) for i in range(4)]
     (tmp_path / "tables").mkdir()
-    columns = {"image": contents, "mask": [{"bytes": b"", "path": ""}] * 4, "text": ["a"] * 4, "größe": [b""] * 4}
+    views = pyarrow.array([[b""]] * 4, pyarrow.list_(pyarrow.binary()))
+    columns = {"image": [{"bytes": content, "mask": b""} for content in contents], "text": ["a"] * 4, "views": views}
+    columns |= {"mask": [{"bytes": b"", "path": ""}] * 4, "größe": pyarrow.array([b""] * 4).dictionary_encode()}
     pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "tables" / "0.parquet")
     for name in ("README.md", "more.png", "part.tar"):
         (tmp_path / "tables" / name).write_bytes(b"")
@@ -145,13 +148,26 @@ def test_what_lies_beside_parquet_files_and_under_other_keys_of_an_lmdb_is_count
         for i, content in enumerate(contents):
             change.put(f"{i}".encode(), content)
         change.put(b"length", b"4")
+    (tmp_path / "base" / "more.png").write_bytes(b"")
+    shutil.copytree(tmp_path / "base", tmp_path / "bases" / "a")
+    shutil.copytree(tmp_path / "base", tmp_path / "bases" / "b")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name, content in zip(("a/0.png", "a/1.png", "b/2.png", "3.PNG"), contents, strict=True):
+            archive.writestr(name, content)
+        for name in ("b/4.gif", ".x/5.png", "inner.zip", "dataset.json"):
+            archive.writestr(name, b"")
     parquet = {"kind": "parquet", "path": str(tmp_path / "tables")}
     base = {"kind": "lmdb", "path": str(tmp_path / "base"), "key": "{index}", "count": 3}
+    bases = base | {"path": str(tmp_path / "bases"), "inside": "b"}
+    archives = {"kind": "archive", "path": str(tmp_path / "x.zip"), "inside": "a"}
+    columns = ("views", "mask", ascii("größe")[1:-1], "image.mask")
     for source, text in (
-        (parquet, f"4 in column 'mask', 4 in column {ascii('größe')}, 1 .png, 1 .tar"),
-        (base, "2 entries under other keys"),
+        (parquet, "".join(f"4 in column '{column}', " for column in columns) + "1 .png, 1 .tar"),
+        (base, "2 entries under other keys, 1 .png"),
+        (bases, "2 .png, 2 entries under other keys, 1 .mdb"),
+        (archives, "2 outside 'a/', 1 .gif, 1 in .x, 1 .zip"),
     ):
-        outputs = tmp_path / source["kind"] / "train.zip", tmp_path / source["kind"] / "heldout.zip"
+        outputs = [tmp_path / ascii(text) / f"{split}.zip" for split in ("train", "heldout")]
         line = images({"recipe": 1, "dataset": {"source": source, "resolution": 16}}, *outputs)
         assert line.endswith(f"not taken: {text}")
 

@@ -61,12 +61,22 @@ def other_size(folder):
     Image.fromarray(PIXELS[0]).resize((9, 8)).save(folder / "2.png")
 
 
+def first_of_other_size(folder):
+    Image.fromarray(PIXELS[0]).resize((9, 8)).save(folder / "0.png")
+
+
+def first_cut_off(folder):
+    (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:10])
+
+
 @pytest.mark.parametrize(
     ("change", "count", "message"),
     [
         (damaged, 6, r"folder: 2\.png: expected a whole still image"),
         (other_size, 6, r"folder: 2\.png: expected 8 x 8 pixels, as the real images have, found 9 x 8"),
-        (lambda folder: (folder / "5.png").unlink(), 6, r"folder: expected 6 images, as the protocol says, found 5"),
+        (lambda folder: (folder / "5.png").unlink(), 6, r"folder: expected 6 images, .* protocol says, found 5; make"),
+        (first_of_other_size, 7, r"found 6 of 9 x 8 pixels, not of 8 x 8; make more"),
+        (first_cut_off, 7, r"found 6; make more"),
         (lambda folder: [path.unlink() for path in folder.iterdir()], 6, r"folder: expected images .*found none"),
     ],
 )
@@ -83,6 +93,8 @@ def test_an_array_that_cannot_be_measured_ends_in_one_line(places, tmp_path):
             list(open_images(place, 8, 7).images)
         with pytest.raises(ValueError, match=r"expected 4 x 4 pixels, .* found 8 x 8"):
             list(open_images(place, 4, 6).images)
+        with pytest.raises(ValueError, match=r"expected 7 images, .* found 6 of 8 x 8 pixels, not of 4 x 4; make more"):
+            open_images(place, 4, 7)
         place.write_bytes(place.read_bytes()[:200])
         with pytest.raises(ValueError, match=r"expected a whole np[yz] file, found "):
             list(open_images(place, 8, 6).images)
@@ -113,6 +125,7 @@ def test_samples_made_elsewhere_are_taken_with_their_names_and_a_changed_file_ou
         assert line.startswith(f"take {place.name}: 5 images of {place}, the first of 6, sha256 ")
         content, record = read_json(out.with_name("d0.manifest.json")), read_json(out.with_name("d0.zip.settings.json"))
         assert record["stage"] == "take" and record["source"]["path"] == str(place) and record["inputs"] == {}
+        assert content.get("not_taken") == ({"array 'arr_1'": 1} if place.suffix == ".npz" else None)
         assert content["count"] == 5 and out.with_name("d0.grid.png").exists()
         sets.append((content["content_sha256"], [item["source"] for item in content["items"]]))
         assert disagreements([str(out)], settings_of(place), tmp_path) == []
