@@ -7,7 +7,7 @@ from typing import Any
 from lct.claims.judge import ClaimVerdict, PartVerdict
 from lct.claims.noise import seeds_needed, visible_difference
 from lct.cli.options import Result, selected_plan
-from lct.config.claim_rows import PublishedRows
+from lct.config.claims import PublishedRows
 from lct.config.folder import ConfigFolder
 from lct.config.schema import did_you_mean, plain
 from lct.plan.files import claimed_tables

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lct.cli.options import Result, all_tables_argument, selected_plan, which
-from lct.export.contents import contents
-from lct.export.generator import card, generator_files, training_seed
+from lct.export.bundle import contents
+from lct.export.diffusers import card, generator_files, training_seed
 from lct.files.atomic import read_json, write_bytes
 from lct.lineage.cells import chosen, targets
 from lct.plan.plan import Cell, Plan

@@ -11,7 +11,7 @@ from lct.config.resolve import dataset_settings, main_settings, run_exists, run_
 from lct.config.schema import plain
 from lct.files.nested import flatten
 from lct.plan import listing
-from lct.plan.facts import facts
+from lct.plan.listing import facts
 from lct.plan.names import cells_named
 from lct.plan.plan import Cell, Plan
 from lct.plan.selection import overrides

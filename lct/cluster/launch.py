@@ -1,4 +1,4 @@
-"""How a job's processes are started, so that signals reach them: as a step of their own under SLURM, one per GPU.
+"""How a job's processes start, so that signals reach them, get their GPUs, and end with their state saved.
 
     rule's shell -> srun (inside a SLURM job) -> one starter per node -> the job, or one process per GPU of it
 
@@ -7,9 +7,14 @@ Snakemake starts is not that process; as a step of its own (`srun --overlap`) it
 starter; several are started with the environment that torchrun defines, and every signal is passed on to them.
 torchrun itself will not do: it ends with 1 where its processes ended with 75, kills them 30 s after a SIGTERM, whatever
 they are saving, and dies of SIGUSR1, leaving them behind.
+
+On a machine without a scheduler, a job takes a lock for each GPU it uses, so that no two jobs share one. The locks are
+files in a folder of this user on this machine; the operating system drops them when the job ends, however it ends.
+Processes that use a GPU without its lock are not noticed.
 """
 
 import logging
+import math
 import os
 import re
 import shutil
@@ -17,11 +22,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
-from lct.cluster import slurm
+from lct.cluster.slurm import UnansweredError, query
+from lct.files.lock import LockHeldError, acquire
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +39,8 @@ INTERRUPTED = 75  # exit code: ended on request, with its state saved
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # passed on to every process
 GRACE_SECONDS = 20.0  # from a failed process to the end of the others
 RANKED = ("train",)  # jobs with one process per device; any other job is one process that sees all devices
+MARGIN_SECONDS, MARGIN_SHARE = 120.0, 0.1  # kept free at the end of the wall time: the smaller of both
+REQUEUE_SECONDS, TERM_SECONDS = 60.0, 600.0  # that SLURM has to end a job that it puts back, or that it sent SIGTERM
 
 
 @dataclass(frozen=True)
@@ -93,8 +105,8 @@ def first_host(environment: Mapping[str, str]) -> str:
     if not nodes:
         raise ValueError("SLURM_STEP_NODELIST: expected the nodes of this step, found nothing; start it through srun")
     try:
-        return slurm.query(["scontrol", "show", "hostnames", nodes]).split()[0]
-    except (slurm.UnansweredError, IndexError) as error:
+        return query(["scontrol", "show", "hostnames", nodes]).split()[0]
+    except (UnansweredError, IndexError) as error:
         raise ValueError(f"scontrol show hostnames: expected the nodes of {nodes}, found: {error}") from error
 
 
@@ -152,8 +164,8 @@ def requeue(environment: Mapping[str, str]) -> bool:
     if job is None or scontrol is None:
         return False
     try:
-        slurm.query([scontrol, "requeue", job], timeout=120)
-    except slurm.UnansweredError as error:
+        query([scontrol, "requeue", job], timeout=120)
+    except UnansweredError as error:
         log.warning("scontrol requeue %s: refused (%s); the workflow's retries go on", job, error)
         return False
     return True
@@ -163,3 +175,117 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+class Stop:
+    """Turns true once SIGTERM, SIGINT or SIGUSR1 has come, or the wall time is nearly over.
+
+    minutes: wall time from now; without it, until LCT_DEADLINE in the environment, which lct.jobs.launch sets.
+    SIGUSR1 is how SLURM says (`--signal=USR1@300`) that the time limit is near: the job should be queued again.
+    SIGTERM may also mean that somebody has cancelled the job.
+    """
+
+    def __init__(self, minutes: float | None = None):
+        self.reason = ""  # why it turned true
+        self.out_of_time = False  # wall time, not somebody, ends the job
+        self.margin: Callable[[], float] = lambda: 0.0  # further seconds that saving may need
+        self._signals: list[int] = []
+        deadline = os.environ.get("LCT_DEADLINE")
+        self._deadline = time.time() + 60 * minutes if minutes else float(deadline) if deadline else math.inf
+        self._reserve = min(MARGIN_SECONDS, MARGIN_SHARE * (self._deadline - time.time()))
+        for number in SIGNALS:
+            signal.signal(number, lambda received, _: self._signals.append(received))
+
+    def __call__(self) -> bool:
+        if not self.reason and self._signals:
+            self.reason = signal.Signals(self._signals[0]).name
+            self.out_of_time = self._signals[0] == signal.SIGUSR1
+        if not self.reason and time.time() > self._deadline - self._reserve - self.margin():
+            self.reason, self.out_of_time = "wall time nearly over", True
+        return bool(self.reason)
+
+    def leave(self) -> None:
+        """Before a job ends whose state is saved: under SLURM, ask to be queued again where time is up; after SIGTERM,
+        wait for the end, as SLURM puts a preempted job back, but not one that has ended by itself."""
+        self()
+        before = len(self._signals)
+        if self.out_of_time and requeue(os.environ):
+            log.info("SLURM puts this job back into the queue")
+            until = time.monotonic() + REQUEUE_SECONDS
+            while len(self._signals) == before and time.monotonic() < until:  # until SLURM's SIGTERM
+                time.sleep(0.2)
+        elif self.reason == "SIGTERM" and job_id(os.environ) is not None:
+            time.sleep(TERM_SECONDS)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs this process may use, as CUDA_VISIBLE_DEVICES names them; without that, all that nvidia-smi lists."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    try:
+        answer = query(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], timeout=60)
+    except UnansweredError:
+        return []
+    return [line.strip() for line in answer.splitlines() if line.strip().isdigit()]
+
+
+def lease(
+    count: int,
+    gpus: list[str] | None = None,
+    folder: Path | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[str]:
+    """Take `count` free GPUs, waiting for them, and make them the only ones this process and its children see.
+
+    They are free again when this process has ended, and the program that it may have become by exec.
+    Raises ValueError where there are fewer than `count`.
+    """
+    names = visible_gpus() if gpus is None else gpus
+    if len(names) < count:
+        raise ValueError(
+            f"GPUs: expected {count} or more, found {len(names)} ({', '.join(names) or 'none'}); lower `gpu` in "
+            "profiles/workstation, or start without that profile to compute on the CPU"
+        )
+    folder = folder or Path(tempfile.gettempdir()) / f"lct-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    seconds = 0
+    while True:
+        with _turn(folder, sleep):  # one job chooses at a time: two that each hold half of what they need would wait on
+            locks = _lock_free(names, count, folder)
+        if locks:
+            break
+        if seconds % 60 == 0:
+            log.info("waiting for %d of the GPUs %s", count, ", ".join(names))
+        seconds += 1
+        sleep(1.0)
+    for handle in locks.values():
+        os.set_inheritable(handle.fileno(), True)  # the lock goes on through exec
+        _HELD.append(handle)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
+    return list(locks)
+
+
+_HELD: list[IO[str]] = []  # handles live as long as this process
+
+
+def _turn(folder: Path, sleep: Callable[[float], None]) -> IO[str]:
+    """The right to choose GPUs: a lock that is held while choosing."""
+    while True:
+        try:
+            return acquire(folder / "choosing.lock", "job choosing its GPUs")
+        except LockHeldError:
+            sleep(0.05)
+
+
+def _lock_free(names: list[str], count: int, folder: Path) -> dict[str, IO[str]]:
+    """GPU -> lock, of the first `count` free ones; empty, and none locked, where fewer are free."""
+    locks: dict[str, IO[str]] = {}
+    for name in names:
+        with suppress(LockHeldError):
+            locks[name] = acquire(folder / f"{name.replace('/', '-')}.lock", f"job on GPU {name}")
+        if len(locks) == count:
+            return locks
+    for handle in locks.values():
+        handle.close()
+    return {}

@@ -14,7 +14,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from lct.cluster.cost_model import RUN_STAGES, CostModel, PlannedJob
-from lct.cluster.costs import recorded_outputs
+from lct.cluster.forecast import recorded_outputs
 from lct.files.atomic import read_json_or_empty
 from lct.files.records import run_path
 from lct.plan.plan import Cell

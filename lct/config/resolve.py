@@ -10,9 +10,8 @@ import dataclasses
 from typing import Any
 
 from lct.config import local_images
-from lct.config.figures import Figure
 from lct.config.folder import ConfigFolder, Layer, ScaleLayer
-from lct.config.model import ELSEWHERE, GIVEN, Dataset, Initial, Main, Method, ReducedBudget, Run, Scale
+from lct.config.model import ELSEWHERE, GIVEN, Dataset, Figure, Initial, Main, Method, ReducedBudget, Run, Scale
 from lct.config.schema import build, check_layer, written_fields
 from lct.data.settings import COUNTS_ADVICE, DownloadSource
 from lct.download.settings import Origin, Weights

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from lct.cluster.signals import Stop
+from lct.cluster.launch import Stop
 from lct.config.schema import build
 from lct.data import imageset
 from lct.data.distribution import describe, outliers, spaced

@@ -20,8 +20,7 @@ import re
 import sys
 import time
 
-from lct.cluster.gpus import lease
-from lct.cluster.launch import Allocation, job_id, rank_environments, run, step_command
+from lct.cluster.launch import Allocation, job_id, lease, rank_environments, run, step_command
 
 
 def argument_parser() -> argparse.ArgumentParser:

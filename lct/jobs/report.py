@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster.cost_model import CostModel
-from lct.cluster.costs import costs
+from lct.cluster.forecast import costs
 from lct.cluster.rates import card
 from lct.cluster.timeline import LONGEST, QUEUE, chart, with_pilot
-from lct.config.claim_rows import FOLDER as CLAIMS
+from lct.config.claims import FOLDER as CLAIMS
 from lct.files.atomic import write_bytes, write_text
 from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.lineage.cells import report_audits
 from lct.plan.files import claimed_tables
 from lct.plan.plan import Plan
-from lct.plan.recipes import RECIPES
 from lct.plan.selection import add_selection, overrides
+from lct.plan.settings import RECIPES
 from lct.report import audit
 from lct.report.collect import collect
 from lct.report.evidence import FOLDER

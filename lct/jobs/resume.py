@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lct.cluster.cost_model import SAVE_MINUTES
-from lct.cluster.signals import Stop
+from lct.cluster.launch import Stop
 from lct.files.checkpoint import Checkpoint
 from lct.files.hashing import sha256_json
 from lct.files.lock import hold

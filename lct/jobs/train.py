@@ -25,7 +25,7 @@ import torch
 
 from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, last_lines
 from lct.cluster.cost_model import SAVE_MINUTES
-from lct.cluster.signals import Stop
+from lct.cluster.launch import Stop
 from lct.config.schema import build
 from lct.data import resident
 from lct.data.latents import LatentStatistics, check_normalised

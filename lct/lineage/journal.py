@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lct.files.atomic import copy, read_json, write_bytes, write_json
-from lct.lineage import registry, views
+from lct.lineage import registry
 from lct.lineage.dvc_lock import cached, lock_path
 from lct.lineage.registry import Entry
+from lct.lineage.stages import write_views
 
 JOURNAL = ".dvc/tmp/lct-record"
 STAGES = "dvc.yaml"
@@ -59,7 +60,7 @@ def undo(root: Path) -> bool:
             write_bytes(path, kept.read_bytes())
         else:
             path.unlink(missing_ok=True)
-    views.write(root, content["scale"], registry.read(root, content["scale"]))
+    write_views(root, content["scale"], registry.read(root, content["scale"]))
     shutil.rmtree(journal)
     return True
 

@@ -16,7 +16,7 @@ from lct.files.records import run_path, settings_path
 from lct.lineage.graph import Job, upstream
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import read_metadata
-from lct.lineage.views import archived_content
+from lct.lineage.stages import archived_content
 
 _MEMO = ".dvc/tmp/lct-hashes.json"
 Entries = dict[str, Entry]  # path -> entry

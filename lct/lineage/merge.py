@@ -17,11 +17,11 @@ from pathlib import Path
 from lct.files.atomic import write_text
 from lct.files.git import checkout_fault, run_git
 from lct.files.lock import hold
-from lct.lineage import registry, views
+from lct.lineage import registry
 from lct.lineage.dvc_lock import Lock, lock_path, lock_text, read_lock
 from lct.lineage.journal import STAGES, undo
 from lct.lineage.record import LOCK, agrees, lock_block, state_paths
-from lct.lineage.stages import Stage, dvc_yaml, stages
+from lct.lineage.stages import Stage, dvc_yaml, stages, write_views
 from lct.lineage.three_way import Entries, MergeReport, merge_entries
 from lct.plan.names import nearest
 
@@ -144,7 +144,7 @@ def _write(root: Path, merged: dict[str, Entries], mine: Lock, other: Lock) -> N
         write_text(lock_path(root), lock_text({name: block(stage) for name, stage in stages(merged).items()}))
     for scale, entries in merged.items():
         registry.write(root, scale, entries)
-        views.write(root, scale, entries)
+        write_views(root, scale, entries)
     write_text(root / STAGES, dvc_yaml(merged))
     done = run_git(root, "add", "--all", "--", *state_paths(root))
     if done.returncode != 0:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lct.config.figures import MEASURED
+from lct.config.model import MEASURED
 from lct.plan import settings as stage_settings
 from lct.plan.paths import milestone
 from lct.plan.plan import Plan

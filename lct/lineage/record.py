@@ -20,14 +20,14 @@ from lct.files.atomic import read_json_or_empty, write_text
 from lct.files.git import run_git
 from lct.files.lock import hold, is_held
 from lct.files.records import outputs_below, run_path
-from lct.lineage import dvc, registry, views
+from lct.lineage import dvc, registry
 from lct.lineage.dvc_lock import Lock, cached, lock_path, lock_text, read_lock
 from lct.lineage.graph import Job
 from lct.lineage.journal import FORMER, JOURNAL, OPENED, STAGES, link, open_journal, set_time, undo
 from lct.lineage.judge import HashMemo, judge
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import plan_jobs
-from lct.lineage.stages import SHARED, Stage, dump, dvc_yaml, stages
+from lct.lineage.stages import SHARED, Stage, dump, dvc_yaml, stages, write_views
 
 LOCK = ".dvc/tmp/lct-record.lock"
 _ESCAPED = {ord(char): f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"}  # what YAML takes for ends of lines
@@ -156,7 +156,7 @@ def _write(root: Path, scale: str, after: dict[str, dict[str, Entry]], lock: Loc
         if name not in update
     }
     if not update and _is_current(root, scale, after, blocks):
-        views.write(root, scale, after[scale])
+        write_views(root, scale, after[scale])
         return
     open_journal(root, scale, moving)
     try:
@@ -166,7 +166,7 @@ def _write(root: Path, scale: str, after: dict[str, dict[str, Entry]], lock: Loc
             set_time(root / path, entry.ended[0])
         write_text(lock_path(root), lock_text(blocks))
         registry.write(root, scale, after[scale])
-        views.write(root, scale, after[scale])
+        write_views(root, scale, after[scale])
         write_text(root / STAGES, dvc_yaml(after))
         (root / FORMER).unlink(missing_ok=True)
     except BaseException:

@@ -1,20 +1,24 @@
-"""The stages of dvc.yaml, derived from what is recorded: one for each recorded job of the graph.
+"""What DVC's own verbs read: the stages of dvc.yaml, one for each recorded job, and small files in lineage/{scale}/.
 
-dvc.yaml is an output of `lct record`. It follows from lineage/*.jsonl alone and is never read by this project: a new
-kind of output needs its rule and nothing here. DVC runs no stage; it stores their outputs and shows how they depend.
+Both are outputs of `lct record`, follow from lineage/*.jsonl alone and are never read by this project: a new kind of
+output needs its rule and nothing here. DVC runs no stage; it stores their outputs and shows how they depend. A metrics
+file of the graph holds its whole protocol, which makes `dvc metrics show` a table of 67 columns; a curves file holds
+columns, which `dvc plots show` cannot draw. The small files hold the values alone, and a thinned curve as rows.
 """
 
+import json
 import os
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lct.files.atomic import read_json, write_text
 from lct.files.records import settings_path
-from lct.lineage import views
 from lct.lineage.registry import Entry
 
 SHARED = "resources"  # the folder of files that all scales share
@@ -26,6 +30,10 @@ _HEADER = """\
 # this, it records. `dvc metrics show`, `dvc metrics diff REVISION`, `dvc plots show` and `dvc dag` read it; see
 # docs/lineage.md.
 """
+CURVES = "curves.json"
+_COLUMNS = ("step", "loss", "gradient_norm", "lr")
+_POINTS = 100  # of a curve, at most
+_SECONDARY = ("confidence", "fd_cleanfid")  # values that no table shows: left out, so that a line fits a terminal
 
 
 @dataclass(frozen=True)
@@ -94,10 +102,10 @@ def _identifier(text: str) -> str:
 
 def dvc_yaml(archives: Archives) -> str:
     """The content of dvc.yaml."""
-    files = sorted(path for scale, entries in archives.items() for path in views.contents(scale, entries))
+    files = sorted(path for scale, entries in archives.items() for path in view_contents(scale, entries))
     content: dict[str, Any] = {"stages": {name: stage.definition for name, stage in stages(archives).items()}}
-    metrics = [path for path in files if not views.is_curve(path)]
-    plots = [{path: {"x": "step", "y": "loss"}} for path in files if views.is_curve(path)]
+    metrics = [path for path in files if not is_curve(path)]
+    plots = [{path: {"x": "step", "y": "loss"}} for path in files if is_curve(path)]
     return dump(content | ({"metrics": metrics} if metrics else {}) | ({"plots": plots} if plots else {}))
 
 
@@ -105,3 +113,63 @@ def dump(content: dict[str, Any]) -> str:
     """A dvc.yaml as text."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return _HEADER + yaml.dump(content, Dumper=dumper, sort_keys=False, width=1000, allow_unicode=True)
+
+
+def is_curve(path: str) -> bool:
+    return path.endswith(f"/{CURVES}")
+
+
+def archived_content(root: Path, path: str) -> dict[str, Any] | None:
+    """What the archive keeps of a file's content: a metrics file whole, a training's curves thinned, else nothing."""
+    parts = path.split("/")
+    if parts[2:3] == ["metrics"]:
+        return read_json(root / path)
+    if parts[2:3] == ["train"] and is_curve(path):
+        return _thinned(read_json(root / path))
+    return None
+
+
+def _thinned(curves: dict[str, Any]) -> dict[str, list[float | None]] | None:
+    """At most so many points of the columns that are drawn; the last one is kept."""
+    columns = {name: curves[name] for name in _COLUMNS if isinstance(curves.get(name), list)}
+    if not {"step", "loss"} <= columns.keys() or len({len(column) for column in columns.values()}) != 1:
+        return None
+    stride = -(-len(columns["step"]) // _POINTS)  # rounded up
+    return {name: column[::-1][:: max(stride, 1)][::-1] for name, column in columns.items()}
+
+
+def view_contents(scale: str, entries: Mapping[str, Entry]) -> dict[str, str]:
+    """Path -> content of every such file of a scale. A metrics file that is the only one of its folder is named after
+    the folder: lineage/smoke/digits-lct/s0/step40-ema0.9/one/d0.json."""
+    files = {}
+    folders = Counter(os.path.dirname(path) for path, entry in entries.items() if entry.content)
+    for path, entry in entries.items():
+        if not entry.content:
+            continue
+        folder = os.path.dirname(path)
+        place = path if is_curve(path) or folders[folder] > 1 else f"{folder}.json"
+        place = f"lineage/{scale}/{place.split('/', 3)[3]}"
+        if is_curve(path):
+            names = [name for name in _COLUMNS if name in entry.content]  # the archive sorts its keys
+            columns = [entry.content[name] for name in names]
+            points = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+            files[place] = "[" + ",\n".join(json.dumps(point) for point in points) + "]\n"
+        else:
+            values = entry.content.get("values", entry.content).items()
+            numbers = {name: v for name, v in values if isinstance(v, int | float) and name not in _SECONDARY}
+            files[place] = json.dumps(numbers, indent=1, sort_keys=True) + "\n"
+    return files
+
+
+def write_views(root: Path, scale: str, entries: Mapping[str, Entry]) -> None:
+    """Bring lineage/{scale}/ in line with the archive."""
+    files, folder = view_contents(scale, entries), root / "lineage" / scale
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+        elif path.is_file() and path.relative_to(root).as_posix() not in files:
+            path.unlink()
+    for name, text in files.items():
+        path = root / name
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)

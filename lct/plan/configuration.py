@@ -5,8 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from lct.config.claim_rows import PublishedRows, read_claims, read_repeats
-from lct.config.claims import Claim
+from lct.config.claims import Claim, PublishedRows, read_claims, read_repeats
 from lct.config.model import Dataset, Main, Scale, words
 from lct.config.published import (
     OWN_GROUP,

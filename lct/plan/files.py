@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from lct.config.figures import MEASURED
+from lct.config.model import MEASURED
 from lct.metrics.settings import TrainedExtractor, feature_specs
 from lct.plan.configuration import CLAIMS
 from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, milestone, page_name

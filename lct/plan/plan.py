@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lct.config.figures import Figure
-from lct.config.model import Run
+from lct.config.model import Figure, Run
 from lct.config.published import (
     PublishedRow,
     PublishedTable,

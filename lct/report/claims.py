@@ -10,8 +10,7 @@ from pathlib import Path
 
 from lct.claims.judge import Body, ClaimVerdict, PartVerdict, judge
 from lct.claims.noise import Noise, pooled, scaled, spread
-from lct.config.claim_rows import FOLDER, PublishedRows, read_claims, read_repeats
-from lct.config.claims import Claim, Comparison
+from lct.config.claims import FOLDER, Claim, Comparison, PublishedRows, read_claims, read_repeats
 from lct.config.folder import ConfigFolder
 from lct.config.model import REHEARSAL
 from lct.config.published import PublishedRow

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lct.config.figures import MEASURED
+from lct.config.model import MEASURED
 from lct.config.published import PublishedRow, PublishedSubtable, PublishedTable, TableSpec
 from lct.files.advice import make_again
 from lct.files.atomic import read_json

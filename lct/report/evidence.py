@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
-from lct.config import yaml
-from lct.config.evidence import Certainty, Conflict, Evidence, Fact
+from lct.config.claims import Certainty, Conflict, Evidence, Fact
+from lct.config.folder import load_yaml
 from lct.config.schema import build
 from lct.report.text import NOT_GIVEN, anchor, number
 from lct.report.view import Report, RowView
@@ -60,7 +60,7 @@ class EvidencePage:
 def read(root: Path) -> tuple[Evidence, list[dict[str, str]]]:
     """Facts and log lines; ValueError with one line if a file is damaged."""
     where = root / FOLDER / "facts.yaml"
-    evidence = build(Evidence, yaml.load(where), str(where))
+    evidence = build(Evidence, load_yaml(where), str(where))
     log = root / FOLDER / "authors_runs.csv"
     with open(log, encoding="utf-8", newline="") as handle:
         lines = list(csv.DictReader(handle))

@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from lct.files.formatting import format_duration, format_size
 from lct.plan.paths import DRAWN
-from lct.report import claims, evidence, explore, text
+from lct.report import claims, evidence, text
 from lct.report import tables as model
 from lct.report.headline import Trust, headline
 from lct.report.images import inside
-from lct.report.pages import Pages
+from lct.report.pages import Pages, explore_page
 from lct.report.tables import PAIRS, Tables, Verdict, place
 from lct.report.verdicts import LABELS, NOT_RUN
 from lct.report.view import Report, cell_text, first_grids, report
@@ -57,7 +57,7 @@ def render(
         "index.html": {"claims": judgements, "top": headline(shown, judgements.measured), "trust": trust},
         "figures.html": {},
         "numbers.html": {},
-        "explore.html": {"page": explore.page(shown, root)} | explorer,
+        "explore.html": {"page": explore_page(shown, root)} | explorer,
         "claims.html": {"claims": judgements},
         "evidence.html": {"page": evidence.page(*content, shown)},
     }

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lct.claims.noise import Noise
-from lct.config import yaml
+from lct.config.folder import load_yaml
 from lct.config.published import PublishedRow, PublishedTable
 from lct.config.schema import build, plain
 from lct.report.render import render
@@ -70,7 +70,7 @@ PROTOCOL = "3f9a1c07be52"
 
 def published() -> PublishedTable:
     path = ROOT / "config/published/table1.yaml"
-    return build(PublishedTable, yaml.load(path), str(path))
+    return build(PublishedTable, load_yaml(path), str(path))
 
 
 def cell(place: str, metric: str, values: list[float], file: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from lct.cluster.costs import costs
+from lct.cluster.forecast import costs
 from lct.plan.plan import Plan
 from tests.helpers.slurm import (
     RULE,

@@ -11,7 +11,7 @@ from lct.cluster.cost_model import reading_threads
 from lct.cluster.progress import ReportSoFar, RunProgress, planned_seconds
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
-from lct.cluster.partitions import require_accounting
+from lct.cluster.doctor import require_accounting
 from lct.cluster.slurm import recording_step
 from lct.cluster.start import (
     check_settings,
@@ -42,7 +42,7 @@ from lct.plan.paths import (
 )
 from lct.plan.configuration import CLAIMS
 from lct.plan.plan import Plan
-from lct.plan.recipes import RECIPES
+from lct.plan.settings import RECIPES
 from lct.plan.selection import option_words, plan_of
 from lct.files.hashing import sha256_json
 from lct.files.records import run_path, settings_path

@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lct.config.claims import ClaimFile, Repeats
+from lct.config.claims import ClaimFile, Evidence, Repeats
 from lct.config.devices import Device
-from lct.config.evidence import Evidence
-from lct.config.figures import Figure
-from lct.config.model import Dataset, Main, Method, RunEntry, Scale
+from lct.config.model import Dataset, Figure, Main, Method, RunEntry, Scale
 from lct.config.published import PublishedTable, TableSpec
 from lct.config.schema import schema
 from lct.download.settings import Weights

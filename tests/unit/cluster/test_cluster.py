@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lct.cli.main import main
-from lct.cluster import doctor, partitions, restart, slurm
+from lct.cluster import doctor, restart, slurm
 from lct.cluster.checks import (
     check_clock,
     check_device,
@@ -28,8 +28,8 @@ from lct.cluster.checks import (
     driver_version,
     quota_left,
 )
-from lct.cluster.costs import costs
-from lct.cluster.partitions import minutes_of
+from lct.cluster.doctor import minutes_of
+from lct.cluster.forecast import costs
 from lct.cluster.resources import Cluster
 from lct.cluster.start import correct_slurm_plugin, failure, quieter, set_job_environment
 from lct.cluster.status import statuses
@@ -498,7 +498,7 @@ def test_what_the_user_filled_in_wrongly_is_named_before_anything_is_submitted(
 
 def test_the_probe_job_asks_for_what_all_jobs_ask_for(root, tools, tmp_path, monkeypatch):
     cluster_tools(tools, tmp_path)
-    monkeypatch.setattr("lct.cluster.probe._wait_and_compare", lambda *_: [])
+    monkeypatch.setattr("lct.cluster.doctor._wait_and_compare", lambda *_: [])
     examined(
         root,
         changed(
@@ -531,9 +531,9 @@ def test_a_host_without_slurm_and_a_cluster_without_accounting(root, tools, tmp_
     assert "load SLURM's module" in examined(root)["SLURM's commands"]
     cluster_tools(tools, tmp_path, sacct="echo Slurm accounting storage is disabled >&2; exit 1")
     assert "`slurm-status-command: squeue`" in examined(root)["accounting"]
-    partitions.require_accounting("squeue")
+    doctor.require_accounting("squeue")
     with pytest.raises(ValueError, match="storage is disabled; put `slurm-status-command: squeue` into the profile"):
-        partitions.require_accounting("sacct")
+        doctor.require_accounting("sacct")
     lines = examined(root, PROFILE | {"slurm-status-command": "squeue"})
     assert lines["accounting"].startswith("ok")
 
@@ -564,7 +564,7 @@ def test_a_node_that_sees_other_files_or_packages_is_reported(root, tools, tmp_p
 
 def test_a_probe_that_leaves_nothing_is_no_shared_file_system(root, tools, tmp_path, monkeypatch):
     cluster_tools(tools, tmp_path, sbatch="echo 42")
-    monkeypatch.setattr("lct.cluster.probe.GONE_SECONDS", 0.0)
+    monkeypatch.setattr("lct.cluster.doctor.GONE_SECONDS", 0.0)
     assert "nothing it wrote is seen here" in examined(root)["shared file system"]
 
 
@@ -671,8 +671,8 @@ def test_times_and_gpus_as_slurm_writes_them():
     written = {"1-00:00:00": 1440, "30:00": 30, "2:30:00": 150, "infinite": None, "n/a": None, "UNLIMITED": None}
     assert {text: minutes_of(text) for text in written} == written
     gres = {"gpu:a100:4(S:0-1),gpu:v100:2": 4, "gpu:4": 0, "(null)": 0, "gpu:A100:2": 2, "shard:8": 0}
-    assert {text: partitions.gpus_of(text, "a100") for text in gres} == gres
-    assert partitions.gpus_of("gpu:4", None) == 4 and partitions.gpus_of("gpu:a100:4,gpu:2", "unspecified") == 6
+    assert {text: doctor.gpus_of(text, "a100") for text in gres} == gres
+    assert doctor.gpus_of("gpu:4", None) == 4 and doctor.gpus_of("gpu:a100:4,gpu:2", "unspecified") == 6
     assert Cluster().has_gpus is False
 
 

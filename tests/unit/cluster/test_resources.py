@@ -20,8 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lct.cluster import cost_model
 from lct.cluster.cost_model import CostModel, PlannedJob, state_bytes
-from lct.cluster.gpus import lease, visible_gpus
-from lct.cluster.partitions import check_names
+from lct.cluster.doctor import check_names
+from lct.cluster.launch import lease, visible_gpus
 from lct.cluster.rates import AUTOENCODER_FLOPS, EXTRACTOR_FLOPS, card, card_name
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.start import plain_defaults
@@ -352,7 +352,7 @@ def test_default_resources_are_read_as_plain_values():
 HOLDER = """
 import sys, time
 from pathlib import Path
-from lct.cluster.gpus import lease
+from lct.cluster.launch import lease
 import os
 gpus = [str(n) for n in range(int(sys.argv[2]))]
 lease(int(sys.argv[1]), gpus, Path(sys.argv[3]), lambda _: time.sleep(0.05))
@@ -379,7 +379,7 @@ def test_two_jobs_never_share_a_gpu(tmp_path):
 
 def test_a_lock_goes_on_when_the_process_becomes_another_program_and_ends_with_it(tmp_path, monkeypatch):
     program = (
-        "import os, sys; from pathlib import Path; from lct.cluster.gpus import lease; "
+        "import os, sys; from pathlib import Path; from lct.cluster.launch import lease; "
         f"lease(1, ['0'], Path({str(tmp_path)!r})); os.execvp('sleep', ['sleep', '60'])"
     )
     other = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)

@@ -9,9 +9,9 @@ import pytest
 from pydantic import Discriminator
 
 from lct.config.folder import ConfigFolder, Layer
+from lct.config.folder import load_yaml as load
 from lct.config.resolve import merge, run_settings, scale_settings
 from lct.config.schema import Name, build, check_layer, field_comments, plain, schema
-from lct.config.yaml import load
 from lct.plan import files as stage_files
 from lct.plan import listing
 from lct.plan import settings as stage_settings

@@ -8,7 +8,7 @@ import yaml as plain_yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lct.config import yaml
+from lct.config.folder import load_yaml
 from lct.config.model import Dataset
 from lct.config.schema import build
 from tests.helpers import ROOT
@@ -70,6 +70,6 @@ def test_yaml_values(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "x.yaml"
     path.write_bytes(content)
     try:
-        build(Dataset, yaml.load(path), f"{path}")
+        build(Dataset, load_yaml(path), f"{path}")
     except ValueError as error:
         assert "\n" not in str(error) and str(path) in str(error), error

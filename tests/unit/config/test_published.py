@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from lct.config import yaml
+from lct.config.folder import load_yaml
 from lct.config.published import PublishedRow, PublishedTable, TableSpec
 from lct.config.schema import build
 from tests.helpers.fake_tables import ROOT, published
@@ -68,7 +68,7 @@ def test_every_printed_row_is_in_the_file_and_no_other():
 
 def test_retrained_rows_have_the_ids_that_our_tables_answer():
     path = ROOT / "config/tables/table1.yaml"
-    spec, table = build(TableSpec, yaml.load(path), str(path)), published()
+    spec, table = build(TableSpec, load_yaml(path), str(path)), published()
     for sub in table.subtables:
         retrained = {row.id for row in sub.rows if not row.quoted}
         assert retrained == set(spec.rows) == {"ldm-8", "ilct-1", "ilct-2", "lct-1", "lct-2"}
@@ -106,15 +106,15 @@ def test_impossible_rows_are_refused_in_one_line(wrong, says):
 
 def test_unknown_keys_twice_used_ids_and_unknown_rows_are_refused():
     path = ROOT / "config/published/table1.yaml"
-    values = yaml.load(path)
+    values = load_yaml(path)
     values["subtables"][0]["rows"][0]["fidd"] = 1.0
     with pytest.raises(ValueError, match="unknown key 'fidd'"):
         build(PublishedTable, values, "t.yaml")
-    values = yaml.load(path)
+    values = load_yaml(path)
     values["subtables"][0]["rows"][1]["id"] = "wavediff"
     with pytest.raises(ValueError, match="every id once, found \\['wavediff'\\]"):
         build(PublishedTable, values, "t.yaml")
-    values = yaml.load(path)
+    values = load_yaml(path)
     values["remarks"][0]["rows"] = ["a.nobody"]
     with pytest.raises(ValueError, match="found \\['a.nobody'\\]"):
         build(PublishedTable, values, "t.yaml")
@@ -123,7 +123,7 @@ def test_unknown_keys_twice_used_ids_and_unknown_rows_are_refused():
 def log_rows() -> list[tuple[str, PublishedRow]]:
     """Every row of config/published/ that quotes the authors' log."""
     tables = [
-        build(PublishedTable, yaml.load(p), str(p)) for p in sorted((ROOT / "config" / "published").glob("*.yaml"))
+        build(PublishedTable, load_yaml(p), str(p)) for p in sorted((ROOT / "config" / "published").glob("*.yaml"))
     ]
     rows = [(f"{table.id}.{sub.id}.{row.id}", row) for table in tables for sub in table.subtables for row in sub.rows]
     return [(place, row) for place, row in rows if row.origin.kind == "authors' log"]

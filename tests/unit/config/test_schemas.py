@@ -7,7 +7,7 @@ import random
 import jsonschema
 import pytest
 
-from lct.config import yaml
+from lct.config.folder import load_yaml
 from lct.config.schema import build, plain
 from tests.helpers import ROOT
 
@@ -29,7 +29,7 @@ def test_a_file_names_the_schema_that_describes_it(path):
     assert schema_path == ROOT / "workflow" / "schemas" / f"{kind_of(path)[0]}.schema.json"
     validator = jsonschema.Draft202012Validator(json.loads(schema_path.read_text()))
     validator.check_schema(validator.schema)
-    values = yaml.load(ROOT / path)
+    values = load_yaml(ROOT / path)
     assert list(validator.iter_errors(values)) == []
     unknown = values | ({"bad": {"nonsense": 1}} if kind_of(path)[0] == "run" else {"nonsense": 1})
     assert list(validator.iter_errors(unknown))
@@ -45,7 +45,7 @@ def places(values, path=()):
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_damaged_values_end_in_one_line_that_names_the_file(path):
-    rng, (_, settings), text = random.Random(str(path)), kind_of(path), json.dumps(yaml.load(ROOT / path))
+    rng, (_, settings), text = random.Random(str(path)), kind_of(path), json.dumps(load_yaml(ROOT / path))
     for _ in range(3):
         values = json.loads(text)
         *outer, key = rng.choice(list(places(values)))
@@ -63,5 +63,5 @@ def test_settings_are_built_again_from_what_they_are_written_as():
     for path in FILES:
         name, settings = kind_of(path)
         if name != "run":
-            built = build(settings, yaml.load(ROOT / path), str(path))
+            built = build(settings, load_yaml(ROOT / path), str(path))
             assert build(settings, json.loads(json.dumps(plain(built))), "again") == built

@@ -25,7 +25,7 @@ from lct.data import autoencoder
 from lct.data.latents import LatentStatistics
 from lct.data.settings import TrainedAutoencoder
 from lct.export import bundle, diffusers, verify
-from lct.export.generator import GeneratorFiles
+from lct.export.diffusers import GeneratorFiles
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path

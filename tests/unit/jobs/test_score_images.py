@@ -22,7 +22,7 @@ from lct.jobs.take_samples import take_samples
 from lct.lineage import planned
 from lct.plan import files as stage_files
 from lct.plan import listing
-from lct.plan.facts import facts
+from lct.plan.listing import facts
 from lct.plan.plan import Plan
 from lct.report.collect import collect
 from tests.helpers import ROOT

@@ -22,13 +22,13 @@ from lct.files.dropped import drop, is_dropped
 from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
 from lct.files.records import run_path, settings_path
-from lct.lineage import dvc, guard, journal, record, registry, restore, views
+from lct.lineage import dvc, guard, journal, record, registry, restore
 from lct.lineage.dvc_lock import Lock, cache_folder, cached, read_lock, remotes
 from lct.lineage.graph import Job
 from lct.lineage.hooks import record_earlier_run, record_run
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import metadata_path, plan_jobs, plan_quickly, read_metadata
-from lct.lineage.stages import dvc_yaml, stages
+from lct.lineage.stages import _thinned, dvc_yaml, stages
 from lct.lineage.verify import verify
 from lct.plan import settings as stage_settings
 from lct.plan.plan import Plan
@@ -297,8 +297,8 @@ def test_dvc_shows_values_and_draws_curves(project):
 
 
 def test_curves_that_cannot_be_drawn_are_left_out():
-    assert views._thinned({"loss": [1.0]}) is views._thinned({"step": [1, 2], "loss": [1.0]}) is None
-    assert views._thinned({"step": [1, 2], "loss": [1.0, None]}) == {"step": [1, 2], "loss": [1.0, None]}
+    assert _thinned({"loss": [1.0]}) is _thinned({"step": [1, 2], "loss": [1.0]}) is None
+    assert _thinned({"step": [1, 2], "loss": [1.0, None]}) == {"step": [1, 2], "loss": [1.0, None]}
 
 
 @pytest.mark.parametrize("damage", ["conflict", "gone", "empty"])

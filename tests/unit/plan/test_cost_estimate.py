@@ -17,8 +17,7 @@ from contest.training import Size
 from lct.cli.main import main
 from lct.cluster.checks import check_disk
 from lct.cluster.cost_model import CostModel, PlannedJob, state_bytes
-from lct.cluster.costs import recorded_outputs
-from lct.cluster.forecast import states_per_hour
+from lct.cluster.forecast import recorded_outputs, states_per_hour
 from lct.cluster.rates import BENCH, Machine, Work, card, machine, this_machine
 from lct.cluster.resources import Cluster, Requests
 from lct.config.devices import Device, Measured

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lct.cli.main import main
-from lct.config.claim_rows import PublishedRows
+from lct.config.claims import PublishedRows
 from lct.config.folder import ConfigFolder
 from lct.config.model import REHEARSAL
 from lct.files.atomic import write_text
