@@ -88,7 +88,7 @@ def check_optional(plan: Plan) -> list[Finding]:
     if not runs or importlib.util.find_spec("elatentlpips") is not None:
         return []
     words = f"elatentlpips is not installed; {', '.join(runs)} of `snakemake all_tables` need it"
-    remedy = "pip install elatentlpips, and load it once where there is a network: it downloads its weights into ./ckpt"
+    remedy = "`pip install elatentlpips`, and load it once where there is a network: it fetches its weights into ./ckpt"
     return [Finding("warn", "optional packages", words, remedy)]
 
 
@@ -186,7 +186,7 @@ def check_driver(driver: str, cuda: str | None, where: str) -> Finding:
     major, built = int(driver.partition(".")[0]), int((cuda or "13").partition(".")[0])
     words = f"{driver} on {where}; torch is built for CUDA {cuda or 'of no version'}"
     if cuda is None:
-        return Finding("fail", "driver", words, "install the locked packages: make install")
+        return Finding("fail", "driver", words, "`make install` installs the locked packages")
     if major >= DRIVERS.get(built, 0):
         return Finding("ok", "driver", words)
     usable = next((version for version, oldest in DRIVERS.items() if major >= oldest), None)
@@ -225,7 +225,7 @@ def check_torch(plan: Plan) -> Finding:
     """torch and its GPUs on this machine."""
     facts = torch_facts()
     if "error" in facts:
-        return Finding("fail", "torch", facts["error"], "install the locked packages: make install")
+        return Finding("fail", "torch", facts["error"], "`make install` installs the locked packages")
     if facts.get("fault"):
         return Finding("fail", "torch", f"a GPU computes nothing: {facts['fault']}", "compare with nvidia-smi")
     if facts["available"]:

@@ -91,9 +91,9 @@ def _unreadable(encoded: bytes) -> str:
     if brand in (b"avif", b"avis"):
         return "an AVIF image, which this Pillow does not read or which is damaged; convert it to PNG"
     if brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
-        return "a HEIC image, which pillow-heif reads; install it (pip install pillow-heif), or convert it to PNG"
+        return "a HEIC image: read after `pip install pillow-heif`; install that, or convert it to PNG"
     if encoded.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
-        return "a JPEG XL image, which pillow-jxl-plugin reads; install it, or convert the image to PNG"
+        return "a JPEG XL image: read after `pip install pillow-jxl-plugin`; install that, or convert it to PNG"
     if encoded.startswith((b"II*\0", b"MM\0*")):
         return "a TIFF image of a kind that Pillow does not read, or a damaged one; convert it to PNG"
     return describe(encoded)

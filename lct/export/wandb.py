@@ -13,7 +13,7 @@ from lct.plan.plan import Plan
 def log(plan: Plan, root: Path, which: str, project: str) -> list[str]:
     """Log every training that has curves to a project; return the names of the logged runs."""
     if importlib.util.find_spec("wandb") is None:
-        raise ValueError("--to wandb: expected the package wandb, found none; pip install wandb && wandb login")
+        raise ValueError("--to wandb: expected the package wandb, found none; `pip install wandb && wandb login`")
     names = []
     for run, seed in sorted({(s.run, s.seed) for cell in plan.cells_of(which) for s in cell.sets}):
         path = root / plan.paths.train(run, seed) / "curves.json"

@@ -137,7 +137,7 @@ def commit(root: Path) -> None:
 def pull(root: Path, paths: list[str]) -> None:
     """Fetch content from the default remote into the cache and link it; of everything, or of these files."""
     if not run(root, "config", "core.remote").strip():  # `dvc pull` would end well, and leave links to nothing
-        raise ValueError(f"{root}: expected a remote to pull from, found none; dvc remote add -d NAME WHERE")
+        raise ValueError(f"{root}: expected a remote to pull from, found none; `dvc remote add -d NAME WHERE`")
     run(root, "--quiet", "pull", *paths)
 
 

@@ -145,6 +145,18 @@ def test_a_restarted_run_waits_for_the_jobs_of_the_earlier_one(root, tools, tmp_
     assert "Waiting for 2 jobs" in said[0] and "`scancel 7 8`" in said[0] and "1 jobs" in said[1] and len(said) == 2
 
 
+def test_the_printed_command_ends_the_jobs_that_are_waited_for(root, tools, tmp_path):
+    lines = tmp_path / "queue"
+    lines.write_text("".join(queue_line(root, job, "PENDING", "rule_a") + "\n" for job in range(7, 16)))
+    tools(squeue=f"cat {lines}", scancel=f'for job; do sed -i "/^$job\\b/d" {lines}; done')
+
+    def do_as_printed(line: str) -> None:
+        subprocess.run(line.split("`")[1], shell=True, check=True)
+
+    assert restart.wait_for_earlier_jobs(root, do_as_printed, True, every_seconds=0.01)
+    assert lines.read_text() == "", "nine jobs: the first line names eight of them, the next one the last"
+
+
 def test_without_earlier_jobs_nothing_is_waited_for(root, tools):
     said = []
     assert not restart.wait_for_earlier_jobs(root, said.append, True)
@@ -600,7 +612,7 @@ def test_checks_of_the_machine(root, monkeypatch):
         ("570.86.15", "12.8", "ok", ""),
         ("535.104.05", "12.8", "ok", ""),
         ("470.82.01", "12.8", "fail", "have the driver updated to 525 or newer"),
-        ("570.86.15", None, "fail", "install the locked packages: make install"),
+        ("570.86.15", None, "fail", "`make install` installs the locked packages"),
     ],
 )
 def test_a_driver_says_which_lock_it_can_run(tools, driver, cuda, level, remedy):

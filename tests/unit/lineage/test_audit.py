@@ -471,10 +471,13 @@ def test_outside_a_git_checkout(project, lct):
 
 
 def test_a_revision_that_is_not_in_this_clone(project, lct):
-    shutil.rmtree(project / ".git")
+    elsewhere = (project / ".git").rename(project.parent / "elsewhere.git")
     git(project, "init", "-q")
+    git(project, "remote", "add", "origin", str(elsewhere))
     code, text, _ = lct("audit", CELL)
     assert code == 0 and "is not in this clone; `git fetch --all` may bring it" in text
+    subprocess.run(re.search("`(git fetch .*?)`", text)[1], shell=True, check=True, cwd=project, capture_output=True)
+    assert "is not in this clone" not in lct("audit", CELL)[1]
 
 
 def test_results_made_outside_git_or_with_given_weights_say_so(project, lct):

@@ -758,7 +758,7 @@ def test_a_lost_cache_object_is_named_and_snakemake_can_make_it_again(book):
     cached(book, registry.read(book, "toy")[WEIGHTS].md5).unlink()
     report = restore.restore(book, "toy")
     assert report.absent == [WEIGHTS] and not (book / WEIGHTS).is_symlink()
-    with pytest.raises(ValueError, match="expected a remote to pull from, found none; dvc remote add -d"):
+    with pytest.raises(ValueError, match="expected a remote to pull from, found none; `dvc remote add -d"):
         restore.restore(book, "toy", pull=True)
     assert fake.snakemake(book, WEIGHTS).returncode == 0
     assert restore.restore(book, "toy").absent == [] and due(book) == []
@@ -800,6 +800,9 @@ def test_a_dropped_image_set_is_no_work_and_stays_recorded_by_its_records(book, 
     report = restore.restore(clone, "toy")
     assert (report.absent, report.differing) == ([], []) and is_dropped(clone / SAMPLES) and due(clone) == []
     assert guard.causes(clone, plan_jobs(clone, {})[0], entries) == []
+    (note,) = (note for note in findings.notes if "dropped" in note)
+    assert fake.snakemake(book, *note.split("`")[1].replace("FILE", SAMPLES).split()[1:]).returncode == 0
+    assert zipped.exists() and not is_dropped(zipped)
 
 
 def test_a_dropped_image_set_is_made_again_for_a_job_that_needs_it_alone(book):
@@ -957,6 +960,9 @@ def test_files_of_the_record_that_git_ignores_are_named_with_a_remedy_that_works
     assert fault.startswith(
         "dvc.lock: expected a file that git keeps, found one that git ignores (.gitignore:1:*.lock)"
     )
+    asked = dvc.explain("'dvc.lock' is git-ignored").split("`")[1]
+    rule = subprocess.run(asked, shell=True, check=True, cwd=project, capture_output=True, text=True).stdout
+    assert rule.startswith(".gitignore:1:*.lock\tdvc.lock")
     subprocess.run(fault.split("`")[1], shell=True, check=True, cwd=project)
     assert dvc.place_fault(project) is None
 
