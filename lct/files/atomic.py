@@ -143,13 +143,13 @@ def json_text(value: Any) -> str:
 
 def read_json(path: Path | str, hint: str = "") -> Any:
     """The JSON in `path`; raises ValueError naming the file when it is missing, truncated or not JSON."""
-    advice = hint or make_again(path)
     try:
-        return json.loads(Path(path).read_bytes())
+        with open(path, "rb") as file:
+            return json.loads(file.read())
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: expected a JSON file, found nothing; {advice}") from error
+        raise ValueError(f"{path}: expected a JSON file, found nothing; {hint or make_again(path)}") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: expected JSON, found damage ({error}); {advice}") from error
+        raise ValueError(f"{path}: expected JSON, found damage ({error}); {hint or make_again(path)}") from error
 
 
 def read_json_or_empty(path: Path | str) -> dict[str, Any]:

@@ -154,21 +154,26 @@ def disagreements(outputs: Iterable[str], settings: dict[str, Any], root: Path =
     `root`.
     """
     reasons: dict[str, None] = {}
+    configured, judged = json.dumps(settings, sort_keys=True), set()
     for output in outputs:
-        if not os.path.exists(root / output):
+        if not os.path.exists(os.path.join(root, output)):
             continue
-        record = settings_path(output)
+        record = f"{output}{SETTINGS}"
         try:
-            content = read_json(root / record)
+            text = Path(root, record).read_bytes()
+            if (text, os.path.dirname(output)) in judged:
+                continue
+            content = json.loads(text)
             inputs = [(used["path"], used["sha256"]) for used in content.get("inputs", {}).values()]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            fault = "damaged" if (root / record).exists() else "missing"
+            judged.add((text, os.path.dirname(output)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            fault = "damaged" if os.path.exists(os.path.join(root, record)) else "missing"
             reasons[f"{record} is {fault}, so nothing says how {output} was made"] = None
             continue
-        if json.dumps(content.get("settings"), sort_keys=True) != json.dumps(settings, sort_keys=True):
+        if json.dumps(content.get("settings"), sort_keys=True) != configured:
             reasons[SETTINGS_CHANGED] = None
         for path, sha256 in inputs:
-            current = _current_sha256(root / path) if path.startswith(_COMPARED) else None
+            current = _current_sha256(os.path.join(root, path)) if path.startswith(_COMPARED) else None
             if current not in (None, sha256):
                 reasons[f"made from {path} as it was before: read with sha256 {sha256[:12]}, now {current[:12]}"] = None
         if (source := content.get("source")) is not None:
@@ -177,9 +182,9 @@ def disagreements(outputs: Iterable[str], settings: dict[str, Any], root: Path =
     return list(reasons)
 
 
-def _current_sha256(path: Path) -> str | None:
+def _current_sha256(path: str) -> str | None:
     """Hash of a file by its record, or of a small file by its content; None where neither says it."""
-    for place, of in ((run_path(path), _recorded_sha256), (path, sha256_file)):
+    for place, of in ((f"{path}{RUN}", _recorded_sha256), (path, sha256_file)):
         with suppress(OSError, ValueError, KeyError, TypeError):
             status = os.stat(place)
             if os.path.exists(path) and status.st_size <= _SMALL:
@@ -187,12 +192,12 @@ def _current_sha256(path: Path) -> str | None:
     return None
 
 
-def _recorded_sha256(record: Path) -> str:
+def _recorded_sha256(record: str) -> str:
     return read_json(record)["output"]["sha256"]
 
 
 @functools.lru_cache(maxsize=4096)
-def _remembered(of: Callable[[Path], str], place: Path, _mtime_ns: int, _size: int) -> str:
+def _remembered(of: Callable[[str], str], place: str, _mtime_ns: int, _size: int) -> str:
     """The result for a file, until its time or size changes."""
     return of(place)
 

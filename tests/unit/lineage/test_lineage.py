@@ -140,6 +140,19 @@ def test_outputs_match_the_same_paths_where_their_ends_are_compared_first(patter
         assert (ours and ours.groupdict()) == (theirs and theirs.groupdict()), path
 
 
+def test_what_is_remembered_of_an_output_counts_for_its_records(project):
+    remembered = [path for path in (project / ".snakemake/metadata").rglob("*") if path.is_file()]
+    for record in (f"{WEIGHTS}.settings.json", f"{WEIGHTS}.run.json"):
+        metadata_path(project, record).unlink()
+    assert len(remembered) > 2
+    assert due(project) == []
+    metadata_path(project, WEIGHTS).unlink()
+    jobs = {job.rule: job for job in plan_jobs(project, {})}
+    assert not jobs["train_run-0"].due  # its own records say that it is up to date
+    (project / f"{WEIGHTS}.settings.json").unlink()
+    assert "train_run-0" in due(project)
+
+
 SAMPLED = {"train_run-1", "sample_run-1_one-0", "score_run-1_one-0", "tables", "report"}
 
 
