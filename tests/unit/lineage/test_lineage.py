@@ -142,8 +142,8 @@ def test_outputs_match_the_same_paths_where_their_ends_are_compared_first(patter
 
 def test_what_is_remembered_of_an_output_counts_for_its_records(project):
     remembered = [path for path in (project / ".snakemake/metadata").rglob("*") if path.is_file()]
-    for record in (f"{WEIGHTS}.settings.json", f"{WEIGHTS}.run.json"):
-        metadata_path(project, record).unlink()
+    for path in (f"{WEIGHTS}.settings.json", f"{WEIGHTS}.run.json"):
+        metadata_path(project, path).unlink()
     assert len(remembered) > 2
     assert due(project) == []
     metadata_path(project, WEIGHTS).unlink()
