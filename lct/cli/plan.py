@@ -39,17 +39,18 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
         raise ValueError(f"--gpus: expected 1 or more, found {arguments.gpus}")
     plan = selected_plan(arguments)
     graph = f"snakemake -n {plan.snakemake_options}"
-    if arguments.target == "pilot" and not plan.pilot:
+    pilot = arguments.target == "pilot"
+    if pilot and not plan.pilot:
         raise ValueError(f"--target pilot: expected a scale with a pilot, found {plan.scale_name}; take --scale paper")
     if arguments.target is not None:
-        rows = ",".join(plan.scale.pilot) if arguments.target == "pilot" else arguments.target
+        rows = ",".join(plan.scale.pilot) if pilot else arguments.target
         graph = f"snakemake -n {arguments.target} {plan.snakemake_options}"
         plan = selected_plan(arguments, only=rows)
-    device = planned_machine(arguments.root, arguments.device, plan.scale.needs_gpus)
+    model = CostModel(plan, planned_machine(arguments.root, arguments.device, plan.scale.needs_gpus), pilot)
     limits = (arguments.price, arguments.max_gpu_hours)
-    value, lines = forecast(plan, arguments.root, device, which(arguments), arguments.gpus, *limits)
+    value, lines = forecast(model, arguments.root, which(arguments), arguments.gpus, *limits)
     if arguments.timeline or arguments.chart:
-        value["timeline"], more = _timeline(arguments, CostModel(plan, device))
+        value["timeline"], more = _timeline(arguments, model)
         lines += ["", *more]
     return 0, value, "\n".join([*lines, f"the graph it is about: {graph}"])
 

@@ -13,8 +13,9 @@ from lct.lineage.record import RUN_LOCK, training
 from lct.plan.names import nearest
 from lct.plan.plan import Plan
 
-_KINDS = ("train", "sample", "features", "metrics", "neighbours")  # folders under results/{scale}/, one for each run
-_STAGES = ("train", "take", "sample", "score", "neighbours")  # folders under logs/{scale}/
+# folders under results/{scale}/, one for each run, and under logs/{scale}/
+_KINDS = ("train", "sample", "features", "metrics", "neighbours", "pilot")
+_STAGES = ("train", "take", "sample", "score", "neighbours", "distance")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

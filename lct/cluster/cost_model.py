@@ -9,7 +9,7 @@ import heapq
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lct.cluster.rates import EXTRACTOR_FLOPS, Machine, Work
 from lct.plan import files as stage_files
@@ -22,7 +22,7 @@ STATES_KEPT = 2  # resume states that a training keeps
 SAVE_MINUTES = 5.0  # between two saved states, where neither `save_minutes` nor the profile says otherwise
 UNKNOWN_COUNT = 100_000  # images of a dataset whose number is not in its settings
 MOST_GPUS = 8  # of one node; the trainer accumulates what does not fit over several passes
-RUN_STAGES = ("train", "sample", "score", "neighbours")
+RUN_STAGES = ("train", "sample", "distance", "score", "neighbours")
 _CARD_OVERHEAD = 4e9  # bytes of a GPU taken by context, libraries and fragmentation: estimated
 _WORKSPACE = 1.3  # activations while training / those kept for the backward pass: target pass, workspace; estimated
 _DECODERS = 8  # threads that read image files
@@ -64,10 +64,12 @@ def reading_threads(plan: Plan, dataset: str) -> int:
 
 
 class CostModel:
-    """Costs of a plan's jobs on a machine."""
+    """Costs of a plan's jobs on a machine.
 
-    def __init__(self, plan: Plan, machine: Machine):
-        self.plan, self.machine = plan, machine
+    pilot: images are measured as `snakemake pilot` does: by the Frechet distance alone, without references."""
+
+    def __init__(self, plan: Plan, machine: Machine, pilot: bool = False):
+        self.plan, self.machine, self.pilot = plan, machine, pilot
         self._costs: dict[PlannedJob, Cost] = {}
 
     def of(self, job: PlannedJob) -> Cost:
@@ -130,14 +132,15 @@ class CostModel:
     def preparation(self, dataset: str) -> list[PlannedJob]:
         """The jobs of a dataset, in order."""
         extractor = ["extractor"] if stage_files.own_extractor(self.plan, dataset) is not None else []
-        return [PlannedJob(stage, dataset) for stage in ("images", "autoencoder", "encode", *extractor, "reference")]
+        reference = [] if self.pilot else ["reference"]
+        return [PlannedJob(stage, dataset) for stage in ("images", "autoencoder", "encode", *extractor, *reference)]
 
     def chain(self, run: str, seed: int) -> list[PlannedJob]:
         """The jobs of a run and seed, in order, milestone after milestone."""
         milestones, jobs = self.plan.milestones(run), []
         for at in milestones if len(milestones) > 1 else [None]:
             train = ["train"] if self.plan.runs[run].is_trained else []
-            evaluation = ["sample", "score"] if self.plan.evaluations(run, at) else []
+            evaluation = ["sample", "distance" if self.pilot else "score"] if self.plan.evaluations(run, at) else []
             jobs += [PlannedJob(stage, run, seed, at) for stage in (*train, *evaluation)]
         return jobs
 
@@ -196,9 +199,9 @@ class CostModel:
             nfe = sum(plan.runs[owner].samplers[sampler].nfe for _, sampler, _ in plan.sample_sets(owner, at))
             yield Work("evaluate", plan.scale.sampling.count * nfe * 2 * macs, macs=macs)
             yield Work("decode", self._samples(owner, at), side=side, network=network)
-        elif stage in ("reference", "degraded", "score"):
-            count = self._samples(owner, at) if stage == "score" else self._real_images(stage, dataset_name)
-            for extractor in plan.extractors_of(dataset_name):  # of pretrained ones in passes of Inception
+        elif stage in ("reference", "degraded", "score", "distance"):
+            count = self._measured_images(stage, owner, at)
+            for extractor in self._extractors(stage, dataset_name):  # of pretrained ones in passes of Inception
                 flops = EXTRACTOR_FLOPS.get(getattr(extractor, "architecture", ""))
                 passes = 1.0 if flops is None else flops / EXTRACTOR_FLOPS["inception"]
                 yield Work("score", count * passes, side=side, network=extractor.kind)
@@ -213,9 +216,19 @@ class CostModel:
         """Images of both splits."""
         return self._train_images(dataset) + self.plan.datasets[dataset].heldout
 
-    def _real_images(self, stage: str, dataset: str) -> int:
-        """Images that reference and floors measure, both splits and the reconstructions of both; or damaged ones."""
-        images, plan = self._images(dataset), self.plan
+    def _extractors(self, stage: str, dataset: str) -> list[Any]:
+        """Settings of the networks that images are measured in: of the first distance alone, or of all protocols."""
+        if stage == "distance":
+            return [self.plan.extractor(dataset, self.plan.protocol.distance)]
+        return self.plan.extractors_of(dataset)
+
+    def _measured_images(self, stage: str, owner: str, at: str | None) -> int:
+        """Images that a job measures: both splits and their reconstructions, damaged ones, or generated ones, for the
+        pilot beside the training images."""
+        if stage in ("score", "distance"):
+            more = self._train_images(self.plan.runs[owner].dataset) if stage == "distance" else 0
+            return self._samples(owner, at) + more
+        images, plan, dataset = self._images(owner), self.plan, owner
         if stage == "reference":
             return 2 * images
         most = max(protocol.num_images for protocol in plan.protocols_of(dataset))
@@ -234,7 +247,8 @@ class CostModel:
             states = STATES_KEPT * state_bytes(plan, owner) * (at in (None, plan.milestones(owner)[-1]))
             return 4 * plan.parameters_of(owner)[0] * len(kept) + states
         if stage == "score":
-            return 4 * self._samples(owner, at) * self._feature_width(self._dataset(job)) * plan.scale.keep_features
+            width = sum(extractor.features for extractor in self._extractors(stage, self._dataset(job)))
+            return 4 * self._samples(owner, at) * width * plan.scale.keep_features
         if stage not in ("images", "encode", "sample"):
             return 0.0
         dataset = plan.datasets[self._dataset(job)]
@@ -243,18 +257,16 @@ class CostModel:
             return self._samples(owner, at) * image * (plan.main.keep_images is not False)
         return self._images(owner) * (image + 4 * math.prod(dataset.latent_shape) * (stage == "encode"))
 
-    def _feature_width(self, dataset: str) -> int:
-        return sum(extractor.features for extractor in self.plan.extractors_of(dataset))
-
     def memory(self, job: PlannedJob) -> float:
         """Bytes of main memory that a job needs beyond Python and torch."""
         stage, owner, *_ = job
         plan, dataset = self.plan, self._dataset(job)
         if stage == "images":
             return 64 * reading_threads(plan, owner) * plan.datasets[owner].resolution ** 2 * 3
-        if stage in ("reference", "degraded", "score"):  # features: float32 on disk, float64 while distances are taken
+        if stage in ("reference", "degraded", "score", "distance"):
             others = self._train_images(dataset) if stage == "reference" else plan.scale.sampling.count
-            return (self._train_images(dataset) + others) * self._feature_width(dataset) * 12
+            width = sum(extractor.features for extractor in self._extractors(stage, dataset))
+            return (self._train_images(dataset) + others) * width * 12  # float32; float64 while distances are taken
         if stage == "train":  # all latents, raw and normalised, per process; a state is copied here when it is saved
             return 2 * self._latent_bytes(dataset) * self.gpus(owner) + state_bytes(plan, owner)
         if stage == "sample" and plan.runs[owner].samples is None:  # weights, and one batch of images

@@ -10,7 +10,7 @@ from typing import Any
 
 from lct.cluster import slurm
 from lct.cluster.cost_model import SAVE_MINUTES, Cost, CostModel, PlannedJob, state_bytes
-from lct.cluster.rates import Machine, card
+from lct.cluster.rates import card
 from lct.files.atomic import read_json_or_empty
 from lct.files.costs import JobCost, job_costs
 from lct.files.formatting import format_size
@@ -54,17 +54,18 @@ class ForecastRow:
 
 
 def forecast(
-    plan: Plan, root: Path, device: Machine, which: str, devices: int, price: float | None, max_hours: float | None
+    model: CostModel, root: Path, which: str, devices: int, price: float | None, max_hours: float | None
 ) -> tuple[dict[str, Any], list[str]]:
     """Value and lines of `lct plan`: `which` tables on so many devices, at a price per device and hour."""
-    model = CostModel(plan, device)
+    plan, device = model.plan, model.machine
 
     def row(name: str, cells: list[Cell]) -> ForecastRow:
         jobs = model.needed(cells)
         return ForecastRow(name, model.total(jobs), model.wall(jobs, devices), price)
 
     every_cell = plan.cells_of(which)
-    total, tables, rows = row(f"all of {plan.scale_name}", every_cell), {}, {}
+    what = "the pilot" if model.pilot else "all"
+    total, tables, rows = row(f"{what} of {plan.scale_name}", every_cell), {}, {}
     for name in plan.tables_of(which):
         cells = [cell for cell in every_cell if cell.table == name]
         tables[name] = row(name, cells)
@@ -134,7 +135,7 @@ def compare(model: CostModel, root: Path, which: str) -> dict[str, dict[str, Any
             stage["planned_seconds"] += model.seconds_without_start(job)
             stage["actual_seconds"] += sum(cost.seconds for cost in costs)
         if recorded:
-            of = sum(len(model.chain(run, seed)) for seed in plan.seeds_of(run))
+            of = len(recorded.keys() | {job for seed in plan.seeds_of(run) for job in model.chain(run, seed)})
             runs[run] = {"jobs": len(recorded), "of": of, **_summed(stages), "stages": stages}
     return runs
 
@@ -183,7 +184,8 @@ def recorded_jobs(plan: Plan, root: Path, run: str) -> dict[PlannedJob, list[Job
 
 
 def recorded_outputs(plan: Plan, run: str) -> dict[PlannedJob, list[str]]:
-    """Every training, sampling and scoring of a run -> the outputs whose records tell when it was."""
+    """Every training, sampling and scoring of a run, and what its pilot measures -> the outputs whose records tell when
+    it was."""
     outputs = {}
     for seed in plan.seeds_of(run):
         for milestone in plan.milestones(run):
@@ -191,6 +193,8 @@ def recorded_outputs(plan: Plan, run: str) -> dict[PlannedJob, list[str]]:
             if plan.runs[run].is_trained:
                 outputs[PlannedJob("train", run, seed, at)] = stage_files.trained(plan, run, seed, milestone)
             outputs[PlannedJob("sample", run, seed, at)] = stage_files.samples(plan, run, seed, milestone)
+            if (run, milestone) in plan.pilot_milestones:
+                outputs[PlannedJob("distance", run, seed, at)] = stage_files.distances(plan, run, seed, milestone)
             outputs[PlannedJob("score", run, seed, at)] = stage_files.metrics(plan, run, seed, milestone)
     return outputs
 

@@ -230,8 +230,9 @@ def _heartbeat(work: Path, now: float) -> dict[str, Any]:
 def _evaluates(comment: str, plan: Plan, run: str, seed: int) -> bool:
     """Whether a job samples or scores a run: alone, or both as a group, whose comment lacks the seed."""
     for at in plan.sampled_milestones(run):
-        rules = [f"{stage}_{_rule(run + plan.suffix(run, at))}" for stage in ("sample", "score")]
-        if comment in (*(f"rule_{rule}_wildcards_{seed}" for rule in rules), f"rule_evaluate_{'_'.join(rules)}"):
+        rules = [f"{stage}_{_rule(run + plan.suffix(run, at))}" for stage in ("sample", "score", "distance")]
+        groups = (*rules, "_".join(rules[:2]))
+        if comment in {*(f"rule_{rule}_wildcards_{seed}" for rule in rules), *(f"rule_evaluate_{of}" for of in groups)}:
             return True
     return False
 

@@ -19,8 +19,9 @@ from lct.files.atomic import read_json_or_empty
 from lct.files.records import run_path
 from lct.plan.plan import Cell
 
-PRIORITIES = {"score": 3, "sample": 2, "train": 1}  # of the rules; the rest prepares and comes first
-COLOURS = {"train": "#4c78a8", "sample": "#f2a541", "score": "#54a24b"}  # of the chart; the rest is grey
+PRIORITIES = {"distance": 4, "score": 3, "sample": 2, "train": 1}  # of the rules; the rest prepares and comes first
+NUMBERS = ("distance", "score")  # jobs that end in a number
+COLOURS = {"train": "#4c78a8", "sample": "#f2a541"} | dict.fromkeys(NUMBERS, "#54a24b")  # of the chart; others are grey
 WIDTH, LEFT, ROW = 960, 250, 14  # pixels of the chart
 QUEUE, LONGEST = 300.0, 86400.0  # seconds that a job waits, and may run, where nobody says otherwise
 
@@ -50,7 +51,7 @@ class Timeline:
 def predecessors(model: CostModel, jobs: Iterable[PlannedJob]) -> dict[PlannedJob, list[PlannedJob]]:
     """What each job waits for: a dataset's preparation in order, a training for the latents, the run whose weights it
     starts from, and what came before it in its chain, sampling for the training before it, scoring for the images and
-    the reference."""
+    the reference, the pilot's distance for the images alone."""
     jobs, waits = set(jobs), {}
     for owner, seed in sorted({(job.owner, job.seed) for job in jobs}, key=str):
         if seed is None:
@@ -63,7 +64,7 @@ def predecessors(model: CostModel, jobs: Iterable[PlannedJob]) -> dict[PlannedJo
         for source in model.initial_runs(owner)[:1]:
             trained = trained + [job for job in model.chain(source, seed) if job.stage == "train"][-1:]
         for job in (job for job in model.chain(owner, seed) if job in jobs):
-            waits[job] = [*sampled, prepared[-1]] if job.stage == "score" else trained
+            waits[job] = [*sampled, prepared[-1]] if job.stage in NUMBERS else trained
             if job.stage == "train":
                 trained = [job]
             elif job.stage == "sample":
@@ -125,7 +126,7 @@ def simulate(
         elif coming:
             now = min(coming)
     ends = dict.fromkeys(done, 0.0) | {entry.job: entry.end for entry in scheduled}
-    numbers = [entry.end for entry in scheduled if entry.job.stage == "score"]
+    numbers = [entry.end for entry in scheduled if entry.job.stage in NUMBERS]
     appears = {"the first number": min(numbers)} if numbers else {}
     for table in dict.fromkeys(cell.table for cell in cells):
         jobs = model.needed([cell for cell in cells if cell.table == table])
@@ -135,14 +136,16 @@ def simulate(
 
 def with_pilot(model: CostModel, cells: list[Cell], gpus: int, queue: float, longest: float) -> Timeline:
     """`simulate`, where the plan has a pilot: its rows first and alone, as `snakemake pilot` makes them, and the others
-    when they have ended."""
+    when they have ended. Of a model of the pilot, these alone."""
     pilot = model.plan.pilot
     if not pilot or not set(pilot) <= set(cells):
         return simulate(model, cells, gpus, queue, longest)
-    first = simulate(model, pilot, gpus, queue, longest)
+    first = simulate(CostModel(model.plan, model.machine, pilot=True), pilot, gpus, queue, longest)
+    appears = {"the first number": first.appears["the first number"], "the pilot": first.end}
+    if model.pilot:
+        return Timeline(first.jobs, appears)
     rest = simulate(model, cells, gpus, queue, longest, done=frozenset(entry.job for entry in first.jobs))
     later = [replace(entry, start=entry.start + first.end, end=entry.end + first.end) for entry in rest.jobs]
-    appears = {"the first number": first.appears["the first number"], "the pilot": first.end}
     appears |= {table: seconds + first.end for table, seconds in rest.appears.items() if table not in appears}
     return Timeline((*first.jobs, *later), appears)
 
@@ -160,7 +163,7 @@ def actual(model: CostModel, root: Path, cells: list[Cell]) -> dict[str, float]:
                 starts.append(ends[job] - spent)
     if not ends:
         return {}
-    appears = {"the first number": min((end for job, end in ends.items() if job.stage == "score"), default=math.inf)}
+    appears = {"the first number": min((end for job, end in ends.items() if job.stage in NUMBERS), default=math.inf)}
     for table in dict.fromkeys(cell.table for cell in cells):
         jobs = model.needed([cell for cell in cells if cell.table == table])
         of_runs = [ends.get(job, math.inf) for job in jobs if job.stage in RUN_STAGES]

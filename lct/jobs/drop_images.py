@@ -24,14 +24,16 @@ def keeps_images(setting: bool | None, defaults: Mapping[str, Any]) -> bool:
 def drop_images(root: Path, plan: Plan, pending: Container[str]) -> list[str]:
     """Drop the sampled image sets whose every reader is computed; images made elsewhere stay.
 
-    pending: outputs of jobs that have not finished. Returns the sets that went."""
+    pending: outputs of jobs that have not finished; the pilot's are waited for where it was asked for. Returns the sets
+    that went."""
     dropped = []
     for run in (name for name, run in plan.runs.items() if run.samples is None):
         for seed in plan.seeds_of(run):
             for at in plan.sampled_milestones(run):
                 sets = [path for path in stage_files.samples(plan, run, seed, at) if (root / path).exists()]
                 needed = [*sets, *stage_files.image_readers(plan, run, seed, at)] if sets else []
-                if all(path not in pending and (root / path).exists() for path in needed):
+                planned = [path for path in stage_files.distances(plan, run, seed, at) if path in pending]
+                if not planned and all(path not in pending and (root / path).exists() for path in needed):
                     for path in sets:
                         with suppress(OSError):  # a set that cannot be taken away stays
                             drop(root / path)

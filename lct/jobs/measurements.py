@@ -6,6 +6,7 @@ So each is computed once for all scales and runs that share a cache folder.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
@@ -17,8 +18,10 @@ from lct.jobs import job
 from lct.jobs.scoring import Scorer
 from lct.metrics.distances import FeatureMoments, FeatureStatistics
 from lct.metrics.protocol import ReferenceImages, feature_description
-from lct.metrics.settings import FeatureSpec
+from lct.metrics.settings import FeatureSpec, Protocol
 
+CACHE = Path("work/reference")
+Cache = Annotated[Path, f"(default: {CACHE})"]  # option of several jobs
 Key = tuple[FeatureSpec, tuple[str, ...]]  # what is taken of which image sets, one set after the other
 
 
@@ -63,6 +66,18 @@ class RealFeatures:
         tensors, count = read_tensors(path), read_metadata(path)["count"]
         statistics = None if count is None else FeatureStatistics.from_tensors(tensors, count)
         return cls(statistics, tensors.get("features"))
+
+
+def reference_images(name: str, manifest: Path, flips: str) -> ReferenceImages:
+    """The first half of a training set whose other half are mirror images; else all of a set."""
+    content = imageset.read_manifest(manifest)
+    mirrored = name == "train" and flips == "appended"
+    return ReferenceImages(name, content["count"] // (2 if mirrored else 1), content["content_sha256"])
+
+
+def compared_sets(protocol: Protocol, images: Mapping[str, ReferenceImages]) -> tuple[str, ...]:
+    """The image sets that a protocol compares with."""
+    return ("train", "heldout") if protocol.reference == "all" and "heldout" in images else ("train",)
 
 
 def measure(

@@ -20,7 +20,7 @@ def pilot(
     root = Path.cwd()
     plan = Plan(root, {"scale": scale})
     result = judge(plan, root, plan.pilot)
-    inputs = {row["row"]: Path(row["metrics"]) for row in result["rows"] if "metrics" in row}
+    inputs = {row["row"]: Path(row["distance"]) for row in result["rows"] if "distance" in row}
     record = JobRecord("pilot", settings, inputs=inputs | {"log": FOLDER / "authors_runs.csv"})
     write_text(out, page(result))
     write_json(out.with_suffix(".json"), result)

@@ -12,8 +12,17 @@ from lct.files.atomic import write_json
 from lct.files.records import JobRecord
 from lct.files.tensors import write_tensors
 from lct.jobs import job
-from lct.jobs.measurements import ImageMeasurement, Key, RealFeatures, measure
-from lct.jobs.scoring import Extractors, Scorer, TrainingImages
+from lct.jobs.measurements import (
+    CACHE,
+    Cache,
+    ImageMeasurement,
+    Key,
+    RealFeatures,
+    compared_sets,
+    measure,
+    reference_images,
+)
+from lct.jobs.scoring import Extractors, HeldoutImages, Scorer, TrainingImages
 from lct.metrics.distances import radii
 from lct.metrics.evaluation import Reference, comparable
 from lct.metrics.protocol import ReferenceImages
@@ -30,9 +39,9 @@ def reference(
     extractors: Extractors,
     references: Annotated[list[Path], "{protocol}.safetensors to write"],
     floors: Annotated[list[Path], "{floor}/{protocol}.json to write", {"nargs": "*"}],
-    heldout: Annotated[Path | None, "manifest of the held-out images, if there are any"] = None,
+    heldout: HeldoutImages = None,
     reconstructed_heldout: Annotated[Path | None, "manifest of their reconstructions"] = None,
-    cache: Annotated[Path, "(default: work/reference)"] = Path("work/reference"),
+    cache: Cache = CACHE,
     workers: job.Workers = None,
 ) -> str:
     """Write the reference of every protocol and the metrics of every floor row; arguments are the job's options.
@@ -43,7 +52,7 @@ def reference(
     manifests = {"train": train, "heldout": heldout}
     manifests |= {"reconstructed-train": reconstructed_train, "reconstructed-heldout": reconstructed_heldout}
     manifests = {name: path for name, path in manifests.items() if path is not None}
-    images = {name: _images(name, path, settings["flips"]) for name, path in manifests.items()}
+    images = {name: reference_images(name, path, settings["flips"]) for name, path in manifests.items()}
     with Scorer(settings, extractors, device, workers) as scorer:
         record = JobRecord("reference", settings, inputs=manifests | scorer.inputs, device=scorer.device.type)
         protocols = {protocol.id: protocol for protocol in scorer.protocols}
@@ -69,13 +78,6 @@ def reference(
     return f"reference {references[0].parent.name}: {len(floors)} floor rows measured{line}"
 
 
-def _images(name: str, manifest: Path, flips: str) -> ReferenceImages:
-    """The first half of a training set whose other half are mirror images; else all of a set."""
-    content = imageset.read_manifest(manifest)
-    mirrored = name == "train" and flips == "appended"
-    return ReferenceImages(name, content["count"] // (2 if mirrored else 1), content["content_sha256"])
-
-
 def _floor_set(floor: str, manifests: Mapping[str, Path], few: bool) -> str:
     """The images of a floor row: held-out ones, or training images' reconstructions where too few or none are."""
     if floor == "heldout":
@@ -83,16 +85,11 @@ def _floor_set(floor: str, manifests: Mapping[str, Path], few: bool) -> str:
     return "reconstructed-heldout" if "reconstructed-heldout" in manifests and not few else "reconstructed-train"
 
 
-def _compared_sets(protocol: Protocol, images: Mapping[str, ReferenceImages]) -> tuple[str, ...]:
-    """The image sets that a protocol compares with."""
-    return ("train", "heldout") if protocol.reference == "all" and "heldout" in images else ("train",)
-
-
 def _measurements(protocols: list[Protocol], images: Mapping[str, ReferenceImages]) -> list[ImageMeasurement]:
     """Every measurement of real images that the protocols need, each once."""
     merged: dict[Key, ImageMeasurement] = {}
     for protocol in protocols:
-        sets = _compared_sets(protocol, images)
+        sets = compared_sets(protocol, images)
         distance, recall = (protocol.spec(role, of_reference=True) for role in ("distance", "recall"))
         for m in (
             ImageMeasurement(distance, sets, statistics=True),
@@ -111,7 +108,7 @@ def _reference(
     resolution: int,
 ) -> Reference:
     """What a protocol compares with, put together from measurements."""
-    sets = _compared_sets(protocol, images)
+    sets = compared_sets(protocol, images)
     distance, recall = (protocol.spec(role, of_reference=True) for role in ("distance", "recall"))
     features = results[recall, sets].features[: protocol.recall_reference]
     return Reference(

@@ -34,6 +34,7 @@ Extractors = Annotated[list[Path], "weights, in the settings' order"]
 References = Annotated[list[Path], "{protocol}.safetensors, in order"]
 Samples = Annotated[list[Path], "manifests of the image sets"]
 TrainingImages = Annotated[Path, "manifest of the training images"]
+HeldoutImages = Annotated[Path | None, "manifest of the held-out images, if there are any"]
 
 
 def read_reference(path: Path) -> Reference:

@@ -25,6 +25,7 @@ def settings(plan: Plan) -> Settings:
         for at in plan.sampled_milestones(name) if run.samples is None else []:
             planned["sample", f"{name}/{at}"] = stage_settings.sample(plan, name, at)
         planned["score", name] = stage_settings.score(plan, run.dataset)
+        planned["distance", name] = stage_settings.distance(plan, run.dataset)
         planned["neighbours", name] = stage_settings.neighbours(plan, run.dataset)
     for name in plan.downloads:
         planned["download", name] = stage_settings.download(plan, name)

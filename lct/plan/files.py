@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from lct.config.model import MEASURED
 from lct.metrics.settings import TrainedExtractor, feature_specs
 from lct.plan.configuration import CLAIMS
-from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, milestone, page_name
+from lct.plan.paths import AUTOENCODER_FILES, DRAWN, FLOORS, download, grid, manifest, milestone, page_name
 from lct.plan.plan import Cell, Plan
 
 
@@ -19,6 +19,12 @@ def image_download(plan: Plan, dataset: str) -> str | None:
 def heldout(plan: Plan, dataset: str, path: str) -> list[str]:
     """A file of held-out images, where there are any."""
     return [path] if plan.datasets[dataset].heldout else []
+
+
+def compared_heldout(plan: Plan, dataset: str) -> list[str]:
+    """The manifest of the held-out images, where the first protocol compares with them too."""
+    path = manifest(plan.paths.images(dataset, "heldout"))
+    return heldout(plan, dataset, path) if plan.protocol.reference == "all" else []
 
 
 def autoencoder_sources(plan: Plan, dataset: str) -> list[str]:
@@ -49,6 +55,11 @@ def extractors(plan: Plan, dataset: str) -> dict[str, str]:
         e.id: plan.paths.extractor(dataset, e.id) if isinstance(e, TrainedExtractor) else download(e.weights)
         for e in plan.extractors_of(dataset)
     }
+
+
+def distance_extractor(plan: Plan, dataset: str) -> str:
+    """Weights of the network that the first protocol's distance looks through."""
+    return extractors(plan, dataset)[plan.extractor(dataset, plan.protocol.distance).id]
 
 
 def recall_extractor(plan: Plan, dataset: str) -> str:
@@ -122,6 +133,11 @@ def metrics(plan: Plan, run: str, seed: int | str, at: str | None = None) -> lis
     return [plan.paths.metrics(run, seed, *sample_set, protocol.id) for sample_set in sets for protocol in protocols]
 
 
+def distances(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
+    """The Frechet distance of each image set of a milestone, by the first protocol."""
+    return [plan.paths.distance(run, seed, *sample_set, plan.protocol.id) for sample_set in plan.sample_sets(run, at)]
+
+
 def first_samples(plan: Plan, run: str, seed: int | str, at: str | None = None) -> list[str]:
     """Image sets of the first draw of each sampler."""
     return [plan.paths.samples(run, seed, *sample_set) for sample_set in _first_sets(plan, run, at)]
@@ -155,6 +171,11 @@ def cell_metrics(plan: Plan, cells: Iterable[Cell]) -> list[str]:
     sets = {s for cell in cells for s in cell.sets}
     protocols = plan.scale.protocols
     return sorted(plan.paths.metrics(*s, protocol.id) for s in sets for protocol in protocols)
+
+
+def pilot_distances(plan: Plan) -> list[str]:
+    """The Frechet distances of the rows of the pilot."""
+    return sorted({plan.paths.distance(*s, plan.protocol.id) for cell in plan.pilot for s in cell.sets})
 
 
 def cell_inputs(plan: Plan, cells: Iterable[Cell]) -> list[str]:

@@ -66,6 +66,10 @@ class Paths:
     def metrics(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, protocol: str) -> str:
         return f"{self.metrics_folder()}/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
 
+    def distance(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, protocol: str) -> str:
+        """The Frechet distance alone, which the pilot reads."""
+        return f"results/{self.scale}/pilot/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
+
     def metrics_folder(self) -> str:
         """Folder of a folder for each run."""
         return f"results/{self.scale}/metrics"

@@ -463,6 +463,11 @@ class Plan(Configuration):
         cells = [cell for cell in self.cells if cell.name in self.scale.pilot]
         return cells if len(cells) == len(self.scale.pilot) else []
 
+    @property
+    def pilot_milestones(self) -> list[tuple[str, str]]:
+        """(run, milestone) of those rows, each once."""
+        return list(dict.fromkeys((cell.run, milestone(cell.weights)) for cell in self.pilot))
+
     def runs_of(self, which: str) -> list[str]:
         return sorted({cell.run for cell in self.cells_of(which)})
 

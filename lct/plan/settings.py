@@ -26,6 +26,7 @@ RECIPES = {
     "score": 3,
     "score of wide features": 4,  # in place of `score` for datasets with an extractor of WIDE_FEATURES or more: last
     # digits of the Frechet distance by Cholesky factors
+    "distance": 1,
     "degraded": 1,
     "neighbours": 1,
     "figure": 4,
@@ -70,6 +71,14 @@ def score(plan: Plan, dataset: str) -> Settings:
 def reference(plan: Plan, dataset: str) -> Settings:
     """Of references and floor rows. few: fewer images are held out than generated, on which distances depend."""
     return score(plan, dataset) | ({"few": True} if plan.few_heldout(dataset) else {})
+
+
+def distance(plan: Plan, dataset: str) -> Settings:
+    """Of the Frechet distance of the first protocol alone."""
+    scoring, protocol = score(plan, dataset), plan.protocols_of(dataset)[0]
+    network = plan.extractor(dataset, protocol.distance)
+    own = {"recipe": RECIPES["distance"], "protocols": [plain(protocol)], "extractors": [plain(network)]}
+    return scoring | {"scoring": scoring["recipe"]} | own
 
 
 def degraded(plan: Plan, dataset: str) -> Settings:

@@ -56,14 +56,14 @@ def _row(plan: Plan, root: Path, cell: Cell, logged: float, noise: Any) -> dict[
     row: dict[str, Any] = {"row": cell.name, "run": cell.run, "weights": cell.weights, "logged": logged}
     row |= {"low": logged / half, "high": logged * half, "batch": training.batch, "ours": None, "verdict": WAIT}
     sets = cell.sets[0]
-    path = plan.paths.metrics(sets.run, sets.seed, sets.weights, sets.sampler, sets.draw, plan.protocol.id)
+    path = plan.paths.distance(*sets, plan.protocol.id)
     if not (root / path).exists():
         return row
     content = read_json(root / path)
     ours = content["values"]["fd"]
     inside = ours is not None and ours > 0 and abs(scaled("fid", ours) - scaled("fid", logged)) <= band(noise, 1)
     verdict = (GO if inside else LOOK) if plan.scale.comparable and plan.scale.distance == "FID" else UNLIKE
-    protocol = {"protocol": content["protocol"]["id"], "images": content["num_images"], "metrics": path}
+    protocol = {"protocol": content["protocol"]["id"], "images": content["num_images"], "distance": path}
     return row | protocol | {"ours": ours, "verdict": verdict}
 
 

@@ -20,7 +20,8 @@ from tests.helpers.paper import COUNTS, edit, served, snakemake
 def paper(tmp_path_factory):
     """The project with a small paper scale of short trainings, and the server that has everything it needs."""
     with served(tmp_path_factory.mktemp("paper")) as (folder, url):
-        edit(folder / "config/scales/paper.yaml", lambda values: values.update(tables=["table1"]))
+        only = {"tables": ["table1"], "pilot": ["table1.a.lct-1"]}
+        edit(folder / "config/scales/paper.yaml", lambda values: values.update(only))
         for name in COUNTS:
             path = folder / f"config/datasets/{name}.yaml"
             edit(path, lambda values: values.update(training={"batch": 16, "steps": 7}))
@@ -46,7 +47,8 @@ def test_the_paper_runs_from_downloads_to_the_report(paper):
     metrics = [path for run in mine for path in stage_files.metrics(plan, run, 0)]
     floors = stage_files.floors(plan, "celebahq") + stage_files.floors(plan, "ffhq")
     latents = [stage_files.latents(plan, name, "summary.json") for name in COUNTS]
-    targets = [*metrics, *floors, *latents, *stage_files.figure_numbers(plan)]
+    pilot = stage_files.pilot_distances(plan)
+    targets = [*metrics, *floors, *latents, *pilot, *stage_files.figure_numbers(plan)]
     run(folder, url, *targets)
     for name, (train, heldout) in COUNTS.items():
         flips = 2 if name == "church" else 1
@@ -64,6 +66,8 @@ def test_the_paper_runs_from_downloads_to_the_report(paper):
         content = read(folder / path)
         assert content["protocol"]["id"] == Path(path).stem and content["values"]["fd"] > 0
         assert 0 <= content["values"]["recall"] <= 1 and content["num_images"] == 8
+    (early,) = (read(folder / path)["values"] for path in pilot)
+    assert early["fd"] == read(folder / stage_files.cell_metrics(plan, plan.pilot)[0])["values"]["fd"]
     authors, standard = (read(folder / path)["values"]["fd"] for path in metrics[:2])
     assert authors != standard  # JPEG
     before = {path: sha256_file(folder / path) for path in targets}

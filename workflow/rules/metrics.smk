@@ -104,6 +104,42 @@ for _dataset in PLAN.datasets:
             " --out {output.metrics:q} 2> {log:q}"
 
 
+# What `snakemake pilot` reads: the distance of its milestones alone, which needs neither references nor reconstructions.
+for _name, _at in PLAN.pilot_milestones:
+    _run = PLAN.runs[_name]
+    _distances = stage_files.distances(PLAN, _run.id, "{seed}", _at)
+
+    rule:
+        name:
+            rule_name("distance", _run.id + PLAN.suffix(_run.id, _at))
+        input:
+            samples=[
+                manifest(images)
+                for images in stage_files.samples(PLAN, _run.id, "{seed}", _at)
+            ],
+            train=manifest(PATHS.images(_run.dataset, "train")),
+            heldout=stage_files.compared_heldout(PLAN, _run.dataset),
+            extractor=stage_files.distance_extractor(PLAN, _run.dataset),
+        output:
+            distances=_distances,
+            records=records(*_distances),
+        log:
+            run_log("distance", _run.id, _at, "log"),
+        benchmark:
+            run_log("distance", _run.id, _at, "tsv")
+        priority: first_dataset_first(4, _run.dataset, _run.id)
+        conda:
+            "../envs/lct.yaml"
+        resources:
+            **resource_class("gpu_small", "distance", _run.id, _at),
+        params:
+            settings=settings_param("distance", _run.dataset),
+        shell:
+            LAUNCH
+            + " distance --settings {params.settings:q} --samples {input.samples:q} --train {input.train:q}"
+            " --heldout {input.heldout:q} --extractors {input.extractor:q} --distances {output.distances:q} 2> {log:q}"
+
+
 for _run in PLAN.runs.values():
     for _at in PLAN.sampled_milestones(_run.id):
         _features = stage_files.features(PLAN, _run.id, "{seed}", _at)

@@ -91,7 +91,7 @@ if PLAN.pilot:
 
     rule pilot:
         input:
-            metrics=stage_files.cell_metrics(PLAN, PLAN.pilot),
+            distances=stage_files.pilot_distances(PLAN),
             log="config/evidence/authors_runs.csv",
             template="reports/templates/pilot.html.jinja",
         output:

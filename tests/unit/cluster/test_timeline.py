@@ -67,19 +67,30 @@ def test_the_chart_is_a_drawing_of_all_jobs(model, cells):
 
 def test_the_pilot_comes_first_and_alone_and_the_report_shows_it(model, cells):
     timeline = with_pilot(model, cells, 8, 300.0, DAY)
-    alone = simulate(model, model.plan.pilot, 8, 300.0, DAY)
+    of_pilot = CostModel(model.plan, model.machine, pilot=True)
+    alone, first = simulate(of_pilot, model.plan.pilot, 8, 300.0, DAY), of_pilot.needed(model.plan.pilot)
     assert timeline.appears["the pilot"] == alone.end < timeline.appears["table1"]
     assert timeline.appears["the first number"] == alone.appears["the first number"] < alone.end
-    assert {entry.job for entry in timeline.jobs} == model.needed(cells) and len(timeline.jobs) == len(
-        model.needed(cells)
-    )
     starts = {entry.job: entry.start for entry in timeline.jobs}
-    assert min(start for job, start in starts.items() if job not in model.needed(model.plan.pilot)) > alone.end
+    assert starts.keys() == model.needed(cells) | first and len(timeline.jobs) == len(starts)
+    assert min(start for job, start in starts.items() if job not in first) > alone.end
+    assert with_pilot(of_pilot, model.plan.pilot, 8, 300.0, DAY).jobs == alone.jobs
+    assert first - model.needed(cells) == {job for job in first if job.stage == "distance"}
+    assert {job.stage for job in first} == {"images", "autoencoder", "encode", "train", "sample", "distance"}
     a100, h100 = timelines(model.plan, ROOT)
     assert a100[0] == "paper scale on 8 x A100" and ">the pilot: " in a100[1] and a100[1] != h100[1]
     audited = {"scale": "paper", "cells": [], "notes": [], "not_run": []}
     assert ">the pilot: " in audit.page(audited, timelines=[a100]) and "Cost in time" not in audit.page(audited)
     assert timelines(Plan(ROOT, {"scale": "smoke"}), ROOT) == [], "a machine, not a cluster"
+
+
+@pytest.mark.parametrize(("device", "most"), [("a100", 4.5), ("h100", 1.4)])
+def test_the_first_number_of_the_pilot_costs_few_gpu_hours(model, device, most):
+    pilot = CostModel(model.plan, card(device), pilot=True)
+    first, second = (pilot.total(pilot.needed([cell])).seconds / 3600 for cell in model.plan.pilot)
+    assert 0.9 * most < first < most < second, "close to it: what is counted twice or left out shows"
+    whole = CostModel(model.plan, card(device))
+    assert whole.total(whole.needed(model.plan.pilot[:1])).seconds > 3600 * first
 
 
 def test_a_chain_is_in_order(model):

@@ -28,6 +28,8 @@ def test_a_set_goes_when_its_last_reader_is_computed(tmp_path):
     assert drop_images(tmp_path, plan, set()) == []
     touch(tmp_path, readers)
     assert drop_images(tmp_path, plan, {readers[0]}) == [], "it is there, but about to be made again"
+    pilot = files.distances(plan, run, 0, at)
+    assert drop_images(tmp_path, plan, {pilot[-1]}) == [], "the pilot is about to read it"
     assert drop_images(tmp_path, plan, set()) == sets
     assert all(is_dropped(tmp_path / path) for path in sets) and drop_images(tmp_path, plan, set()) == []
 
@@ -41,7 +43,7 @@ def test_the_plan_counts_a_disk_without_them():
 def test_the_readers_are_the_jobs_that_the_graph_gives_the_images_to():
     text = (ROOT / "workflow/rules/metrics.smk").read_text()
     rules = [part for part in text.split("rule_name(")[1:] if "samples=[" in part]
-    assert [part.split('"')[1] for part in rules] == ["score", "neighbours"]
+    assert [part.split('"')[1] for part in rules] == ["distance", "score", "neighbours"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from lct.data.imageset import write_imageset
 from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import mismatch
-from lct.jobs import degraded, neighbours, reference, score
+from lct.jobs import degraded, distance, neighbours, reference, score
 from lct.metrics import images as pixels
 from lct.metrics.settings import DEGRADATIONS, PretrainedExtractor, Protocol, TrainedExtractor
 
@@ -148,6 +148,19 @@ class Place:
         words += ["--references", *(f"{out}/ref/{name}.safetensors" for name in names)]
         return self.run(score, *words, code=code)
 
+    def distance(self, *sets, code=0):
+        """Of the first protocol."""
+        first, *_ = (whole := self.settings)["protocols"]
+        networks = [e for e in whole["extractors"] if e["id"] == first["distance"]]
+        words = ["--samples", *(f"run/s0/w/{each}/d0.manifest.json" for each in sets), "--cache", "cache"]
+        words += ["--train", "train.manifest.json", "--distances", *(f"early/{each}.json" for each in sets)]
+        words += ["--heldout", *(["heldout.manifest.json"] if first["reference"] == "all" else [])]
+        self.settings = whole | {"protocols": [first], "extractors": networks}
+        try:
+            return self.run(distance, *words, code=code)
+        finally:
+            self.settings = whole
+
     def values(self, name):
         return json.loads((self.folder / name).read_text())
 
@@ -204,6 +217,21 @@ def test_every_protocol_is_computed_from_its_own_images_and_networks(place):
     kept = load_file(place.folder / "out/a/second-jpeg75.safetensors")["features"]
     assert kept.dtype == torch.float16 and kept.shape == (48, 9)
     assert not (place.folder / "out/a/second.safetensors").exists()
+
+
+@pytest.mark.parametrize(("compared", "flips"), [("train", "none"), ("train", "appended"), ("all", "none")])
+def test_the_pilots_distance_is_that_of_the_score_and_real_images_are_measured_once(place, compared, flips):
+    place.settings["protocols"][0]["reference"], place.settings["flips"] = compared, flips
+    for number, each in enumerate("ab"):
+        place.sample(each, pictures(50 + number, 2 + number))
+    assert place.distance("a", "b").startswith("distance run s0: a FD(first) "), "before any reference"
+    assert "1 of 6 measurements of real images from the cache" in place.reference()
+    place.score("a", "b")
+    for each in "ab":
+        early, whole = place.values(f"early/{each}.json"), place.values(f"out/{each}/authors.json")
+        assert early["values"] == {"fd": whole["values"]["fd"]} and early["num_images"] == whole["num_images"] == 48
+    place.sample("c", pictures(47, 4))
+    assert "expected 48 images, as the protocol says, found 47" in place.distance("c", code=1)
 
 
 @pytest.mark.parametrize(("side", "flips"), [("heldout", "none"), ("train", "appended")])

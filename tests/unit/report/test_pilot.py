@@ -8,6 +8,7 @@ import pytest
 
 from lct.cli.main import main
 from lct.files.atomic import write_json
+from lct.plan import files, settings
 from lct.plan.plan import Plan
 from lct.report.pilot import GO, LOOK, UNLIKE, WAIT, judge, logged_fid, page
 
@@ -25,7 +26,7 @@ def measure(plan: Plan, root: Path, *values: float) -> dict:
     for cell, value in zip(plan.pilot, values, strict=False):
         s = cell.sets[0]
         content = {"values": {"fd": value}, "protocol": {"id": "authors"}, "num_images": 50176}
-        write_json(root / plan.paths.metrics(*s, "authors"), content)
+        write_json(root / plan.paths.distance(*s, "authors"), content)
     return judge(plan, root, plan.pilot)
 
 
@@ -48,6 +49,18 @@ def test_it_goes_on_when_every_milestone_is_on_the_curve(plan, tmp_path, values,
     result = measure(plan, tmp_path, *values)
     assert result["verdict"] == verdict and f"Pilot: {verdict}" in page(result)
     assert ("Where to look" in page(result)) == (verdict == LOOK)
+
+
+def test_it_waits_for_distances_alone_and_the_tables_for_all(plan):
+    early = files.pilot_distances(plan)
+    assert len(early) == 2 and all("/pilot/celebahq-lct/s0/step" in path for path in early)
+    of_milestones = [path for run, at in plan.pilot_milestones for path in files.distances(plan, run, 0, at)]
+    assert sorted(of_milestones) == early, "one file for each job"
+    whole = {*files.report_metrics(plan, "tables"), *files.report_inputs(plan, "tables")}
+    later = {*files.floors(plan, "celebahq"), *files.cell_metrics(plan, plan.pilot)}
+    assert later < whole and whole.isdisjoint(early)
+    ours, scored = settings.distance(plan, "celebahq"), settings.score(plan, "celebahq")
+    assert ours["protocols"] == scored["protocols"][:1] and ours["extractors"] == scored["extractors"][:1]
 
 
 def test_where_no_fid_is_measured_nothing_is_compared(plan, tmp_path, monkeypatch):
