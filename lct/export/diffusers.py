@@ -23,13 +23,13 @@ from lct.data.latents import LatentStatistics
 from lct.files.atomic import atomic, atomic_folder, copy, read_json, write_json, write_text
 from lct.files.hashing import sha256_file
 from lct.files.tensors import read_metadata, read_tensors
-from lct.networks import layout, norms, precondition, unet
+from lct.networks import layout, precondition, unet
 from lct.networks import settings as network_settings
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
 from lct.plan.paths import AUTOENCODER_FILES, milestone
 from lct.plan.plan import Cell, Plan
-from lct.sampling import generate, samplers
+from lct.sampling import samplers
 from lct.sampling import settings as sampling_settings
 
 HERE = Path(__file__).parent
@@ -176,13 +176,13 @@ def model_card(card: dict[str, Any]) -> str:
 
 
 def model_source() -> str:
-    parts = [inspect.getsource(module) for module in (checks, network_settings, layout, norms, unet, precondition)]
+    parts = [inspect.getsource(module) for module in (checks, network_settings, layout, unet, precondition)]
     return _joined([*parts, (HERE / f"{MODEL}.py").read_text(encoding="utf-8")])
 
 
 def pipeline_source() -> str:
     parts = [inspect.getsource(module) for module in (checks, streams, schedules, sampling_settings, samplers)]
-    parts += [inspect.getsource(function) for function in (generate.image_noise, autoencoder.to_uint8)]
+    parts.append(inspect.getsource(autoencoder.to_uint8))
     return _joined([*parts, (HERE / f"{PIPELINE}.py").read_text(encoding="utf-8")])
 
 

@@ -10,8 +10,7 @@ from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from lct.data.autoencoder import to_uint8
-from lct.sampling.generate import image_noise
-from lct.sampling.samplers import sample
+from lct.sampling.samplers import image_noise, sample
 from lct.sampling.settings import ConsistencySampler, OdeSampler
 from lct.schedules import NoiseGrid
 

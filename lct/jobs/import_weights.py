@@ -9,8 +9,7 @@ from lct.files.records import JobRecord
 from lct.files.tensors import read_state_dict, write_tensors
 from lct.jobs import job
 from lct.networks.settings import Network
-from lct.networks.unet import UNet
-from lct.networks.weights import load
+from lct.networks.unet import UNet, load_weights
 
 
 def import_weights(
@@ -24,7 +23,7 @@ def import_weights(
     record = JobRecord("take", settings, inputs={"weights": weights})
     tensors = read_state_dict(weights, declared.sha256)
     channels, height, _ = settings["latent_shape"]
-    load(UNet(network, channels, height), tensors, str(weights))  # refuses weights that do not fit
+    load_weights(UNet(network, channels, height), tensors, str(weights))  # refuses weights that do not fit
     write_tensors(out, tensors, {"latent_shape": settings["latent_shape"]})
     record.write([out])
     return f"take {out.parent.parent.name}: {weights}, sha256 {declared.sha256[:12]}"

@@ -28,11 +28,9 @@ from lct.jobs.image_sets import UnfinishedSet
 from lct.jobs.resume import finished_parts, work_folder
 from lct.networks.precondition import consistency
 from lct.networks.settings import Network, Scaling
-from lct.networks.unet import UNet
-from lct.networks.weights import load
+from lct.networks.unet import UNet, load_weights
 from lct.plan.paths import AUTOENCODER_FILES, milestone
-from lct.sampling.generate import generate, starts
-from lct.sampling.samplers import Denoiser
+from lct.sampling.samplers import Denoiser, generate, starts
 from lct.sampling.settings import Sampler, Sampling
 from lct.schedules import NoiseGrid
 
@@ -88,7 +86,7 @@ class SamplingWorker:
         network = build(Network, settings["network"], "--settings: network")
         scaling = build(Scaling, settings["scaling"], "--settings: scaling")
         channels, height, width = read_metadata(path)["latent_shape"]
-        model = load(UNet(network, channels, height), read_tensors(path), str(path)).to(self.device).eval()
+        model = load_weights(UNet(network, channels, height), read_tensors(path), str(path)).to(self.device).eval()
         return partial(consistency, model, scaling=scaling), (channels, height, width)
 
 

@@ -38,8 +38,7 @@ from lct.files.tensors import read_state_dict, read_tensors, write_tensors
 from lct.jobs import job
 from lct.jobs.resume import identity_of
 from lct.plan.code import check_code
-from lct.training.events import EventLog
-from lct.training.loop import train
+from lct.training.loop import EventLog, train
 from lct.training.ranks import LostRankError, World, process_group
 from lct.training.settings import Training
 from lct.training.state import StateFolder, TrainingProgress, differences

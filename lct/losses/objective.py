@@ -2,16 +2,39 @@
 
 No drawing of noise or time, no network, no files. B = batch; `t > r` are noise levels (B,), neighbours on a descending
 grid of N points, in units of the normalised latents, in the dtype of the latents; index i is the position of t.
+
+A distance applies a robust function rho of a squared difference s [latent^2] and a scale c [latent] to the mean, or the
+sum, of (f - g)^2 over a sample's elements, or to each element and then averages. The final runs use the mean; with c it
+is, up to a factor, the sum form with c sqrt(d).
 Sources: arXiv:2310.14189 (iCT), arXiv:2502.01441 (the paper), arXiv:2206.00364 (EDM weights).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lct.losses.distances import DISTANCES, Distance, squared
+from lct.losses.robust import ROBUST_FUNCTIONS
 from lct.losses.settings import DiffusionTerm, Objective
+
+Robust = Callable[[Tensor, float], Tensor]  # rho(s, c), elementwise
+Distance = Callable[[Tensor, Tensor, float], Tensor]  # (B, ...), (B, ...), c -> (B,)
+
+
+def squared(f: Tensor, g: Tensor) -> Tensor:
+    """(B, d) squared differences of the elements."""
+    return (f - g).square().flatten(1)
+
+
+FORMS: dict[str, Callable[[Robust], Distance]] = {
+    "mean": lambda rho: lambda f, g, c: rho(squared(f, g).mean(1), c),  # the authors' per-sample form
+    "sum": lambda rho: lambda f, g, c: rho(squared(f, g).sum(1), c),  # the form of a norm in iCT
+    "elementwise": lambda rho: lambda f, g, c: rho(squared(f, g), c).mean(1),  # the authors' `_new` runs
+}
+DISTANCES: dict[tuple[str, str], Distance] = {
+    (loss, form): reduce(rho) for loss, rho in ROBUST_FUNCTIONS.items() for form, reduce in FORMS.items()
+}
 
 
 @dataclass(frozen=True)

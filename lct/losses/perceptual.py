@@ -11,7 +11,7 @@ import importlib
 import torch
 from torch import Tensor
 
-from lct.losses.distances import Distance
+from lct.losses.objective import Distance
 
 PACKAGE = "elatentlpips"
 

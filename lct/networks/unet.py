@@ -2,17 +2,66 @@
 
 Shapes: x (B, C, H, W), noise label (B,). Draws nothing by itself: initial weights and dropout come from generators that
 the caller hands over.
+
+Normalisation layers, by name: eps 1e-5, except RMSNorm (PyTorch's default, the dtype's own epsilon). "Non-scaling" ones
+hold a weight of ones that is never trained, and train the bias: the paper argues that a trained scale lets single large
+activations through. Group, batch and instance norms have one weight and bias per channel; layer and RMS norms go over
+the whole (C, H, W) of a sample, with one weight (and bias) per element.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lct.networks.layout import Block, layout
-from lct.networks.norms import NORMS
-from lct.networks.settings import Network
+from lct.networks.settings import Network, Norm
+
+EPS = 1e-5
+
+
+def group_count(channels: int, groups: int | None) -> int:
+    """Groups of a group norm: as asked, or 32, but at least 4 channels in each."""
+    count = max(1, min(32, channels // 4)) if groups is None else groups
+    if channels % count:
+        raise ValueError(
+            f"network: expected channels divisible by the {count} groups of a group norm, found {channels}; "
+            "change channels, channel_mult or groups"
+        )
+    return count
+
+
+Make = Callable[[int, int, int | None], nn.Module]  # channels, side, groups -> layer
+SCALING: dict[Norm, Make] = {
+    "group": lambda channels, side, groups: nn.GroupNorm(group_count(channels, groups), channels, eps=EPS),
+    "layer": lambda channels, side, groups: nn.LayerNorm((channels, side, side), eps=EPS),
+    "rms": lambda channels, side, groups: nn.RMSNorm((channels, side, side)),
+    "batch": lambda channels, side, groups: nn.BatchNorm2d(channels, eps=EPS),
+    # one group per channel is instance norm
+    "instance": lambda channels, side, groups: nn.GroupNorm(channels, channels, eps=EPS, affine=False),
+    "instance-affine": lambda channels, side, groups: nn.GroupNorm(channels, channels, eps=EPS),
+}
+
+
+def non_scaling(make: Make) -> Make:
+    """The same layer with its weight, which is one from the start, frozen."""
+
+    def frozen(channels: int, side: int, groups: int | None) -> nn.Module:
+        norm = make(channels, side, groups)
+        norm.weight.requires_grad_(False)
+        return norm
+
+    return frozen
+
+
+NORMS: dict[Norm, Make] = SCALING | {
+    "non-scaling-layer": non_scaling(SCALING["layer"]),
+    "non-scaling-group": non_scaling(SCALING["group"]),
+    "non-scaling-instance": non_scaling(SCALING["instance-affine"]),
+}
+
 
 ZERO_AT_START = ("conv1", "attention_out", "output_conv")  # each residual branch, and F, start as zero
 
@@ -128,3 +177,32 @@ def _resample(x: Tensor, direction: str) -> Tensor:
 def _drop(x: Tensor, p: float, generator: Generator | None) -> Tensor:
     """Zero each element with probability p and divide the others by 1 - p."""
     return x * torch.empty_like(x).bernoulli_(1 - p, generator=generator).div_(1 - p)
+
+
+def load_weights(network: nn.Module, tensors: dict[str, Tensor], where: str) -> nn.Module:
+    """Give `network` (which may be without values yet, on the meta device) the weights `tensors`, and return it.
+
+    where: the file they come from, for the message. Raises ValueError with one line when names, shapes or values do
+    not fit. The network takes the tensors themselves, with their device and dtype; the caller must not reuse them.
+    """
+    expected = network.state_dict()
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        raise ValueError(
+            f"{where}: expected the {len(expected)} tensors of the network, found {len(missing)} missing"
+            f"{_first(missing)} and {len(extra)} unknown{_first(extra)}; use the settings it was trained with"
+        )
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(
+                f"{where}: {name}: expected shape {tuple(expected[name].shape)}, found {tuple(tensor.shape)};"
+                " use the settings it was trained with"
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{where}: {name}: expected finite weights, found NaN or infinity; train again")
+    network.load_state_dict(tensors, strict=True, assign=True)
+    return network
+
+
+def _first(names: list[str]) -> str:
+    return f" (first: {names[0]})" if names else ""

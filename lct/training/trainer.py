@@ -22,15 +22,12 @@ from lct.losses import perceptual
 from lct.losses.objective import Terms, consistency_terms, denoising_terms, low_noise_mask, perturb
 from lct.losses.transport import pair
 from lct.networks.precondition import consistency
-from lct.networks.unet import UNet
-from lct.networks.weights import load
+from lct.networks.unet import UNet, load_weights
 from lct.schedules import target_rate
 from lct.streams import generator
 from lct.training import draws
-from lct.training.ema import EMA
-from lct.training.flat import Flat
-from lct.training.prefetch import Prefetcher
-from lct.training.radam import RAdam
+from lct.training.draws import Prefetcher
+from lct.training.flat import EMA, Flat, RAdam
 from lct.training.ranks import ALONE, World
 from lct.training.settings import Optimiser, Training
 
@@ -105,7 +102,7 @@ class Trainer:
         self.memory_format = MEMORY_FORMATS[settings.memory_format]
         self.network = UNet(settings.network, channels, height, generator(seed, "initial-weights"))
         if initial is not None:
-            load(self.network, initial, "init")
+            load_weights(self.network, initial, "init")
         self.network = self.network.to(device, latents.dtype, memory_format=self.memory_format).train()
         self.target = _target_network(settings, self.network)
         # what a step calls: the same weights, so that averages, optimiser and state know nothing of compilation

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lct.losses import perceptual
-from lct.losses.distances import DISTANCES
 from lct.losses.objective import (
+    DISTANCES,
     consistency_terms,
     denoising_terms,
     diffusion_loss,

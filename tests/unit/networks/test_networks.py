@@ -9,11 +9,9 @@ import torch
 
 from lct.networks import precondition
 from lct.networks.layout import layout, parameters
-from lct.networks.norms import NORMS
 from lct.networks.precondition import consistency
 from lct.networks.settings import Network, Norm, Scaling
-from lct.networks.unet import UNet, _drop, positional_embedding
-from lct.networks.weights import load
+from lct.networks.unet import NORMS, UNet, _drop, load_weights, positional_embedding
 from lct.schedules import NoiseGrid
 
 MINI = {"channels": 32, "channel_mult": (1, 2), "blocks": 1, "attention_resolutions": (4,)}
@@ -376,7 +374,7 @@ def test_weights_survive_the_way_through_named_tensors(norm):
     network = busy(mini(norm)).eval()
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     settings = Network(**(MINI | {"block_norm": norm, "output_norm": norm}))
-    loaded = load(UNet(settings, 4, 4), state, "weights.safetensors").eval()
+    loaded = load_weights(UNet(settings, 4, 4), state, "weights.safetensors").eval()
     x, label = inputs()
     assert torch.equal(loaded(x, label), network(x, label))
     assert count(loaded) == count(network)
@@ -399,7 +397,7 @@ def without(state, name):
 def test_weights_that_do_not_fit_are_refused_in_one_line(damage, says):
     state = damage(dict(mini().state_dict()))
     with pytest.raises(ValueError, match=f"^some/file: .*{says}") as error:
-        load(UNet(Network(**MINI), 4, 4), state, "some/file")
+        load_weights(UNet(Network(**MINI), 4, 4), state, "some/file")
     assert "\n" not in str(error.value)
 
 

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from lct.lineage import planned
-from lct.losses.distances import DISTANCES, ROBUST_FUNCTIONS
+from lct.losses.objective import DISTANCES, ROBUST_FUNCTIONS
 from lct.losses.robust import ROBUST
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings

@@ -21,8 +21,7 @@ from lct.files.tensors import write_tensors
 from lct.jobs import sample as jobs_sample
 from lct.networks.settings import Network, Scaling
 from lct.networks.unet import UNet
-from lct.sampling.generate import generate, image_noise
-from lct.sampling.samplers import middle_sigmas, sample
+from lct.sampling.samplers import generate, image_noise, middle_sigmas, sample
 from lct.sampling.settings import ConsistencySampler, OdeSampler, Sampling
 from lct.schedules import NoiseGrid
 from lct.streams import generator

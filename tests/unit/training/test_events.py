@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lct.training.events import EventLog
+from lct.training.loop import EventLog
 from lct.training.trainer import Trainer
 from tests.helpers.in_process import run_job
 from tests.helpers.tiny_training import CPU, command, latents, settings

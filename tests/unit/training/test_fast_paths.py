@@ -29,10 +29,8 @@ from lct.plan.plan import Plan
 from lct.schedules import Curriculum, LearningRate, RobustScale
 from lct.streams import generator
 from lct.training import flat
-from lct.training.ema import EMA
-from lct.training.flat import Flat
-from lct.training.prefetch import Prefetcher
-from lct.training.radam import RAdam, rectification
+from lct.training.draws import Prefetcher
+from lct.training.flat import EMA, Flat, RAdam, rectification
 from lct.training.settings import Optimiser, Training
 from lct.training.trainer import Trainer
 from tests.helpers import ROOT
@@ -179,7 +177,7 @@ def test_a_training_starts_without_torchs_compiler():
     lines = (
         "import sys, torch, lct.jobs.train",
         "from lct.jobs.job import device",
-        "from lct.training.radam import RAdam",
+        "from lct.training.flat import RAdam",
         "device('cpu', threads=1)",
         "RAdam([torch.nn.Parameter(torch.ones(2))], 0.1, (0.9, 0.99), 1e-8, 0.0).state_dict()",
         "sys.exit('torch._dynamo' in sys.modules or not torch.are_deterministic_algorithms_enabled())",

@@ -22,8 +22,7 @@ from lct.lineage.graph import is_record
 from lct.losses.settings import Objective
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, residual_by_stage
 from lct.training import draws
-from lct.training.ema import EMA
-from lct.training.flat import Flat
+from lct.training.flat import EMA, Flat
 from lct.training.loop import diverges, train
 from lct.training.settings import Optimiser, Training
 from lct.training.state import CURVE_COLUMNS, StateFolder, TrainingProgress
