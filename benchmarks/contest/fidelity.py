@@ -4,7 +4,7 @@ import torch
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from lct.metrics.network import FeatureNetwork
+from lct.metrics.features import FeatureNetwork
 
 FEATURES, LOGITS = "features", "logits"
 

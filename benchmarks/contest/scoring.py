@@ -14,7 +14,7 @@ from contest.rates import SIDE
 from contest.turns import Row, Turns
 from lct.data import imageset
 from lct.files.hashing import sha256_file
-from lct.metrics import distances, extractor, features, network
+from lct.metrics import distances, extractor, features
 from lct.metrics.settings import FeatureSpec, TrainedExtractor
 
 
@@ -30,7 +30,7 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
         imageset.write_imageset(folder / f"{name}.zip", images)
         sets[name] = imageset.ImageSet(folder / f"{name}.zip")
     spec = FeatureSpec(extractor=settings.id, jpeg_quality=None)
-    model = {spec: network.load(settings, weights, sha256, device)}
+    model = {spec: features.load_network(settings, weights, sha256, device)}
     name = fidelity.register(model[spec])
     batch, turns, found = 250, Turns(), {}
 

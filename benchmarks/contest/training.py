@@ -14,8 +14,7 @@ import torch
 
 from contest import authors
 from contest.turns import AGAIN, Row, Turns, clock, timed
-from lct.data.latents import LatentStatistics
-from lct.data.resident import MappedLatents
+from lct.data.latents import LatentStatistics, MappedLatents
 from lct.files.tensors import map_tensor, write_tensors
 from lct.plan.plan import Plan
 from lct.training import trainer as room

@@ -1,4 +1,4 @@
-"""What a container of encoded images is, whatever its format, and how one that only reads forward serves any order."""
+"""Containers of encoded images: folders and archives; and how one that only reads forward serves any order."""
 
 import os
 import tempfile
@@ -9,19 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lct.download.record import Download
+from lct.data.settings import ArchiveReading, FolderReading
+from lct.files.file_type import HEAD_BYTES, is_image
+from lct.files.hashing import sha256_json
+from lct.files.selection import describe, select
+from lct.files.zip_tar import Archive
 
 Content = Callable[[], bytes]  # gives the encoded bytes of one image, in any thread
 LARGEST = 2**28  # bytes of one encoded image
-
-
-@dataclass(frozen=True)
-class Locations:
-    """Where a source's files may be."""
-
-    root: Path  # relative paths are looked up here
-    download: Download | None = None  # of a dataset whose source is a download
-    scratch: Path | str | None = None  # folder for temporary files; None: the system's
 
 
 @dataclass(frozen=True)
@@ -87,3 +82,99 @@ class Sequential:
         for i in indices:
             offset, size = self._spans[i]
             yield partial(os.pread, self._file.fileno(), size, offset)
+
+
+def folder(files: SourceFiles, reading: FolderReading) -> Container:
+    """Image files of a folder, in sorted order of their names."""
+    images, others = select(((name, path) for path, name in files.names.items()), reading.extensions, _is_image)
+    images.sort()
+    names = [name for name, _ in images]
+    labels = _labels(files.where, names, reading, others + files.others)
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{files.where}: expected names in UTF-8, found {os.fsencode(name)!r}; rename it"
+            ) from None
+    listing = [[name, path.stat().st_size] for name, path in images]
+    source = {"images": len(images), "bytes": sum(size for _, size in listing), "listing_sha256": sha256_json(listing)}
+
+    def contents(indices: Sequence[int]) -> Iterator[Content]:
+        return (images[i][1].read_bytes for i in indices)
+
+    return Container(names, labels, contents, source, others + files.others)
+
+
+def _is_image(path: Path) -> bool:
+    """Whether the first bytes of a file are those of an image."""
+    try:
+        with open(path, "rb") as file:
+            return is_image(file.read(HEAD_BYTES))
+    except OSError:
+        return False
+
+
+def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
+    """Image files of one or several archives, in sorted order of their names.
+
+    Members of a zip or an uncompressed tar are read where they are; a compressed tar is read from front to end."""
+    inside = reading.inside.strip("/") + "/" if reading.inside.strip("/") else ""
+    archives = [Archive(path, reading.limits) for path in files.names]
+    images = []  # (name, number of its archive, member), over all archives
+    others: Counter[str] = Counter()
+    for number, (archive, archive_name) in enumerate(zip(archives, files.names.values(), strict=True)):
+        prefix = f"{archive_name}/" if len(archives) > 1 else ""
+        below = [(m.name.removeprefix(inside), m) for m in archive.members if m.name.startswith(inside)]
+        taken, rest = select(below, reading.extensions)
+        images += [(prefix + name, number, member) for name, member in taken]
+        elsewhere = ((m.name, m) for m in archive.members if not m.name.startswith(inside))
+        outside, further = select(elsewhere, reading.extensions)
+        others += rest + further + Counter({f"outside {ascii(inside)}": len(outside)})
+    images.sort(key=lambda image: image[0])
+    names = [name for name, _, _ in images]
+    labels = _labels(files.where, names, reading, others, below=f" below {inside!r}" if inside else "")
+
+    def read(i: int) -> bytes:
+        _, number, member = images[i]
+        if member.size > LARGEST:
+            raise ValueError(f"{member.size} bytes, more than an image has")
+        return archives[number].read(member)
+
+    if all(archive.random_access for archive in archives):
+        return Container(names, labels, lambda indices: (partial(read, i) for i in indices), others=others)
+    index = {(number, member.key): i for i, (_, number, member) in enumerate(images)}
+
+    def forward() -> Iterator[tuple[int, bytes]]:
+        for number, archive in enumerate(archives):
+            for member, handle in archive.stream():
+                if (i := index.get((number, member.key))) is not None:
+                    yield i, handle.read(LARGEST)
+
+    return Container(names, labels, Sequential(forward, files.scratch), others=others)
+
+
+def _labels(
+    where: str, names: list[str], reading: FolderReading | ArchiveReading, others: Counter[str], below: str = ""
+) -> list[int | None]:
+    """The label of every image: the number of its sub-folder, or None. Raises ValueError where there is no image.
+
+    others: the files that are no images, by kind."""
+    if not names:
+        beside = f" ({text})" if (text := describe(others)) else ""
+        raise ValueError(
+            f"{where}: expected images ending in {sorted(reading.extensions)}{below}, found none{beside}; correct the "
+            "source"
+        )
+    if reading.labels == "none":
+        return [None] * len(names)
+    folders = [name.partition("/")[0] if "/" in name else None for name in names]
+    if None in folders:
+        raise ValueError(
+            f"{where}: labels: expected every image in a sub-folder, found {names[folders.index(None)]!r} in none; "
+            "move it, or set `labels: none`"
+        )
+    classes = sorted(set(folders))
+    if len(classes) < 2:
+        raise ValueError(f"{where}: labels: expected two sub-folders or more, found {classes}; set `labels: none`")
+    return [classes.index(folder) for folder in folders]

@@ -2,7 +2,7 @@
 
 Every split knows its items (where each image comes from, its label) before an image is decoded. It gives one task per
 image, in order; a task returns the image, (H, W, 3) uint8, in any thread. The held-out split is set apart before any
-augmentation or crop. A new kind of source is a settings class in lct/data/settings.py and a function in SOURCES; a new
+augmentation or crop. A new kind of source is a settings class in lct/data/settings.py and a function in COMPUTED; a new
 container of image files is one in lct/data/readers.py.
 """
 
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lct.data.containers import Locations
 from lct.data.decode import decode
 from lct.data.readers import open_source
 from lct.data.settings import DataSettings, DigitsSource, DownloadSource, PatchesSource, Reading
@@ -68,19 +67,15 @@ class Splits:
     others: Counter[str] = field(default_factory=Counter)  # what else the source holds, by kind
 
 
-def load(
-    dataset: DataSettings,
-    root: Path | str = ".",
-    download: Download | None = None,
-    scratch: Path | str | None = None,
-) -> Splits:
+def load(dataset: DataSettings, download: Download | None = None, scratch: Path | str | None = None) -> Splits:
     """The two splits of `dataset`.
 
-    root:     where relative paths are looked up.
     download: of a dataset whose source is one.
     scratch:  folder for temporary files, for containers that cannot be read in any order; None: the system's.
     """
-    splits = SOURCES[dataset.source.kind](dataset.source, dataset, Locations(Path(root), download, scratch))
+    source = dataset.source
+    computed = COMPUTED.get(source.kind)
+    splits = computed(source, dataset) if computed else files(source, dataset, download, scratch)
     return dataclasses.replace(splits, train=_with_flips(splits.train)) if dataset.flips == "appended" else splits
 
 
@@ -109,7 +104,7 @@ def _with_flips(split: Split) -> Split:
     return Split(split.items + mirrored, tasks, count)
 
 
-def digits(source: DigitsSource, dataset: DataSettings, locations: Locations) -> Splits:
+def digits(source: DigitsSource, dataset: DataSettings) -> Splits:
     """scikit-learn's digits, bicubic from 8x8 to the resolution, each image one affine jitter of one original."""
     from sklearn.datasets import load_digits
 
@@ -150,7 +145,7 @@ def _jitter(original: np.ndarray, resolution: int, source: DigitsSource, draws: 
     return np.rint(255 * small.clip(0, 1)).astype(np.uint8)
 
 
-def patches(source: PatchesSource, dataset: DataSettings, locations: Locations) -> Splits:
+def patches(source: PatchesSource, dataset: DataSettings) -> Splits:
     """Distinct crops of one photograph, in a seeded order."""
     from sklearn.datasets import load_sample_image
 
@@ -201,9 +196,11 @@ def _heldout_blocks(rows: int, columns: int, seed: int) -> np.ndarray:
     return heldout[:rows, :columns]
 
 
-def files(source: Reading | DownloadSource, dataset: DataSettings, locations: Locations) -> Splits:
+def files(
+    source: Reading | DownloadSource, dataset: DataSettings, download: Download | None, scratch: Path | str | None
+) -> Splits:
     """Images in files of some kind, local or downloaded: chosen and divided as the reading options say."""
-    where, reading, container = open_source(source, locations)
+    where, reading, container = open_source(source, download, scratch)
     usable = _usable(where, reading, container.names)
     train = len(usable) - dataset.heldout if dataset.train is None else dataset.train
     if train < 1 or train + dataset.heldout > len(usable):
@@ -249,12 +246,4 @@ def _usable(where: str, reading: Reading, names: list[str]) -> list[int]:
     return usable
 
 
-SOURCES: dict[str, Callable[[Any, DataSettings, Locations], Splits]] = {
-    "digits": digits,
-    "patches": patches,
-    "folder": files,
-    "archive": files,
-    "parquet": files,
-    "lmdb": files,
-    "download": files,
-}
+COMPUTED: dict[str, Callable[[Any, DataSettings], Splits]] = {"digits": digits, "patches": patches}

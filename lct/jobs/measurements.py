@@ -17,7 +17,7 @@ from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.jobs import job
 from lct.jobs.scoring import Scorer
 from lct.metrics.distances import FeatureMoments, FeatureStatistics
-from lct.metrics.protocol import ReferenceImages, feature_description
+from lct.metrics.evaluation import ReferenceImages, feature_description
 from lct.metrics.settings import FeatureSpec, Protocol
 
 CACHE = Path("work/reference")

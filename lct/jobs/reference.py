@@ -24,8 +24,7 @@ from lct.jobs.measurements import (
 )
 from lct.jobs.scoring import Extractors, HeldoutImages, Scorer, TrainingImages
 from lct.metrics.distances import radii
-from lct.metrics.evaluation import Reference, comparable
-from lct.metrics.protocol import ReferenceImages
+from lct.metrics.evaluation import Reference, ReferenceImages, comparable
 from lct.metrics.settings import Protocol
 
 RECONSTRUCTED = ("reconstructed-train",)

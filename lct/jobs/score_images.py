@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from lct.data.given import open_images
+from lct.data.readers import open_images
 from lct.jobs import job
 from lct.jobs.image_sets import write_set
 from lct.jobs.scoring import Scorer

@@ -16,10 +16,9 @@ from lct.files.hashing import sha256_file
 from lct.files.progress import ProgressLogger
 from lct.files.tensors import read_metadata, read_tensors
 from lct.jobs import job, pool
-from lct.metrics import features, network
-from lct.metrics.evaluation import Reference, evaluate
+from lct.metrics import features
+from lct.metrics.evaluation import ExtractorIdentity, Reference, evaluate
 from lct.metrics.features import Features
-from lct.metrics.protocol import ExtractorIdentity
 from lct.metrics.settings import (
     Degradation,
     Extractor,
@@ -59,8 +58,8 @@ class StoredExtractor:
         sha256 = next(entry["sha256"] for entry in download.files if entry["path"] == settings.file)
         return cls(ExtractorIdentity(settings, sha256), weights)
 
-    def load(self, device: torch.device) -> network.FeatureNetwork:
-        return network.load(self.identity.settings, self.weights, self.identity.weights_sha256, device)
+    def load(self, device: torch.device) -> features.FeatureNetwork:
+        return features.load_network(self.identity.settings, self.weights, self.identity.weights_sha256, device)
 
 
 @dataclass(frozen=True)

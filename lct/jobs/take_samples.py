@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from lct.data.given import open_images
+from lct.data.readers import open_images
 from lct.files import local_source, selection
 from lct.files.records import JobRecord
 from lct.jobs import job

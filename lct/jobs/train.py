@@ -27,8 +27,7 @@ from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, last_l
 from lct.cluster.cost_model import SAVE_MINUTES
 from lct.cluster.launch import Stop
 from lct.config.schema import build
-from lct.data import resident
-from lct.data.latents import LatentStatistics, check_normalised
+from lct.data.latents import LatentsIn, LatentStatistics, MappedLatents, check_normalised, load_latents, parts
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_json
 from lct.files.lock import LockHeldError, acquire
@@ -89,7 +88,7 @@ def train_run(
     ] = None,
     minutes: Annotated[float | None, "wall time from now (default: what lct.jobs.launch was given)"] = None,
     latents_in: Annotated[
-        resident.Where,
+        LatentsIn,
         "memory of the device, or their file; auto: in memory where they fit (default: LCT_LATENTS, or auto)",
     ] = "auto",
     draws: Annotated[
@@ -133,15 +132,15 @@ def train_run(
 
 
 def _load_latents(
-    path: Path, statistics: Path, training: Training, device: torch.device, where: resident.Where, world: World
-) -> torch.Tensor | resident.MappedLatents:
+    path: Path, statistics: Path, training: Training, device: torch.device, where: LatentsIn, world: World
+) -> torch.Tensor | MappedLatents:
     """Normalised latents, checked. When one rank refuses its input, all ranks end, and rank 0 prints the reason."""
     refusal = data = None
     try:
         training.check_processes(world.size)
         stored = LatentStatistics.from_tensors(read_tensors(statistics))
-        data = resident.load(path, stored, device, where)
-        check_normalised(resident.parts(data), stored, str(path))
+        data = load_latents(path, stored, device, where)
+        check_normalised(parts(data), stored, str(path))
     except (ValueError, OSError) as error:
         refusal = error
     reasons = world.gather(None if refusal is None else " ".join(str(refusal).split()))

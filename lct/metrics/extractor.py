@@ -23,13 +23,18 @@ from lct.data.imageset import ImageSet
 from lct.files.advice import make_again
 from lct.files.checkpoint import Checkpoint
 from lct.files.tensors import read_tensors
-from lct.metrics.images import to_network
 from lct.metrics.settings import TrainedExtractor
 from lct.streams import generator
 
 TURNS = 4  # classes of the rotation task
 MOST_CLASSES = 100_000  # of the labels that a source gives
 RESIDENT = 1 << 30  # bytes of images that training keeps in memory; larger sets are read step by step
+
+
+def to_network(images: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """(B, H, W, 3) -> (B, 3, H, W) uint8, contiguous: torch picks its convolution by the layout in memory, and
+    torch-fidelity's own loader gives this one."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
 
 
 class SmallCNN(nn.Module):

@@ -1,20 +1,72 @@
-"""Image sets -> features, one reading of the images for every network and protocol."""
+"""Image sets -> features: any network behind one interface, one reading of the images for all networks."""
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from PIL import Image, ImageFilter
+from torch import Tensor, nn
 
 from lct.data.imageset import ImageSet
 from lct.data.threads import in_order, readers
+from lct.metrics import extractor
 from lct.metrics.distances import confidence
-from lct.metrics.images import degraded, jpeg, to_network
-from lct.metrics.network import FeatureNetwork
-from lct.metrics.settings import Degradation, FeatureSpec
+from lct.metrics.settings import Degradation, Extractor, FeatureSpec, TrainedExtractor
+from lct.streams import generator
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """An image (H, W, 3) uint8 as it comes back from a JPEG file of this quality, written by Pillow."""
+    with io.BytesIO() as file:
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file).convert("RGB"))
+
+
+def degraded(image: np.ndarray, degradation: Degradation, index: int) -> np.ndarray:
+    """An image (H, W, 3) uint8, blurred or with noise added. index: of the image in its set; decides its noise."""
+    size = degradation.pixels(image.shape[0])
+    if degradation.kind == "blur":
+        return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(size)))
+    noise = torch.randn(image.shape, generator=generator(0, "degraded/noise", index)).numpy()
+    return np.rint(image + size * noise).clip(0, 255).astype(np.uint8)
+
+
+class FeatureNetwork(nn.Module):
+    """(B, 3, H, W) uint8 -> (B, D) features in the dtype of the settings, and (B, K) class scores or None."""
+
+    def __init__(self, settings: Extractor, module: nn.Module, device: torch.device | str):
+        super().__init__()
+        self.settings, self.module, self.device = settings, module.to(device), device
+
+    def forward(self, images: Tensor, products: str = "float32") -> tuple[Tensor, Tensor | None]:
+        """products: dtype of the products inside the layers."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=products == "bfloat16"):
+            features, logits = self.module(images)
+        if features.shape[1] != self.settings.features:
+            raise ValueError(
+                f"extractor {self.settings.id}: expected {self.settings.features} features, found {features.shape[1]}; "
+                "correct `features` or name another file"
+            )
+        return features.to(getattr(torch, self.settings.dtype)), logits
+
+
+def load_network(
+    settings: Extractor, path: Path | str, sha256: str, device: torch.device | str = "cpu"
+) -> FeatureNetwork:
+    """The network of `settings`, frozen, in eval mode.
+
+    path:   its weights: made in the graph, or downloaded.
+    sha256: of that file; a downloaded one is loaded only if it hashes to this."""
+    if isinstance(settings, TrainedExtractor):
+        return FeatureNetwork(settings, extractor.load(path), device).eval()
+    from lct.metrics import pretrained  # with torchvision, whose import takes as long as torch's
+
+    return FeatureNetwork(settings, pretrained.load(settings, path, sha256), device).eval()
 
 
 @dataclass(frozen=True)
@@ -42,7 +94,7 @@ def extract(
     pixels, count = _read(images, span, batch, qualities, degradation), len(span)
     extracted = {}
     for spec, network in networks.items():
-        features, logits = network(to_network(pixels[spec.jpeg_quality], network.device), spec.products)
+        features, logits = network(extractor.to_network(pixels[spec.jpeg_quality], network.device), spec.products)
         for what, values in (("features", features), ("class scores", logits)):
             if values is not None and not torch.isfinite(values[:count]).all():
                 raise ValueError(

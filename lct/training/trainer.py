@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lct.data.resident import MappedLatents
+from lct.data.latents import MappedLatents
 from lct.losses import perceptual
 from lct.losses.objective import Terms, consistency_terms, denoising_terms, low_noise_mask, perturb
 from lct.losses.transport import pair

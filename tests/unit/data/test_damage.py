@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lct.data.damage import fault
-from lct.data.decode import UnusableImageError, centre_crop, decode
-from lct.data.given import open_images
+from lct.data.decode import UnusableImageError, centre_crop, decode, fault
+from lct.data.readers import open_images
 
 
 def encoded(pixels, kind="JPEG", mode=None, **options):

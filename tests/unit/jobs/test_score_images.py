@@ -11,8 +11,8 @@ from lct.cluster.cost_model import CostModel
 from lct.cluster.rates import CORE
 from lct.config.model import GivenSamples
 from lct.config.schema import plain
-from lct.data.given import open_images
 from lct.data.imageset import ImageSet
+from lct.data.readers import open_images
 from lct.files import local_source
 from lct.files.atomic import read_json
 from lct.files.records import disagreements

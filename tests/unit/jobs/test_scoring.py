@@ -24,7 +24,7 @@ from lct.files.atomic import write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import mismatch
 from lct.jobs import degraded, distance, neighbours, reference, score
-from lct.metrics import images as pixels
+from lct.metrics import features as pixels
 from lct.metrics.settings import DEGRADATIONS, PretrainedExtractor, Protocol, TrainedExtractor
 
 NETWORKS = {

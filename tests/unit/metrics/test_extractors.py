@@ -20,7 +20,7 @@ from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
 from lct.data.imageset import ImageSet, write_imageset
 from lct.files.hashing import sha256_file
-from lct.metrics import distances, network, pretrained
+from lct.metrics import distances, features, pretrained
 from lct.metrics.settings import FeatureSpec, PretrainedExtractor
 from tests.helpers.features import extract_all
 from tests.helpers.networks import Script
@@ -86,7 +86,7 @@ def images():
 
 
 def load(chosen, path):
-    return network.load(chosen, path, sha256_file(path))
+    return features.load_network(chosen, path, sha256_file(path))
 
 
 @torch.no_grad()
@@ -227,7 +227,7 @@ def test_another_hash_is_refused_before_anything_is_loaded(files, monkeypatch, n
     for module, function in ((torch, "load"), (torch.jit, "load")):
         monkeypatch.setattr(module, function, lambda *a, **k: pytest.fail("it was loaded"))
     with pytest.raises(ValueError, match="expected sha256 0000.*found .*nothing of them was loaded"):
-        network.load(chosen, files[name], "0" * 64)
+        features.load_network(chosen, files[name], "0" * 64)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_files_that_are_no_weights_end_in_one_line(tmp_path, content, message):
         load(SCRIPT, tmp_path / "x.pth")
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="expected weights of extractor .*, found nothing"):
-        network.load(SCRIPT, tmp_path / "nothing.pt", "0" * 64)
+        features.load_network(SCRIPT, tmp_path / "nothing.pt", "0" * 64)
 
 
 def test_tensors_of_another_network_are_refused_in_one_line(files, tmp_path):

@@ -18,9 +18,9 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 from lct.data.imageset import ImageSet, write_imageset
 from lct.files.checkpoint import Checkpoint
 from lct.files.hashing import sha256_file
-from lct.metrics import distances, extractor, features, images, network, protocol
+from lct.metrics import distances, evaluation, extractor, features
 from lct.metrics.distances import statistics
-from lct.metrics.protocol import ExtractorIdentity, ReferenceImages
+from lct.metrics.evaluation import ExtractorIdentity, ReferenceImages
 from lct.metrics.settings import DEGRADATIONS, FeatureSpec, PretrainedExtractor, Protocol, TrainedExtractor
 from tests.helpers.features import extract_all
 
@@ -58,7 +58,7 @@ def trained(sets, tmp_path_factory):
 
 
 def loaded(path, settings=TINY):
-    return {PLAIN: network.load(settings, path, sha256_file(path))}
+    return {PLAIN: features.load_network(settings, path, sha256_file(path))}
 
 
 def frechet(first, second, of=distances.frechet):
@@ -410,11 +410,11 @@ def test_equal_seeds_give_equal_weights(trained, sets):
 
 def test_a_stored_extractor_gives_the_same_features(trained, sets):
     images = sets["generated"][0]
-    here = {PLAIN: network.FeatureNetwork(TINY, trained[0], "cpu")}
+    here = {PLAIN: features.FeatureNetwork(TINY, trained[0], "cpu")}
     ours, stored = (extract_all(one, images, batch=16)[PLAIN] for one in (here, loaded(trained[2])))
     assert torch.equal(ours.features, stored.features) and torch.equal(ours.confidence, stored.confidence)
     assert ours.features.shape == (64, 8) and ours.features.dtype == torch.float32
-    exact, _ = trained[0](features.to_network(images.array()[:16]))
+    exact, _ = trained[0](extractor.to_network(images.array()[:16]))
     assert torch.equal(ours.features[:16].double(), exact)  # float32 holds all digits there are
     assert ours.confidence.shape == (64,) and ours.confidence.dtype == torch.float64
 
@@ -512,15 +512,15 @@ def test_degradations_are_a_gaussian_blur_and_gaussian_noise_of_their_strength(s
     for name, share in (("blur-weak", 1 / 32), ("blur-strong", 1 / 8)):
         size = share * side
         expected = ndimage.gaussian_filter(image.astype(float), (size, size, 0), mode="nearest")
-        error = images.degraded(image, DEGRADATIONS[name], 0).astype(float) - expected
+        error = features.degraded(image, DEGRADATIONS[name], 0).astype(float) - expected
         assert np.sqrt((error**2).mean()) < 0.2 * (image.astype(float) - expected).std(), name
     grey = np.full((side, side, 3), 128, np.uint8)
     for name, size in (("noise-weak", 16), ("noise-strong", 64)):
-        noisy = images.degraded(grey, DEGRADATIONS[name], 3)
+        noisy = features.degraded(grey, DEGRADATIONS[name], 3)
         assert noisy.std() == pytest.approx(size, rel=0.15) and np.array_equal(
-            noisy, images.degraded(grey, DEGRADATIONS[name], 3)
+            noisy, features.degraded(grey, DEGRADATIONS[name], 3)
         )
-        assert not np.array_equal(noisy, images.degraded(grey, DEGRADATIONS[name], 4)), "another image, other noise"
+        assert not np.array_equal(noisy, features.degraded(grey, DEGRADATIONS[name], 4)), "another image, other noise"
 
 
 def test_jpeg_views_are_an_independent_round_trip_through_a_file(trained, sets, tmp_path):
@@ -556,13 +556,13 @@ def described(settings=None, **changes):
         "generated": 2000,
         "reconstructed": 6000,
     }
-    return protocol.describe(settings or Protocol(), **{**values, **changes})
+    return evaluation.describe(settings or Protocol(), **{**values, **changes})
 
 
 def test_the_protocol_is_plain_json_with_a_stable_hash():
     text = json.dumps(described(), sort_keys=True)
     assert json.loads(text) == described()
-    assert protocol.digest(json.loads(text)) == protocol.digest(described())
+    assert evaluation.digest(json.loads(text)) == evaluation.digest(described())
 
 
 def test_everything_a_number_depends_on_changes_the_hash():
@@ -592,7 +592,7 @@ def test_everything_a_number_depends_on_changes_the_hash():
         ),
         described(distance=ExtractorIdentity(dataclasses.replace(TINY, labels="rotations"), "a" * 64)),
     ]
-    assert len({protocol.digest(variant) for variant in variants}) == len(variants)
+    assert len({evaluation.digest(variant) for variant in variants}) == len(variants)
 
 
 @pytest.mark.parametrize(

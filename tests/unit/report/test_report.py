@@ -20,7 +20,7 @@ import pandas
 import pytest
 
 from lct.files.atomic import write_json
-from lct.metrics.protocol import ExtractorIdentity, ReferenceImages, describe, digest
+from lct.metrics.evaluation import ExtractorIdentity, ReferenceImages, describe, digest
 from lct.metrics.settings import TrainedExtractor
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan

@@ -16,7 +16,7 @@ from contest.transport import FINEST, auction, costs
 from contest.turns import Row, Turns, show
 from scipy.optimize import linear_sum_assignment
 
-from lct.data import resident
+from lct.data import latents as resident
 from lct.data.imageset import ImageSet, write_imageset
 from lct.data.latents import LatentStatistics, check_normalised
 from lct.files.tensors import map_tensor, write_tensors
@@ -261,7 +261,7 @@ def stored(tmp_path):
 
 def test_latents_in_their_file_train_to_the_same_bytes(stored):
     path, statistics = stored
-    memory, file = (resident.load(path, statistics, CPU, where) for where in ("memory", "file"))
+    memory, file = (resident.load_latents(path, statistics, CPU, where) for where in ("memory", "file"))
     assert isinstance(memory, torch.Tensor) and isinstance(file, resident.MappedLatents)
     assert torch.equal(memory, torch.cat(list(resident.parts(file)))) and file.shape == memory.shape
     a, b = (Trainer(settings(), data, 0, CPU) for data in (memory, file))
@@ -285,7 +285,7 @@ def test_a_map_is_the_stored_tensor_and_writing_to_it_leaves_the_file_alone(stor
 def test_latents_that_do_not_fit_are_read_from_their_file_and_the_log_says_so(stored, monkeypatch, caplog, free):
     path, statistics = stored
     monkeypatch.setattr(resident, "free_memory", lambda device: free)
-    found = resident.load(path, statistics, CPU)
+    found = resident.load_latents(path, statistics, CPU)
     assert isinstance(found, resident.MappedLatents) == (free == 10_000)
     assert ("each step reads its own from the file, which is slower" in caplog.text) == (free == 10_000)
     assert check_normalised(resident.parts(found), statistics, "x") == pytest.approx(0.5, rel=0.01)
