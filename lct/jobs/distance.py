@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from lct.files.atomic import write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
-from lct.jobs.measurements import CACHE, Cache, ImageMeasurement, compared_sets, measure, reference_images
+from lct.jobs.reference import CACHE, Cache, ImageMeasurement, compared_sets, measure, reference_images
 from lct.jobs.scoring import Extractors, HeldoutImages, Samples, Scorer, TrainingImages
 from lct.metrics.distances import frechet, statistics
 

@@ -1,9 +1,12 @@
 """encode: training images to latents and their statistics; reconstructions of both splits.
 
-The work is cut into shards (lct/data/shards.py), dealt out to one process per visible GPU and kept under --work until
-everything is published: the same command goes on after any interruption, to the same bytes for any number of workers.
+The work is cut into shards, each a fixed number of batches of one split in one file, the same bytes whoever computes
+it. They are dealt out to one process per visible GPU and kept under --work until everything is published: the same
+command goes on after any interruption, to the same bytes for any number of workers. A shard carries the hash of its
+content, so that a damaged one is computed again instead of being published.
 """
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,18 +15,21 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
 
 from lct.config.schema import build
 from lct.data import autoencoder as vae
-from lct.data import imageset, shards
+from lct.data import imageset
 from lct.data.distribution import describe, spaced
+from lct.data.imageset import ImageSet
 from lct.data.latents import PART, LatentMoments, LatentStatistics, check_normalised, from_moments
 from lct.data.settings import Encoding
-from lct.data.shards import Shard, ShardContent
 from lct.files.atomic import atomic, read_json, write_json
+from lct.files.hashing import canonical_json
 from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord
-from lct.files.tensors import pick_rows, read_rows, stream_tensor, write_tensors
+from lct.files.tensors import pick_rows, read_metadata, read_rows, read_tensors, stream_tensor, write_tensors
 from lct.jobs import job, pool
 from lct.jobs.resume import finished_parts
 from lct.plan.paths import AUTOENCODER_FILES, IMAGE_SPLITS, LATENT_FILES, RECONSTRUCTIONS, manifest
@@ -33,6 +39,84 @@ log = logging.getLogger("lct.encode")
 SUMMARY = "summary.json"
 SHOWN = 16  # images above their reconstructions in the picture
 TAILS = 2000  # latents, evenly spaced, whose pooled values are described in the summary
+_IMAGES, _BYTES = 1024, 64_000_000  # most images of a shard, and most bytes of its pixels
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Which images one file of the work folder stands for."""
+
+    split: str  # train or heldout
+    number: int
+    first: int  # index of its first image; starts a batch
+    stop: int  # index after its last one
+    decoded: int  # how many of its images, from the first on, are decoded again
+
+    @property
+    def name(self) -> str:
+        return f"shard-{self.split}-{self.number:05d}.safetensors"
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """What the file of a shard holds."""
+
+    latents: Tensor  # (n, C, h, w) float32
+    images: np.ndarray  # (decoded, H, W, 3) uint8
+    squares: int  # sum of squared differences between decoded and original pixels
+
+
+def cut_shards(split: str, images: ImageSet, encoding: Encoding, reconstruct: int | None) -> list[Shard]:
+    """The shards of a split: a function of the images and the encoding, never of who computes them.
+
+    reconstruct: how many images are decoded again, from the first on; None: all."""
+    fitting = _BYTES // max(1, images.height * images.width * 3)
+    size = encoding.batch * max(1, min(_IMAGES, fitting) // encoding.batch)
+    decoded = len(images) if reconstruct is None else min(reconstruct, len(images))
+    return [
+        Shard(split, number, first, (stop := min(first + size, len(images))), max(0, min(decoded, stop) - first))
+        for number, first in enumerate(range(0, len(images), size))
+    ]
+
+
+def compute_shard(model: AutoencoderKL, images: ImageSet, encoding: Encoding, shard: Shard) -> ShardContent:
+    """Encode the images of a shard; decode the first `shard.decoded` of them again, in full batches."""
+    z = vae.encode(model, images, encoding, shard.split, range(shard.first, shard.stop))
+    whole = -(-shard.decoded // encoding.batch) * encoding.batch
+    decoded, squares = np.empty((shard.decoded, images.height, images.width, 3), np.uint8), 0
+    images_again = vae.decode(
+        model, z[:whole], encoding.batch, where=f"reconstructing {images.path}", first=shard.first
+    )
+    for i, image in zip(range(shard.decoded), images_again, strict=False):
+        decoded[i] = image
+        squares += vae.squared_error(images[shard.first + i], image)
+    return ShardContent(z, decoded, squares)
+
+
+def write_shard(folder: Path, shard: Shard, content: ShardContent) -> None:
+    """Store a shard atomically."""
+    tensors = {"latents": content.latents, "images": torch.from_numpy(content.images)}
+    metadata = {"squares": content.squares, "sha256": _digest(shard, content)}
+    write_tensors(folder / shard.name, tensors, metadata)
+
+
+def read_shard(folder: Path, shard: Shard) -> ShardContent | None:
+    """A stored shard; None if it is missing, damaged, or another one."""
+    path = folder / shard.name
+    try:
+        tensors, metadata = read_tensors(path), read_metadata(path)
+        content = ShardContent(tensors["latents"], tensors["images"].numpy(), metadata["squares"])
+    except (ValueError, KeyError):
+        return None
+    return content if _digest(shard, content) == metadata.get("sha256") else None
+
+
+def _digest(shard: Shard, content: ShardContent) -> str:
+    facts = [vars(shard), content.squares, list(content.latents.shape), list(content.images.shape)]
+    digest = hashlib.sha256(canonical_json(facts).encode())
+    for array in (content.latents.numpy(), content.images):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -47,11 +131,11 @@ class EncoderInputs:
     def cut(self, split: str) -> list[Shard]:
         """The shards of a split, whose image set is checked whole."""
         with imageset.open_checked(self.manifests[split], deep=True) as images:
-            return shards.cut(split, images, self.encoding, self.encoding.reconstruct if split == "train" else None)
+            return cut_shards(split, images, self.encoding, self.encoding.reconstruct if split == "train" else None)
 
     def read(self, shard: Shard) -> ShardContent:
         """A finished shard. Raises ValueError where it is damaged."""
-        if (content := shards.read(self.folder, shard)) is None:
+        if (content := read_shard(self.folder, shard)) is None:
             path = self.folder / shard.name
             raise ValueError(f"{path}: expected a whole shard, found damage; run the same command again")
         return content
@@ -91,7 +175,7 @@ def encode(
 
 def _compute_missing(inputs: EncoderInputs, every: list[Shard], devices: list[str]) -> None:
     """Compute and store the shards that are not finished yet."""
-    missing = [shard for shard in every if shards.read(inputs.folder, shard) is None]
+    missing = [shard for shard in every if read_shard(inputs.folder, shard) is None]
     devices = devices[: max(1, len(missing))]
     log.info("encode shards=%d finished=%d on %s", len(every), len(every) - len(missing), ", ".join(devices))
     count, done = ProgressLogger("encode", sum(shard.stop - shard.first for shard in missing)), 0
@@ -106,8 +190,8 @@ def open_encoder(inputs: EncoderInputs, device: str) -> Callable[[Shard], int]:
     opened = {split: imageset.open_checked(path) for split, path in inputs.manifests.items()}
 
     def encoder(shard: Shard) -> int:
-        content = shards.compute(model, opened[shard.split], inputs.encoding, shard)
-        shards.write(inputs.folder, shard, content)
+        content = compute_shard(model, opened[shard.split], inputs.encoding, shard)
+        write_shard(inputs.folder, shard, content)
         return shard.stop - shard.first
 
     return encoder

@@ -26,7 +26,6 @@ from PIL import Image
 
 from lct.config.schema import build
 from lct.data.imageset import ImageSet, open_checked, read_manifest
-from lct.data.prepare import MOST
 from lct.data.settings import DataSettings
 from lct.data.sources import load
 from lct.data.threads import AHEAD, in_order
@@ -545,8 +544,12 @@ def test_many_unusable_images_are_counted_and_named_in_the_log(tmp_path, caplog)
 
 
 def test_a_dataset_of_nothing_but_damage_stops_early(tmp_path):
-    source, path = as_folder(tmp_path, {f"{i:04d}.png": b"" for i in range(MOST + 500)})
-    fails(dataset({**source, "path": str(path)}, train=None), tmp_path / "out", f"found {MOST} or more; is this the")
+    source, path = as_folder(tmp_path, {f"{i:04d}.png": b"" for i in range(images_job.MOST + 500)})
+    fails(
+        dataset({**source, "path": str(path)}, train=None),
+        tmp_path / "out",
+        f"found {images_job.MOST} or more; is this the",
+    )
 
 
 def test_a_name_of_another_ending_is_no_harm(tmp_path):
@@ -696,7 +699,7 @@ def test_what_a_killed_job_left_is_removed_by_the_next(tmp_path, monkeypatch):
     values = dataset({**source, "path": str(path)})
     settings = json.dumps({"recipe": 1, "dataset": values})
     out = ["--train", str(tmp_path / "out/train.zip"), "--heldout", str(tmp_path / "out/heldout.zip")]
-    killed = "import lct.data.prepare as p, os; p.encode = lambda *a: os.kill(os.getpid(), 9)"
+    killed = "import lct.jobs.images as p, os; p.encode = lambda *a: os.kill(os.getpid(), 9)"
     program = f"{killed}; from lct.jobs.images import main; main()"
     done = subprocess.run([sys.executable, "-c", program, "--settings", settings, *out], check=False)
     assert done.returncode == -9 and any(name.endswith(".partial") for name in os.listdir(tmp_path / "out"))

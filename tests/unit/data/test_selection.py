@@ -12,9 +12,8 @@ import yaml
 from PIL import Image
 
 from lct.data.imageset import png
-from lct.data.prepare import quoted, readable
 from lct.files.selection import describe, pictures, select, walk
-from lct.jobs.images import images
+from lct.jobs.images import images, quoted, readable
 
 ENDINGS = ("png", "jpg")
 

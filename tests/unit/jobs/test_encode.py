@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from lct.config.schema import plain
 from lct.data import autoencoder as vae
-from lct.data import imageset, shards
+from lct.data import imageset
 from lct.data.latents import LatentMoments, LatentStatistics, from_moments
 from lct.data.settings import Encoding, PretrainedAutoencoder, TrainedAutoencoder
 from lct.files.atomic import write_json
@@ -49,7 +49,7 @@ def write_images(path: Path, count: int, seed: int, side: int = 16) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(shards, "_IMAGES", 8)  # of two batches of four
+    monkeypatch.setattr(encode_job, "_IMAGES", 8)  # of two batches of four
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def contents(out: Path) -> dict[str, str]:
 def undisturbed(given, tmp_path_factory):
     """One run without interruption: its folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "_IMAGES", 8)
+        patch.setattr(encode_job, "_IMAGES", 8)
         root = tmp_path_factory.mktemp("undisturbed")
         encode(job(given, root))
     return root / "dataset" / "posterior"
@@ -183,7 +183,7 @@ def test_two_workers_write_what_one_writes(given, undisturbed, tmp_path):
     """In processes of their own, as with two GPUs."""
     arguments = job(given, tmp_path)
     program = (
-        "from lct.data import shards; shards._IMAGES = 8; from lct.jobs.encode import main; raise SystemExit(main())"
+        "from lct.jobs import encode; encode._IMAGES = 8; from lct.jobs.encode import main; raise SystemExit(main())"
     )
     words = [
         f"--{key}={getattr(arguments, key)}" for key in ("train", "heldout", "autoencoder", "work", "out", "device")
@@ -197,14 +197,14 @@ def test_two_workers_write_what_one_writes(given, undisturbed, tmp_path):
 
 def test_a_part_is_the_same_whoever_makes_it(given):
     with imageset.open_checked(given.train) as images:
-        found = shards.cut("train", images, Encoding(batch=4), 10)
+        found = encode_job.cut_shards("train", images, Encoding(batch=4), 10)
         assert [(p.first, p.stop, p.decoded) for p in found] == [(0, 8, 8), (8, 16, 2), (16, 21, 0)]
         model = vae.load(given.vae)
-        forwards = [shards.compute(model, images, Encoding(batch=4), part) for part in found]
-        backwards = [shards.compute(model, images, Encoding(batch=4), part) for part in reversed(found)][::-1]
+        forwards = [encode_job.compute_shard(model, images, Encoding(batch=4), part) for part in found]
+        backwards = [encode_job.compute_shard(model, images, Encoding(batch=4), part) for part in reversed(found)][::-1]
         for a, b in zip(forwards, backwards, strict=True):
             assert a.latents.equal(b.latents) and (a.images == b.images).all() and a.squares == b.squares
-        large = shards.cut("train", images, Encoding(batch=250), None)
+        large = encode_job.cut_shards("train", images, Encoding(batch=250), None)
         assert [(p.first, p.stop) for p in large] == [(0, 21)]  # a batch is never divided
 
 
@@ -294,7 +294,7 @@ def test_parts_of_other_inputs_are_never_used(given, tmp_path, changed):
 def test_a_copy_left_behind_publishes_once(given, tmp_path, monkeypatch):
     arguments = job(given, tmp_path)
     encode(arguments)
-    monkeypatch.setattr(shards, "compute", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(encode_job, "compute_shard", lambda *_: pytest.fail("made again"))
     assert "21 latents" in encode(arguments)
     (arguments.out / "latents.safetensors").write_bytes(b"")
     monkeypatch.undo()
