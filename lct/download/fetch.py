@@ -1,11 +1,15 @@
-"""A download: the files of the first origin that gives all of them, each checked before it gets its name."""
+"""A download: the files of the first origin that gives all of them, each checked before it gets its name.
+
+A file is checked by size and sha256, declared or recorded on first use. The record (config/pinned.json) is to be
+committed, so that it outlives resources/ and holds on other machines.
+"""
 
 import logging
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,15 +17,16 @@ from urllib.parse import quote
 import huggingface_hub
 
 from lct.download import hub
-from lct.download.check import Checker
-from lct.download.known_hashes import KnownHashes
 from lct.download.record import FORMAT
 from lct.download.settings import HubOrigin, Origin, RemoteFile
-from lct.download.transfer import FetchError, Part, Policy, Transfer, public
-from lct.files.atomic import link_or_copy, require_space
+from lct.download.transfer import FetchError, Part, Policy, Transfer, is_unexpected_html, public
+from lct.files.atomic import link_or_copy, read_json, require_space, write_json
+from lct.files.file_type import HEAD_BYTES
+from lct.files.hashing import sha256_file
 from lct.files.lock import hold
 
 log = logging.getLogger(__name__)
+_WAIT_SECONDS = 60.0  # for another download that records hashes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,22 +56,23 @@ class Access:
 
 
 def download(
-    name: str, origins: tuple[Origin, ...], folder: Path, known_hashes: KnownHashes, access: Access
+    name: str, origins: tuple[Origin, ...], folder: Path, known_hashes: Path, access: Access
 ) -> dict[str, Any]:
     """Bring the files of `name` into `folder`/files; returns the content of its download.json.
 
-    Origins are tried in order, after one look for an origin whose files are all here already. Raises ValueError
-    with one line that gives every origin's reason, and OSError when the disk is full or not writable."""
+    known_hashes: file of the hashes that are recorded on first use. Origins are tried in order, after one look for
+    an origin whose files are all here already. Raises ValueError with one line that gives every origin's reason, and
+    OSError when the disk is full or not writable."""
     with hold(folder / ".lock", f"download of {name}", wait_seconds=math.inf):
-        return _Download(name, folder, known_hashes, access).from_first(origins)
+        check = Checker(name, known_hashes, folder.parent / ".pinned.lock")
+        return _Download(name, folder, check, access).from_first(origins)
 
 
 class _Download:
     """One download while it runs. A path of a file is that of its final place, under `folder`/files."""
 
-    def __init__(self, name: str, folder: Path, known_hashes: KnownHashes, access: Access):
-        self.name, self.folder, self.access = name, folder, access
-        self.check = Checker(name, known_hashes)
+    def __init__(self, name: str, folder: Path, check: "Checker", access: Access):
+        self.name, self.folder, self.check, self.access = name, folder, check, access
         self.cache = access.cache / name if access.cache else None
 
     def from_first(self, origins: tuple[Origin, ...]) -> dict[str, Any]:
@@ -205,6 +211,93 @@ class _Download:
         if (cached := self._cached(path)) is not None and cached.exists():
             return 0
         return max(0, (self.check.expected(file).bytes or 0) - Part(path).size)
+
+
+class Checker:
+    """The files of one download against what is declared and recorded of them; each file is hashed once.
+
+    path: file of the records, "{id}/{path of a file}" -> bytes, sha256, url. lock: of its writers."""
+
+    def __init__(self, name: str, path: Path, lock: Path):
+        self.name, self.path, self._lock = name, path, lock
+        self._hashes: dict[tuple[int, ...], str] = {}  # (device, inode, size, time of change) -> sha256
+
+    def expected(self, file: RemoteFile) -> RemoteFile:
+        """A file with size and sha256 of its first download, where no sha256 is declared."""
+        entry = None if file.sha256 else self._recorded.get(f"{self.name}/{file.path}")
+        return file if entry is None else replace(file, bytes=entry["bytes"], sha256=entry["sha256"])
+
+    def describe(self, file: RemoteFile) -> str:
+        """What is expected of a file, for messages; "": nothing."""
+        expected = self.expected(file)
+        facts = {f"{expected.bytes} bytes": expected.bytes, f"sha256 {expected.sha256}": expected.sha256}
+        return ", ".join(text for text, value in facts.items() if value is not None)
+
+    def fault(self, file: RemoteFile, path: Path) -> str | None:
+        """Why the file at `path` is not the expected one; None when it is."""
+        if not path.is_file():
+            return "not there"
+        with open(path, "rb") as handle:
+            if is_unexpected_html(file.path, handle.read(HEAD_BYTES)):
+                return "an HTML page, perhaps a licence to accept or a login"
+        expected, size, advice = self.expected(file), path.stat().st_size, ""
+        if expected is not file:
+            advice = f" (recorded on first use in {self.path}; if it changed on purpose, remove its entry there)"
+        if expected.bytes not in (None, size):
+            return f"expected {expected.bytes} bytes, found {size}{advice}"
+        sha256 = self._sha256(path)
+        if expected.sha256 not in (None, sha256):
+            return f"expected sha256 {expected.sha256}, found {sha256}{advice}"
+        if not sha256.startswith(file.sha256_prefix or ""):
+            return f"expected a sha256 that begins with {file.sha256_prefix}, found {sha256}"
+        return None
+
+    def entries(self, files: tuple[RemoteFile, ...], folder: Path, origin: Origin) -> list[dict[str, Any]]:
+        """Good files, as download.json lists them. Hashes that nobody has published are recorded."""
+        entries, new = [], {}
+        for file in files:
+            path = folder / file.path
+            content = {"bytes": path.stat().st_size, "sha256": self._sha256(path), "url": file.url}
+            verified = "declared"  # where the hash is from
+            if file.sha256 is None:
+                verified = "first use"
+                if self.expected(file) is file:
+                    new[f"{self.name}/{file.path}"] = content
+                    message = "%s: sha256 %s: recorded on first use in %s, enforced from now on"
+                    log.info(message, path, content["sha256"], self.path)
+            elif isinstance(origin, HubOrigin) and file.path not in origin.sha256:
+                verified = "hub"
+            entries.append({"path": file.path, "verified": verified} | content)
+        if new:
+            self.record(new)
+        return entries
+
+    def record(self, new: dict[str, dict[str, Any]]) -> None:
+        """Record files; other downloads may be recording theirs at the same time."""
+        with hold(self._lock, "writer of the known hashes", _WAIT_SECONDS):
+            self._recorded = self._read() | new
+            write_json(self.path, self._recorded)
+
+    @cached_property
+    def _recorded(self) -> dict[str, dict[str, Any]]:
+        return self._read()
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        advice = "correct it, or bring it back from git"
+        entries = read_json(self.path, hint=advice) if self.path.exists() else {}
+        if not isinstance(entries, dict) or not all(
+            isinstance(entry, dict) and {"bytes", "sha256", "url"} <= entry.keys() for entry in entries.values()
+        ):
+            expected = "expected NAME: {bytes, sha256, url} for each file, found something else"
+            raise ValueError(f"{self.path}: {expected}; {advice}")
+        return entries
+
+    def _sha256(self, path: Path) -> str:
+        status = path.stat()
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if identity not in self._hashes:
+            self._hashes[identity] = sha256_file(path)
+        return self._hashes[identity]
 
 
 def _title(origin: Origin) -> str:

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from lct.config.schema import build
 from lct.download.fetch import Access, download
-from lct.download.known_hashes import KnownHashes
 from lct.download.settings import Weights
 from lct.files.atomic import write_json
 from lct.files.formatting import format_size
@@ -25,8 +24,7 @@ def fetch(
     ValueError when no origin gives the files."""
     origins = build(Weights, {"title": "-", "licence": "-", "origins": settings["origins"]}, "--settings").origins
     record = JobRecord("download", settings, inputs={})
-    hashes = KnownHashes(known_hashes, out.parent.parent / ".pinned.lock")
-    content = download(settings["id"], origins, out.parent, hashes, Access.from_environment())
+    content = download(settings["id"], origins, out.parent, known_hashes, Access.from_environment())
     write_json(out, content)
     record.write([out])
     files = content["files"]

@@ -28,8 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from lct.config.schema import build
-from lct.download.fetch import Access, download
-from lct.download.known_hashes import KnownHashes
+from lct.download.fetch import Access, Checker, download
 from lct.download.record import read
 from lct.download.settings import Downloads, HubOrigin, ManualOrigin, RemoteFile, WebOrigin, Weights
 from lct.download.transfer import Policy
@@ -72,8 +71,7 @@ class Bench:
     def run(self, *origins, **access) -> dict:
         """A download, as the job makes it; what download.json says."""
         patience = Policy(attempts=4, connect_seconds=30, read_seconds=self.read_seconds, sleep=self.waits.append)
-        known_hashes = KnownHashes(self.known_hashes_file, self.folder / "resources" / ".pinned.lock")
-        content = download("thing", origins, self.resources, known_hashes, Access(policy=patience, **access))
+        content = download("thing", origins, self.resources, self.known_hashes_file, Access(policy=patience, **access))
         write_json(self.resources / "download.json", content)
         return content
 
@@ -576,7 +574,7 @@ def test_damaged_known_hashes_are_named(bench):
 
 def test_writers_of_known_hashes_do_not_lose_each_others(tmp_path):
     def write(index):
-        KnownHashes(tmp_path / "pinned.json", tmp_path / "lock").record(
+        Checker("thing", tmp_path / "pinned.json", tmp_path / "lock").record(
             {f"x/{index}": {"bytes": 1, "sha256": "", "url": None}}
         )
 
