@@ -9,7 +9,7 @@ from lct.config.folder import ConfigFolder
 from lct.config.model import Dataset, Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
 from lct.config.schema import plain
-from lct.files.nested import flatten
+from lct.files.records import flatten
 from lct.plan import listing
 from lct.plan.listing import facts
 from lct.plan.names import cells_named

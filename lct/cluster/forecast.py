@@ -12,9 +12,8 @@ from lct.cluster import slurm
 from lct.cluster.cost_model import SAVE_MINUTES, Cost, CostModel, PlannedJob, state_bytes
 from lct.cluster.rates import card
 from lct.files.atomic import read_json_or_empty
-from lct.files.costs import JobCost, job_costs
 from lct.files.formatting import format_size
-from lct.files.records import run_path
+from lct.files.records import JobCost, job_costs, run_path
 from lct.plan import files as stage_files
 from lct.plan.plan import Cell, Plan
 

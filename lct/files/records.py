@@ -1,7 +1,8 @@
-"""The two JSON files beside each output X.
+"""The two JSON files beside each output X, what a job took, by these, and the mark of a file that was dropped.
 
 X.settings.json  deterministic: resolved settings, recipe, seeds and input hashes; what lineage compares.
 X.run.json       what happened: when, where, versions, device, cost, and the hash of X; never an input of anything.
+X.dropped        X is not here since nothing needs it any more; its records stay, and its job can make it again.
 """
 
 import datetime
@@ -20,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.files import local_source
-from lct.files.atomic import read_json, write_json
-from lct.files.dropped import mark_path
+from lct.files.atomic import read_json, write_json, write_text
 from lct.files.git import git_state
 from lct.files.hashing import sha256_file
 
@@ -236,3 +236,90 @@ def versions() -> dict[str, str]:
         with suppress(importlib.metadata.PackageNotFoundError):
             installed[name] = importlib.metadata.version(name)
     return installed
+
+
+def mark_path(output: Path | str) -> Path:
+    """The file beside a dropped one that says so."""
+    return Path(f"{output}.dropped")
+
+
+def is_dropped(output: Path | str) -> bool:
+    """Whether a file is not here because it was dropped."""
+    return mark_path(output).exists() and not os.path.lexists(output)
+
+
+def mark(output: Path) -> None:
+    """Say of a file that is not here that it was dropped."""
+    write_text(mark_path(output), "Dropped: everything that reads it is computed, and its job can make it again.\n")
+
+
+def drop(output: Path) -> None:
+    """Take a file away, or a link to it; its records stay."""
+    mark(output)  # first: a file that is here counts as here
+    output.unlink()
+
+
+@dataclass(frozen=True)
+class JobCost:
+    """What one job took, over all its attempts."""
+
+    seconds: float  # wall time
+    cpu_seconds: float  # of the last attempt
+    gpu_seconds: float
+    attempts: int
+    slurm_ids: tuple[str, ...]  # of all attempts; empty without SLURM
+
+
+def job_costs(runs: Iterable[dict[str, Any]]) -> list[JobCost]:
+    """The jobs that wrote some outputs, from the outputs' run records.
+
+    Records of one process count together: each has the seconds since its own `started`, and CPU seconds that run on
+    from record to record. A job of several attempts records their sums itself, under `cost`."""
+    processes: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        processes.setdefault(repr((run.get("host"), run.get("command"), _slurm_id(run))), []).append(run)
+    return [_job_cost(records) for records in processes.values()]
+
+
+def _job_cost(records: list[dict[str, Any]]) -> JobCost:
+    seconds: dict[str, float] = {}
+    for record in records:
+        started = str(record.get("started"))
+        seconds[started] = max(seconds.get(started, 0.0), float(record.get("seconds") or 0))
+    total = sum(seconds.values())
+    cost = next((record["cost"] for record in reversed(records) if record.get("cost")), {})
+    return JobCost(
+        seconds=float(cost.get("seconds", total)),
+        cpu_seconds=max(float(record.get("cpu_seconds") or 0) for record in records),
+        gpu_seconds=float(cost.get("gpu_seconds", total if records[-1].get("device") == "cuda" else 0.0)),
+        attempts=int(cost.get("attempts", 1)),
+        slurm_ids=tuple(str(job) for job in cost.get("jobs") or [_slurm_id(records[-1])] if job),
+    )
+
+
+def _slurm_id(run: dict[str, Any]) -> str | None:
+    return (run.get("slurm") or {}).get("SLURM_JOB_ID")
+
+
+MISSING = type("Missing", (), {"__repr__": lambda self: "nothing"})()  # in the place of a value that a side lacks
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}; lists stay values, empty dictionaries give nothing."""
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (old value, new value) of each leaf that differs; MISSING where a side has none."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return {} if old == new else {prefix: (old, new)}
+    return {
+        name: pair
+        for key in dict.fromkeys([*old, *new])
+        for name, pair in differences(
+            old.get(key, MISSING), new.get(key, MISSING), f"{prefix}.{key}" if prefix else str(key)
+        ).items()
+    }

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lct.files.dropped import drop
+from lct.files.records import drop
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 

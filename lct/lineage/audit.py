@@ -14,11 +14,18 @@ from typing import Any
 
 from lct.files import advice, local_source
 from lct.files.atomic import json_text, read_json
-from lct.files.dropped import is_dropped
 from lct.files.git import checkout_fault, run_git
 from lct.files.hashing import sha256_file, sha256_text
-from lct.files.nested import MISSING, differences, flatten
-from lct.files.records import SETTINGS_CHANGED, disagreements, environment_lock, versions
+from lct.files.records import (
+    MISSING,
+    SETTINGS_CHANGED,
+    differences,
+    disagreements,
+    environment_lock,
+    flatten,
+    is_dropped,
+    versions,
+)
 from lct.lineage import chain, dvc_lock, planned
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry

@@ -10,8 +10,7 @@ from typing import Any
 
 from lct.files.advice import make_again
 from lct.files.atomic import read_json
-from lct.files.costs import job_costs
-from lct.files.records import RUN, SETTINGS, run_path, settings_path
+from lct.files.records import RUN, SETTINGS, job_costs, run_path, settings_path
 from lct.lineage.registry import Entry
 
 MANIFEST = ".manifest.json"

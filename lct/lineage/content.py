@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lct.files.advice import force
 from lct.files.atomic import read_json_or_empty, write_json
-from lct.files.dropped import is_dropped
 from lct.files.hashing import hash_file
+from lct.files.records import is_dropped
 from lct.lineage import dvc_lock
 
 SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`

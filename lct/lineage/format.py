@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lct.files.nested import flatten
+from lct.files.records import flatten
 from lct.lineage.content import worst
 
 MARKS = {

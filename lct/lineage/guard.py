@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lct.files import nested
 from lct.files.atomic import read_json_or_empty
-from lct.files.records import SETTINGS_CHANGED, settings_path
+from lct.files.records import SETTINGS_CHANGED, differences, settings_path
 from lct.lineage import registry
 from lct.lineage.dvc_lock import cache_folder, cached, remotes
 from lct.lineage.graph import Job, upstream
@@ -26,11 +25,13 @@ def metrics_of(plan: Plan, cell: Cell) -> list[str]:
 def differences(old: Any, new: Any) -> list[str]:
     """How two settings differ: one "key: old -> new" per leaf."""
     lines = []
-    for key, (before, after) in nested.differences(old, new).items():
-        if before is nested.MISSING:
+    for key, (before, after) in records.differences(old, new).items():
+        if before is records.MISSING:
             lines.append(f"{key}: new, {after}")
         else:
-            lines.append(f"{key}: was {before}, now gone" if after is nested.MISSING else f"{key}: {before} -> {after}")
+            lines.append(
+                f"{key}: was {before}, now gone" if after is records.MISSING else f"{key}: {before} -> {after}"
+            )
     return lines
 
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lct.files import nested
 from lct.files.advice import make, make_again
 from lct.files.atomic import read_json, read_json_or_empty, write_json
-from lct.files.dropped import is_dropped
 from lct.files.hashing import FileHash, hash_file
-from lct.files.records import run_path, settings_path
+from lct.files.records import differences, is_dropped, run_path, settings_path
 from lct.lineage.graph import Job, upstream
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import read_metadata
@@ -146,7 +144,7 @@ def _check_edits(path: str, run: dict[str, Any] | None, before: Entry | None, en
     """Raise ValueError when the run record of a file that no job has written again is not the recorded one."""
     if before is None or None in (run, before.run) or run == before.run or ended[:1] != before.ended[:1]:
         return
-    keys = ", ".join(nested.differences(before.run, run))
+    keys = ", ".join(differences(before.run, run))
     raise ValueError(f"{run_path(path)} was edited since it was recorded ({keys}); `lct restore` brings it back")
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lct.files.atomic import read_json_or_empty, write_json
-from lct.files.dropped import mark
 from lct.files.hashing import hash_file
 from lct.files.lock import hold, is_held
-from lct.files.records import run_path, settings_path
+from lct.files.records import mark, run_path, settings_path
 from lct.lineage import dvc, registry
 from lct.lineage.dvc_lock import cached
 from lct.lineage.journal import OPENED, link, set_time, undo

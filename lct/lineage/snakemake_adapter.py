@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import write_text
-from lct.files.dropped import is_dropped
 from lct.files.formatting import format_some
 from lct.files.local_source import look_again
-from lct.files.records import RUN, SETTINGS, SETTINGS_CHANGED, disagreements, run_path, settings_path
+from lct.files.records import RUN, SETTINGS, SETTINGS_CHANGED, disagreements, is_dropped, run_path, settings_path
 from lct.lineage.graph import Job, is_record
 from lct.plan.paths import manifest
 

@@ -9,9 +9,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lct.files.dropped import is_dropped
 from lct.files.formatting import format_some
-from lct.files.records import RUN, SETTINGS, outputs_below, run_path, settings_path
+from lct.files.records import RUN, SETTINGS, is_dropped, outputs_below, run_path, settings_path
 from lct.lineage import dvc, dvc_lock, registry
 from lct.lineage.audit import Auditor
 from lct.lineage.content import DROPPED, FAULTS, KEEP

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lct.files import nested
+from lct.files import records
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file
 from lct.files.tensors import METADATA_KEY, stream_tensors
@@ -180,9 +180,9 @@ class _DamagedStateError(Exception):
 
 def differences(other: dict[str, Any], own: dict[str, Any]) -> list[str]:
     """What differs between two nested settings, one "key: other's value there, ours here" for each leaf."""
-    pairs = sorted(nested.differences(other, own).items())
+    pairs = sorted(records.differences(other, own).items())
     return [f"{key}: {_text(theirs)} there, {_text(ours)} here" for key, (theirs, ours) in pairs]
 
 
 def _text(value: Any) -> str:
-    return "nothing" if value is nested.MISSING else json.dumps(value, sort_keys=True)
+    return "nothing" if value is records.MISSING else json.dumps(value, sort_keys=True)

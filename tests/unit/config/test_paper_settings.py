@@ -15,7 +15,7 @@ from lct.cluster.checks import check_optional
 from lct.config.folder import ConfigFolder
 from lct.config.resolve import run_settings, scale_settings
 from lct.config.schema import plain
-from lct.files.nested import flatten
+from lct.files.records import flatten
 from lct.plan import files as stage_files
 from lct.plan import listing
 from lct.plan import settings as stage_settings

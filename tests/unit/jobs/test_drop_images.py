@@ -6,7 +6,7 @@ import pytest
 
 from lct.cluster.cost_model import CostModel, PlannedJob
 from lct.cluster.rates import CORE
-from lct.files.dropped import is_dropped
+from lct.files.records import is_dropped
 from lct.jobs.drop_images import drop_images, keeps_images
 from lct.plan import files
 from lct.plan.plan import Plan

@@ -18,10 +18,9 @@ from dvc.repo import Repo
 from dvc.utils.serialize import dumps_yaml
 from snakemake.io import IOFile
 
-from lct.files.dropped import drop, is_dropped
 from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
-from lct.files.records import run_path, settings_path
+from lct.files.records import drop, is_dropped, run_path, settings_path
 from lct.lineage import dvc, guard, journal, record, registry, restore
 from lct.lineage.dvc_lock import Lock, cache_folder, cached, read_lock, remotes
 from lct.lineage.graph import Job
