@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lct.files import records
 from lct.files.atomic import read_json_or_empty
-from lct.files.records import SETTINGS_CHANGED, differences, settings_path
+from lct.files.records import SETTINGS_CHANGED, settings_path
 from lct.lineage import registry
 from lct.lineage.dvc_lock import cache_folder, cached, remotes
 from lct.lineage.graph import Job, upstream
