@@ -89,6 +89,3 @@ def _train(
 
 
 main = job.program(autoencoder)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

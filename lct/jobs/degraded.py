@@ -45,6 +45,3 @@ def degraded(
 
 
 main = job.program(degraded)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

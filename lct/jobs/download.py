@@ -33,6 +33,3 @@ def fetch(
 
 
 main = job.program(fetch)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -269,6 +269,3 @@ def _publish_picture(originals: Path, reconstructions: Path, out: Path) -> None:
 
 
 main = job.program(encode)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

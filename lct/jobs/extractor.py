@@ -48,6 +48,3 @@ def extractor(
 
 
 main = job.program(extractor)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -158,6 +158,3 @@ def _temporal_differences(trainer: Trainer, state: StateFolder, pairs: int, stop
 
 
 main = job.program(figure1)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -68,6 +68,3 @@ def curve(name: str, c: float, residual: torch.Tensor) -> dict:
 
 
 main = job.program(figure2)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -118,6 +118,3 @@ def measure(x: torch.Tensor, noise: torch.Tensor, image: torch.Tensor) -> tuple[
 
 
 main = job.program(figure3)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

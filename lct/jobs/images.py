@@ -214,6 +214,3 @@ def _escaped(before: str, character: str) -> str:
 
 
 main = job.program(images)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

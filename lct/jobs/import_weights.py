@@ -30,6 +30,3 @@ def import_weights(
 
 
 main = job.program(import_weights)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

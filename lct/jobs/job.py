@@ -1,6 +1,7 @@
 """What every job of the graph shares: arguments, logging, one-line errors, exit codes, progress.
 
-A job module has a function whose parameters are the job's options, each with its help, and `main = program(function)`.
+A job module has a function whose parameters are the job's options, each with its help, and `main = program(function)`
+at its end.
 
 Standard error is the log (`2> {log}` in the rules); standard output is the terminal: one line per finished job.
 Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 interrupted with its state saved;
@@ -38,19 +39,16 @@ class InterruptedJobError(Exception):
     """A signal or the wall time ended the job; its state is saved."""
 
 
-def program(
-    job: Callable[..., str | None], silent: tuple[type[BaseException], ...] = (), **defaults: Any
-) -> Callable[[], int]:
-    """The `main` of a job's module: parses its options, runs it, and returns the exit code (see `run`).
-
-    defaults: of options, where they are others than those of the job's parameters."""
+def program(job: Callable[..., str | None], silent: tuple[type[BaseException], ...] = ()) -> Callable[[], int]:
+    """The `main` of a job's module: parses its options, runs it, and returns the exit code (see `run`). A module that
+    is started by `python -m` runs it at once."""
 
     def main() -> int:
-        parser = options_of(job)
-        parser.set_defaults(**defaults)
-        arguments = vars(parser.parse_args())
+        arguments = vars(options_of(job).parse_args())
         return run(lambda: job(**{name: arguments[name] for name in inspect.signature(job).parameters}), silent)
 
+    if job.__module__ == "__main__":
+        raise SystemExit(main())
     return main
 
 

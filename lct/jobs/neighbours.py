@@ -110,6 +110,3 @@ def _write_picture(path: Path, pixels: np.ndarray, originals: ImageSet, indices:
 
 
 main = job.program(neighbours)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -30,6 +30,3 @@ def pilot(
 
 
 main = job.program(pilot)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

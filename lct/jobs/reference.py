@@ -228,6 +228,3 @@ def _reference(
 
 
 main = job.program(reference)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -149,6 +149,3 @@ def _encode(batch: list[np.ndarray]) -> list[imageset.EncodedImage]:
 
 
 main = job.program(sample)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

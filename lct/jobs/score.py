@@ -80,6 +80,3 @@ def _per_set(files: list[Path], sets: int) -> list[list[Path]]:
 
 
 main = job.program(score)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

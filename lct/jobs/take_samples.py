@@ -34,6 +34,3 @@ def take_samples(settings: dict[str, Any], out: Annotated[Path, "image set to wr
 
 
 main = job.program(take_samples)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

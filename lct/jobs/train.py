@@ -45,24 +45,19 @@ from lct.training.trainer import Trainer
 
 log = logging.getLogger("lct.train")
 
-SAVE_SECONDS = 60 * SAVE_MINUTES
+SAVE_SECONDS = 60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES))
+LATENTS_IN, DRAWS = os.environ.get("LCT_LATENTS", "auto"), os.environ.get("LCT_DRAWS", "auto")
 PREFETCH = {"auto": None, "ahead": True, "in-step": False}
 # Every rank ends with these errors in the same step, and rank 0 prints the reason.
 ERRORS_OF_ALL_RANKS = (job.InterruptedJobError, FloatingPointError, StuckError)
 
 
-def main() -> int:
+def silent_errors() -> tuple[type[Exception], ...]:
+    """Errors that this process prints nothing of, as another one does."""
     if os.environ.get("RANK", "0") != "0":
-        silent = (LostRankError, *ERRORS_OF_ALL_RANKS)
-    else:  # on one node, the lost process or its starter prints the reason; another node may have gone without one
-        silent = (LostRankError,) if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") else ()
-    return job.program(
-        train_run,
-        silent,
-        save_seconds=60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES)),
-        latents_in=os.environ.get("LCT_LATENTS", "auto"),
-        draws=os.environ.get("LCT_DRAWS", "auto"),
-    )()
+        return (LostRankError, *ERRORS_OF_ALL_RANKS)
+    # on one node, the lost process or its starter prints the reason; another node may have gone without one
+    return (LostRankError,) if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") else ()
 
 
 def _step(text: str) -> int:
@@ -90,11 +85,11 @@ def train_run(
     latents_in: Annotated[
         LatentsIn,
         "memory of the device, or their file; auto: in memory where they fit (default: LCT_LATENTS, or auto)",
-    ] = "auto",
+    ] = LATENTS_IN,
     draws: Annotated[
         Literal["auto", "ahead", "in-step"],
         "by a thread one step ahead, or in the step; auto: ahead on a GPU (default: LCT_DRAWS, or auto)",
-    ] = "auto",
+    ] = DRAWS,
     init: Annotated[Path | None, "weights to start from (default: random ones)"] = None,
 ) -> str | None:
     """Train one run and seed to a kept step and write its weights to `out`, after the last one the curve too; arguments
@@ -379,5 +374,4 @@ class Heartbeat:
             log.warning("%s", error)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+main = job.program(train_run, silent_errors())

@@ -16,7 +16,7 @@ def sums(
     further: Annotated[list[Path], "more of them", {"nargs": "*"}],
     start_at: Annotated[Path | None, "where to start"] = None,
     count: Annotated[int | None, "how often"] = None,
-    rate: Annotated[float, "how fast"] = 0.5,
+    rate: Annotated[float, "how fast"] = 0.25,
     where: Annotated[Literal["memory", "file"], "which place"] = "memory",
     step: Annotated[int | None, "a step", {"type": lambda text: int(text.removeprefix("step"))}] = None,
 ) -> str:
@@ -40,7 +40,7 @@ WORDS = ["--settings", json.dumps({"recipe": 1, "a": 2}), "--device", "cpu"]
 )
 def test_options_are_the_parameters(words, line, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["sums", *WORDS, *words])
-    assert job.program(sums, rate=0.25)() == 0
+    assert job.program(sums)() == 0
     assert capsys.readouterr().out.startswith(f"{line} (")
 
 
