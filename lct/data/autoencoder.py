@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+from lct.checks import invalid
 from lct.data.imageset import ImageSet
 from lct.data.latents import check_finite
 from lct.data.settings import Encoding, TrainedAutoencoder
@@ -89,9 +90,7 @@ def train(
         kl = posterior.kl().mean() / (batch.shape[2] * batch.shape[3])
         loss = error.abs().mean() + error.square().mean() + settings.kl_weight * kl
         if not math.isfinite(value := loss.item()):
-            raise ValueError(
-                f"autoencoder: step {step + 1}: expected a finite loss, found {value}; lower autoencoder.lr"
-            )
+            raise invalid(f"autoencoder: step {step + 1}", "a finite loss", value, "lower autoencoder.lr")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -119,9 +118,8 @@ def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
         if (name := config.get("_class_name")) != "AutoencoderKL":
             raise ValueError(f"class {name}")
     except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"{folder / CONFIG_NAME}: expected the configuration of an AutoencoderKL, found {error}; "
-            "make or download it again"
+        raise invalid(
+            folder / CONFIG_NAME, "the configuration of an AutoencoderKL", error, "make or download it again"
         ) from error
     read_metadata(folder / WEIGHTS_NAME)  # refuses a damaged file
     # from_pretrained also reads the older names of attention weights. It draws initial values, which it overwrites, and
@@ -149,9 +147,8 @@ def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
             f"{'; '.join(faults) or report['error_msgs']}; make or download it again"
         )
     if wrong := [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]:
-        raise ValueError(
-            f"{folder / WEIGHTS_NAME}: expected finite weights, found NaN or infinity in {wrong[0]}; make or download "
-            "it again"
+        raise invalid(
+            folder / WEIGHTS_NAME, "finite weights", f"NaN or infinity in {wrong[0]}", "make or download it again"
         )
     return model.to(device).eval().requires_grad_(False)
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lct.checks import invalid, require
 from lct.data.settings import ArchiveReading, FolderReading
 from lct.files.file_type import HEAD_BYTES, is_image
 from lct.files.hashing import sha256_json
@@ -94,9 +95,7 @@ def folder(files: SourceFiles, reading: FolderReading) -> Container:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise ValueError(
-                f"{files.where}: expected names in UTF-8, found {os.fsencode(name)!r}; rename it"
-            ) from None
+            raise invalid(files.where, "names in UTF-8", f"{os.fsencode(name)!r}", "rename it") from None
     listing = [[name, path.stat().st_size] for name, path in images]
     source = {"images": len(images), "bytes": sum(size for _, size in listing), "listing_sha256": sha256_json(listing)}
 
@@ -162,9 +161,8 @@ def _labels(
     others: the files that are no images, by kind."""
     if not names:
         beside = f" ({text})" if (text := describe(others)) else ""
-        raise ValueError(
-            f"{where}: expected images ending in {sorted(reading.extensions)}{below}, found none{beside}; correct the "
-            "source"
+        raise invalid(
+            where, f"images ending in {sorted(reading.extensions)}{below}", f"none{beside}", "correct the source"
         )
     if reading.labels == "none":
         return [None] * len(names)
@@ -175,6 +173,5 @@ def _labels(
             "move it, or set `labels: none`"
         )
     classes = sorted(set(folders))
-    if len(classes) < 2:
-        raise ValueError(f"{where}: labels: expected two sub-folders or more, found {classes}; set `labels: none`")
+    require(len(classes) >= 2, f"{where}: labels", "two sub-folders or more", classes, "set `labels: none`")
     return [classes.index(folder) for folder in folders]

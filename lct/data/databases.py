@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from lct.checks import invalid, require
 from lct.data.containers import Container, Content, Sequential, SourceFiles
 from lct.data.settings import LmdbReading, ParquetReading
 from lct.files.file_type import describe
@@ -56,10 +57,8 @@ def _image_column(path: Path, schema: Any, reading: ParquetReading) -> tuple[tup
     from pyarrow import types
 
     for column in filter(None, (reading.image, reading.label)):
-        if column not in schema.names:
-            raise ValueError(f"{path}: expected a column {column!r}, found {schema.names}; correct `image` or `label`")
-        if schema.names.count(column) > 1:
-            raise ValueError(f"{path}: expected one column {column!r}, found several of that name; rename them")
+        require(column in schema.names, path, f"a column {column!r}", schema.names, "correct `image` or `label`")
+        require(schema.names.count(column) <= 1, path, f"one column {column!r}", "several of that name", "rename them")
     if reading.label and not types.is_integer(label := schema.field(reading.label).type):
         raise ValueError(f"{path}: expected column {reading.label!r} of whole numbers, found {label}; correct `label`")
     image = schema.field(reading.image).type
@@ -139,8 +138,7 @@ def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
     data, others = _lmdb_file(files, reading)
     with open(data, "rb") as handle:
         start = handle.read(512)
-    if start[_LMDB_MAGIC_AT : _LMDB_MAGIC_AT + 4] != _LMDB_MAGIC:
-        raise ValueError(f"{data}: expected an LMDB, found {describe(start)}; get it again")
+    require(start[_LMDB_MAGIC_AT : _LMDB_MAGIC_AT + 4] == _LMDB_MAGIC, data, "an LMDB", describe(start), "get it again")
     options = {"subdir": False, "readonly": True, "lock": False, "readahead": False, "max_spare_txns": 16}
     try:
         with ExitStack() as opened:  # closes the database where its keys cannot be read
@@ -197,12 +195,10 @@ def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> tuple[Path, Counter[
     data = folder / reading.inside / "data.mdb"
     if not data.is_file():
         folders = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("data.mdb"))
-        if not folders:
-            raise ValueError(f"{folder}: expected an LMDB (a folder with data.mdb), found none; get it again")
+        require(folders, folder, "an LMDB (a folder with data.mdb)", "none", "get it again")
         if len(folders) > 1 or reading.inside:
-            raise ValueError(
-                f"{folder}: expected one LMDB at {reading.inside or 'its top'!r}, found them in {folders}; "
-                "set `inside` to one"
+            raise invalid(
+                folder, f"one LMDB at {reading.inside or 'its top'!r}", f"them in {folders}", "set `inside` to one"
             )
         data = folder / folders[0] / "data.mdb"
     names = [path.relative_to(folder).as_posix() for path in paths if path != data and path.name != "lock.mdb"]

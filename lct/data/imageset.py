@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lct.checks import invalid, require
 from lct.files.advice import make, make_again
 from lct.files.hashing import sha256_file
 
@@ -87,9 +88,7 @@ def write_imageset(
                 raise ValueError(f"{where}: {error}") from error
             shape = shape or picture.pixels.shape
             if picture.pixels.shape != shape:
-                raise ValueError(
-                    f"{where}: expected {shape} like the first, found {picture.pixels.shape}; resize all alike"
-                )
+                raise invalid(where, f"{shape} like the first", picture.pixels.shape, "resize all alike")
             entry = zipfile.ZipInfo(f"{count:06d}.{ENDINGS[0]}", _DATE)
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every operating system
             archive.writestr(entry, picture.content)
@@ -125,9 +124,7 @@ class ImageSet:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path}: expected an image set, found nothing; `{make(path)}` makes it") from error
         except zipfile.BadZipFile as error:
-            raise ValueError(
-                f"{path}: expected a whole image set, found a damaged zip ({error}); {make_again(path)}"
-            ) from error
+            raise invalid(path, "a whole image set", f"a damaged zip ({error})", make_again(path)) from error
         ending = entries[0].filename.rpartition(".")[2] if entries else ENDINGS[0]
         expected = [f"{i:06d}.{ending}" for i in range(len(entries))]
         stored = not any(entry.compress_type for entry in entries)
@@ -164,9 +161,8 @@ class ImageSet:
                     raise ValueError(f"mode {image.mode}")
                 return np.array(image)
         except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(
-                f"{self.path}: image {index}: expected a whole RGB image, found damage ({error}); "
-                f"{make_again(self.path)}"
+            raise invalid(
+                f"{self.path}: image {index}", "a whole RGB image", f"damage ({error})", make_again(self.path)
             ) from error
 
     def array(self, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -229,8 +225,7 @@ def open_checked(path: Path | str, deep: bool = False) -> ImageSet:
     archive = Path(path).parent / Path(manifest["file"]).name
 
     def compare(expected: str, actual: str) -> None:
-        if actual != expected:
-            raise ValueError(f"{archive}: expected {expected} (from {path}), found {actual}; {make_again(path)}")
+        require(actual == expected, archive, f"{expected} (from {path})", actual, make_again(path))
 
     if not archive.exists():
         raise FileNotFoundError(f"{archive}: named in {path}, found nothing; {make_again(path)}")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from lct.checks import require
 from lct.files.tensors import map_tensor, shape_of
 
 if TYPE_CHECKING:  # a training needs no pydantic, which the settings bring
@@ -113,8 +114,7 @@ def _in_parts(values: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
 
 def from_moments(moments: LatentMoments, encoding: Encoding) -> LatentStatistics:
     """Statistics from the moments of every element."""
-    if moments.count < 2:
-        raise ValueError(f"latent statistics: expected 2 or more images, found {moments.count}; raise `train`")
+    require(moments.count >= 2, "latent statistics", "2 or more images", moments.count, "raise `train`")
     if encoding.normalisation == "per-channel":
         moments = _over_space(moments)
     std = moments.std()

@@ -37,16 +37,14 @@ def open_source(
     else:
         reading, files, description = source, *_local(source, scratch)
     container = CONTAINERS[reading.kind](files, reading)
-    if not container.names:
-        raise ValueError(f"{files.where}: expected images, found none; correct the dataset's source")
+    require(container.names, files.where, "images", "none", "correct the dataset's source")
     return files.where, reading, replace(container, source=description | container.source)
 
 
 def _downloaded(
     source: DownloadSource, download: Download | None, scratch: Path | str | None
 ) -> tuple[FilesReading, SourceFiles, dict[str, Any]]:
-    if download is None:
-        raise ValueError("images: expected the dataset's download, found none given; pass --download")
+    require(download is not None, "images", "the dataset's download", "none given", "pass --download")
     folder = download.path.parent
     if download.alternative >= len(source.alternatives) or not download.files:
         raise ValueError(
@@ -82,8 +80,7 @@ def _local(source: FilesReading, scratch: Path | str | None) -> tuple[SourceFile
     if source.kind == "parquet":
         others += select(((file.name, None) for file in sorted(set(files) - set(hashed))), ())[1]
         files = hashed
-    if not files and source.kind != "folder":
-        raise ValueError(f"{path}: expected {source.kind} files, found none; correct source.path")
+    require(files or source.kind == "folder", path, f"{source.kind} files", "none", "correct source.path")
     names = {file: file.relative_to(path).as_posix() if path.is_dir() else file.name for file in files}
     description, unpacked = {"kind": source.kind, "path": source.path}, path
     if source.kind != "folder":  # a folder has a listing with its own hash
@@ -112,8 +109,7 @@ def open_images(path: Path, side: int, count: int) -> GivenImages:
         _check_count(str(path), len(array), count, array.shape[1:3], side)
         _check_size(str(path), *array.shape[1:3], side)
         return GivenImages(iter(array[:count]), [f"{path.name} {i}" for i in range(count)], len(array), others)
-    if not path.exists():
-        raise ValueError(f"{path}: expected a folder, zip, tar, npz or npy of images, found nothing; correct the path")
+    require(path.exists(), path, "a folder, zip, tar, npz or npy of images", "nothing", "correct the path")
     source = FolderSource(path=str(path)) if path.is_dir() else ArchiveSource(path=str(path))
     where, _, container = open_source(source)
     if len(container.names) < count:

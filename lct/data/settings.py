@@ -322,11 +322,7 @@ class DataSettings:
         for reading in readings(self.source):
             needed = (self.train or 1) + self.heldout
             enough = reading.available is None or reading.available >= needed
-            if not enough:
-                raise ValueError(
-                    f"train, heldout: expected at most the source's {reading.available} images, found {needed}; "
-                    f"{COUNTS_ADVICE}"
-                )
+            require(enough, "train, heldout", f"at most the source's {reading.available} images", needed, COUNTS_ADVICE)
         factor = self.autoencoder.downsampling
         _require(self.resolution % factor == 0, "resolution", f"a multiple of {factor}", self.resolution)
 

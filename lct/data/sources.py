@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lct.checks import invalid
 from lct.data.decode import decode
 from lct.data.readers import open_source
 from lct.data.settings import DataSettings, DigitsSource, DownloadSource, PatchesSource, Reading
@@ -230,10 +231,7 @@ def files(
 def _usable(where: str, reading: Reading, names: list[str]) -> list[int]:
     """The numbers of the images that a split may take. Raises ValueError where the source is not as declared."""
     if reading.count is not None and len(names) != reading.count:
-        raise ValueError(
-            f"{where}: expected {reading.count} images (`count`), found {len(names)}; complete the files or correct "
-            "`count`"
-        )
+        raise invalid(where, f"{reading.count} images (`count`)", len(names), "complete the files or correct `count`")
     exceptions = set(reading.exceptions)
     if missing := sorted(exceptions - set(names)):
         raise ValueError(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lct.checks import invalid, require
 from lct.files.advice import force, make_again
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
@@ -30,8 +31,7 @@ class Download:
     def file(self, name: str, deep: bool = True) -> Path:
         """A file, checked: its size always, its sha256 when `deep`. ValueError with the remedy when it is not it."""
         entry = next((entry for entry in self.files if entry["path"] == name), None)
-        if entry is None:
-            raise ValueError(f"{self.path}: expected a file {name!r}, found {self.names}; correct config/")
+        require(entry is not None, self.path, f"a file {name!r}", self.names, "correct config/")
         path = self.path.parent / "files" / name
         if not path.is_file():
             self._refuse(path, f"{entry['bytes']} bytes", "nothing")
@@ -55,6 +55,4 @@ def read(path: Path | str) -> Download:
         files = tuple({key: entry[key] for key in _KEYS} for entry in content["files"])
         return Download(path, content["id"], content["alternative"], content["origin"], files)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: expected a download of format {FORMAT}, found damage ({error}); {make_again(path)}"
-        ) from error
+        raise invalid(path, f"a download of format {FORMAT}", f"damage ({error})", make_again(path)) from error

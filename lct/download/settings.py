@@ -8,12 +8,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Discriminator
 
+from lct.checks import require
+
 _SECRET = re.compile("token|secret|signature|password|credential|(^|[-_])(key|sig|auth)$", re.IGNORECASE)
 
 
 def _require(condition: bool, where: str, expected: str, value: object) -> None:
-    if not condition:
-        raise ValueError(f"{where}: expected {expected}, found {value!r}; correct it in config/")
+    require(condition, where, expected, f"{value!r}", "correct it in config/")
 
 
 def check_name(name: str, where: str) -> None:

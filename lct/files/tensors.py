@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from lct.checks import invalid, require
 from lct.files.advice import make, make_again
 from lct.files.atomic import atomic, write_fully
 from lct.files.hashing import canonical_json, sha256_file
@@ -153,8 +154,7 @@ def read_state_dict(path: Path | str, sha256: str | None = None) -> dict[str, to
     A state dict may stand under a key such as `state_dict`, and all its names may share the prefix of a wrapper (`net.`
     in the folders that `lct export` writes). sha256: the expected hash of the file. Raises ValueError with one line."""
     digest = sha256_file(path) if sha256 is not None else None
-    if digest != sha256:
-        raise ValueError(f"{path}: expected sha256 {sha256}, found {digest}; correct the file or the run")
+    require(digest == sha256, path, f"sha256 {sha256}", digest, "correct the file or the run")
     tensors: Any = None
     if Path(path).suffix in _PICKLED:
         try:
@@ -167,9 +167,7 @@ def read_state_dict(path: Path | str, sha256: str | None = None) -> dict[str, to
         nested = [key for key in _NESTED if isinstance(tensors, dict) and isinstance(tensors.get(key), dict)]
         tensors = tensors[nested[0]] if nested else tensors
         if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-            raise ValueError(
-                f"{path}: expected a state dict, name -> tensor, found something else; save that of the network"
-            )
+            raise invalid(path, "a state dict, name -> tensor", "something else", "save that of the network")
     else:
         tensors = read_tensors(path)
     prefix = next((p for p in _PREFIXES if tensors and all(name.startswith(p) for name in tensors)), "")
@@ -190,6 +188,4 @@ def _opened(path: Path | str, device: str) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise ValueError(f"{path}: expected a safetensors file, found nothing; `{make(path)}` makes it") from error
     except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path}: expected a whole safetensors file, found damage ({error}); {make_again(path)}"
-        ) from error
+        raise invalid(path, "a whole safetensors file", f"damage ({error})", make_again(path)) from error

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from lct.checks import invalid
 from lct.files.atomic import atomic_folder, require_space
 from lct.files.file_type import describe
 
@@ -145,9 +146,8 @@ class Archive:
 
     def _tar(self) -> tarfile.TarFile:
         if self.compression and self.compression not in tarfile.TarFile.OPEN_METH:
-            raise ValueError(
-                f"{self.path}: expected a compression that Python reads, found {self.compression}; use Python 3.14, "
-                "or unpack it yourself"
+            raise invalid(
+                self.path, "a compression that Python reads", self.compression, "use Python 3.14, or unpack it yourself"
             )
         return tarfile.open(self.path, f"r:{self.compression}")
 
@@ -265,9 +265,7 @@ def _checked(path: Path, entries: Iterable[Member], limits: Limits, size: int) -
             ("times its own size unpacked", total // max(1, size), limits.ratio),
         ):
             if amount > most:
-                raise ValueError(
-                    f"{path}: expected at most {most} {what}, found {amount} or more; if you trust it, raise `limits`"
-                )
+                raise invalid(path, f"at most {most} {what}", f"{amount} or more", "if you trust it, raise `limits`")
         parts = [part for part in entry.name.split("/") if part not in ("", ".")]  # none: ./, which tars list
         for depth in range(1, len(parts) + 1):
             place = ("/".join(parts[:depth]), depth < len(parts) or entry.type == "folder")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import torch
 from diffusers import AutoencoderKL
 
+from lct.checks import require
 from lct.config.schema import build
 from lct.data import autoencoder as vae
 from lct.data import imageset
@@ -61,10 +62,7 @@ def _check_shape(model: AutoencoderKL, settings: Autoencoder) -> None:
     """The plan counts parameters and sizes by these two numbers: they must be those of the model."""
     shape = (model.config.latent_channels, vae.downsampling(model))
     expected = (settings.latent_channels, settings.downsampling)
-    if shape != expected:
-        raise ValueError(
-            f"autoencoder: expected latent_channels, downsampling {expected}, found {shape}; correct the dataset"
-        )
+    require(shape == expected, "autoencoder", f"latent_channels, downsampling {expected}", shape, "correct the dataset")
 
 
 def _pretrained_folder(settings: PretrainedAutoencoder, source: list[Path]) -> Path:

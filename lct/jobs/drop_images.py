@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.files.records import drop
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan
@@ -16,8 +17,7 @@ def keeps_images(setting: bool | None, defaults: Mapping[str, Any]) -> bool:
     if setting is not None:
         return setting
     given = str(defaults.get("keep_images", True)).lower()
-    if given not in ("true", "false"):
-        raise ValueError(f"default-resources: keep_images: expected true or false, found {given!r}; correct it")
+    require(given in ("true", "false"), "default-resources: keep_images", "true or false", f"{given!r}", "correct it")
     return given == "true"
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.files.atomic import read_json
 from lct.files.hashing import sha256_file
 from lct.files.records import outputs_below, run_path
@@ -79,8 +80,7 @@ def recompute(auditor: Auditor, target: Target, source: str) -> list[Outcome]:
         if source == "weights":
             record = _samples(auditor.records, record)
         command = (record.run or {}).get("command")
-        if not command:
-            raise ValueError(f"{record.path}: expected a run record with its command, found none; `lct restore`")
+        require(command, record.path, "a run record with its command", "none", "`lct restore`")
         if (key := json.dumps(command)) not in done:
             done.add(key)
             outcomes += _job(auditor, record, [str(word) for word in command])
@@ -97,8 +97,7 @@ def _samples(records: Records, metrics: Record) -> Record:
 def _job(auditor: Auditor, record: Record, command: list[str]) -> list[Outcome]:
     """Run one recorded job again and compare each of its outputs."""
     name = Path(command[0]).stem
-    if name not in JOBS:
-        raise ValueError(f"{record.path}: expected a job of {list(JOBS)}, found {name!r}; only these are recomputed")
+    require(name in JOBS, record.path, f"a job of {list(JOBS)}", f"{name!r}", "only these are recomputed")
     outputs = _outputs(auditor, command)
     inputs = {path: sha256 for output in outputs.values() for _, path, sha256 in output.inputs}
     _check_inputs(auditor, record, inputs)

@@ -23,6 +23,7 @@ from typing import IO, Annotated, Any, Literal
 
 import torch
 
+from lct.checks import invalid
 from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, last_lines
 from lct.cluster.cost_model import SAVE_MINUTES
 from lct.cluster.launch import Stop
@@ -250,9 +251,7 @@ class Milestone:
     def of(cls, training: Training, num_images: int, step: int | None, out: Path) -> "Milestone":
         last, *earlier = kept = training.kept_steps(num_images)
         if step not in (None, *kept):
-            raise ValueError(
-                f"--step: expected a step that the run keeps, {sorted(kept)}, found {step}; take one of these"
-            )
+            raise invalid("--step", f"a step that the run keeps, {sorted(kept)}", step, "take one of these")
         is_last = step in (None, last)
         return cls(last if step is None else step, training.emas if is_last else training.emas[:1], is_last, out)
 

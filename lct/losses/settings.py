@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.losses.robust import ROBUST
 from lct.schedules import RobustScale
 
@@ -66,14 +66,11 @@ class Objective:
     target_ema_law: Literal["constant", "adaptive"] = "constant"  # rate as given, or CM's exp(s0 ln(rate) / s)
 
     def __post_init__(self):
-        if not 0 <= self.target_ema < 1:
-            raise ValueError(f"target_ema: expected 0 <= rate < 1, found {self.target_ema}; 0 copies the weights")
+        require(0 <= self.target_ema < 1, "target_ema", "0 <= rate < 1", self.target_ema, "0 copies the weights")
         if self.target_ema_law == "adaptive" and self.target_ema == 0:
             raise ValueError("target_ema_law: expected a positive target_ema with `adaptive`, found 0; CM uses 0.95")
         if self.loss not in ROBUST and replace(self.scale, c0=None) != RobustScale():  # a scale sets c0 for every loss
-            raise ValueError(
-                f"scale: expected only with one of {list(ROBUST)}, which read c, found {self.loss}; remove it"
-            )
+            raise invalid("scale", f"only with one of {list(ROBUST)}, which read c", self.loss, "remove it")
         if self.loss == "e-latent-lpips" and self.form != "mean":
             raise ValueError(f"form: expected mean with e-latent-lpips, which has its own reduction, found {self.form}")
         if self.kind == "denoising":

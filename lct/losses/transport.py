@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lct.checks import require
 from lct.losses.settings import Transport
 
 
@@ -20,8 +21,7 @@ def pair(x: Tensor, noise: Tensor, settings: Transport) -> Tensor:
     of a batch made of whole groups is coupled as within the batch. A last, smaller group is coupled as it is.
     """
     batch = len(x)
-    if x.shape != noise.shape:
-        raise ValueError(f"transport: expected noise shaped {tuple(x.shape)}, found {tuple(noise.shape)}; draw it so")
+    require(x.shape == noise.shape, "transport", f"noise shaped {tuple(x.shape)}", tuple(noise.shape), "draw it so")
     if settings.kind == "none":
         return torch.arange(batch)
     rows, columns = _flat(x), _flat(noise)
@@ -36,8 +36,7 @@ def cost_matrix(x: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """(B, B) squared distances |x_j|^2 + |n_k|^2 - 2 x_j n_k, divided by their maximum."""
     cost = (x**2).sum(1)[:, None] + (noise**2).sum(1)[None, :] - 2 * x @ noise.T
     largest = cost.max()
-    if not np.isfinite(largest):
-        raise ValueError("transport: expected finite latents and noise, found NaN or infinity; check the latents")
+    require(np.isfinite(largest), "transport", "finite latents and noise", "NaN or infinity", "check the latents")
     return np.maximum(cost, 0) / (largest or 1.0)
 
 

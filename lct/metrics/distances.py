@@ -17,6 +17,7 @@ import torch
 from scipy import linalg
 from torch import Tensor
 
+from lct.checks import require
 from lct.metrics.settings import WIDE_FEATURES
 
 BLOCK = 8192  # images whose features are summed, or compared with as many others, at once; part of the last bit of sets
@@ -87,8 +88,7 @@ class FeatureMoments:
         if self._waiting:
             self._fold(np.concatenate(self._pending))
             self._pending, self._waiting = [], 0
-        if self._count < 2:
-            raise ValueError(f"statistics: expected 2 or more images, found {self._count}; take more images")
+        require(self._count >= 2, "statistics", "2 or more images", self._count, "take more images")
         return FeatureStatistics(self._mean, self._scatter * (1 / (self._count - 1)), self._count)
 
 
@@ -194,10 +194,7 @@ def precision_recall(
 def _check(features: Tensor, k: int, name: str) -> None:
     if features.dim() != 2 or not features.is_floating_point():
         raise TypeError(f"{name}: expected (N, D) features, found {features.dtype} {tuple(features.shape)}")
-    if len(features) < k + 1:
-        raise ValueError(
-            f"{name}: expected more than k = {k} images, found {len(features)}; take more images, or lower `k`"
-        )
+    require(len(features) >= k + 1, name, f"more than k = {k} images", len(features), "take more images, or lower `k`")
     if not torch.isfinite(features).all():
         raise ValueError(
             f"{name}: expected features that {features.dtype} can hold, found NaN or infinity; set the protocol's "

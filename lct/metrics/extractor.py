@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lct.checks import require
 from lct.data.imageset import ImageSet
 from lct.files.advice import make_again
 from lct.files.checkpoint import Checkpoint
@@ -59,10 +60,7 @@ class SmallCNN(nn.Module):
 
 def create(settings: TrainedExtractor, classes: int) -> SmallCNN:
     """A fresh network; its weights are a function of settings.seed and leave torch's global generator alone."""
-    if classes < 2:
-        raise ValueError(
-            f"extractor {settings.id}: expected 2 or more classes, found {classes}; label the images or use rotations"
-        )
+    require(classes >= 2, f"extractor {settings.id}", "2 or more classes", classes, "label the images or use rotations")
     with torch.device("meta"):  # no numbers are drawn here
         model = SmallCNN(settings.channels, settings.features, classes)
     model.to_empty(device="cpu")

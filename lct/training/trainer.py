@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lct.checks import invalid, require
 from lct.data.latents import MappedLatents
 from lct.losses import perceptual
 from lct.losses.objective import Terms, consistency_terms, denoising_terms, low_noise_mask, perturb
@@ -275,8 +276,7 @@ class Trainer:
         expected = {name: t for name, t in self.tensors().items() if not name.startswith("optimiser/")}
         for name in sorted(expected.keys() | {n for n in tensors if not n.startswith("optimiser/")}):
             a, b = (tuple(of[name].shape) if name in of else "no such tensor" for of in (expected, tensors))
-            if a != b:
-                raise ValueError(f"{where}: {name}: expected {a}, found {b}; it is of another network: remove it")
+            require(a == b, f"{where}: {name}", a, b, "it is of another network: remove it")
         self.network.load_state_dict(parts["network"])
         self.ema.load(parts["average"])
         if self.target is not self.network:
@@ -324,9 +324,8 @@ def check_device(settings: Training, device: torch.device) -> None:
         )
     if settings.mixed_precision == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
-        raise ValueError(
-            f"training.mixed_precision: expected a GPU with bfloat16, found {name}; set it to off, or use one from "
-            "Ampere (A100) on"
+        raise invalid(
+            "training.mixed_precision", "a GPU with bfloat16", name, "set it to off, or use one from Ampere (A100) on"
         )
 
 
