@@ -61,12 +61,12 @@ Batch = tuple[str, str, int, int]  # weights, sampler, draw, index of the first 
 class SamplingWorker:
     """Samples batches on one device; keeps the network that it used last."""
 
-    def __init__(self, inputs: SamplingInputs, device: torch.device):
+    def __init__(self, inputs: SamplingInputs, device: str):
         settings = inputs.settings
-        self.inputs, self.device, self.sampling = inputs, device, inputs.sampling
+        self.inputs, self.device, self.sampling = inputs, inputs.open_device(device), inputs.sampling
         self.noise_grid = build(NoiseGrid, settings["grid"], "--settings: grid")
         self.statistics = LatentStatistics.from_tensors(read_tensors(inputs.statistics))
-        self.autoencoder = vae.load(inputs.autoencoder, device)
+        self.autoencoder = vae.load(inputs.autoencoder, self.device)
         self.model = functools.lru_cache(maxsize=1)(self._model)
 
     def __call__(self, batch: Batch) -> list[np.ndarray]:
@@ -88,10 +88,6 @@ class SamplingWorker:
         channels, height, width = read_metadata(path)["latent_shape"]
         model = load_weights(UNet(network, channels, height), read_tensors(path), str(path)).to(self.device).eval()
         return partial(consistency, model, scaling=scaling), (channels, height, width)
-
-
-def open_worker(inputs: SamplingInputs, device_name: str) -> SamplingWorker:
-    return SamplingWorker(inputs, inputs.open_device(device_name))
 
 
 def sample(
@@ -124,7 +120,7 @@ def sample(
         devices = pool.devices(torch_device, workers)[: max(1, len(batches))]
         every = len(sets) * len(starts(sampling))
         log.info("sample batches=%d finished=%d", every, every - len(batches))
-        with pool.Pool(open_worker, inputs, devices) as sampling_workers:
+        with pool.Pool(SamplingWorker, inputs, devices) as sampling_workers:
             sampled = encoded(sampling_workers.map(batches))
             for of, unfinished in due.items():
                 unfinished.publish(sampled, out / _name(*of), sampling.grid_images)
@@ -141,11 +137,7 @@ def _name(weights: str, sampler: str, draw: int) -> str:
 
 def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[list[imageset.EncodedImage]]:
     """`batches`, encoded in order: a thread encodes one batch while the next one is sampled."""
-    return in_order((partial(_encode, batch) for batch in batches), 1, AHEAD)
-
-
-def _encode(batch: list[np.ndarray]) -> list[imageset.EncodedImage]:
-    return [imageset.encode(image) for image in batch]
+    return in_order((lambda batch=batch: list(map(imageset.encode, batch)) for batch in batches), 1, AHEAD)
 
 
 main = job.program(sample)

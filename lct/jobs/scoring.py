@@ -42,55 +42,45 @@ def read_reference(path: Path) -> Reference:
 
 
 @dataclass(frozen=True)
-class StoredExtractor:
+class StoredExtractor(ExtractorIdentity):
     """An extractor and the file of its weights; picklable."""
 
-    identity: ExtractorIdentity
     weights: Path
 
     @classmethod
     def find(cls, settings: Extractor, path: Path) -> "StoredExtractor":
         """path: the weights made in the graph, or the record of their download."""
         if not isinstance(settings, PretrainedExtractor):
-            return cls(ExtractorIdentity(settings, sha256_file(path)), path)
+            return cls(settings, sha256_file(path), path)
         download = downloads.read(path)
         weights = download.file(settings.file, deep=False)  # hashed when it is loaded
         sha256 = next(entry["sha256"] for entry in download.files if entry["path"] == settings.file)
-        return cls(ExtractorIdentity(settings, sha256), weights)
-
-    def load(self, device: torch.device) -> features.FeatureNetwork:
-        return features.load_network(self.identity.settings, self.weights, self.identity.weights_sha256, device)
+        return cls(settings, sha256, weights)
 
 
-@dataclass(frozen=True)
-class FeatureBatch:
-    """Images of one set, and what is taken of them; picklable."""
-
-    manifest: Path
-    span: range
-    specs: tuple[FeatureSpec, ...]
-    degradation: Degradation | None = None  # what is done to the images first
+# image set, images of it, what is taken of them, what is done to them first
+FeatureBatch = tuple[Path, range, Sequence[FeatureSpec], Degradation | None]
 
 
 class FeatureWorker:
     """Computes features on one device; keeps its networks and the image set that it read last."""
 
-    def __init__(self, extractors: Sequence[StoredExtractor], batch: int, device: torch.device):
-        self.batch = batch
-        self.networks = {extractor.identity.settings.id: extractor.load(device) for extractor in extractors}
+    def __init__(self, inputs: tuple[Sequence[StoredExtractor], int], device: str):
+        """inputs: extractors, and the images of every pass."""
+        (extractors, self.batch), on = inputs, job.device(device, threads=1)
+        self.networks = {
+            e.settings.id: features.load_network(e.settings, e.weights, e.weights_sha256, on) for e in extractors
+        }
         self.opened = lru_cache(maxsize=1)(imageset.open_checked)
 
     def __call__(self, batch: FeatureBatch) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """(features, confidence) of each spec: as arrays, since a tensor from another process holds a file open."""
-        networks = {spec: self.networks[spec.extractor] for spec in batch.specs}
-        extracted = features.extract(networks, self.opened(batch.manifest), batch.span, self.batch, batch.degradation)
+        manifest, span, specs, degradation = batch
+        networks = {spec: self.networks[spec.extractor] for spec in specs}
+        extracted = features.extract(networks, self.opened(manifest), span, self.batch, degradation)
         return [
             (f.features.numpy(), None if f.confidence is None else f.confidence.numpy()) for f in extracted.values()
         ]
-
-
-def open_worker(inputs: tuple[Sequence[StoredExtractor], int], device: str) -> FeatureWorker:
-    return FeatureWorker(*inputs, job.device(device, threads=1))
 
 
 class Scorer:
@@ -110,10 +100,10 @@ class Scorer:
             build(Extractor, values, f"--settings: extractors.{values['id']}") for values in settings["extractors"]
         ]
         stored = [StoredExtractor.find(*pair) for pair in zip(extractors, weights, strict=True)]
-        self.extractors = {extractor.identity.settings.id: extractor.identity for extractor in stored}
+        self.extractors = {extractor.settings.id: extractor for extractor in stored}
         self.inputs = dict(zip((f"extractor-{name}" for name in self.extractors), weights, strict=True))
         self.batch = self.protocols[0].batch  # one for all, as the scale's settings demand
-        self._workers = pool.Pool(open_worker, (stored, self.batch), pool.devices(self.device, workers))
+        self._workers = pool.Pool(FeatureWorker, (stored, self.batch), pool.devices(self.device, workers))
 
     def __enter__(self) -> "Scorer":
         return self
@@ -138,7 +128,7 @@ class Scorer:
         batch loads the networks. what: name of the work in the log."""
         log_progress = ProgressLogger(what, count)
         spans = [range(start, min(start + self.batch, count)) for start in range(0, count, self.batch)]
-        results = self._workers.map(FeatureBatch(manifest, span, tuple(specs), degradation) for span in spans)
+        results = self._workers.map((manifest, span, tuple(specs), degradation) for span in spans)
         for span, arrays in zip(spans, results, strict=True):
             tensors = [Features(*(None if a is None else torch.from_numpy(a) for a in pair)) for pair in arrays]
             yield dict(zip(specs, tensors, strict=True))
