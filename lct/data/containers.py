@@ -106,7 +106,6 @@ def folder(files: SourceFiles, reading: FolderReading) -> Container:
 
 
 def _is_image(path: Path) -> bool:
-    """Whether the first bytes of a file are those of an image."""
     try:
         with open(path, "rb") as file:
             return is_image(file.read(HEAD_BYTES))

@@ -92,7 +92,6 @@ def _further(schema: Any, reading: ParquetReading) -> list[str]:
 
 
 def _is_bytes(type_: Any) -> bool:
-    """Whether a column's values arrive as bytes."""
     from pyarrow import types
 
     return types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_)
@@ -113,7 +112,6 @@ def _whole_parquet(path: Path) -> Iterator[None]:
 
 
 def _parquet_file(path: Path) -> Any:
-    """An opened pyarrow.parquet.ParquetFile."""
     import pyarrow.parquet
 
     with _whole_parquet(path):

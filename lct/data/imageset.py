@@ -17,6 +17,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def write_imageset(
     }
 
 
-class ImageSet:
+class ImageSet(AbstractContextManager):
     """A set opened for reading. `len(s)`, `s[i]` -> (H, W, 3) uint8, `s.array(a, b)`, `s.batches(size)`."""
 
     def __init__(self, path: Path | str):
@@ -188,21 +189,12 @@ class ImageSet:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def __enter__(self) -> "ImageSet":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self):
         if getattr(self, "_descriptor", None) is not None:
             self.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}  # a worker opens the file itself
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:

@@ -85,6 +85,7 @@ class Reading:
         _require(len(set(self.exceptions)) == len(self.exceptions), "exceptions", "every name once", self.exceptions)
         path = getattr(self, "path", ".")  # of a local source
         _require(bool(path.strip()), "path", "a folder or file", repr(path))
+        _require(getattr(self, "extensions", True), "extensions", "at least one", ())  # of image files
 
     @property
     def available(self) -> int | None:
@@ -105,10 +106,6 @@ class FolderReading(Reading):
     extensions: tuple[str, ...] = _EXTENSIONS  # other files are ignored
     labels: Literal["none", "folders"] = "none"  # folders: an image's label is the number of its sub-folder, sorted
 
-    def __post_init__(self):
-        super().__post_init__()
-        _require(bool(self.extensions), "extensions", "at least one", self.extensions)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ArchiveReading(Reading):
@@ -119,10 +116,6 @@ class ArchiveReading(Reading):
     labels: Literal["none", "folders"] = "none"  # folders: an image's label is the number of its sub-folder, sorted
     inside: str = ""  # only the members below this folder of the archive; names are then relative to it
     limits: Limits = field(default_factory=Limits)  # what an archive may hold
-
-    def __post_init__(self):
-        super().__post_init__()
-        _require(bool(self.extensions), "extensions", "at least one", self.extensions)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -301,7 +301,6 @@ class Checker:
 
 
 def _title(origin: Origin) -> str:
-    """An origin in a few words."""
     if isinstance(origin, HubOrigin):
         return f"hub {origin.repo_type} {origin.repo}"
     return "by hand" if origin.kind == "manual" else f"web {public(origin.files[0].url)}"

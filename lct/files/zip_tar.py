@@ -17,7 +17,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -63,7 +63,7 @@ class Member(NamedTuple):
     type: str = "file"  # or "folder", or in words what is refused
 
 
-class Archive:
+class Archive(AbstractContextManager):
     """An opened archive: `members` in the archive's order; `read` where it gives single files, `stream` always."""
 
     def __init__(self, path: Path | str, limits: Limits | None = None):
@@ -166,9 +166,6 @@ class Archive:
             self._descriptor = None
             if self._zip:
                 self._zip.close()
-
-    def __enter__(self) -> "Archive":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -174,7 +174,6 @@ def encode(
 
 
 def _compute_missing(inputs: EncoderInputs, every: list[Shard], devices: list[str]) -> None:
-    """Compute and store the shards that are not finished yet."""
     missing = [shard for shard in every if read_shard(inputs.folder, shard) is None]
     devices = devices[: max(1, len(missing))]
     log.info("encode shards=%d finished=%d on %s", len(every), len(every) - len(missing), ", ".join(devices))
@@ -257,7 +256,6 @@ def tails(latents: Path, statistics: LatentStatistics, count: int) -> dict[str, 
 
 
 def _publish_picture(originals: Path, reconstructions: Path, out: Path) -> None:
-    """Some images above their reconstructions."""
     with (
         imageset.open_checked(originals) as images,
         imageset.ImageSet(reconstructions) as reconstructed,

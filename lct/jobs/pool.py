@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from multiprocessing.connection import wait
 from typing import Any, Generic, TypeVar
 
@@ -32,7 +33,7 @@ def devices(device: torch.device, workers: int | None) -> list[str]:
     return [names[number % gpus] for number in range(workers or gpus)]
 
 
-class Pool(Generic[S, T, R]):
+class Pool(AbstractContextManager, Generic[S, T, R]):
     """Results of open_(source, device)(item): made in this process for one device, for several in a process each.
 
     open_, a module's function, and the source must be picklable, items and results too; what has been opened is used
@@ -41,13 +42,11 @@ class Pool(Generic[S, T, R]):
 
     def __init__(self, open_: Callable[[S, str], Callable[[T], R]], source: S, devices: list[str]):
         self._open, self._source, self._devices = open_, source, devices
-        self._here: Callable[[T], R] | None = None
         self._pool: ProcessPoolExecutor | None = None
 
     def map(self, items: Iterable[T]) -> Iterator[R]:
         if len(self._devices) == 1:
             for item in items:
-                self._here = self._here or self._open(self._source, self._devices[0])
                 yield self._here(item)
             return
         futures = (self._processes().submit(_make, item) for item in items)
@@ -55,6 +54,10 @@ class Pool(Generic[S, T, R]):
             yield from results(futures, AHEAD * len(self._devices) + 1)
         except BrokenProcessPool as error:
             raise ValueError("worker: expected it to finish, found it killed; run the same command again") from error
+
+    @functools.cached_property
+    def _here(self) -> Callable[[T], R]:
+        return self._open(self._source, self._devices[0])
 
     def _processes(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -65,9 +68,6 @@ class Pool(Generic[S, T, R]):
             given = (self._open, self._source, names)
             self._pool = ProcessPoolExecutor(len(self._devices), context, initializer=_begin, initargs=given)
         return self._pool
-
-    def __enter__(self) -> "Pool[S, T, R]":
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:

@@ -51,12 +51,8 @@ def main() -> int:
     parser.add_argument("--source", choices=("samples", "weights"), default="samples", help="what is recomputed from")
     parser.add_argument("cells", nargs="+", metavar="CELL", help="ids of cells")
     arguments = parser.parse_args()
-
-    def print_outcomes() -> None:
-        outcomes = recompute_cells(Path.cwd(), overrides(arguments), arguments.cells, arguments.source)
-        print(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes]))
-
-    return job.run(print_outcomes)
+    cells_of = (Path.cwd(), overrides(arguments), arguments.cells, arguments.source)
+    return job.run(lambda: print(json.dumps([*map(dataclasses.asdict, recompute_cells(*cells_of))])))
 
 
 def recompute_cells(root: Path, config: dict[str, Any], names: list[str], source: str) -> list[Outcome]:

@@ -106,7 +106,6 @@ def measure(
 
 
 def _digest(scorer: Scorer, m: ImageMeasurement, images: Mapping[str, ReferenceImages]) -> str:
-    """The digest of everything that a result depends on."""
     identity = scorer.extractors[m.spec.extractor]
     sets = [[images[name].count, images[name].content_sha256] for name in m.sets]
     description = feature_description(identity, m.spec, scorer.batch, scorer.device.type)

@@ -28,12 +28,8 @@ def main() -> int:
     parser.add_argument("images", type=Path, help="folder, zip, tar, npz or npy")
     arguments = parser.parse_args()
     plan = Plan(Path.cwd(), overrides(arguments))
-
-    def print_scores() -> None:
-        content = score_images(plan, arguments.of, arguments.images, arguments.device)
-        print(json.dumps(content), flush=True)
-
-    return job.run(print_scores)
+    scores = (plan, arguments.of, arguments.images, arguments.device)
+    return job.run(lambda: print(json.dumps(score_images(*scores)), flush=True))
 
 
 def score_images(plan: Plan, dataset: str, images: Path, device: str = "auto") -> dict[str, dict[str, Any]]:

@@ -83,8 +83,8 @@ class FeatureWorker:
         ]
 
 
-class Scorer:
-    """Protocols and the networks they need, ready to measure image sets against references.
+class Scorer(pool.Pool):
+    """Protocols and a pool of the networks they need, ready to measure image sets against references.
 
     settings: {"protocols", "extractors", "own_extractor"}.
     weights:  a file of each extractor, in the settings' order: made in the graph, or a download's record.
@@ -103,13 +103,7 @@ class Scorer:
         self.extractors = {extractor.settings.id: extractor for extractor in stored}
         self.inputs = dict(zip((f"extractor-{name}" for name in self.extractors), weights, strict=True))
         self.batch = self.protocols[0].batch  # one for all, as the scale's settings demand
-        self._workers = pool.Pool(FeatureWorker, (stored, self.batch), pool.devices(self.device, workers))
-
-    def __enter__(self) -> "Scorer":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._workers.__exit__(*error)
+        super().__init__(FeatureWorker, (stored, self.batch), pool.devices(self.device, workers))
 
     def references(self, paths: Sequence[Path]) -> tuple[list[tuple[Protocol, Reference]], dict[str, Path]]:
         """Each protocol with its stored reference, and the files of these as inputs of a record; paths: in order."""
@@ -128,7 +122,7 @@ class Scorer:
         batch loads the networks. what: name of the work in the log."""
         log_progress = ProgressLogger(what, count)
         spans = [range(start, min(start + self.batch, count)) for start in range(0, count, self.batch)]
-        results = self._workers.map((manifest, span, tuple(specs), degradation) for span in spans)
+        results = self.map((manifest, span, tuple(specs), degradation) for span in spans)
         for span, arrays in zip(spans, results, strict=True):
             tensors = [Features(*(None if a is None else torch.from_numpy(a) for a in pair)) for pair in arrays]
             yield dict(zip(specs, tensors, strict=True))

@@ -152,7 +152,6 @@ def _resume(trainer: Trainer, states: StateFolder | None) -> TrainingProgress:
 def _log_point(
     trainer: Trainer, progress: TrainingProgress, terms: Terms, gradient_norm: Tensor | None, events: EventLog | None
 ) -> None:
-    """Append a point to the training curve, and to the events."""
     stage, objective = trainer.stage(progress.step - 1), trainer.settings.objective
     denoising = objective.kind == "denoising"
     residual = None if terms.residual is None else sum(trainer.world.gather(float(terms.residual)))
