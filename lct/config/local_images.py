@@ -12,7 +12,7 @@ from typing import Any
 from lct.config.folder import Layer
 from lct.data.settings import ArchiveSource, FolderSource
 from lct.files.atomic import read_json_or_empty
-from lct.files.selection import select, walk
+from lct.files.local_source import select, walk
 from lct.files.zip_tar import Archive, has_listing
 from lct.metrics.settings import OWN
 

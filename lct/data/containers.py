@@ -13,7 +13,7 @@ from lct.checks import invalid, require
 from lct.data.settings import ArchiveReading, FolderReading
 from lct.files.file_type import HEAD_BYTES, is_image
 from lct.files.hashing import sha256_json
-from lct.files.selection import describe, select
+from lct.files.local_source import describe, select
 from lct.files.zip_tar import Archive
 
 Content = Callable[[], bytes]  # gives the encoded bytes of one image, in any thread
@@ -39,7 +39,7 @@ class Container:
     labels: list[int | None]
     contents: Callable[[Sequence[int]], Iterator[Content]]  # the images of these numbers, in the order of the argument
     source: dict[str, Any] = field(default_factory=dict)  # what was read, for the manifest
-    others: Counter[str] = field(default_factory=Counter)  # what else there is, by kind (lct/files/selection.py)
+    others: Counter[str] = field(default_factory=Counter)  # what else there is, by kind (lct/files/local_source.py)
 
 
 class Sequential:

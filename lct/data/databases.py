@@ -14,7 +14,7 @@ from lct.checks import invalid, require
 from lct.data.containers import Container, Content, Sequential, SourceFiles
 from lct.data.settings import LmdbReading, ParquetReading
 from lct.files.file_type import describe
-from lct.files.selection import select
+from lct.files.local_source import select
 from lct.files.zip_tar import extract, is_archive
 
 _BATCH = 32  # rows of a parquet file held at once

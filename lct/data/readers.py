@@ -22,8 +22,7 @@ from lct.data.decode import decode, formats
 from lct.data.settings import ArchiveSource, DownloadSource, FilesReading, FolderSource, Reading
 from lct.download.record import Download
 from lct.files.advice import force
-from lct.files.local_source import content_sha256, relevant
-from lct.files.selection import check_link, select, walk
+from lct.files.local_source import check_link, content_sha256, relevant, select, walk
 
 
 def open_source(
@@ -97,7 +96,7 @@ class GivenImages:
     images: Iterator[np.ndarray]  # (side, side, 3) uint8 each; ValueError with one line for another size, or damage
     names: list[str]  # as many
     available: int  # in the container
-    others: Counter[str] = field(default_factory=Counter)  # what else it holds, by kind (lct/files/selection.py)
+    others: Counter[str] = field(default_factory=Counter)  # what else it holds, by kind (lct/files/local_source.py)
 
 
 def open_images(path: Path, side: int, count: int) -> GivenImages:

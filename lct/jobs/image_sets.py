@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lct.data import imageset
-from lct.files import selection
+from lct.files import local_source
 from lct.files.atomic import atomic, link_or_copy, write_json
 from lct.jobs import job
 from lct.plan.paths import grid, manifest
@@ -33,7 +33,7 @@ def write_set(
     with atomic(out) as temporary:
         description = imageset.write_imageset(temporary, images, items=items, name=out.name)
         check()
-    if not_taken := selection.pictures(others or Counter()):
+    if not_taken := local_source.pictures(others or Counter()):
         description["not_taken"] = not_taken
     write_json(manifest(str(out)), description)
     write_preview(out, shown)

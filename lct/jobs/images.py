@@ -23,7 +23,7 @@ from lct.data.settings import DataSettings
 from lct.data.sources import Split, Task
 from lct.data.threads import in_order
 from lct.download import record as downloads
-from lct.files import local_source, selection
+from lct.files import local_source
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
@@ -71,7 +71,7 @@ def images(
     origin = {"source": splits.source, "left_out": list(splits.left_out)} if splits.source else {}
     if splits.source and duplicates:
         origin["duplicates"] = duplicates
-    if not_taken := selection.pictures(splits.others):
+    if not_taken := local_source.pictures(splits.others):
         origin["not_taken"] = not_taken
     for out, content in manifests.items():
         write_json(manifest(str(out)), content | origin)
@@ -85,7 +85,7 @@ def images(
         log.info("not taken: %s", ", ".join(f"{count} {kind}" for kind, count in splits.others.most_common()))
     texts = [f"{len(splits.train)} training, {len(splits.heldout)} held out"]
     texts += [f"{len(splits.left_out)} left out"] if splits.left_out else []
-    texts += [f"not taken: {selection.describe(splits.others)}"] if not_taken else []
+    texts += [f"not taken: {local_source.describe(splits.others)}"] if not_taken else []
     texts += [_about(duplicates)] if duplicates else []
     return f"images {train.parent.name}: {', '.join(texts)}"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from lct.data.readers import open_images
-from lct.files import local_source, selection
+from lct.files import local_source
 from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.jobs.image_sets import write_set
@@ -29,7 +29,7 @@ def take_samples(settings: dict[str, Any], out: Annotated[Path, "image set to wr
     record.source = state.record()
     record.write([out])
     more = f", the first of {given.available}" if given.available > count else ""
-    more += f", not taken: {text}" if (text := selection.describe(given.others)) else ""
+    more += f", not taken: {text}" if (text := local_source.describe(given.others)) else ""
     return f"take {out.parts[-5]}: {count} images of {source['path']}{more}, sha256 {record.source['sha256'][:12]}"
 
 

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from lct.data.imageset import png
-from lct.files.selection import describe, pictures, select, walk
+from lct.files.local_source import describe, pictures, select, walk
 from lct.jobs.images import images, quoted, readable
 
 ENDINGS = ("png", "jpg")
