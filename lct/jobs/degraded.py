@@ -8,7 +8,7 @@ from lct.data import imageset
 from lct.files.atomic import write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
-from lct.jobs.scoring import Extractors, References, Scorer
+from lct.jobs.score import Extractors, References, Scorer
 from lct.metrics.settings import Degradation
 
 

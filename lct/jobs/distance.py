@@ -10,7 +10,7 @@ from lct.files.atomic import write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.jobs.reference import CACHE, Cache, ImageMeasurement, compared_sets, measure, reference_images
-from lct.jobs.scoring import Extractors, HeldoutImages, Samples, Scorer, TrainingImages
+from lct.jobs.score import Extractors, HeldoutImages, Samples, Scorer, TrainingImages
 from lct.metrics.distances import frechet, statistics
 
 

@@ -16,7 +16,7 @@ from lct.data.imageset import ImageSet
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
-from lct.jobs.scoring import Samples, Scorer, TrainingImages, read_reference
+from lct.jobs.score import Samples, Scorer, TrainingImages, read_reference
 from lct.metrics.distances import BLOCK, rounding
 from lct.metrics.evaluation import comparable
 

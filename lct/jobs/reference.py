@@ -17,7 +17,7 @@ from lct.files.hashing import sha256_file, sha256_json
 from lct.files.records import JobRecord
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.jobs import job
-from lct.jobs.scoring import Extractors, HeldoutImages, Scorer, TrainingImages
+from lct.jobs.score import Extractors, HeldoutImages, Scorer, TrainingImages
 from lct.metrics.distances import FeatureMoments, FeatureStatistics, radii
 from lct.metrics.evaluation import Reference, ReferenceImages, comparable, feature_description
 from lct.metrics.settings import FeatureSpec, Protocol

@@ -12,7 +12,7 @@ from typing import Any
 from lct.data.readers import open_images
 from lct.jobs import job
 from lct.jobs.image_sets import write_set
-from lct.jobs.scoring import Scorer
+from lct.jobs.score import Scorer
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
 from lct.plan.paths import manifest
