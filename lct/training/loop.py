@@ -22,6 +22,17 @@ from lct.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
+RECENT, BEFORE = 5, 10  # logged losses that may diverge, and the least number of earlier ones to compare them with
+EVENTS = {  # name among the events -> column of the training curve
+    "loss/total": "loss",
+    "loss/consistency": "consistency",
+    "loss/diffusion": "diffusion",
+    "schedule/c": "c",
+    "residual/rms": "residual_rms",
+    "optimiser/gradient_norm": "gradient_norm",
+    "optimiser/learning_rate": "lr",
+}
+
 
 class EventLog:
     """Writes scalars and images to one event file in `folder`.
@@ -34,57 +45,37 @@ class EventLog:
         """saved_step: the step from which this attempt goes on; attempt: makes the file's name unique."""
         self._writer: Any = None
         try:  # imported here: only rank 0 of a training needs it
+            from tensorboardX import summary
             from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
 
             folder.mkdir(parents=True, exist_ok=True)
+            self._event, self._summary = Event, summary
             self._writer = EventsWriter(str(folder / "events"), f".{attempt}")
         except (OSError, ImportError) as error:
             log.warning("%s: no events are written (%s)", folder, error)
-        if self._writer is not None:
-            from tensorboardX.proto.event_pb2 import SessionLog
-
-            self._write(saved_step + 1, session_log=SessionLog(status=SessionLog.START))
+            return
+        self._write(saved_step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def scalars(self, values: dict[str, float | int | None], step: int) -> None:
         """One point of each curve; None has no point."""
-        if self._writer is not None:
-            from tensorboardX import summary
-
-            for name, value in values.items():
-                if value is not None:
-                    self._write(step, summary=summary.scalar(name, value))
+        for name, value in values.items():
+            if self._writer is not None and value is not None:
+                self._write(step, summary=self._summary.scalar(name, value))
 
     def images(self, name: str, images: np.ndarray, step: int) -> None:
         """images: (n, H, W, 3) uint8, shown side by side."""
         if self._writer is not None:
-            from tensorboardX import summary
-
-            self._write(step, summary=summary.image(name, np.concatenate(list(images), axis=1), dataformats="HWC"))
+            image = np.concatenate(list(images), axis=1)
+            self._write(step, summary=self._summary.image(name, image, dataformats="HWC"))
 
     def _write(self, step: int, **content: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
         try:
-            if self._writer is not None:
-                self._writer.write_event(Event(wall_time=time.time(), step=step, **content))
-                self._writer.flush()
+            self._writer.write_event(self._event(wall_time=time.time(), step=step, **content))
+            self._writer.flush()
         except OSError as error:
             log.warning("no further events are written (%s)", error)
             self._writer = None
-
-
-log = logging.getLogger(__name__)
-
-RECENT, BEFORE = 5, 10  # logged losses that may diverge, and the least number of earlier ones to compare them with
-EVENTS = {  # name among the events -> column of the training curve
-    "loss/total": "loss",
-    "loss/consistency": "consistency",
-    "loss/diffusion": "diffusion",
-    "schedule/c": "c",
-    "residual/rms": "residual_rms",
-    "optimiser/gradient_norm": "gradient_norm",
-    "optimiser/learning_rate": "lr",
-}
 
 
 def train(
