@@ -22,8 +22,7 @@ from lct.data.imageset import ImageSet
 from lct.data.latents import LatentStatistics
 from lct.losses.objective import consistency_terms, perturb
 from lct.losses.transport import pair
-from lct.networks.precondition import consistency
-from lct.networks.unet import ResidualBlock, UNet
+from lct.networks.unet import ResidualBlock, UNet, consistency
 from lct.streams import generator
 from lct.training import draws
 from lct.training.settings import Training

@@ -20,7 +20,7 @@ from lct.jobs.measure import Meter
 from lct.metrics import extractor
 from lct.metrics.settings import TrainedExtractor
 from lct.networks.layout import macs_and_activations
-from lct.networks.precondition import consistency
+from lct.networks.unet import consistency
 from lct.training.trainer import Trainer
 
 SIDE = 16  # pixels of the mini scale's images

@@ -15,7 +15,7 @@ from lct.data import autoencoder as vae
 from lct.data import imageset
 from lct.data.settings import Encoding, TrainedAutoencoder
 from lct.jobs.sample import encoded
-from lct.networks.precondition import consistency
+from lct.networks.unet import consistency
 from lct.sampling.samplers import generate, sample
 from lct.sampling.settings import ConsistencySampler, Sampling
 from lct.training.trainer import Trainer

@@ -5,9 +5,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from lct.networks.precondition import consistency
 from lct.networks.settings import Network, Scaling
-from lct.networks.unet import UNet
+from lct.networks.unet import UNet, consistency
 
 
 class ConsistencyModel(ModelMixin, ConfigMixin):

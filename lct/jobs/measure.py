@@ -33,8 +33,8 @@ from lct.jobs.measure_nodes import all_reduce_rate, lock_between_nodes, write_ra
 from lct.losses.settings import DiffusionTerm, Objective, Transport
 from lct.losses.transport import cost_matrix
 from lct.networks.layout import macs_and_activations
-from lct.networks.precondition import consistency
 from lct.networks.settings import Network
+from lct.networks.unet import consistency
 from lct.schedules import RobustScale
 from lct.training.settings import Training
 from lct.training.trainer import Trainer

@@ -26,9 +26,8 @@ from lct.files.tensors import read_metadata, read_tensors
 from lct.jobs import job, pool
 from lct.jobs.image_sets import UnfinishedSet
 from lct.jobs.resume import finished_parts, work_folder
-from lct.networks.precondition import consistency
 from lct.networks.settings import Network, Scaling
-from lct.networks.unet import UNet, load_weights
+from lct.networks.unet import UNet, consistency, load_weights
 from lct.plan.paths import AUTOENCODER_FILES, milestone
 from lct.sampling.samplers import Denoiser, generate, starts
 from lct.sampling.settings import Sampler, Sampling

@@ -7,6 +7,11 @@ Normalisation layers, by name: eps 1e-5, except RMSNorm (PyTorch's default, the 
 hold a weight of ones that is never trained, and train the bias: the paper argues that a trained scale lets single large
 activations through. Group, batch and instance norms have one weight and bias per channel; layer and RMS norms go over
 the whole (C, H, W) of a sample, with one weight (and bias) per element.
+
+From F to f, the consistency function, exactly the identity at sigma_min (CM, App. C; EDM's scalings otherwise): with
+sd = sigma_data and sm = sigma_min, f(x, sigma) = c_skip x + c_out F(c_in x, label), where
+c_skip = sd^2 / ((sigma - sm)^2 + sd^2), c_out = (sigma - sm) sd / sqrt(sigma^2 + sd^2),
+c_in = 1 / sqrt(sigma^2 + sd^2), label = label_scale ln sigma.
 """
 
 import math
@@ -17,7 +22,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lct.networks.layout import Block, layout
-from lct.networks.settings import Network, Norm
+from lct.networks.settings import Network, Norm, Scaling
 
 EPS = 1e-5
 
@@ -74,18 +79,18 @@ class ResidualBlock(nn.Module):
     def __init__(self, block: Block, embedding: int, settings: Network):
         super().__init__()
         norm, groups = NORMS[settings.block_norm], settings.groups
-        c_in, c_out = block.channels_in, block.channels_out
+        before, after = block.channels_in, block.channels_out
         self.resample, self.heads, self.dropout = block.resample, block.heads, settings.dropout
-        self.norm0 = norm(c_in, block.side_in, groups)
-        self.conv0 = nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.affine = nn.Linear(embedding, 2 * c_out)
-        self.norm1 = norm(c_out, block.side_out, groups)
-        self.conv1 = nn.Conv2d(c_out, c_out, 3, padding=1)
-        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else None
+        self.norm0 = norm(before, block.side_in, groups)
+        self.conv0 = nn.Conv2d(before, after, 3, padding=1)
+        self.affine = nn.Linear(embedding, 2 * after)
+        self.norm1 = norm(after, block.side_out, groups)
+        self.conv1 = nn.Conv2d(after, after, 3, padding=1)
+        self.skip = nn.Conv2d(before, after, 1) if before != after else None
         if block.heads:
-            self.norm2 = norm(c_out, block.side_out, groups)
-            self.attention_in = nn.Linear(c_out, 3 * c_out)  # a 1x1 convolution on tokens: queries, keys, values
-            self.attention_out = nn.Linear(c_out, c_out)
+            self.norm2 = norm(after, block.side_out, groups)
+            self.attention_in = nn.Linear(after, 3 * after)  # a 1x1 convolution on tokens: queries, keys, values
+            self.attention_out = nn.Linear(after, after)
 
     def forward(self, x: Tensor, embedding: Tensor, dropout: Generator | None) -> Tensor:
         h = self.conv0(_resample(functional.silu(self.norm0(x)), self.resample))
@@ -206,3 +211,28 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], where: str) -> 
 
 def _first(names: list[str]) -> str:
     return f" (first: {names[0]})" if names else ""
+
+
+def c_skip(sigma: Tensor, s: Scaling) -> Tensor:
+    return s.sigma_data**2 / ((sigma - s.sigma_min) ** 2 + s.sigma_data**2)
+
+
+def c_out(sigma: Tensor, s: Scaling) -> Tensor:
+    return (sigma - s.sigma_min) * s.sigma_data / (sigma**2 + s.sigma_data**2).sqrt()
+
+
+def c_in(sigma: Tensor, s: Scaling) -> Tensor:
+    return (sigma**2 + s.sigma_data**2).rsqrt()
+
+
+def noise_label(sigma: Tensor, s: Scaling) -> Tensor:
+    return s.label_scale * sigma.log()
+
+
+def consistency(
+    network: nn.Module, x: Tensor, sigma: Tensor, scaling: Scaling, dropout: Generator | None = None
+) -> Tensor:
+    """f(x, sigma) for x (B, C, H, W) and sigma (B,) in the dtype of x; the answer keeps that dtype under autocast."""
+    at = sigma.to(x.dtype)[:, None, None, None]
+    answer = network(c_in(at, scaling) * x, noise_label(sigma, scaling), dropout)
+    return c_skip(at, scaling) * x + c_out(at, scaling) * answer.to(x.dtype)

@@ -22,8 +22,7 @@ from lct.data.latents import MappedLatents
 from lct.losses import perceptual
 from lct.losses.objective import Terms, consistency_terms, denoising_terms, low_noise_mask, perturb
 from lct.losses.transport import pair
-from lct.networks.precondition import consistency
-from lct.networks.unet import UNet, load_weights
+from lct.networks.unet import UNet, consistency, load_weights
 from lct.schedules import target_rate
 from lct.streams import generator
 from lct.training import draws

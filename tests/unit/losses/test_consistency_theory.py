@@ -17,8 +17,8 @@ from torch import nn
 from lct.losses.objective import consistency_terms, denoising_terms, perturb
 from lct.losses.settings import Objective, Transport
 from lct.losses.transport import pair
-from lct.networks.precondition import consistency
 from lct.networks.settings import Scaling
+from lct.networks.unet import consistency
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, NoiseGrid, RobustScale
 
 MEAN, STD = 0.2, 0.45

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from lct.networks import precondition
+from lct.networks import unet as precondition
 from lct.networks.layout import layout, parameters
-from lct.networks.precondition import consistency
 from lct.networks.settings import Network, Norm, Scaling
-from lct.networks.unet import NORMS, UNet, _drop, load_weights, positional_embedding
+from lct.networks.unet import NORMS, UNet, _drop, consistency, load_weights, positional_embedding
 from lct.schedules import NoiseGrid
 
 MINI = {"channels": 32, "channel_mult": (1, 2), "blocks": 1, "attention_resolutions": (4,)}
