@@ -50,6 +50,3 @@ def distance(
 
 
 main = job.program(distance)
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -9,6 +9,7 @@ is, up to a factor, the sum form with c sqrt(d).
 Sources: arXiv:2310.14189 (iCT), arXiv:2502.01441 (the paper), arXiv:2206.00364 (EDM weights).
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from lct.losses.robust import ROBUST_FUNCTIONS
 from lct.losses.settings import DiffusionTerm, Objective
 
+PACKAGE = "elatentlpips"
 Robust = Callable[[Tensor, float], Tensor]  # rho(s, c), elementwise
 Distance = Callable[[Tensor, Tensor, float], Tensor]  # (B, ...), (B, ...), c -> (B,)
 
@@ -133,6 +135,33 @@ def named_distance(settings: Objective) -> Distance:
     if (settings.loss, settings.form) not in DISTANCES:
         raise ValueError(
             f"objective: expected a distance of {sorted(DISTANCES)}, found {(settings.loss, settings.form)}; "
-            "load E-LatentLPIPS with lct.losses.perceptual and hand it over, or change the loss"
+            "load E-LatentLPIPS with load_perceptual and hand it over, or change the loss"
         )
     return DISTANCES[settings.loss, settings.form]
+
+
+def load_perceptual(device: torch.device | str = "cpu") -> Distance:
+    """E-LatentLPIPS, a learned perceptual distance between latents (arXiv:2405.05967), (f, g, c) -> (B,), with frozen
+    weights on `device`; c is not read. Raises ValueError when its package or weights are not available.
+
+    The authors' runs with it use the encoder "sd15" without augmentation or ensembling, on latents that are scaled by
+    0.18215 but not normalised; choose that encoding in the dataset's settings. Its weights are its package's to fetch,
+    into ./ckpt, when the distance is first loaded. Neither package nor weights are locked or pinned, so no table that
+    a bare `snakemake` makes needs them.
+    """
+    try:
+        metric = importlib.import_module(PACKAGE).ELatentLPIPS(encoder="sd15", augment=None, verbose=False)
+    except Exception as error:  # the package downloads and unpickles: many ways to fail, all of them "not available"
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"loss e-latent-lpips: expected the package {PACKAGE} and its sd15 weights, found them missing ({reason}); "
+            f"run `pip install {PACKAGE}`, and once on a host with network access `python -c 'from lct.losses import "
+            "objective; objective.load_perceptual()'`, which puts the weights into ./ckpt; or leave the row out of its "
+            "table"
+        ) from error
+    metric = metric.to(device).eval().requires_grad_(False)
+
+    def distance(f: Tensor, g: Tensor, c: float) -> Tensor:
+        return metric(f, g, normalize=False, ensembling=False).flatten()
+
+    return distance

@@ -19,8 +19,7 @@ from torch.func import functional_call
 
 from lct.checks import invalid, require
 from lct.data.latents import MappedLatents
-from lct.losses import perceptual
-from lct.losses.objective import Terms, consistency_terms, denoising_terms, low_noise_mask, perturb
+from lct.losses.objective import Terms, consistency_terms, denoising_terms, load_perceptual, low_noise_mask, perturb
 from lct.losses.transport import pair
 from lct.networks.unet import UNet, consistency, load_weights
 from lct.schedules import target_rate
@@ -117,7 +116,7 @@ class Trainer:
         self.flat = Flat(self.network, terms=3)
         self.ema = EMA(self.flat, settings.emas if world.is_main else ())
         self.optimiser = _optimiser(settings.optimiser, self.flat)
-        self.distance = perceptual.load(device) if settings.objective.loss == "e-latent-lpips" else None
+        self.distance = load_perceptual(device) if settings.objective.loss == "e-latent-lpips" else None
         self.nan_monitor = NaNMonitor(device)
         self._stage = functools.lru_cache(maxsize=2)(self._new_stage)  # a step's and the next one's
         ahead = device.type == "cuda" if ahead is None else ahead

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lct.losses import perceptual
+from lct.losses import objective
 from lct.losses.objective import (
     DISTANCES,
     consistency_terms,
@@ -262,10 +262,10 @@ class FakeMetric(torch.nn.Module):
 
 
 def test_perceptual_distance_takes_the_place_of_the_named_one(monkeypatch):
-    monkeypatch.setitem(sys.modules, perceptual.PACKAGE, types.SimpleNamespace(ELatentLPIPS=FakeMetric))
+    monkeypatch.setitem(sys.modules, objective.PACKAGE, types.SimpleNamespace(ELatentLPIPS=FakeMetric))
     f, g, x, t, r, index = (v.float() if v.is_floating_point() else v for v in batch())
     settings = Objective(loss="e-latent-lpips")
-    terms = consistency_terms(settings, f, g, x, t, r, index, POINTS, 0.0, distance=perceptual.load())
+    terms = consistency_terms(settings, f, g, x, t, r, index, POINTS, 0.0, distance=objective.load_perceptual())
     expected = (2 * (f - g).abs().mean((1, 2, 3)) / (t - r)).mean()
     torch.testing.assert_close(terms.total, expected)
 
@@ -276,9 +276,9 @@ def fails(**_):
 
 @pytest.mark.parametrize("module", [None, types.SimpleNamespace(ELatentLPIPS=fails)], ids=["package", "weights"])
 def test_missing_perceptual_package_or_weights(monkeypatch, module):
-    monkeypatch.setitem(sys.modules, perceptual.PACKAGE, module)
+    monkeypatch.setitem(sys.modules, objective.PACKAGE, module)
     with pytest.raises(ValueError, match="pip install elatentlpips") as error:
-        perceptual.load()
+        objective.load_perceptual()
     assert "\n" not in str(error.value)
 
 
