@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import chdtri, fdtr, ndtr, stdtrit
 
+from lct.checks import require
+
 CONFIDENCE = 0.95  # of every band and interval, two-sided
 POWER = 0.80  # probability with which a difference counts as one that can be seen
 SAME_LEVEL = math.log(2.0)  # spreads are pooled over rows whose level (FID) differs by less than this factor
@@ -45,8 +47,7 @@ def scaled(metric: str, value: float) -> float:
     metric: "fid" (any Frechet distance) or "recall". Raises ValueError for a distance that is not positive."""
     if metric != "fid":
         return value
-    if not value > 0:
-        raise ValueError(f"{metric}: expected a distance above 0, found {value}; measure it again")
+    require(value > 0, metric, "a distance above 0", value, "measure it again")
     return math.log(value)
 
 

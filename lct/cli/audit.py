@@ -108,7 +108,7 @@ def diff(arguments: argparse.Namespace) -> Result:
     value, pictures = compare(arguments.root, overrides(arguments), arguments.old, arguments.new)
     lines = format.diff(value)
     if arguments.html:
-        from lct.report.diff import page as diff_page
+        from lct.report.audit import diff_page
 
         write_text(arguments.html, diff_page(value, pictures()))
         lines += f"\nthe page is at {arguments.html}"

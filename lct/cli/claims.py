@@ -2,9 +2,8 @@
 
 import argparse
 import math
-from typing import Any
 
-from lct.claims.judge import ClaimVerdict, PartVerdict
+from lct.claims.judge import NOT_MEASURED, PartVerdict
 from lct.claims.noise import seeds_needed, visible_difference
 from lct.cli.options import Result, selected_plan
 from lct.config.claims import PublishedRows
@@ -39,27 +38,19 @@ def claims(arguments: argparse.Namespace) -> Result:
         lines.append(f"nothing is measured here at {plan.scale_name} scale: {command}")
     lines.append("statements and rows: config/claims/; rules: docs/protocol.md")
     titles = {body.id: body.title for body in evidence}
-    return 0, {"evidence": titles, "claims": [_json(judgement) for judgement in chosen]}, "\n".join(lines)
-
-
-def _json(judgement: JudgedClaim) -> dict[str, Any]:
-    claim = {key: plain(getattr(judgement.claim, key)) for key in ("id", "statement", "place", "note", "ours")}
-    return claim | {"verdicts": plain(judgement.verdicts)}
+    keys = ("id", "statement", "place", "note", "ours")
+    listed = [{key: plain(getattr(j.claim, key)) for key in keys} | {"verdicts": plain(j.verdicts)} for j in chosen]
+    return 0, {"evidence": titles, "claims": listed}, "\n".join(lines)
 
 
 def _lines(judgement: JudgedClaim, detailed: bool) -> list[str]:
     lines = [f"{judgement.claim.id}: {judgement.claim.statement}"]
     for verdict in judgement.verdicts:
-        lines.append(f"  {verdict.body:<12} {verdict.verdict}{_reason(verdict)}")
+        reason = verdict.command if verdict.verdict == NOT_MEASURED and verdict.command else verdict.deciding
+        lines.append(f"  {verdict.body:<12} {verdict.verdict}" + (f" ({reason})" if reason else ""))
         if detailed:
             lines += [f"    {part.verdict:<13} {part.text}{_interval(part)}" for part in verdict.parts]
     return lines
-
-
-def _reason(verdict: ClaimVerdict) -> str:
-    if verdict.verdict == "not measured" and verdict.command:
-        return f" ({verdict.command})"
-    return f" ({verdict.deciding})" if verdict.deciding else ""
 
 
 def _interval(part: PartVerdict) -> str:

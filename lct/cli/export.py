@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.cli.options import Result, all_tables_argument, selected_plan, which
 from lct.export.bundle import contents
-from lct.export.diffusers import card, generator_files, training_seed
 from lct.files.atomic import read_json, write_bytes
 from lct.lineage.cells import chosen, targets
 from lct.plan.plan import Cell, Plan
@@ -44,11 +44,11 @@ def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
     root, cell = arguments.root, _cell(arguments.cells[0], plan)
     if plan.runs[cell.run].samples is not None:
         raise ValueError(f"{cell.name}: expected a row with weights, found images made elsewhere; name another row")
-    seed = training_seed(plan, cell, arguments.seed)
-    files = generator_files(plan, root, cell, seed)
+    seed = diffusers.training_seed(plan, cell, arguments.seed)
+    files = diffusers.generator_files(plan, root, cell, seed)
     out = arguments.out or root / "exports" / f"{cell.name}-s{seed}"
     diffusers.check_folder(out)  # before weights are hashed
-    written = diffusers.write(out, files, cell.sampler, card(plan, root, cell, seed, files))
+    written = diffusers.write(out, files, cell.sampler, diffusers.card(plan, root, cell, seed, files))
     names = [str(path.relative_to(out)) for path in written]
     load = f'DiffusionPipeline.from_pretrained("{out}", trust_remote_code=True)'
     return 0, {"folder": str(out), "files": names}, f"{out}: {len(names)} files\nload it with: {load}"
@@ -90,8 +90,7 @@ def _json(arguments: argparse.Namespace, plan: Plan) -> Result:
 def _checked_tables(arguments: argparse.Namespace, plan: Plan) -> Path:
     """The path of tables.json, whose content is checked."""
     path = plan.paths.tables(which(arguments))
-    if not (arguments.root / path).exists():
-        raise ValueError(f"{path}: expected a finished report, found none; snakemake {plan.snakemake_options}")
+    require((arguments.root / path).exists(), path, "a finished report", "none", f"snakemake {plan.snakemake_options}")
     read(arguments.root / path)
     return arguments.root / path
 
@@ -99,8 +98,7 @@ def _checked_tables(arguments: argparse.Namespace, plan: Plan) -> Path:
 def _text(arguments: argparse.Namespace, plan: Plan) -> Result:
     """A text of the report as it was rendered from tables.json."""
     path = arguments.root / plan.paths.report(TEXTS[arguments.to], which(arguments))
-    if not path.exists():
-        raise ValueError(f"{path}: expected a report, found none; lct report {plan.lct_options}")
+    require(path.exists(), path, "a report", "none", f"lct report {plan.lct_options}")
     text = path.read_text(encoding="utf-8")
     return _output(arguments, {"format": arguments.to, "text": text}, text.rstrip("\n"))
 

@@ -13,41 +13,88 @@ import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
-from lct.cli import (
-    audit,
-    claims,
-    completion,
-    doctor,
-    export,
-    lineage,
-    measure,
-    plan,
-    report,
-    rm,
-    score,
-    show,
-    status,
-    table,
-)
-from lct.cli.colour import fault, paint
-from lct.cli.options import Verb
+from lct.cli import audit, claims, export, lineage, machines, results, runs, show
+from lct.cli.options import Result, Verb
 from lct.cluster import measure_options
 from lct.config.schema import did_you_mean
 from lct.files.atomic import json_text
 from lct.files.lock import LockHeldError
+from lct.plan.names import target_names
+from lct.plan.plan import Plan
 from lct.plan.selection import add_selection
+
+_PARTS = ("config", "lineage", "results", "reports", ".dvc")  # a folder with one of them is taken as a project
+GREEN, YELLOW, RED, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
+WORDS = {
+    GREEN: ("ok", "equal", "same", "reproduced", "whole"),
+    YELLOW: ("stale", "dirty", "unchecked", "interrupted", "partial", "half-finished"),
+    RED: ("broken", "missing", "differs", "failed", "error", "REFUSED"),
+}
+_COLOURS = {word: colour for colour, words in WORDS.items() for word in words}
+_STATE = re.compile(rf"(?m)^(\s*)({'|'.join(map(re.escape, _COLOURS))})(?=[\s:,]|$)")
+
+
+def shows_colour(stream: TextIO) -> bool:
+    """Whether a stream is a terminal with colours, and the user did not switch them off (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, stream: TextIO) -> str:
+    """Text for a stream: a state at the start of a line in its colour where that can be seen."""
+    if not shows_colour(stream):
+        return text
+    return _STATE.sub(lambda m: f"{m[1]}{_COLOURS[m[2]]}{m[2]}{PLAIN}", text)
+
+
+def fault(text: str, stream: TextIO) -> str:
+    """An error line for a stream."""
+    return f"{RED}{text}{PLAIN}" if shows_colour(stream) else text
+
+
+def completion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh"), help="shell to complete in")
+
+
+def completion(arguments: argparse.Namespace) -> Result:
+    """Print the script by which a shell completes `lct`.
+
+    From the parser of all verbs, with the names of scales, rows and runs that exist now."""
+    import shtab
+
+    words = _names(arguments.root)
+    for action in arguments.parser._actions:  # noqa: SLF001 argparse gives no other way to its arguments
+        for verb in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
+            for option in verb._actions:  # noqa: SLF001
+                kind = "SCALE" if option.dest == "scale" else option.metavar
+                option.choices = option.choices or words.get(kind)
+    script = shtab.complete(arguments.parser, shell=arguments.shell)
+    return 0, {"shell": arguments.shell, "script": script}, script.rstrip("\n")
+
+
+def _names(root: Path) -> dict[str, list[str]]:
+    """What may stand for a scale, cells, a run, or either; nothing outside a project."""
+    try:
+        plan = Plan(root)
+    except (ValueError, OSError):
+        return {}
+    runs, targets = [*plan.runs, *plan.unlisted()], target_names(plan.cells)
+    names = list(dict.fromkeys([*targets, *runs]))
+    return {"SCALE": plan.config.names("scales"), "CELL": names, "NAME": names, "NAMES": targets, "RUN": runs}
+
 
 VERBS = {
     "show": Verb(show.show, show.arguments, "lct show digits-lct digits-ilct"),
-    "table": Verb(table.table, table.arguments, "lct table table1.a"),
-    "score": Verb(score.score, score.arguments, "lct score my-samples.npz --like table1.a.lct-1"),
-    "plan": Verb(plan.plan_verb, plan.arguments, "lct plan --scale paper --device h100 --gpus 8 --price 2.5"),
-    "status": Verb(status.status, status.arguments, "lct status --scale mini --watch"),
-    "doctor": Verb(doctor.doctor, doctor.arguments, "lct doctor --profile profiles/slurm --scale paper"),
-    "measure": Verb(measure.measure, measure_options.arguments, "lct measure", selects=False),
-    "report": Verb(report.report, report.arguments, "lct report --scale mini"),
+    "table": Verb(results.table, results.table_arguments, "lct table table1.a"),
+    "score": Verb(results.score, results.score_arguments, "lct score my-samples.npz --like table1.a.lct-1"),
+    "plan": Verb(
+        machines.plan_verb, machines.plan_arguments, "lct plan --scale paper --device h100 --gpus 8 --price 2.5"
+    ),
+    "status": Verb(runs.status, runs.status_arguments, "lct status --scale mini --watch"),
+    "doctor": Verb(machines.doctor, machines.doctor_arguments, "lct doctor --profile profiles/slurm --scale paper"),
+    "measure": Verb(machines.measure, measure_options.arguments, "lct measure", selects=False),
+    "report": Verb(results.report, results.report_arguments, "lct report --scale mini"),
     "claims": Verb(claims.claims, claims.claims_arguments, "lct claims lct-beats-ilct"),
     "power": Verb(claims.power, claims.power_arguments, "lct power --difference 5", selects=False),
     "audit": Verb(audit.audit, audit.audit_arguments, "lct audit table1.a.lct-1.fd"),
@@ -58,17 +105,9 @@ VERBS = {
     "merge": Verb(lineage.merge_verb, lineage.merge_arguments, "lct merge --theirs results/smoke", selects=False),
     "why": Verb(lineage.why_verb, lineage.why_arguments, "lct why table1.a.lct-1.fd"),
     "export": Verb(export.export, export.arguments, "lct export table1.a.lct-1 --to diffusers"),
-    "rm": Verb(rm.remove, rm.arguments, "lct rm digits-lct --yes"),
-    "completion": Verb(completion.completion, completion.arguments, 'eval "$(lct completion bash)"', selects=False),
+    "rm": Verb(runs.remove, runs.remove_arguments, "lct rm digits-lct --yes"),
+    "completion": Verb(completion, completion_arguments, 'eval "$(lct completion bash)"', selects=False),
 }
-
-_PARTS = (
-    "config",
-    "lineage",
-    "results",
-    "reports",
-    ".dvc",
-)  # of a project; a folder with one of them is taken as it is
 
 
 class _Parser(argparse.ArgumentParser):

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from lct.checks import require
 from lct.cluster import checks, slurm
 from lct.cluster.checks import Finding
 from lct.cluster.resources import Class, Cluster, Requests, unquoted
@@ -87,8 +88,7 @@ def _default_resources(settings: dict[str, Any]) -> dict[str, Any]:
 def read_profile(folder: Path) -> dict[str, Any]:
     """config.yaml of a profile. Raises ValueError."""
     path = folder / "config.yaml"
-    if not path.exists():
-        raise ValueError(f"{path}: expected a profile, found nothing; try --profile profiles/slurm")
+    require(path.exists(), path, "a profile", "nothing", "try --profile profiles/slurm")
     return load_yaml(path)
 
 

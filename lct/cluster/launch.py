@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from lct.checks import require
 from lct.cluster.slurm import UnansweredError, query
 from lct.files.lock import LockHeldError, acquire
 
@@ -75,10 +76,9 @@ def step_command(allocation: Allocation, environment: Mapping[str, str], words: 
     if job_id(environment) is None or "LCT_STEP" in environment:
         return None
     if shutil.which("srun", path=environment.get("PATH")) is None:
-        if allocation.nodes > 1:
-            raise ValueError(
-                f"srun: expected it on the PATH for {allocation.nodes} nodes, found none; load SLURM's tools"
-            )
+        require(
+            allocation.nodes <= 1, "srun", f"it on the PATH for {allocation.nodes} nodes", "none", "load SLURM's tools"
+        )
         log.warning("srun is not on the PATH: signals may not reach this job, which then loses up to one saved state")
         return None
     geometry = [f"--nodes={allocation.nodes}", f"--ntasks={allocation.nodes}", "--ntasks-per-node=1"]
@@ -102,8 +102,7 @@ def rank_environments(allocation: Allocation, job: str, environment: Mapping[str
 def first_host(environment: Mapping[str, str]) -> str:
     """The first node of this step: where rank 0 is."""
     nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST")
-    if not nodes:
-        raise ValueError("SLURM_STEP_NODELIST: expected the nodes of this step, found nothing; start it through srun")
+    require(nodes, "SLURM_STEP_NODELIST", "the nodes of this step", "nothing", "start it through srun")
     try:
         return query(["scontrol", "show", "hostnames", nodes]).split()[0]
     except (UnansweredError, IndexError) as error:

@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-from lct.plan.options import as_words
-
 CHANNELS = 128  # width of the paper's network
 
 
@@ -24,4 +22,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def words(arguments: argparse.Namespace) -> list[str]:
     """These options as a command line has them."""
     names = ("out", "minutes", "seconds", "device", "channels", "side", "batch", "write_gb")
-    return as_words({name: getattr(arguments, name) for name in names})
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    return [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]

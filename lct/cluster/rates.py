@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from lct.checks import require
 from lct.config.devices import Device, Measured
 from lct.config.folder import ConfigFolder
 from lct.config.schema import build, did_you_mean
@@ -232,7 +233,6 @@ def this_machine(root: Path) -> Machine:
         return Machine(title, gpu, rates, str(BENCH))
     config = ConfigFolder(root)
     names = [name for name in config.names("devices") if not read_device(root, name)[0].gpu]
-    if not names:
-        raise ValueError(f"{BENCH}: expected measurements of this machine, found none; run make bench")
+    require(names, BENCH, "measurements of this machine", "none", "run make bench")
     device = machine(root, names[0])
     return Machine(f"{device.name} (this machine is not measured: make bench)", device.gpu, device.rates, device.source)

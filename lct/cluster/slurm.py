@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lct.checks import require
+
 PREFIX = "lct"  # of job names: `slurm-jobname-prefix` of profiles/slurm
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # accounts, partitions, GPU types
 _JOB = re.compile(r"[0-9]{1,18}")
@@ -45,8 +47,7 @@ def query(command: list[str], timeout: float = 30.0) -> str:
 
 def checked_name(value: str, what: str) -> str:
     """A name that may be put on a command line. Raises ValueError."""
-    if not NAME.fullmatch(value):
-        raise ValueError(f"{what}: expected letters, digits, dots, hyphens and underscores, found {value!r}; fix it")
+    require(NAME.fullmatch(value), what, "letters, digits, dots, hyphens and underscores", repr(value), "fix it")
     return value
 
 

@@ -199,9 +199,8 @@ def _state(log: Path, beat: dict[str, Any], jobs: list[slurm.QueuedJob], hung_af
         return ("hung?" if silent is not None and silent > hung_after else "running"), None
     if jobs:
         return "queued", jobs[0].reason.strip("()")
-    failure = _failure(log)
-    if failure is not None:
-        return "failed", failure
+    if errors := re.findall(r"ERROR (error: .*)", "\n".join(last_lines(log))):
+        return "failed", errors[-1][:300]
     return ("interrupted" if beat else "waiting"), None
 
 
@@ -250,9 +249,3 @@ def _where(beat: dict[str, Any] | None, jobs: list[slurm.QueuedJob]) -> str | No
 def _gpu_hours(values: Any) -> float | None:
     seconds = values.get("gpu_seconds") if isinstance(values, dict) else None
     return seconds / 3600 if isinstance(seconds, int | float) else None
-
-
-def _failure(log: Path) -> str | None:
-    """The one-line error at the end of a job's log."""
-    errors = re.findall(r"ERROR (error: .*)", "\n".join(last_lines(log)))
-    return errors[-1][:300] if errors else None

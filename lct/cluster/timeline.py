@@ -158,7 +158,7 @@ def actual(model: CostModel, root: Path, cells: list[Cell]) -> dict[str, float]:
         for job, paths in recorded_outputs(model.plan, run).items():
             records = [read_json_or_empty(run_path(root / path)) for path in paths]
             if paths and all(record.get("finished") for record in records):
-                ends[job] = max(_seconds(record["finished"]) for record in records)
+                ends[job] = max(datetime.datetime.fromisoformat(r["finished"]).timestamp() for r in records)
                 spent = max(float((record.get("cost") or {}).get("seconds", record["seconds"])) for record in records)
                 starts.append(ends[job] - spent)
     if not ends:
@@ -169,10 +169,6 @@ def actual(model: CostModel, root: Path, cells: list[Cell]) -> dict[str, float]:
         of_runs = [ends.get(job, math.inf) for job in jobs if job.stage in RUN_STAGES]
         appears[table] = max(of_runs, default=math.inf)
     return {name: end - min(starts) for name, end in appears.items() if end < math.inf}
-
-
-def _seconds(utc: str) -> float:
-    return datetime.datetime.fromisoformat(utc).timestamp()
 
 
 def lines(timeline: Timeline, taken: dict[str, float], gpus: int, device: str, queue: float) -> list[str]:

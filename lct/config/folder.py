@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from lct.checks import require
 from lct.config.model import RunEntry, Scale
 from lct.config.schema import ID_PATTERN, build, did_you_mean
 
@@ -74,17 +75,12 @@ class ConfigFolder:
     def layer(self, folder: str, name: str, where: str) -> Layer:
         """The values of config/FOLDER/NAME.yaml; ValueError listing the existing names when there is none."""
         names, what = self.names(folder), _WORDS.get(folder, folder.removesuffix("s"))
-        if name in names and not re.fullmatch(ID_PATTERN, name):
-            raise ValueError(
-                f"config/{folder}/{name}.yaml: expected a file name of a-z, 0-9, _ and -, no - in front, "
-                f"found {name!r}; rename the file"
-            )
-        if name not in names:
-            raise ValueError(
-                f"{where}: expected a {what} of {names}, found {name!r}; {did_you_mean(name, names) or 'fix it'} "
-                f"or add config/{folder}/{name}.yaml"
-            )
         source = f"config/{folder}/{name}.yaml"
+        plain, expected = re.fullmatch(ID_PATTERN, name), "a file name of a-z, 0-9, _ and -, no - in front"
+        require(plain or name not in names, source, expected, repr(name), "rename the file")
+        if name not in names:
+            advice = f"{did_you_mean(name, names) or 'fix it'} or add {source}"
+            raise ValueError(f"{where}: expected a {what} of {names}, found {name!r}; {advice}")
         return Layer(source, self._load(source))
 
     def read(self, settings: type[T], folder: str, name: str, where: str) -> T:
@@ -117,10 +113,8 @@ class ConfigFolder:
         return self._runs
 
     def _add_run(self, run: str, values: dict[str, Any], source: str) -> None:
-        if not re.fullmatch(ID_PATTERN, run):
-            raise ValueError(
-                f"{source}: expected run names of a-z, 0-9, _ and -, no - in front, found {run!r}; rename it"
-            )
+        expected = "run names of a-z, 0-9, _ and -, no - in front"
+        require(re.fullmatch(ID_PATTERN, run), source, expected, repr(run), "rename it")
         if run in self._runs:
             raise ValueError(f"{source}: run {run!r} is also in {self._runs[run].source}; rename one")
         if run in _TAKEN:
@@ -140,12 +134,10 @@ class ConfigFolder:
         entries, chain = self.run_entries(), []
         while run is not None:
             source = entries[run]
-            if run in [name for name, _ in chain]:
-                raise ValueError(
-                    f"{source.source}: {run}: base: expected no circle, found {run!r} again; remove one base"
-                )
+            where, circle = f"{source.source}: {run}", run in [name for name, _ in chain]
+            require(not circle, f"{where}: base", "no circle", f"{run!r} again", "remove one base")
             chain.insert(0, (run, source))
-            _check_base(source.entry, f"{source.source}: {run}", entries)
+            _check_base(source.entry, where, entries)
             run = source.entry.base
         return chain
 
@@ -154,24 +146,19 @@ def _check_base(entry: RunEntry, where: str, runs: dict[str, RunSource]) -> None
     """A run has either a base, or dataset and method, which images made elsewhere have not; these are no base."""
     if entry.base is None and entry.samples is None:
         for key in ("dataset", "method"):
-            if getattr(entry, key) is None:
-                raise ValueError(f"{where}: expected key {key!r} or `base`, found neither; add one")
-    elif entry.base is None:
+            require(getattr(entry, key) is not None, where, f"key {key!r} or `base`", "neither", "add one")
+    if entry.base is None:
         return
-    elif entry.base not in runs:
-        raise ValueError(f"{where}: base: expected a run of config/runs/, found {entry.base!r}; fix the name")
-    elif runs[entry.base].entry.samples is not None:
-        raise ValueError(
-            f"{where}: base: expected a run with a method, found {entry.base!r}, images made elsewhere; name another"
-        )
-    elif entry.method is not None or (entry.dataset is not None and not entry.datasets):
-        raise ValueError(f"{where}: expected dataset and method, or base, found both; remove one")
+    require(entry.base in runs, f"{where}: base", "a run of config/runs/", repr(entry.base), "fix the name")
+    trains, given = runs[entry.base].entry.samples is None, f"{entry.base!r}, images made elsewhere"
+    require(trains, f"{where}: base", "a run with a method", given, "name another")
+    alone = entry.method is None and (entry.dataset is None or entry.datasets)
+    require(alone, where, "dataset and method, or base", "both", "remove one")
 
 
 def _per_dataset(key: str, values: Any, source: str) -> list[tuple[str, dict[str, Any]]]:
     """(run, values) of an entry: itself, or one for each of its `datasets`."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{source}: {key}: expected a mapping, found {values!r}; give dataset and method, or base")
+    require(isinstance(values, dict), f"{source}: {key}", "a mapping", repr(values), "give dataset and method, or base")
     datasets = values.get("datasets", [])
     if not datasets or not isinstance(datasets, list):
         return [(key, values)]
@@ -222,6 +209,5 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ) from error
     if content is None:
         return {}
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected `key: value` lines, found {type(content).__name__}; fix the file")
+    require(isinstance(content, dict), path, "`key: value` lines", type(content).__name__, "fix the file")
     return content

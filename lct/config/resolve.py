@@ -9,6 +9,7 @@ import copy
 import dataclasses
 from typing import Any
 
+from lct.checks import require
 from lct.config import local_images
 from lct.config.folder import ConfigFolder, Layer, ScaleLayer
 from lct.config.model import ELSEWHERE, GIVEN, Dataset, Figure, Initial, Main, Method, ReducedBudget, Run, Scale
@@ -74,8 +75,7 @@ def scale_settings(config: ConfigFolder, name: str) -> tuple[Scale, ScaleLayer]:
     names, files, where = [], [], "--config scale"
     base: str | None = name
     while base is not None:
-        if base in names:
-            raise ValueError(f"{where}: expected no circle, found {base!r} again; remove one base")
+        require(base not in names, where, "no circle", f"{base!r} again", "remove one base")
         layer = config.layer("scales", base, where)
         settings = build(Scale, layer.values, layer.source)
         names.append(base)
@@ -123,7 +123,9 @@ def dataset_settings(config: ConfigFolder, name: str, scale: ScaleLayer, where: 
     try:
         dataset = build(Dataset, values, layer.source)
     except ValueError as error:
-        raise ValueError(str(error).replace(COUNTS_ADVICE, _counts_advice(sources))) from None
+        places = [f"{sources[key]} ({key})" for key in ("train", "heldout") if key in sources]
+        advice = f"lower them in {' and '.join(places)}, or take another scale"
+        raise ValueError(str(error).replace(COUNTS_ADVICE, advice)) from None
     if "extractor.labels" not in sources and not gives_labels(dataset) and dataset.extractor.kind == "trained":
         dataset = dataclasses.replace(dataset, extractor=dataclasses.replace(dataset.extractor, labels="rotations"))
         sources = {**sources, "extractor.labels": "default, since the source gives no labels"}
@@ -142,12 +144,6 @@ def gives_labels(dataset: Dataset) -> bool:
         getattr(reading, "labels", "none") == "folders" or getattr(reading, "label", None) is not None
         for reading in readings
     )
-
-
-def _counts_advice(sources: dict[str, str]) -> str:
-    """Where the number of images that a dataset asks for is set."""
-    places = [f"{sources[key]} ({key})" for key in ("train", "heldout") if key in sources]
-    return f"lower them in {' and '.join(places)}, or take another scale"
 
 
 def _fitting(overrides: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

@@ -142,7 +142,8 @@ def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
         return f"{prefix}expected {error['ctx']['max_length']} items, found {value}; remove the others"
     if kind.endswith("_type") or kind == "int_from_float":
         hint = "write it with a decimal point, such as 1.0e-4" if _looks_like_number(value) else "fix the value"
-        return f"{prefix}expected {_type_of(entry)}, found {value!r} ({type(value).__name__}); {hint}"
+        types = " or ".join(e.get("type", "object") for e in entry.get("anyOf", [entry]))
+        return f"{prefix}expected {types}, found {value!r} ({type(value).__name__}); {hint}"
     return f"{prefix}{error['msg'].replace('Input should be', 'expected')}, found {value!r}; fix the value"
 
 
@@ -185,11 +186,6 @@ def _resolve(entry: dict[str, Any], values: Any, root: dict[str, Any]) -> dict[s
         if member.get("type") == shape or (shape == "object" and "discriminator" in member):
             return member
     return entry
-
-
-def _type_of(entry: dict[str, Any]) -> str:
-    """Names of the JSON types that an entry allows."""
-    return " or ".join(e.get("type", "object") for e in entry.get("anyOf", [entry]))
 
 
 def _looks_like_number(value: Any) -> bool:

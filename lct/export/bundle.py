@@ -16,8 +16,8 @@ from typing import Any, BinaryIO
 from lct.files.atomic import atomic, json_text, read_json
 from lct.files.records import run_path, settings_path
 from lct.plan import files as stage_files
+from lct.plan.paths import REPORT_FILES
 from lct.plan.plan import Plan
-from lct.report.files import REPORT_FILES
 
 HERE = Path(__file__).parent
 RUN, SETTINGS = RECORDS = (".run.json", ".settings.json")
@@ -147,7 +147,8 @@ def _actions(
     inputs: dict[str, set[str]] = {}
     outputs: dict[str, set[str]] = {}
     for output, run in runs.items():
-        action = _action_id(run)
+        identity = json.dumps([run["stage"], run["started"], run["command"]])
+        action = f"#job-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         actions[action] = {
             "@id": action,
             "@type": "CreateAction",
@@ -168,12 +169,6 @@ def _actions(
 
 def _references(ids: Iterable[str]) -> list[dict[str, str]]:
     return [{"@id": id_} for id_ in sorted(ids)]
-
-
-def _action_id(run: dict[str, Any]) -> str:
-    """Id of the job of a run.json: a hash of its stage, start and command."""
-    identity = json.dumps([run["stage"], run["started"], run["command"]])
-    return f"#job-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
 def _readme(title: str, description: str, command: str) -> str:

@@ -2,7 +2,6 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 from lct.config.schema import plain
 from lct.files.atomic import read_json
@@ -34,15 +33,10 @@ def _log_run(plan: Plan, root: Path, which: str, project: str, run: str, seed: i
         for s in cell.sets:
             if (s.run, s.seed) == (run, seed):
                 metrics = root / plan.paths.metrics(*s, plan.protocol.id)
-                logger.summary.update(_values(metrics, cell.sampler))
+                values = read_json(metrics)["values"] if metrics.exists() else {}
+                logger.summary.update({f"{cell.sampler}/{m}": v for m, v in values.items() if v is not None})
                 picture = root / grid(plan.paths.samples(*s))
                 if picture.exists():
                     logger.log({f"{cell.sampler}/samples": wandb.Image(str(picture))})
     logger.finish()
     return name
-
-
-def _values(metrics: Path, sampler: str) -> dict[str, Any]:
-    """Values of a metrics file by the name of their sampler; none where there is no file."""
-    values = read_json(metrics)["values"] if metrics.exists() else {}
-    return {f"{sampler}/{metric}": value for metric, value in values.items() if value is not None}

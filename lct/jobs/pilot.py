@@ -8,7 +8,8 @@ from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.plan.plan import Plan
 from lct.report.evidence import FOLDER
-from lct.report.pilot import judge, page
+from lct.report.pilot import judge
+from lct.report.render import html
 
 
 def pilot(
@@ -22,7 +23,7 @@ def pilot(
     result = judge(plan, root, plan.pilot)
     inputs = {row["row"]: Path(row["distance"]) for row in result["rows"] if "distance" in row}
     record = JobRecord("pilot", settings, inputs=inputs | {"log": FOLDER / "authors_runs.csv"})
-    write_text(out, page(result))
+    write_text(out, html("pilot.html", pilot=result))
     write_json(out.with_suffix(".json"), result)
     record.write([out, out.with_suffix(".json")])
     shown = [f"{row['row']} {row['ours']:.4g} against {row['logged']:.4g}" for row in result["rows"] if row["ours"]]

@@ -13,10 +13,10 @@ def write_rehearsal(root: Path, requests: Requests, jobs: Iterable[Any]) -> str:
     """Write page and numbers of the jobs of a Snakemake DAG, and say where. Never raises: a run ends as its jobs do."""
     out = requests.plan.paths.report("rehearsal.html")
     try:
-        from lct.report.rehearsal import page  # brings Jinja, which only a rehearsal needs here
+        from lct.report.render import html  # brings Jinja, which only a rehearsal needs here
 
         result = numbers(requests, job_requests(jobs), root)
-        write_text(root / out, page(result))
+        write_text(root / out, html("rehearsal.html", rehearsal=result))
         write_json((root / out).with_suffix(".json"), result)
     except (ValueError, OSError) as error:
         return f"warning: no page of the rehearsal: {' '.join(str(error).split())}"

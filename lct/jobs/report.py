@@ -19,13 +19,13 @@ from lct.files.records import JobRecord
 from lct.jobs import job
 from lct.lineage.cells import report_audits
 from lct.plan.files import claimed_tables
+from lct.plan.paths import EVIDENCE
 from lct.plan.plan import Plan
 from lct.plan.selection import add_selection, overrides
 from lct.plan.settings import RECIPES
 from lct.report import audit
 from lct.report.collect import collect
 from lct.report.evidence import FOLDER
-from lct.report.files import EVIDENCE
 from lct.report.headline import trust
 from lct.report.render import pictures, render
 from lct.report.tables import Tables, dumps, loads, read

@@ -26,9 +26,10 @@ from lct.files.records import (
     is_dropped,
     versions,
 )
-from lct.lineage import chain, dvc_lock, planned
+from lct.lineage import chain, dvc
 from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry
+from lct.plan.settings import Planned, of_file
 
 DOWNLOADS = "download.json"  # a file of this name lists what was downloaded
 
@@ -49,8 +50,8 @@ class Auditor:
 
     root: Path
     archive: dict[str, Entry]
-    lock: dvc_lock.Lock | None
-    planned: planned.Settings  # what the configuration asks for now
+    lock: dvc.Lock | None
+    planned: Planned  # what the configuration asks for now
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # tables file -> its content
     shown: dict[str, Mapping[str, list[float]]] = field(default_factory=dict)  # report file -> cell -> its values
     deep: bool = False
@@ -132,7 +133,7 @@ class Auditor:
         entry = self.archive.get(path)
         places = [(self.root / path, "the workspace")]
         if entry is not None and entry.md5 is not None:
-            places.append((dvc_lock.stored_object(self.contents.cache, entry.md5), "DVC's cache"))
+            places.append((dvc.stored_object(self.contents.cache, entry.md5), "DVC's cache"))
         for place, name in places:
             if place.exists():
                 try:
@@ -309,7 +310,7 @@ class Auditor:
 
     def _settings(self, record: chain.Record) -> list[Check]:
         """A record against today's configuration and inputs; `disagreements` decides, as it does for Snakemake."""
-        configured = planned.of(self.planned, record.stage, record.holder)
+        configured = of_file(self.planned, record.stage, record.holder)
         recorded = (record.settings or {}).get("settings")
         if recorded is None:
             return []

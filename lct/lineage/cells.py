@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from lct.files.atomic import read_json
-from lct.lineage import chain, dvc_lock, planned, registry
+from lct.lineage import chain, dvc, registry
 from lct.lineage.audit import Auditor, Target
 from lct.plan.names import beginning_with, nearest
 from lct.plan.paths import FLOORS, METRICS
 from lct.plan.plan import Plan
+from lct.plan.settings import planned
 
 _FLOOR_TITLES = {"heldout": "held-out images", "reconstruction": "held-out images through the VAE"}
 
@@ -68,8 +69,8 @@ def auditor(
     return Auditor(
         root=root,
         archive={} if live else registry.read(root, plan.scale_name),
-        lock=None if live else dvc_lock.read_lock(root),
-        planned=planned.settings(plan),
+        lock=None if live else dvc.read_lock(root),
+        planned=planned(plan),
         tables={path: read_json(root / path) for path in paths},
         shown=dict(rendered or {}),
         deep=deep,
@@ -82,9 +83,11 @@ def audits(auditor: Auditor, plan: Plan, selection: Iterable[Target] | None = No
     Keys: scale, options (of a verb, that mean this plan), notes, cells (see Auditor.audit), not_run (ids of cells
     without any file)."""
     cells = list(targets(plan).values() if selection is None else selection)
-    absent = [
-        target for target in cells if selection is None and not any(_exists(auditor, f) for *_, f in target.files)
-    ]
+
+    def is_present(path: str) -> bool:
+        return path in auditor.archive or (auditor.root / path).exists()
+
+    absent = [target for target in cells if selection is None and not any(is_present(f) for *_, f in target.files)]
     notes = []
     if not auditor.archive:
         name, record = f"lineage/{plan.scale_name}.jsonl", f"lct record {plan.lct_options}"
@@ -99,10 +102,6 @@ def audits(auditor: Auditor, plan: Plan, selection: Iterable[Target] | None = No
         "cells": audited,
         "not_run": [target.id for target in absent],
     }
-
-
-def _exists(auditor: Auditor, path: str) -> bool:
-    return path in auditor.archive or (auditor.root / path).exists()
 
 
 def report_audits(plan: Plan, root: Path, ids: Iterable[str]) -> dict[str, Any]:

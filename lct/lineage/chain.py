@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.files.advice import make_again
 from lct.files.atomic import read_json
 from lct.files.records import RUN, SETTINGS, job_costs, run_path, settings_path
@@ -87,8 +88,7 @@ class Records:
             content = read_json(path, hint)
         except ValueError as error:
             raise ValueError(str(error).replace(str(path), str(name))) from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{name}: expected a record, found {type(content).__name__}; {hint}")
+        require(isinstance(content, dict), name, "a record", type(content).__name__, hint)
         return content
 
     def holder(self, path: str) -> str:

@@ -11,7 +11,7 @@ from lct.files.advice import force
 from lct.files.atomic import read_json_or_empty, write_json
 from lct.files.hashing import hash_file
 from lct.files.records import is_dropped
-from lct.lineage import dvc_lock
+from lct.lineage import dvc
 
 SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`
 _GIVEN = ".dvc/tmp/lct-given.json"  # path -> [bytes, mtime, ctime [ns], sha256] of big files from outside the graph
@@ -41,7 +41,7 @@ class Contents:
         self.root = root
         self.deep = deep  # hash every file, not only the small ones
         self.recorded = recorded  # paths that `lct restore` can bring back
-        self.cache = dvc_lock.cache_folder(root)
+        self.cache = dvc.cache_folder(root)
         self._hashes: dict[tuple[int, int], tuple[str, str]] = {}
 
     def hashes(self, path: Path) -> tuple[str, str]:
@@ -122,7 +122,7 @@ class Contents:
 
     def back(self, path: str) -> str:
         """What brings back a file whose content is not in the cache."""
-        if dvc_lock.remotes(self.root):
+        if dvc.remotes(self.root):
             return "`lct restore --pull` fetches it from a remote"
         return f"`lct restore` removes the link, then `snakemake {shlex.quote(path)}` makes the file again"
 
@@ -133,7 +133,7 @@ class Contents:
         if not full.is_symlink():
             return Check("file", "unchecked", f"{path}: not in the workspace")
         target, name = Path(os.readlink(full)), self._object_name(full)
-        here = dvc_lock.stored_object(self.cache, name) if name else None
+        here = dvc.stored_object(self.cache, name) if name else None
         if here is not None and here.exists():
             what = f"expected a link into {self.cache}, found one to {target}; the project folder was moved or renamed"
             return Check("file", "missing", f"{path}: {what}: `lct restore` sets the links right")

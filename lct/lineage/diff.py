@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.files.git import checkout_fault, run_git
 from lct.files.records import outputs_below
-from lct.lineage import dvc_lock, registry
+from lct.lineage import dvc, registry
 from lct.lineage.audit import Target, differing, equal
 from lct.lineage.cells import targets
 from lct.lineage.chain import MANIFEST, Record, Records
@@ -45,17 +46,15 @@ class State:
 
 def commit(root: Path, name: str) -> str:
     """The full hash of a revision; ValueError when there is no git checkout or no such revision."""
-    if not _NAME.fullmatch(name):
-        raise ValueError(
-            f"revision {name!r}: expected a commit, branch or tag, found other characters; git log lists them"
-        )
+    require(
+        _NAME.fullmatch(name), f"revision {name!r}", "a commit, branch or tag", "other characters", "git log lists them"
+    )
     if fault := checkout_fault(root):
         raise ValueError(f"{fault}; earlier revisions are in git alone")
     done = run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if done.returncode:
-        raise ValueError(
-            f"revision {name!r}: expected a commit, branch or tag, found none; git log --oneline lists them"
-        )
+    require(
+        not done.returncode, f"revision {name!r}", "a commit, branch or tag", "none", "git log --oneline lists them"
+    )
     return done.stdout.strip()
 
 
@@ -93,7 +92,7 @@ def in_workspace(root: Path, scale: str) -> State:
 
 
 def _md5(root: Path, entries: dict[str, registry.Entry]) -> dict[str, str]:
-    lock = dvc_lock.read_lock(root)
+    lock = dvc.read_lock(root)
     return (lock.outs() if lock else {}) | {path: entry.md5 for path, entry in entries.items() if entry.md5}
 
 
@@ -102,7 +101,7 @@ class Reader:
 
     def __init__(self, root: Path, hashes: Any):
         self.root = root  # of the workspace
-        self.cache = dvc_lock.cache_folder(root)
+        self.cache = dvc.cache_folder(root)
         self.hashes = hashes  # path -> (sha256, md5)
 
     def find(self, state: State, path: str) -> Path | None:
@@ -113,7 +112,7 @@ class Reader:
         sha256 = record.sha256 if record else None
         if here.exists() and sha256 is not None and self.hashes(here)[0] == sha256:
             return here
-        if md5 is not None and (stored := dvc_lock.stored_object(self.cache, md5)).exists():
+        if md5 is not None and (stored := dvc.stored_object(self.cache, md5)).exists():
             return stored if sha256 is None or self.hashes(stored)[0] == sha256 else None
         return None
 
@@ -121,15 +120,13 @@ class Reader:
         """A JSON object as it was; None where it is not here or damaged."""
         place = self.find(state, path)
         try:
-            content = json.loads(place.read_bytes()) if place else self._archived(state, path)
+            content = json.loads(place.read_bytes()) if place else None
         except ValueError:
             return None
+        newer = (self.root / path).exists() and state.commit is None  # than what the archive holds
+        if place is None and not newer and path in state.entries:
+            content = state.entries[path].content
         return content if isinstance(content, dict) else None
-
-    def _archived(self, state: State, path: str) -> dict[str, Any] | None:
-        """What the archive holds of a metrics file, unless the workspace has newer values."""
-        changed = (self.root / path).exists() and state.commit is None
-        return None if changed or path not in state.entries else state.entries[path].content
 
 
 def compare(

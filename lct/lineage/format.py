@@ -57,7 +57,9 @@ def row(audits: list[dict[str, Any]]) -> str:
     """The cells of one row in a line, and beneath it what is wrong with them."""
     wrong = faults(audits)
     state = worst([check["state"] for check in wrong])
-    numbers = [f"{audit['id'].rpartition('.')[2]} {' / '.join(map(_short, audit['values']))}" for audit in audits]
+    values = [[v["value"] for v in audit["values"]] for audit in audits]
+    texts = [" / ".join("not read here" if v is None else f"{v:.4g}" for v in of) for of in values]
+    numbers = [f"{audit['id'].rpartition('.')[2]} {text}" for audit, text in zip(audits, texts, strict=True)]
     files = {path for audit in audits for path in audit["links"]}
     unchecked = {check["text"] for audit in audits for check in audit["unchecked"]}
     line = f"{MARKS[state]}  {audits[0]['id'].rpartition('.')[0]}  {', '.join(numbers)}; {len(files)} files"
@@ -65,10 +67,6 @@ def row(audits: list[dict[str, Any]]) -> str:
     lines += [f"    {MARKS[check['state']]}  {check['text']}" for check in wrong]
     changed = dict.fromkeys(text for audit in audits for text in audit["changed"])
     return "\n".join(lines + [f"    changed since, and not wrong by that: {text}" for text in changed])
-
-
-def _short(value: dict[str, Any]) -> str:
-    return "not read here" if value["value"] is None else f"{value['value']:.4g}"
 
 
 def _tree(links: dict[str, Any], path: str, role: str, depth: int, shown: set[str], settings: bool) -> list[str]:
@@ -135,7 +133,8 @@ def diff(difference: dict[str, Any], most: int = 12) -> str:
     same = len(difference["cells"]) - len(cells)
     lines = [f"{old} -> {new}, {difference['scale']} scale: {len(cells)} cells differ, {same} are the same"]
     for cell in cells:
-        sides = [" / ".join(_number(item["value"]) for item in cell[side]) or "none" for side in ("old", "new")]
+        numbers = [[item["value"] for item in cell[side]] for side in ("old", "new")]
+        sides = [" / ".join("not here" if v is None else repr(v) for v in of) or "none" for of in numbers]
         apart = "" if cell["difference"] is None else f"  ({cell['difference']:+.6g})"
         lines.append(f"  {cell['id']}: {sides[0]} -> {sides[1]}{apart}  {cell['state']}")
     for group in difference["settings"]:
@@ -154,7 +153,3 @@ def diff(difference: dict[str, Any], most: int = 12) -> str:
 
 def _changes(group: dict[str, Any]) -> list[str]:
     return [f"  {item['key']}: {item['old']!r} -> {item['new']!r}" for item in group["changes"]]
-
-
-def _number(value: float | None) -> str:
-    return "not here" if value is None else repr(value)

@@ -18,9 +18,8 @@ from lct.files.atomic import write_text
 from lct.files.git import checkout_fault, run_git
 from lct.files.lock import hold
 from lct.lineage import registry
-from lct.lineage.dvc_lock import Lock, lock_path, lock_text, read_lock
-from lct.lineage.journal import STAGES, undo
-from lct.lineage.record import LOCK, agrees, lock_block, state_paths
+from lct.lineage.dvc import Lock, lock_path, lock_text, read_lock
+from lct.lineage.record import LOCK, STAGES, agrees, lock_block, state_paths, undo
 from lct.lineage.stages import Stage, dvc_yaml, stages, write_views
 from lct.lineage.three_way import Entries, MergeReport, merge_entries
 from lct.plan.names import nearest
@@ -69,16 +68,13 @@ def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> M
                 )
         if not report.conflicts:
             _write(root, merged, mine.lock, other.lock)
-        report.unmerged = [path for path in _unmerged(root) if not path.startswith((*_state(root), "lineage/"))]
+        state = tuple(path if path != "lineage" else "lineage/" for path in state_paths(root))
+        report.unmerged = [path for path in _unmerged(root) if not path.startswith(state)]
         return report
 
 
 def _unmerged(root: Path) -> list[str]:
     return run_git(root, "diff", "--name-only", "--relative", "--diff-filter=U").stdout.splitlines()
-
-
-def _state(root: Path) -> tuple[str, ...]:
-    return tuple(path for path in state_paths(root) if path != "lineage")
 
 
 def _revisions(root: Path) -> tuple[str, str, str]:

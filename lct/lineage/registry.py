@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.files.atomic import write_text
 from lct.files.hashing import canonical_json
 from lct.files.records import settings_path
@@ -91,8 +92,7 @@ def parse(text: str, path: str, name: str = "") -> dict[str, Entry]:
             valid = isinstance(entry.path, str) and isinstance(entry.bytes, int) and isinstance(entry.sha256, str)
         except (json.JSONDecodeError, TypeError) as error:
             raise ValueError(f"{path}:{number}: expected a recorded file, found damage ({error}); {advice}") from None
-        if not valid or entry.path in entries:
-            raise ValueError(f"{path}:{number}: expected each recorded file once, found damage; {advice}")
+        require(valid and entry.path not in entries, f"{path}:{number}", "each recorded file once", "damage", advice)
         entries[entry.path] = entry
     return entries
 

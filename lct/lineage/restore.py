@@ -14,9 +14,8 @@ from lct.files.hashing import hash_file
 from lct.files.lock import hold, is_held
 from lct.files.records import mark, run_path, settings_path
 from lct.lineage import dvc, registry
-from lct.lineage.dvc_lock import cached
-from lct.lineage.journal import OPENED, link, set_time, undo
-from lct.lineage.record import LOCK, RUN_LOCK
+from lct.lineage.dvc import cached
+from lct.lineage.record import LOCK, OPENED, RUN_LOCK, link, set_time, undo
 from lct.lineage.registry import Entry
 from lct.lineage.snakemake_adapter import write_metadata
 

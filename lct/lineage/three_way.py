@@ -15,7 +15,7 @@ import yaml
 from lct.files.formatting import format_some
 from lct.files.hashing import canonical_json
 from lct.lineage import registry
-from lct.lineage.dvc_lock import Lock, lock_text
+from lct.lineage.dvc import Lock, lock_text
 from lct.lineage.registry import Entry
 from lct.lineage.stages import dump
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lct.files.formatting import format_some
 from lct.files.records import RUN, SETTINGS, is_dropped, outputs_below, run_path, settings_path
-from lct.lineage import dvc, dvc_lock, registry
+from lct.lineage import dvc, registry
 from lct.lineage.audit import Auditor
 from lct.lineage.content import DROPPED, FAULTS, KEEP
 from lct.lineage.stages import SHARED
@@ -140,7 +140,7 @@ def _cache(auditor: Auditor, findings: Findings) -> None:
 
 def _remotes(auditor: Auditor, findings: Findings) -> None:
     """The recorded objects in each remote, hashed here."""
-    places = dvc_lock.remotes(auditor.root)
+    places = dvc.remotes(auditor.root)
     if not places:
         findings.notes.append("no remote is set up, so no copy elsewhere was checked: `dvc remote add -d NAME WHERE`")
     for name, url in places.items():
@@ -158,7 +158,7 @@ def _remote_objects(
     auditor: Auditor, findings: Findings, name: str, url: str, folder: Path, failure: str | None
 ) -> None:
     owners = _owners(auditor)
-    there = {md5: path for md5 in owners if (path := dvc_lock.stored_object(folder, md5)).exists()}
+    there = {md5: path for md5 in owners if (path := dvc.stored_object(folder, md5)).exists()}
     for md5, path in sorted(there.items()):
         if auditor.contents.hashes(path)[1] != md5:
             findings.faults.append(

@@ -5,6 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.config.claims import Claim, PublishedRows, read_claims, read_repeats
 from lct.config.model import Dataset, Main, Scale, words
 from lct.config.published import (
@@ -61,10 +62,8 @@ class Configuration:
         }
         self.published_rows = PublishedRows(self.config)
         self.claims: list[Claim] = read_claims(self.config, self.published_rows)
-        if CLAIMS in self.only and self.scale.limit is not None:
-            raise ValueError(
-                f"claims: expected a scale that measures, found the rehearsal {self.scale_name}; take its base"
-            )
+        measures, given = CLAIMS not in self.only or self.scale.limit is None, f"the rehearsal {self.scale_name}"
+        require(measures, "claims", "a scale that measures", given, "take its base")
         read_repeats(self.config, self.published_rows)  # a report that could not be made is refused before any job
         where = self.scale_layer.source
         for method in self.scale.methods:
@@ -74,12 +73,9 @@ class Configuration:
         self._read_datasets()
         self.without_print = [name for name, spec in self.tables.items() if spec.published is None]
         for name in self.without_print:
-            spec = self.tables[name]
-            if (self.root / f"config/published/{name}.yaml").exists():
-                raise ValueError(
-                    f"config/tables/{name}.yaml: published: expected {name!r}, found none beside "
-                    f"config/published/{name}.yaml; add it, or rename the table"
-                )
+            spec, beside = self.tables[name], f"config/published/{name}.yaml"
+            at, given = f"config/tables/{name}.yaml: published", f"none beside {beside}"
+            require(not (root / beside).exists(), at, repr(name), given, "add it, or rename the table")
             self.tables[name] = dataclasses.replace(spec, published=name)
             provenance = f"Rows of config/tables/{name}.yaml, which nothing is published about."
             self.published[name] = without_print(name, provenance, self._own_subtables(spec))
@@ -111,10 +107,8 @@ class Configuration:
 
     def _read_tables(self) -> dict[str, TableSpec]:
         where, names = self.scale_layer.source, (*self.scale.tables, *self.scale.more_tables)
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(
-                f"{where}: tables, more_tables: expected every table once, found {twice} twice; remove one"
-            )
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(not twice, f"{where}: tables, more_tables", "every table once", f"{twice} twice", "remove one")
         keys = ["tables"] * len(self.scale.tables) + ["more_tables"] * len(self.scale.more_tables)
         return {
             name: self.config.read(TableSpec, "tables", name, f"{where}: {key}")
@@ -131,10 +125,8 @@ class Configuration:
             self.datasets[name], self.dataset_sources[name] = dataset_settings(
                 self.config, name, self.scale_layer, f"{where}: subtables.{subtable}"
             )
-            if name not in self.scale.seeds:
-                raise ValueError(
-                    f"{where}: seeds: expected training seeds for dataset {name!r}, found none; add `{name}: [0]`"
-                )
+            expected = f"training seeds for dataset {name!r}"
+            require(name in self.scale.seeds, f"{where}: seeds", expected, "none", f"add `{name}: [0]`")
 
     def _own_subtables(self, spec: TableSpec) -> tuple[PublishedSubtable, ...]:
         """Sub-tables of a table without a printed one: on each dataset, the rows whose run is trained on it."""
@@ -157,42 +149,32 @@ class Configuration:
         )
 
     def _check_protocols(self) -> None:
+        source, batch, least = self.scale_layer.source, self.scale.sampling.batch, self.scale.sampling.count
         for protocol in self.scale.protocols:
-            if protocol.num_images > self.scale.sampling.count:
-                raise ValueError(
-                    f"{self.scale_layer.source}: protocols.{protocol.id}: num_images: expected at most the "
-                    f"{self.scale.sampling.count} images of `sampling`, found {protocol.num_images}; sample more or "
-                    "score fewer"
-                )
-        batch, least = self.scale.sampling.batch, self.scale.sampling.count
+            where, count = f"{source}: protocols.{protocol.id}: num_images", protocol.num_images
+            require(
+                count <= least, where, f"at most the {least} images of `sampling`", count, "sample more or score fewer"
+            )
         for dataset, count in (self.scale.counts or {}).items():
-            if dataset not in self.config.names("datasets") or count % batch or count < least:
-                raise ValueError(
-                    f"{self.scale_layer.source}: counts: expected a dataset of config/datasets/ and full batches of "
-                    f"{batch}, no fewer than the {least} images of the others, found {dataset}: {count}; correct it"
-                )
+            allowed = dataset in self.config.names("datasets") and count % batch == 0 and count >= least
+            expected = f"a dataset of config/datasets/ and full batches of {batch}, no fewer than the {least} images of"
+            require(allowed, f"{source}: counts", f"{expected} the others", f"{dataset}: {count}")
 
     def _check_extractors(self) -> None:
         """FID is the name of one network's distance, and an id is the name of one extractor."""
         for name, dataset in self.datasets.items():
             own = dataset.extractor
-            if self.uses_own_extractor and getattr(own, "labels", None) == "source" and not gives_labels(dataset):
-                raise ValueError(
-                    f"{self.home(name, 'extractor.labels')}: extractor.labels: expected rotations, as the source of "
-                    f"dataset {name} gives no labels, found source; remove the line, or let the source give them "
-                    "(`labels: folders`)"
-                )
-            if own.id in self.extractors and own != self.extractors[own.id] and self.uses_own_extractor:
-                raise ValueError(
-                    f"config/datasets/{name}.yaml: extractor.id: expected a name of its own, found {own.id!r}, which "
-                    f"config/extractors/{own.id}.yaml has; rename it"
-                )
+            where, advice = self.home(name, "extractor.labels"), "remove the line, or let the source give them"
+            labelled = getattr(own, "labels", None) != "source" or gives_labels(dataset) or not self.uses_own_extractor
+            expected = f"rotations, as the source of dataset {name} gives no labels"
+            require(labelled, f"{where}: extractor.labels", expected, "source", f"{advice} (`labels: folders`)")
+            alone, where = self.extractors.get(own.id, own) == own, f"config/datasets/{name}.yaml: extractor.id"
+            given = f"{own.id!r}, which config/extractors/{own.id}.yaml has"
+            require(alone or not self.uses_own_extractor, where, "a name of its own", given, "rename it")
             first = self.extractor(name, self.protocol.distance)
-            if self.scale.distance == "FID" and getattr(first, "architecture", None) != "inception":
-                raise ValueError(
-                    f"{self.scale_layer.source}: distance: expected another name than FID, which is the Inception "
-                    f"network's, found it with extractor {first.id}; call it FD"
-                )
+            inception = self.scale.distance != "FID" or getattr(first, "architecture", None) == "inception"
+            expected, given = "another name than FID, which is the Inception network's", f"it with extractor {first.id}"
+            require(inception, f"{self.scale_layer.source}: distance", expected, given, "call it FD")
 
     def _check_counts(self) -> None:
         """A ball that reaches the k-th neighbour needs more than k images: those of the reference, and of a floor."""
@@ -216,11 +198,8 @@ class Configuration:
 
     def download_record(self, name: str, where: str) -> str:
         """The download.json of a network or dataset; ValueError naming `where` when nothing is declared for it."""
-        if name not in self.downloads:
-            raise ValueError(
-                f"{where}: expected a download of {sorted(self.downloads)}, found {name!r}; fix it or add "
-                f"config/weights/{name}.yaml"
-            )
+        expected, advice = f"a download of {sorted(self.downloads)}", f"fix it or add config/weights/{name}.yaml"
+        require(name in self.downloads, where, expected, repr(name), advice)
         return download(name)
 
     def tables_of(self, which: str) -> list[str]:

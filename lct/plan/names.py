@@ -1,10 +1,43 @@
-"""Names that people type: rows of the tables, by the start of their name, and runs. An unknown one gets the nearest."""
+"""Cells of the tables, and the names that people type: rows, by the start of their name, and runs. An unknown one gets
+the nearest."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from lct.config.schema import did_you_mean
 from lct.plan.paths import METRICS
+
+
+class SampleSet(NamedTuple):
+    """One set of generated images: everything between a training seed and a metrics file."""
+
+    run: str
+    seed: int
+    weights: str
+    sampler: str
+    draw: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """(table, sub-table, row): one sampler of one run, measured over its training seeds and draws."""
+
+    table: str
+    subtable: str
+    row: str
+    run: str
+    weights: str
+    sampler: str
+    sets: tuple[SampleSet, ...]
+
+    @property
+    def name(self) -> str:
+        """Without a metric: all metrics of a row share their training."""
+        return f"{self.table}.{self.subtable}.{self.row}"
+
+    def id(self, metric: str) -> str:
+        return f"{self.name}.{metric}"
 
 
 def beginning_with(name: str, ids: Iterable[str]) -> list[str]:
@@ -22,20 +55,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return did_you_mean(name, names) or (f"names begin with {first}" if names else "there are none yet")
 
 
-class Named(Protocol):
-    """A row of a table."""
-
-    @property
-    def name(self) -> str: ...  # such as table1.a.lct-1
-
-    @property
-    def run(self) -> str: ...
-
-
-AnyNamed = TypeVar("AnyNamed", bound=Named)
-
-
-def cells_named(cells: Sequence[AnyNamed], names: Iterable[str], scale: str) -> list[AnyNamed]:
+def cells_named(cells: Sequence[Cell], names: Iterable[str], scale: str) -> list[Cell]:
     """Rows of the tables, in their order, by name (a metric may follow), by the start of it, such as table1.a, or by
     their run; "all" is every row. Raises ValueError naming the nearest name."""
     rows = list(dict.fromkeys(cell.name for cell in cells))
@@ -53,7 +73,7 @@ def cells_named(cells: Sequence[AnyNamed], names: Iterable[str], scale: str) -> 
     return [cell for cell in cells if cell.name in chosen]
 
 
-def target_names(cells: Iterable[Named]) -> list[str]:
+def target_names(cells: Iterable[Cell]) -> list[str]:
     """Everything that `cells_named` takes, in the order of the tables: tables, sub-tables, rows, and then runs."""
     cells = list(cells)
     starts = {".".join(cell.name.split(".")[:n]): None for n in (1, 2, 3) for cell in cells}

@@ -12,6 +12,17 @@ LATENT_FILES = ("latents.safetensors", "statistics.safetensors", "summary.json")
 PICTURES = ("svg", "png", "pdf")  # kinds of a measured figure's picture
 DRAWN = ("svg", "pdf")  # kinds of a picture that the report draws by itself
 RECONSTRUCTIONS = tuple(f"reconstructed-{split}" for split in IMAGE_SPLITS)
+REPORT_FILES = (  # that the renderer makes
+    *("index.html", "report.md", "tables.tex", "tables.csv", "numbers.tex"),
+    *("audit.html", "evidence.html", "claims.html", "figures.html", "numbers.html", "explore.html"),
+)
+TEMPLATES = (  # that it makes them from
+    *("index.html.jinja", "cell.html.jinja", "evidence.html.jinja", "claims.html.jinja", "audit.html.jinja"),
+    *("figures.html.jinja", "numbers.html.jinja", "explore.html.jinja", "_page.html.jinja", "_explore.js"),
+    *("report.md.jinja", "tables.tex.jinja", "numbers.tex.jinja"),
+    *("_macros.html.jinja", "_style.css", "_states.css", "_tables.js", "_pictures.js"),
+)
+EVIDENCE = ("facts.yaml", "authors_runs.csv", "repeats.yaml")  # of config/evidence/: what pages rest on
 
 
 def manifest(image_set: str) -> str:

@@ -5,10 +5,11 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from lct.checks import require
 from lct.config.model import Figure, Run
 from lct.config.published import (
     PublishedRow,
@@ -23,42 +24,11 @@ from lct.config.resolve import figure_settings, run_settings
 from lct.config.schema import did_you_mean, plain
 from lct.networks.layout import macs_and_activations, parameters
 from lct.plan.configuration import CLAIMS, Configuration
-from lct.plan.names import cells_named
+from lct.plan.names import Cell, SampleSet, cells_named
 from lct.plan.paths import milestone
 from lct.training.settings import Training
 
 OWN_RUNS = "own-runs"  # the table of runs that no file of config/tables/ lists
-
-
-class SampleSet(NamedTuple):
-    """One set of generated images: everything between a training seed and a metrics file."""
-
-    run: str
-    seed: int
-    weights: str
-    sampler: str
-    draw: int
-
-
-@dataclass(frozen=True)
-class Cell:
-    """(table, sub-table, row): one sampler of one run, measured over its training seeds and draws."""
-
-    table: str
-    subtable: str
-    row: str
-    run: str
-    weights: str
-    sampler: str
-    sets: tuple[SampleSet, ...]
-
-    @property
-    def name(self) -> str:
-        """Without a metric: all metrics of a row share their training."""
-        return f"{self.table}.{self.subtable}.{self.row}"
-
-    def id(self, metric: str) -> str:
-        return f"{self.name}.{metric}"
 
 
 class Plan(Configuration):
@@ -83,7 +53,8 @@ class Plan(Configuration):
         self.figures: dict[str, tuple[Figure, Training | None]] = {}  # (figure, its training)
         for name in sorted(self.config.names("figures"), key=_natural_order):
             figure = figure_settings(self.config, name, self.scale_name, self.scale_layer)
-            if figure is not None and self._has_rows_of(figure[0]) and self._shows(figure[0]):
+            evidence = CLAIMS in self.only and figure and figure[0].kind in ("box-plots", "couplings", "schedules")
+            if figure is not None and self._has_rows_of(figure[0]) and (evidence or not self.only):
                 self.figures[name] = figure
 
     @functools.cached_property
@@ -98,11 +69,9 @@ class Plan(Configuration):
     def _table_cells(self, table: str, spec: TableSpec) -> list[Cell]:
         published = self.published[spec.published]
         printed = {row for subtable in published.subtables for row in published.rows_of(subtable.id)}
-        if unknown := sorted(spec.rows.keys() - printed):
-            raise ValueError(
-                f"config/tables/{table}.yaml: rows: expected rows of config/published/{spec.published}.yaml, found "
-                f"{unknown}; known: {sorted(printed)}; fix the names"
-            )
+        unknown, expected = sorted(spec.rows.keys() - printed), f"rows of config/published/{spec.published}.yaml"
+        advice = f"known: {sorted(printed)}; fix the names"
+        require(not unknown, f"config/tables/{table}.yaml: rows", expected, unknown, advice)
         self._check_own_names(table, spec)
         cells = [
             self._cell(table, subtable, row, entry, f"config/tables/{table}.yaml: rows.{row}")
@@ -116,45 +85,34 @@ class Plan(Configuration):
         """`model` and `group` are for rows without print; a row that was quoted in print is trained by nobody."""
         quoted = {row.id for part in self.published[spec.published].subtables for row in part.rows if row.quoted}
         for row, entry in spec.rows.items():
-            where = f"config/tables/{table}.yaml: rows.{row}"
-            if row in quoted:
-                raise ValueError(
-                    f"{where}: expected no run for a row that the paper quotes from other work, found {entry.run!r}; "
-                    f"set retrained_by_authors: true in config/published/{spec.published}.yaml, or remove the row here"
-                )
-            if (entry.model or entry.group) and spec.published not in self.without_print:
-                raise ValueError(
-                    f"{where}: expected model and group only in a table without `published`, found them; "
-                    f"config/published/{spec.published}.yaml has the names"
-                )
+            where, printed = f"config/tables/{table}.yaml: rows.{row}", f"config/published/{spec.published}.yaml"
+            expected = "no run for a row that the paper quotes from other work"
+            advice = f"set retrained_by_authors: true in {printed}, or remove the row here"
+            require(row not in quoted, where, expected, repr(entry.run), advice)
+            named, expected = entry.model or entry.group, "model and group only in a table without `published`"
+            without = not named or spec.published in self.without_print
+            require(without, where, expected, "them", f"{printed} has the names")
 
     def _cell(self, table: str, subtable: str, row: str, entry: TableRow, where: str) -> Cell | None:
         """The cell of one row; None where the row has no counterpart at this scale."""
         dataset = self.scale.subtables[subtable]
         change = entry.datasets.get(dataset, RowChange())
         samplers = entry.sampler | change.sampler
-        if (name := self.scale_layer.name_in(samplers)) is None:
-            raise ValueError(
-                f"{where}: sampler: expected one for scale {self.scale_name!r}, found {samplers}; add it (null: none)"
-            )
+        name, expected = self.scale_layer.name_in(samplers), f"one for scale {self.scale_name!r}"
+        require(name is not None, f"{where}: sampler", expected, samplers, "add it (null: none)")
         sampler = samplers[name]
         if sampler is None:
             return None
         run = self._run((change.run or entry.run).replace("{dataset}", dataset), table, where)
         self._check_sampler(run, sampler, where)
-        nfe, printed = (
-            run.samplers[sampler].nfe,
-            self.published[self.tables[table].published].rows_of(subtable)[row].nfe,
-        )
+        nfe = run.samplers[sampler].nfe
+        printed = self.published[self.tables[table].published].rows_of(subtable)[row].nfe
         if self.scale.comparable and None not in (nfe, printed) and nfe != printed:
             raise ValueError(f"{where}: sampler: expected one of {printed} NFE, the row's, found {sampler} with {nfe}")
         weights = self._evaluated_weights(run, entry, where)
         seeds = self._at_scale(entry.seeds or {}) or self._default_seeds(run)
-        if not run.is_trained and len(seeds) > 1:
-            raise ValueError(
-                f"{where}: seeds: expected a single seed, as run {run.id} is not trained here, found {list(seeds)}; "
-                "remove the others"
-            )
+        single, expected = run.is_trained or len(seeds) < 2, f"a single seed, as run {run.id} is not trained here"
+        require(single, f"{where}: seeds", expected, list(seeds), "remove the others")
         sets = tuple(SampleSet(run.id, seed, weights, sampler, draw) for seed in seeds for draw in self.draws_of(run))
         return Cell(table, subtable, row, run.id, weights, sampler, sets)
 
@@ -166,11 +124,10 @@ class Plan(Configuration):
         if name not in run.samplers:
             raise ValueError(f"{where}: sampler: expected one of {sorted(run.samplers)} (run {run.id}), found {name!r}")
         sigmas, grid = getattr(run.samplers[name], "middle_sigmas", ()), run.training and run.training.grid
-        if any(not grid.sigma_min < sigma < grid.sigma_max for sigma in sigmas):
-            raise ValueError(
-                f"{where}: sampler {name}: expected middle_sigmas inside ({grid.sigma_min}, {grid.sigma_max}), the "
-                f"grid of run {run.id}, found {list(sigmas)}; fix them"
-            )
+        if sigmas:
+            inside = grid.sigma_min < min(sigmas) and max(sigmas) < grid.sigma_max
+            expected = f"middle_sigmas inside ({grid.sigma_min}, {grid.sigma_max}), the grid of run {run.id}"
+            require(inside, f"{where}: sampler {name}", expected, list(sigmas), "fix them")
 
     def _evaluated_weights(self, run: Run, entry: TableRow, where: str) -> str:
         """The (step, EMA) pair that a row evaluates."""
@@ -178,18 +135,13 @@ class Plan(Configuration):
         if not run.is_trained:
             return kept[0]
         training, rate = run.training, self._at_scale(entry.ema)
-        if rate is not None and rate not in training.emas:
-            raise ValueError(
-                f"{where}: ema: expected one that run {run.id} keeps, {list(training.emas)}, found {rate}; fix it"
-            )
+        keeps = f"one that run {run.id} keeps"
+        require(rate in (None, *training.emas), f"{where}: ema", f"{keeps}, {list(training.emas)}", rate, "fix it")
         epoch = self._at_scale(entry.epoch)
         if epoch is None:
             return kept[0] if rate is None else kept[0].rpartition("-ema")[0] + f"-ema{rate}"
-        if epoch not in training.keep_epochs:
-            raise ValueError(
-                f"{where}: epoch: expected one that run {run.id} keeps, {list(training.keep_epochs)}, found {epoch};"
-                " add it to keep_epochs"
-            )
+        epochs = training.keep_epochs
+        require(epoch in epochs, f"{where}: epoch", f"{keeps}, {list(epochs)}", epoch, "add it to keep_epochs")
         name = f"step{training.step_of(epoch, self.datasets[run.dataset].count)}-ema{rate or training.emas[0]}"
         if name not in kept:
             raise ValueError(
@@ -200,10 +152,9 @@ class Plan(Configuration):
     def _run(self, name: str, table: str, where: str) -> Run:
         """The run that a row names; in the scale's further tables its form with the reduced budget, if there is one."""
         entries, reduced = self.config.run_entries(), self.scale.short
-        if name not in entries:
-            raise ValueError(
-                f"{where}: expected a run of config/runs/, found {name!r}; known: {sorted(entries)}; fix it or add it"
-            )
+        require(
+            name in entries, where, "a run of config/runs/", repr(name), f"known: {sorted(entries)}; fix it or add it"
+        )
         given = entries[name].entry.weights or entries[name].entry.samples
         if reduced is not None and table in self.scale.more_tables and given is None:
             name = f"{name}-{reduced.suffix}"
@@ -215,11 +166,8 @@ class Plan(Configuration):
                 raise ValueError(
                     f"{where}: run {name} is trained on {run.dataset!r}, expected one of {sorted(self.datasets)}"
                 )
-            if run.reduced and run.dataset not in reduced.seeds:
-                raise ValueError(
-                    f"{self.scale_layer.source}: short.seeds: expected training seeds for {run.dataset!r}, found "
-                    f"none; add `{run.dataset}: [0]`"
-                )
+            seeded, at = not run.reduced or run.dataset in reduced.seeds, f"{self.scale_layer.source}: short.seeds"
+            require(seeded, at, f"training seeds for {run.dataset!r}", "none", f"add `{run.dataset}: [0]`")
             self.runs[name] = run
         return self.runs[name]
 
@@ -286,23 +234,17 @@ class Plan(Configuration):
         """A batch is drawn without replacement, so it holds at most all training images."""
         for run in self.runs.values():
             count, batch = self.datasets[run.dataset].count, run.training.batch if run.is_trained else 0
-            if count is not None and batch > count:
-                raise ValueError(
-                    f"{run.sources['batch']}: training.batch of run {run.id}: expected at most the {count} training "
-                    f"images of {run.dataset} ({self.home(run.dataset, 'train')}), found {batch}; lower it, or raise "
-                    "train"
-                )
+            where, fits = f"{run.sources.get('batch')}: training.batch of run {run.id}", count is None or batch <= count
+            expected = f"at most the {count} training images of {run.dataset} ({self.home(run.dataset, 'train')})"
+            require(fits, where, expected, batch, "lower it, or raise train")
 
     def _check_distinct_runs(self) -> None:
         names: dict[str, str] = {}
         for run in self.runs.values():
             given = (run.weights, run.samples, run.init)
             first = names.setdefault(repr((run.dataset, plain(run.training), *given)), run.id)
-            if first != run.id:
-                raise ValueError(
-                    f"config/runs: expected different settings, found {first!r} and {run.id!r} equal at scale "
-                    f"{self.scale_name!r}; let both table rows name one run"
-                )
+            given = f"{first!r} and {run.id!r} equal at scale {self.scale_name!r}"
+            require(first == run.id, "config/runs", "different settings", given, "let both table rows name one run")
 
     def _check_initial_weights(self) -> None:
         """A run that starts from another needs that one's weights, of the same network, dataset and seeds."""
@@ -310,28 +252,19 @@ class Plan(Configuration):
             where, source = f"run {run.id}: init.run", self.runs.get(str(run.init.run))
             if run.init.run is None:
                 continue
-            if source is None or source.samples is not None:
-                raise ValueError(
-                    f"{where}: expected a run that a row of scale {self.scale_name!r} shows, found {run.init.run!r}; "
-                    f"known: {sorted(self.runs)}; add a row of it"
-                )
+            shown, expected = source and source.samples is None, f"a run that a row of scale {self.scale_name!r} shows"
+            require(shown, where, expected, repr(run.init.run), f"known: {sorted(self.runs)}; add a row of it")
             for what, ours, theirs in (
                 ("dataset", run.dataset, source.dataset),
                 ("network", plain(run.training.network), plain(source.training.network)),
             ):
-                if ours != theirs:
-                    raise ValueError(
-                        f"{where}: expected the {what} of {source.id}, {theirs}, found {ours}; make them equal"
-                    )
-            if missing := sorted(set(self.seeds_of(run.id)) - set(self.seeds_of(source.id))):
-                raise ValueError(
-                    f"{where}: expected seeds {missing} of run {source.id} too, found none; add them there"
-                )
+                require(ours == theirs, where, f"the {what} of {source.id}, {theirs}", ours, "make them equal")
+            missing = sorted(set(self.seeds_of(run.id)) - set(self.seeds_of(source.id)))
+            require(not missing, where, f"seeds {missing} of run {source.id} too", "none", "add them there")
             self.initial_weights(run.id)
             chain = [run.id]
             while (source := self.runs.get(str(source.init.run)) if source and source.init else None) is not None:
-                if source.id in chain:
-                    raise ValueError(f"{where}: expected no circle, found {source.id!r} again; remove one init")
+                require(source.id not in chain, where, "no circle", f"{source.id!r} again", "remove one init")
                 chain.append(source.id)
 
     def initial_weights(self, run: str) -> str | None:
@@ -341,11 +274,8 @@ class Plan(Configuration):
             return None
         kept = self.kept_weights(init.run)
         name = kept[0] if init.ema is None else kept[0].rpartition("-ema")[0] + f"-ema{init.ema}"
-        if name not in kept:
-            raise ValueError(
-                f"run {run}: init.ema: expected one that run {init.run} keeps, "
-                f"{list(self.runs[init.run].training.emas)}, found {init.ema}; fix it"
-            )
+        expected = f"one that run {init.run} keeps, {list(self.runs[init.run].training.emas)}"
+        require(name in kept, f"run {run}: init.ema", expected, init.ema, "fix it")
         return name
 
     # --- what a run keeps, and what the cells need of it -----------------------------------------------------------
@@ -478,10 +408,7 @@ class Plan(Configuration):
         """Rows of this scale that claims compare. ValueError where nothing could be judged by them."""
         of = {row: claim.id for claim in self.claims for part in claim.parts for row in part.rows}
         cells = [cell for cell in self.cells if cell.name in of]
-        if not cells:
-            raise ValueError(
-                f"config/claims: expected claims about rows of scale {self.scale_name}, found none; add one"
-            )
+        require(cells, "config/claims", f"claims about rows of scale {self.scale_name}", "none", "add one")
         for letter in sorted({cell.subtable for cell in cells}):
             here = [cell for cell in cells if cell.subtable == letter]
             if max(len(self.seeds_of(cell.run)) for cell in here) < 2:
@@ -491,10 +418,6 @@ class Plan(Configuration):
                     "compare a run that is trained here"
                 )
         return [cell.name for cell in cells]
-
-    def _shows(self, figure: Figure) -> bool:
-        """Whether the report of this plan holds a figure; that of the claims holds those that are evidence."""
-        return not self.only or (CLAIMS in self.only and figure.kind in ("box-plots", "couplings", "schedules"))
 
     def _has_rows_of(self, figure: Figure) -> bool:
         """Whether this plan has the rows that a figure is drawn from; c by stage is a figure of the paper's runs."""

@@ -8,13 +8,16 @@ exception: lct.plan.code.
 import dataclasses
 from typing import Any
 
+from lct.config.model import MEASURED
 from lct.config.schema import plain
 from lct.metrics.settings import DEGRADATIONS, WIDE_FEATURES
 from lct.plan.code import SHIPPED, loss_code
 from lct.plan.listing import left_out
+from lct.plan.paths import milestone
 from lct.plan.plan import Plan
 
 Settings = dict[str, Any]  # values that JSON can hold
+Planned = dict[tuple[str, str], Settings]  # (stage, owner: dataset, run or milestone) -> what its job is given
 RECIPES = {
     "download": 1,
     "images": 1,
@@ -203,3 +206,36 @@ def tables(plan: Plan, which: str = "all") -> Settings:
         },
         "left_out": left_out(plan, which),
     } | ({"only": list(plan.only)} if plan.only else {})
+
+
+# --- of every job -----------------------------------------------------------------------------------------------------
+def planned(plan: Plan) -> Planned:
+    """The settings that the graph would give each job now. All seeds of a run share theirs."""
+    of_datasets = (images, autoencoder, encode, extractor, reference, degraded)
+    jobs = {(stage.__name__, dataset): stage(plan, dataset) for stage in of_datasets for dataset in plan.datasets}
+    for name, run in plan.runs.items():
+        if run.samples is not None:
+            jobs["take", name] = take_samples(plan, name)
+        elif run.weights is None:
+            jobs["train", name] = train(plan, name)
+        else:
+            jobs["take", name] = import_weights(plan, name)
+        for at in plan.sampled_milestones(name) if run.samples is None else []:
+            jobs["sample", f"{name}/{at}"] = sample(plan, name, at)
+        jobs["score", name] = score(plan, run.dataset)
+        jobs["distance", name] = distance(plan, run.dataset)
+        jobs["neighbours", name] = neighbours(plan, run.dataset)
+    jobs |= {("download", name): download(plan, name) for name in plan.downloads}
+    jobs |= {("figure", name): figure(plan, name) for name in plan.figures_of(*MEASURED)}
+    return jobs | {("tables", which): tables(plan, which) for which in ("tables", "all")}
+
+
+def of_file(jobs: Planned, stage: str | None, path: str) -> Settings | None:
+    """The settings for the job of a file; None where the configuration has no such job. The owner is a folder of its
+    path: results/{scale}/{kind}/{owner}/..., behind "reference" for what belongs to a dataset's real images, or
+    resources/{owner}/...; images of a run are those of a milestone."""
+    folders = path.split("/")
+    owners = folders[1:2] if folders[0] == "resources" else folders[3:5]
+    owners = [*owners, *(f"{folders[3]}/{milestone(weights)}" for weights in folders[5:6])]
+    keys = [(str(stage), owner.removesuffix(".json")) for owner in owners]
+    return next((jobs[key] for key in keys if key in jobs), None)

@@ -1,12 +1,14 @@
-"""The audit page: the result of `lct audit` as one HTML file. Computes and checks nothing."""
+"""The pages of `lct audit` and `lct diff`: their results as one HTML file each. Nothing is computed here."""
 
 from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from lct.files.hashing import sha256_json
+from lct.report.images import Picture, picture
 from lct.report.render import html
-from lct.report.text import anchor, exact, flatten
+from lct.report.text import NOT_GIVEN, anchor, exact, flatten, number, seed_name, signed
 
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 
@@ -30,7 +32,9 @@ def page(
         _section(id_, list(cells), shown)
         for id_, cells in groupby(audits["cells"], lambda cell: cell["id"].rpartition(".")[0])
     ]
-    faults = _faults(audits["cells"])
+    settings = {sha256_json(link["settings"]): link for link in links.values() if link["settings"]}.items()
+    described = [value["protocol"] for cell in audits["cells"] for value in cell["values"] if value["protocol"]]
+    protocols = {protocol["hash"]: protocol["contents"] for protocol in described}
     values = {
         "scale": audits["scale"],
         "options": audits.get("options", f"--scale {audits['scale']}"),
@@ -39,11 +43,13 @@ def page(
         "notes": audits["notes"],
         "not_run": len(audits["not_run"]),
         "count": len(audits["cells"]),
-        **faults,
+        **_faults(audits["cells"]),
         "tables": [(table, list(of)) for table, of in groupby(rows, key=lambda row: row["id"].partition(".")[0])],
         "links": list(shown.values()),
-        "settings": _settings(links),
-        "protocols": _protocols(audits["cells"]),
+        "settings": [
+            {"hash": key, "stage": of["stage"] or "", "rows": flatten(of["settings"])} for key, of in settings
+        ],
+        "protocols": [{"hash": key, "rows": flatten(contents or {})} for key, contents in protocols.items()],
         "timelines": timelines,
     }
     return html("audit.html", page=values)
@@ -152,12 +158,32 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _settings(links: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every different set of settings, once."""
-    stages = {sha256_json(link["settings"]): link for link in links.values() if link["settings"]}
-    return [{"hash": key, "stage": of["stage"] or "", "rows": flatten(of["settings"])} for key, of in stages.items()]
+def diff_page(difference: dict[str, Any], pictures: list[tuple[Path | None, Path | None]]) -> str:
+    """HTML of what differs. `pictures`: per entry of its "samples", the file of either side, if it is here."""
+    samples = [
+        sample | {"pictures": [_picture(path, sample[side]) for side, path in zip(("old", "new"), paths, strict=True)]}
+        for sample, paths in zip(difference["samples"], pictures, strict=True)
+    ]
+    cells = [_cell(cell) for cell in difference["cells"] if cell["state"] != "same"]
+    same = len(difference["cells"]) - len(cells)
+    return html("diff.html", page=difference | {"cells": cells, "same": same, "samples": samples})
 
 
-def _protocols(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    protocols = {v["protocol"]["hash"]: v["protocol"]["contents"] for c in cells for v in c["values"] if v["protocol"]}
-    return [{"hash": key, "rows": flatten(contents or {})} for key, contents in protocols.items()]
+def _picture(path: Path | None, name: str | None) -> Picture:
+    if path is None:
+        return Picture(name, missing="not here: neither in the workspace nor in DVC's cache" if name else "none")
+    resolved = path.resolve()
+    return picture(resolved.parent, resolved.name)
+
+
+def _cell(cell: dict[str, Any]) -> dict[str, Any]:
+    texts = {
+        side: [
+            f"{seed_name(v['seed'], v['draw'])}: {'not here' if v['value'] is None else exact(v['value'])}"
+            for v in cell[side]
+        ]
+        for side in ("old", "new")
+    }
+    difference = cell["difference"]
+    shown = NOT_GIVEN if difference is None else signed(difference) if difference else number(difference)
+    return {"id": cell["id"], "state": cell["state"], **texts, "difference": shown}

@@ -3,6 +3,7 @@
 The rules are those of lct.claims.judge; this module gathers what is known of each row.
 """
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from lct.config.claims import FOLDER, Claim, Comparison, PublishedRows, read_cla
 from lct.config.folder import ConfigFolder
 from lct.config.model import REHEARSAL
 from lct.config.published import PublishedRow
-from lct.report.tables import PAIRS, FigureResult, Tables, place
-from lct.report.training_curves import relative_spread
+from lct.files.atomic import read_json
+from lct.report.tables import PAIRS, Tables, place
 from lct.report.verdicts import measured_spreads
+
+FEWEST = 5  # logged points of a stage that give a spread
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,10 @@ def _measures(tables: Tables, root: Path) -> dict[tuple[str, str, str], dict[str
     """Numbers of figure 1 by dataset, and of training curves by seed."""
     measures: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
     for figure in tables.figures:
-        if figure.kind == "box-plots":
-            _add_boxes(figure, measures)
+        for entry in figure.datasets if figure.kind == "box-plots" else ():
+            for box in entry.numbers["boxes"] if entry.numbers else ():
+                for quantity in ("beyond_outer", "excess_kurtosis"):
+                    measures["figure1", quantity, box["id"]][entry.dataset] = box[quantity]
     for table, subtable, row in tables.rows:
         for curve in subtable.curves:
             if curve.run == row.run and (value := relative_spread(root / curve.path)) is not None:
@@ -86,11 +91,18 @@ def _measures(tables: Tables, root: Path) -> dict[tuple[str, str, str], dict[str
     return dict(measures)
 
 
-def _add_boxes(figure: FigureResult, measures: dict[tuple[str, str, str], dict[str, float]]) -> None:
-    for entry in figure.datasets:
-        for box in entry.numbers["boxes"] if entry.numbers else ():
-            for quantity in ("beyond_outer", "excess_kurtosis"):
-                measures["figure1", quantity, box["id"]][entry.dataset] = box[quantity]
+def relative_spread(path: Path) -> float | None:
+    """Standard deviation of the logged loss over its mean, in the last stage of the curriculum.
+
+    path: a curves.json. None where it is absent, or its last stage has fewer than 5 points."""
+    if not path.exists():
+        return None
+    curve = read_json(path)
+    points = zip(curve["loss"], curve["intervals"], strict=True)
+    losses = [loss for loss, intervals in points if intervals == curve["intervals"][-1]]
+    if len(losses) < FEWEST or not statistics.fmean(losses) > 0:
+        return None
+    return statistics.stdev(losses) / statistics.fmean(losses)
 
 
 def judged(root: Path, measured: Iterable[Tables]) -> tuple[list[Body], list[JudgedClaim]]:

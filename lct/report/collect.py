@@ -7,7 +7,7 @@ are missing is "not run"; a damaged file stops with its name.
 import math
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from lct.plan.plan import Cell, Plan
 from lct.report import tables as model
 from lct.report.claims import prior_noise
 from lct.report.text import count
-from lct.report.training_curves import residuals
 from lct.report.verdicts import judge
+from lct.schedules import residual_by_stage
 
 FLOOR_TITLES = {
     "heldout": ("Held-out images", "real images that no training saw"),
@@ -189,12 +189,16 @@ def _row(
         run=cell.run,
         sampler=cell.sampler,
         nfe=run.samplers[cell.sampler].nfe,
-        steps=_steps(cell.weights),
+        steps=int(steps[1]) if (steps := re.match(r"step(\d+)-", cell.weights)) else None,  # None: weights were given
         batch=run.training.batch if run.is_trained else None,
         page=page_name(cell.table, cell.subtable, cell.row),
         weights=cell.weights,
         weights_files=tuple(plan.paths.weights(s.run, s.seed, s.weights) for s in cell.sets if run.samples is None),
-        samples=_grids(plan, root, shown),
+        samples=tuple(
+            model.Grid(seed=s.seed, grid=path)
+            for s in shown
+            if (root / (path := grid(plan.paths.samples(*s)))).exists()
+        ),
         neighbours=_neighbours(plan, root, shown),
     )
     files = {
@@ -203,11 +207,6 @@ def _row(
     }
     row = _filled(row, root, files, cell.id, protocols, missing="not computed yet; run snakemake")
     return _stopped(plan, root, cell, row) if row.status in ("not run", "partial") else row
-
-
-def _grids(plan: Plan, root: Path, sets: list[Any]) -> tuple[model.Grid, ...]:
-    paths = [(s.seed, grid(plan.paths.samples(*s))) for s in sets]
-    return tuple(model.Grid(seed=seed, grid=path) for seed, path in paths if (root / path).exists())
 
 
 def _neighbours(plan: Plan, root: Path, sets: list[Any]) -> tuple[model.Nearest, ...]:
@@ -244,12 +243,6 @@ def _logged_error(log: Path) -> str | None:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     _, failed, error = (lines[-1] if lines else "").partition(" ERROR ")
     return " ".join(error.split()) if failed else None
-
-
-def _steps(weights: str) -> int | None:
-    """Training steps of a (step, EMA) name; None for weights that were given."""
-    match = re.match(r"step(\d+)-", weights)
-    return int(match.group(1)) if match else None
 
 
 def _readings(plan: Plan, cells: dict[str, Cell]) -> tuple[model.RunReading, ...]:
@@ -409,9 +402,18 @@ def _curves(plan: Plan, root: Path, cells: dict[str, Cell]) -> tuple[model.Curve
 
 def _schedule(plan: Plan, root: Path, run: str) -> model.Schedule:
     """c of each stage of a run, and what its trainings measured of the residual that c follows."""
-    measured = residuals(root / plan.paths.train(run, seed) / "curves.json" for seed in plan.seeds_of(run))
+    measured = _residuals(root / plan.paths.train(run, seed) / "curves.json" for seed in plan.seeds_of(run))
     stages = [model.StageOfC(**stage, residual=measured.get(stage["intervals"])) for stage in plan.c_stages(run)]
     return model.Schedule(run=run, stages=tuple(stages))
+
+
+def _residuals(paths: Iterable[Path]) -> dict[int, float]:
+    """Intervals s -> RMS of an element of the residual in that stage, over the trainings whose curves.json exists."""
+    squares: dict[int, list[float]] = {}
+    for curve in (read_json(path) for path in paths if path.exists()):
+        for s, rms in residual_by_stage(curve).items():
+            squares.setdefault(s, []).append(rms**2)
+    return {s: math.sqrt(statistics.fmean(values)) for s, values in squares.items()}
 
 
 def _figure(plan: Plan, root: Path, name: str) -> model.FigureResult:

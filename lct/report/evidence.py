@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from lct.config.claims import Certainty, Conflict, Evidence, Fact
+from lct.config.claims import Certainty, Evidence
 from lct.config.folder import load_yaml
 from lct.config.schema import build
 from lct.report.text import NOT_GIVEN, anchor, number
@@ -47,16 +47,6 @@ class LoggedRun:
     spoken: str
 
 
-@dataclass(frozen=True)
-class EvidencePage:
-    topics: tuple[tuple[str, tuple[tuple[Fact, tuple[Settles, ...]], ...]], ...]
-    conflicts: tuple[tuple[Conflict, tuple[Settles, ...]], ...]
-    counts: dict[str, int]
-    unknown: tuple[Fact, ...]
-    runs: tuple[LoggedRun, ...]
-    lines: tuple[dict[str, str], ...]
-
-
 def read(root: Path) -> tuple[Evidence, list[dict[str, str]]]:
     """Facts and log lines; ValueError with one line if a file is damaged."""
     where = root / FOLDER / "facts.yaml"
@@ -69,7 +59,7 @@ def read(root: Path) -> tuple[Evidence, list[dict[str, str]]]:
     return evidence, lines
 
 
-def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> EvidencePage:
+def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> dict[str, Any]:
     """What the page shows. lines: of the authors' log."""
     rows = {row.place: row for table in shown.tables for subtable in table.subtables for row in subtable.rows}
 
@@ -77,14 +67,14 @@ def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> Evid
         return tuple(_settles(place, rows.get(place), shown) for place in places)
 
     topics = groupby(evidence.facts, key=lambda fact: fact.topic)
-    return EvidencePage(
-        topics=tuple((topic, tuple((f, settling(f.settled_by)) for f in facts)) for topic, facts in topics),
-        conflicts=tuple((conflict, settling(conflict.settled_by)) for conflict in evidence.conflicts),
-        counts={kind: sum(fact.certainty == kind for fact in evidence.facts) for kind in get_args(Certainty)},
-        unknown=tuple(fact for fact in evidence.facts if fact.certainty == "not known"),
-        runs=tuple(logged_runs(lines)),
-        lines=tuple(lines),
-    )
+    return {
+        "topics": [(topic, [(fact, settling(fact.settled_by)) for fact in facts]) for topic, facts in topics],
+        "conflicts": [(conflict, settling(conflict.settled_by)) for conflict in evidence.conflicts],
+        "counts": {kind: sum(fact.certainty == kind for fact in evidence.facts) for kind in get_args(Certainty)},
+        "unknown": [fact for fact in evidence.facts if fact.certainty == "not known"],
+        "runs": logged_runs(lines),
+        "lines": lines,
+    }
 
 
 def _settles(place: str, row: RowView | None, shown: Report) -> Settles:

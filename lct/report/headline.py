@@ -12,7 +12,6 @@ from typing import Any
 from lct.claims.judge import Body
 from lct.config.model import REHEARSAL
 from lct.report.claims import compared
-from lct.report.images import Picture
 from lct.report.text import number
 from lct.report.view import CellView, Report, RowView, SubtableView
 
@@ -43,32 +42,25 @@ class Bar:
     high: float
 
 
-@dataclass(frozen=True)
-class Headline:
-    sentence: str
-    seeds: str  # what several trainings of each say, with intervals; empty without two seeds
-    subtables: tuple[SubtableView, ...]  # columns
-    lines: tuple[tuple[str, tuple[Bar | None, ...]], ...]  # (method and evaluations, one entry for each column)
-    strip: tuple[tuple[str, Picture], ...]  # (what, images of the same noise)
-    strip_of: str  # dataset of the strip
+def headline(shown: Report, measured: Body) -> dict[str, Any]:
+    """The headline of the first table. measured: what all trainings that are here say about its rows.
 
-
-def headline(shown: Report, measured: Body) -> Headline:
-    """The headline of the first table. measured: what all trainings that are here say about its rows."""
+    Keys: sentence; seeds, what several trainings of each say, with intervals, empty without two seeds; subtables, the
+    columns; lines, (method and evaluations, a Bar or None for each column); strip, (what, images of the same noise);
+    strip_of, its dataset."""
     subtables = [subtable for subtable in shown.tables[0].subtables if subtable.title]
     rows = list(dict.fromkeys(row.name for subtable in subtables for row in subtable.ours if row.measured))
     columns = [_bars(subtable) for subtable in subtables]
-    lines = tuple((name, tuple(bars.get(name) for bars in columns)) for name in rows)
     shows = sorted((s for s in subtables if s.strip), key=lambda s: not any(row.measured for row in s.ours))
     of = shows[0] if shows else None
-    return Headline(
-        sentence=sentence(shown, subtables),
-        seeds=seeds_sentence(shown, subtables, measured),
-        subtables=tuple(subtables),
-        lines=lines,
-        strip=of.strip if of else (),
-        strip_of=of.short if of else "",
-    )
+    return {
+        "sentence": sentence(shown, subtables),
+        "seeds": seeds_sentence(shown, subtables, measured),
+        "subtables": subtables,
+        "lines": [(name, [bars.get(name) for bars in columns]) for name in rows],
+        "strip": of.strip if of else (),
+        "strip_of": of.short if of else "",
+    }
 
 
 def _bars(subtable: SubtableView) -> dict[str, Bar]:

@@ -7,11 +7,12 @@ import functools
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from lct.report.images import Picture, curve, inside
 from lct.report.tables import by_step
-from lct.report.text import anchor, count, thinned
+from lct.report.text import anchor, count, seed_name, thinned
 from lct.report.view import Report, RowView, RunView, SubtableView, TableView, training_curves
 
 QUANTITIES = {  # key in curves.json -> title
@@ -22,15 +23,6 @@ QUANTITIES = {  # key in curves.json -> title
     "gradient_norm": "Gradient norm",
 }
 POINTS = 120  # of a curve, at most
-
-
-@dataclass(frozen=True)
-class FileLink:
-    """A file that a number is made of."""
-
-    what: str
-    path: str
-    href: str  # from the page; empty if the file is not there
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,7 @@ class Page:
     steps_note: str  # what was measured at which steps
     curves: str  # training curves as SVG, or empty
     curves_missing: tuple[str, ...]
-    files: tuple[FileLink, ...]
+    files: tuple[dict[str, str], ...]  # what, path, and href from the page: empty if the file is not there
     cost: tuple[tuple[str, str], ...]
     make: str  # command that brings this row's files up to date
     recompute: str  # command that measures its samples again
@@ -136,11 +128,10 @@ class Pages:
         draw = functools.partial(paper_figures.by_step, [(step, points[step].means) for step in sorted(points)], labels)
         return plotting.embedded(draw, "steps", f"Metrics of {key[0]} by step"), f"Measured at {steps}."
 
-    def _files(self, row: RowView, subtable: SubtableView) -> list[FileLink]:
+    def _files(self, row: RowView, subtable: SubtableView) -> list[dict[str, str]]:
         files: list[tuple[str, str]] = []
         for value in row.files:
-            draw = f", sampling seed {value.draw}" if value.draw else ""
-            seed = "" if row.is_floor else f", seed {value.seed}{draw}"
+            seed = "" if row.is_floor else f", {seed_name(value.seed, value.draw)}"
             files.append((f"metrics{seed}", value.metrics))
             files.append((f"settings and inputs of their job{seed}", f"{value.metrics}.settings.json"))
             files.append((f"run of their job: when, where, versions, cost{seed}", f"{value.metrics}.run.json"))
@@ -149,8 +140,8 @@ class Pages:
             files.append(("run of the training: when, where, versions, cost", f"{path}.run.json"))
         files += [(f"training curve, seed {c.seed}", c.path) for c in subtable.data.curves if c.run == row.data.run]
         files += [(f"sample grid, {name}", picture.path) for name, picture in row.samples if picture.path]
-        present = {path: inside(self.root, path)[0] is not None for _, path in files}
-        return [FileLink(what, path, quote(f"../{self.up}/{path}") if present[path] else "") for what, path in files]
+        links = {path: quote(f"../{self.up}/{path}") if inside(self.root, path)[0] else "" for _, path in files}
+        return [{"what": what, "path": path, "href": links[path]} for what, path in files]
 
 
 def _cost(row: RowView) -> tuple[tuple[str, str], ...]:
@@ -174,14 +165,8 @@ class Series:
     lines: tuple[tuple[str, ...], ...]  # step, then a number or nothing for each column
 
 
-@dataclass(frozen=True)
-class ExplorePage:
-    rows: tuple[tuple[TableView, SubtableView, RowView], ...]  # measured, a measurement once
-    series: tuple[Series, ...]
-
-
-def explore_page(shown: Report, root: Path) -> ExplorePage:
-    """What the page shows: every measured row, every training curve, metrics by step where there are several."""
+def explore_page(shown: Report, root: Path) -> dict[str, Any]:
+    """What the page shows: every measured row once, every training curve, metrics by step where there are several."""
     rows: dict[tuple[str, ...], tuple[TableView, SubtableView, RowView]] = {}
     files: dict[str, str] = {}
     for table in shown.tables:
@@ -191,9 +176,8 @@ def explore_page(shown: Report, root: Path) -> ExplorePage:
                 if row.measured:
                     rows.setdefault(tuple(value.metrics for value in row.files), (table, subtable, row))
     series = [_curves(name, curve(root, path)) for path, name in files.items()]
-    return ExplorePage(
-        tuple(rows.values()), (*filter(None, series), *_by_step(shown, [row for *_, row in rows.values()]))
-    )
+    by_step_of_rows = _by_step(shown, [row for *_, row in rows.values()])
+    return {"rows": list(rows.values()), "series": [*filter(None, series), *by_step_of_rows]}
 
 
 def _curves(name: str, lists: dict[str, list] | str) -> Series | None:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.claims.noise import band, scaled
 from lct.files.atomic import read_json
 from lct.plan.plan import Cell, Plan
 from lct.report.claims import prior_noise
 from lct.report.evidence import read
-from lct.report.render import html
 
 GO, LOOK, WAIT, UNLIKE = "go on", "look first", "not measured yet", "not comparable"
 _LINE = re.compile(r"run (?P<experiment>\S+), epoch (?P<epoch>\d+), EMA (?P<ema>\S+)")
@@ -26,8 +26,7 @@ def logged_fid(plan: Plan, cell: Cell, lines: Sequence[dict[str, str]]) -> float
     where = f"config/published: {cell.name}"
     origin = plan.published_rows.row(cell.name, where).origin
     named = _LINE.match(getattr(origin, "line", None) or "")
-    if named is None:
-        raise ValueError(f"{where}: expected a row of the authors' log as pilot, found {origin}; take another row")
+    require(named is not None, where, "a row of the authors' log as pilot", origin, "take another row")
     nfe = plan.runs[cell.run].samplers[cell.sampler].nfe
     fids = {
         float(line["fid"])
@@ -65,8 +64,3 @@ def _row(plan: Plan, root: Path, cell: Cell, logged: float, noise: Any) -> dict[
     verdict = (GO if inside else LOOK) if plan.scale.comparable and plan.scale.distance == "FID" else UNLIKE
     protocol = {"protocol": content["protocol"]["id"], "images": content["num_images"], "distance": path}
     return row | protocol | {"ours": ours, "verdict": verdict}
-
-
-def page(result: dict[str, Any]) -> str:
-    """pilot.html."""
-    return html("pilot.html", pilot=result)

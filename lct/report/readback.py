@@ -17,17 +17,15 @@ def shown(folder: Path, cells: list[str]) -> dict[str, dict[str, list[float]]]:
     values: dict[str, dict[str, list[float]]] = {}
     table, page = folder / "tables.csv", folder / "numbers.html"
     if table.exists():
-        values[table.name] = _table(table.read_text(encoding="utf-8", errors="replace"))
+        lines = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8", errors="replace")))
+        values[table.name] = {
+            line["cell"]: [_number(v) for v in line["values"].split(";")] for line in lines if line.get("cell")
+        }
     if page.exists():
         names = {f"cell-{anchor(cell)}": cell for cell in cells}
         rows = _ROW.findall(page.read_text(encoding="utf-8", errors="replace"))
         values[page.name] = {names[id_]: [_number(v) for v in _VALUE.findall(row)] for id_, row in rows if id_ in names}
     return values
-
-
-def _table(text: str) -> dict[str, list[float]]:
-    rows = csv.DictReader(io.StringIO(text))
-    return {row["cell"]: [_number(v) for v in row["values"].split(";")] for row in rows if row.get("cell")}
 
 
 def _number(text: str) -> float:

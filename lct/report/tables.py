@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -23,6 +23,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
+from lct.checks import require
 from lct.config.published import CrossCheck, PublishedRow, Remark
 from lct.files.formatting import NOT_FINITE, plain_number
 from lct.files.hashing import canonical_json
@@ -535,21 +536,14 @@ def _check_references(tables: Tables, where: str) -> None:
     metrics, cell_ids = sorted(metric.id for metric in tables.metrics), set()
     for table, subtable, row in tables.rows:
         at = f"{where}: {place(table, subtable, row)}"
-        if row.status in ("complete", "partial") and row.run and row.run not in tables.runs:
-            _refuse(at, f"run {row.run!r} under runs", _short(list(tables.runs)))
-        if (row.status == "quoted") != row.quoted:
-            _refuse(at, f"quoted to agree with status {row.status!r}", repr(row.quoted))
-        if row.published is None and row not in subtable.floors:
-            _refuse(at, "published values in a row of a published table", "none")
+        listed = row.status not in ("complete", "partial") or not row.run or row.run in tables.runs
+        require(listed, at, f"run {row.run!r} under runs", _short(list(tables.runs)), _REMEDY)
+        agrees, expected = (row.status == "quoted") == row.quoted, f"quoted to agree with status {row.status!r}"
+        require(agrees, at, expected, repr(row.quoted), _REMEDY)
+        has_print = row.published is not None or row in subtable.floors
+        require(has_print, at, "published values in a row of a published table", "none", _REMEDY)
         for metric, cell in row.cells.items():
-            if metric not in metrics:
-                _refuse(at, f"metrics of {metrics}", repr(metric))
-            if cell.n != len(cell.values):
-                _refuse(f"{at}.{metric}", f"n = {cell.n} values", str(len(cell.values)))
-            if cell.id in cell_ids:
-                _refuse(f"{at}.{metric}", "a cell id of its own", f"{cell.id!r} again")
+            require(metric in metrics, at, f"metrics of {metrics}", repr(metric), _REMEDY)
+            require(cell.n == len(cell.values), f"{at}.{metric}", f"n = {cell.n} values", len(cell.values), _REMEDY)
+            require(cell.id not in cell_ids, f"{at}.{metric}", "a cell id of its own", f"{cell.id!r} again", _REMEDY)
             cell_ids.add(cell.id)
-
-
-def _refuse(at: str, expected: str, value: str) -> NoReturn:
-    raise ValueError(f"{at}: expected {expected}, found {value}; {_REMEDY}")

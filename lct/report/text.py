@@ -70,6 +70,11 @@ def ordinal(k: int) -> str:
     return f"{k}{'th' if tens else {1: 'st', 2: 'nd', 3: 'rd'}.get(k % 10, 'th')}"
 
 
+def seed_name(seed: int, draw: int | None = None) -> str:
+    """A training seed, with that of the sampling where it is not the first."""
+    return f"seed {seed}" + (f", sampling seed {draw}" if draw else "")
+
+
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
     """Nested settings as (dotted key, plain value), in their own order."""
     if isinstance(value, dict) and value:

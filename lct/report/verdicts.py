@@ -13,19 +13,15 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
 from lct.claims import noise as claims_noise
 from lct.claims.noise import Spread, pooled, scaled, spread
+from lct.report import tables as model
 from lct.report.tables import PAIRS, CellValues, NoiseEstimate, Row, Subtable, Table, Tables, Verdict, Verdicts, place
 
 LABELS = {"fid": "FID", "recall": "Recall"}
-REPRODUCED, WITHIN, DIFFERS, NOT_RUN, NOT_COMPARABLE = (
-    "reproduced",
-    "within the band, protocol differs",
-    "differs",
-    "not run",
-    "not comparable",
-)
+REPRODUCED, WITHIN, DIFFERS, NOT_RUN, NOT_COMPARABLE = get_args(model.VerdictKind)
 SCORED = {REPRODUCED: "reproduced", WITHIN: "within", DIFFERS: "differs", NOT_COMPARABLE: "not comparable"}
 Prior = Mapping[str, claims_noise.Noise]  # published metric -> noise that is known before any seed of ours
 

@@ -19,7 +19,7 @@ from lct.plan.paths import Paths, manifest
 from lct.report import tables as model
 from lct.report.images import Picture, curve, picture, strip
 from lct.report.tables import Tables, Verdict
-from lct.report.text import MINUS, NOT_GIVEN, PLUS_MINUS, anchor, count, flatten, number, ordinal
+from lct.report.text import MINUS, NOT_GIVEN, PLUS_MINUS, anchor, count, flatten, number, ordinal, seed_name
 from lct.report.verdicts import LABELS, NOT_COMPARABLE, NOT_RUN
 
 PAPER = "Improved Training Technique for Latent Consistency Models"
@@ -148,9 +148,7 @@ class RowView:
     def origin(self) -> str:
         """Beside a published number: "log, L", "not published"; empty for a number in print."""
         origin = self.data.published.origin if self.data.published else None
-        if origin is None or origin.kind == "published table":
-            return ""
-        return f"log, {origin.status}" if origin.kind == "authors' log" else origin.kind
+        return origin.words if origin else ""
 
     @property
     def log_line(self) -> str:
@@ -591,7 +589,9 @@ def _row(
         anchor=f"row-{subtable}.{floor}{anchor(row.id)}" if row.measured else "",
         cells=tuple(_cell(metric, row, marks, best) for metric in tables.metrics),
         verdicts=tables.verdicts.rows.get(at, {}),
-        samples=tuple((_seed_name(sample), picture(root, sample.grid)) for sample in row.samples),
+        samples=tuple(
+            ("samples" if s.seed is None else seed_name(s.seed, s.draw), picture(root, s.grid)) for s in row.samples
+        ),
         neighbours=tuple(_nearest(entry, root) for entry in row.neighbours),
         facts=(*(flatten(row.extra) if row.extra else ()), *([("cost of the run", cost)] if cost else ())),
         is_floor=is_floor,
@@ -621,11 +621,6 @@ def cell_text(metric: model.Metric, row: model.Row) -> str:
     return " ".join(mean_and_spread(metric, row)).strip()
 
 
-def _seed_name(grid: model.Grid | model.Nearest) -> str:
-    draw = f", sampling seed {grid.draw}" if isinstance(grid, model.Grid) and grid.draw else ""
-    return "samples" if grid.seed is None else f"seed {grid.seed}{draw}"
-
-
 def _nearest(entry: model.Nearest, root: Path) -> NearestView:
     numbers, rows = entry.numbers, []
     for image in numbers["images"]:
@@ -639,7 +634,7 @@ def _nearest(entry: model.Nearest, root: Path) -> NearestView:
         "that many copies of it are training images"
     )
     copies = sum(any(near["same pixels"] for near in image["neighbours"]) for image in numbers["images"])
-    return NearestView(_seed_name(entry), picture(root, entry.picture), tuple(rows), copies, about)
+    return NearestView(seed_name(entry.seed), picture(root, entry.picture), tuple(rows), copies, about)
 
 
 def _figure(figure: model.FigureResult, tables: Tables, root: Path, drawn: dict[str, bytes]) -> FigureView:

@@ -15,10 +15,9 @@ from PIL import Image
 
 from lct.files.atomic import write_json
 from lct.plan import files as stage_files
-from lct.plan.paths import page_name
+from lct.plan.paths import REPORT_FILES, page_name
 from lct.plan.plan import Plan
 from lct.report.collect import collect
-from lct.report.files import REPORT_FILES
 from lct.report.render import pictures, render
 from lct.report.tables import dumps, loads
 from tests.helpers.browser import Browser

@@ -19,7 +19,7 @@ from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
 from lct.lineage import registry
 from lct.lineage.audit import Auditor
-from lct.lineage.dvc_lock import read_lock
+from lct.lineage.dvc import read_lock
 from lct.lineage.snakemake_adapter import write_metadata
 from lct.lineage.stages import dvc_yaml
 from tests.helpers import ROOT

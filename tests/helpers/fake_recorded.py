@@ -13,11 +13,12 @@ import yaml
 from PIL import Image
 
 from lct.files.atomic import write_json
-from lct.lineage import dvc_lock, planned, registry
+from lct.lineage import dvc, registry
 from lct.lineage.registry import Entry
 from lct.plan import files as stage_files
 from lct.plan.paths import AUTOENCODER_FILES, FLOORS, LATENT_FILES, RECONSTRUCTIONS, grid, manifest
 from lct.plan.plan import Plan
+from lct.plan.settings import of_file, planned
 from tests.helpers import ROOT
 
 BIG = 1_100_000  # bytes of weights: above what is hashed without --deep
@@ -125,7 +126,7 @@ class Project:
     def compute(self, version: int = 0) -> None:
         """Write every output of the graph with its records, tables and report left out."""
         plan = Plan(self.root, {"scale": self.scale})
-        settings, revision = planned.settings(plan), git(self.root, "rev-parse", "HEAD")
+        settings, revision = planned(plan), git(self.root, "rev-parse", "HEAD")
         lock = digest((self.root / "requirements.lock").read_bytes())
         hashes: dict[str, str] = {}
         for path, (stage, read) in inputs(plan).items():
@@ -133,7 +134,7 @@ class Project:
             if path.endswith(".zip"):
                 self._image_set(path, stage, version, hashes)
             seeds = {"train": int(path.split("/")[4][1:])} if stage == "train" else {}
-            wanted = planned.of(settings, stage, path)
+            wanted = of_file(settings, stage, path)
             recorded = {"format": 1, "stage": stage, "settings": wanted, "seeds": seeds}
             recorded["inputs"] = {role: {"path": one, "sha256": hashes[one]} for role, one in read.items()}
             self.records(path, recorded, self._run(path, stage, revision, lock))
@@ -191,7 +192,7 @@ class Project:
             read = {of: self.root / f"{path}.{of}.json" for of in ("settings", "run")}
             own = {of: json.loads(one.read_text()) if one.exists() else None for of, one in read.items()}
             entries[path] = Entry(path, len(content), digest(content), digest(content, "md5"), **own)
-            stored = dvc_lock.stored_object(dvc_lock.cache_folder(self.root), entries[path].md5)
+            stored = dvc.stored_object(dvc.cache_folder(self.root), entries[path].md5)
             if not stored.exists():
                 stored.parent.mkdir(parents=True, exist_ok=True)
                 stored.write_bytes(content)
@@ -224,7 +225,7 @@ class Project:
         write_json(self.root / path, dump(collected))
         revision = git(self.root, "rev-parse", "HEAD")
         settings = {"format": 1, "stage": "tables", "seeds": {}, "inputs": {}}
-        settings["settings"] = planned.settings(plan)["tables", "tables"]
+        settings["settings"] = planned(plan)["tables", "tables"]
         self.records(path, settings, self._run(path, "tables", revision, "0" * 64))
         contents = render(collected, self.root)
         contents["audit.html"] = audit.page(cell_audits(plan, self.root, collected), report="index.html")

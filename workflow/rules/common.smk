@@ -32,10 +32,13 @@ from lct.plan import (
 from lct.plan.names import target_names
 from lct.plan.paths import (
     AUTOENCODER_FILES,
+    EVIDENCE,
     IMAGE_SPLITS,
     LATENT_FILES,
     PICTURES,
     RECONSTRUCTIONS,
+    REPORT_FILES,
+    TEMPLATES,
     download,
     grid,
     manifest,
@@ -66,7 +69,6 @@ from lct.lineage.snakemake_adapter import (
 )
 from lct.jobs.drop_images import drop_images, keeps_images
 from lct.jobs.rehearsal import write_rehearsal
-from lct.report.files import EVIDENCE, REPORT_FILES, TEMPLATES
 
 DEFAULTS = plain_defaults(workflow.resource_settings.default_resources)
 ON_CLUSTER = "slurm_partition" in DEFAULTS

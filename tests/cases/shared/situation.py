@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lct.lineage import dvc, dvc_lock, record, registry
+from lct.lineage import dvc, record, registry
 from lct.lineage.audit import Auditor
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.lineage.verify import Findings, verify
@@ -55,7 +55,7 @@ def due(folder: Path) -> set[str]:
 
 def verified(folder: Path, scale: str = "toy") -> Findings:
     """What `lct verify` finds, but for the manifests, which hold no sizes in this project."""
-    findings = verify(Auditor(folder, registry.read(folder, scale), dvc_lock.read_lock(folder), {}), scale)
+    findings = verify(Auditor(folder, registry.read(folder, scale), dvc.read_lock(folder), {}), scale)
     findings.faults = [fault for fault in findings.faults if "expected a manifest with" not in fault]
     return findings
 

@@ -13,7 +13,7 @@ from snakemake.cli import get_argument_parser
 
 from lct.cli.main import main, parser
 from lct.lineage import dvc
-from lct.lineage.dvc_lock import read_lock
+from lct.lineage.dvc import read_lock
 from tests.helpers import ROOT
 from tests.helpers import fake_lineage as fake
 

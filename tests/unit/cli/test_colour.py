@@ -5,8 +5,7 @@ import json
 
 import pytest
 
-from lct.cli.colour import fault, paint
-from lct.cli.main import main
+from lct.cli.main import fault, main, paint
 
 TEXT = "ok      a/b.json\n  broken: c.json is ok\nnotes: stale words stay plain\nfailed"
 

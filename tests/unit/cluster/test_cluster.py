@@ -383,7 +383,7 @@ def test_status_answers_people_and_programs_and_watches_until_all_is_done(root, 
         for path in stage_files.report_metrics(plan, "tables")[: 4 * len(looks)]:
             write_json(root / path, {})
 
-    monkeypatch.setattr("lct.cli.status.time.sleep", finish)
+    monkeypatch.setattr("lct.cli.runs.time.sleep", finish)
     assert main(["status", "--scale", "smoke", "--watch"]) == 0 and len(looks) == 2
     shown = capsys.readouterr().out
     assert [f"{n} of 7" in shown for n in (0, 4, 7)] == [True] * 3
@@ -582,7 +582,7 @@ def test_a_probe_that_leaves_nothing_is_no_shared_file_system(root, tools, tmp_p
 
 def test_the_doctor_of_a_machine_and_its_exit_code(root, tools, monkeypatch, capsys):
     monkeypatch.chdir(root)
-    monkeypatch.setattr("lct.cli.doctor.place_fault", lambda _: None)  # this copy is no git checkout
+    monkeypatch.setattr("lct.cli.machines.place_fault", lambda _: None)  # this copy is no git checkout
     assert main(["doctor", "--scale", "smoke"]) == 0
     assert "ok    folders" in capsys.readouterr().out
     assert main(["doctor", "--scale", "smoke", "--profile", "profiles/slurm", "--json"]) == 1

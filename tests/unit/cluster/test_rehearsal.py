@@ -12,7 +12,7 @@ from lct.cluster.resources import Cluster, Requests
 from lct.files.atomic import write_text
 from lct.jobs.rehearsal import write_rehearsal
 from lct.plan.plan import Plan
-from lct.report.rehearsal import page
+from lct.report.render import html
 from tests.helpers import ROOT
 
 A100 = Cluster(partition="c", gpu_partition="g", gpu_type="a100-80gb")
@@ -83,7 +83,7 @@ def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, 
     lines = result["advice"].splitlines()
     assert lines[:2] == ["set-resources:", "  train_celebahq_lct_step36960: {mem_mb: 13000, gpu: 2}"]
     assert lines[-1] == "  train_celebahq_lct_step294210: {mem_mb: 13000, gpu: 2}" and len(lines) == 1 + 8
-    text = page(result)
+    text = html("rehearsal.html", rehearsal=result)
     assert "Rehearsal: not a result" in text and "4 of 5 jobs have run" in text and "not measured yet" in text
     assert lines[1] in text and ">memory, GPU memory</span>" in text
 

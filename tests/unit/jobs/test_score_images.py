@@ -19,11 +19,11 @@ from lct.files.records import disagreements
 from lct.jobs.image_sets import write_set
 from lct.jobs.score_images import score_images
 from lct.jobs.take_samples import take_samples
-from lct.lineage import planned
 from lct.plan import files as stage_files
 from lct.plan import listing
 from lct.plan.listing import facts
 from lct.plan.plan import Plan
+from lct.plan.settings import of_file, planned
 from lct.report.collect import collect
 from tests.helpers import ROOT
 
@@ -165,8 +165,8 @@ def test_a_run_of_given_samples_is_scored_like_any_other_and_neither_trained_nor
     assert metrics[0] == "results/smoke/metrics/public/s0/given/given/d0/fd-train.json"
     assert set(metrics) <= set(stage_files.report_metrics(plan))
     assert not any("/train/public" in path for path in stage_files.report_inputs(plan))
-    configured = planned.settings(plan)
-    assert planned.of(configured, "take", stage_files.samples(plan, "public", 0)[0]) == configured["take", "public"]
+    configured = planned(plan)
+    assert of_file(configured, "take", stage_files.samples(plan, "public", 0)[0]) == configured["take", "public"]
     assert configured["take", "public"]["images"] == 64 and ("train", "public") not in configured
     assert configured["tables", "tables"]["runs"]["public"] == {
         "samples": {"path": "p.npz", "nfe": 2},

@@ -20,13 +20,12 @@ from lct.cli import main as program
 from lct.data.imageset import write_imageset
 from lct.files import records
 from lct.jobs import recompute
-from lct.lineage import chain, dvc_lock, registry
+from lct.lineage import chain, dvc, registry
 from lct.lineage.audit import run_facts
 from lct.lineage.cells import targets
 from lct.lineage.format import circumstances
 from lct.plan.plan import Plan
-from lct.report.audit import page
-from lct.report.diff import page as diff_page
+from lct.report.audit import diff_page, page
 from lct.report.readback import shown
 from lct.report.text import anchor
 from tests.helpers.browser import chromium
@@ -282,7 +281,7 @@ def wrong_params(project):
 def into_cache(project, path):
     """Replace a file by a link into the cache, as DVC makes it."""
     md5 = registry.read(project, "smoke")[path].md5
-    stored = dvc_lock.stored_object(dvc_lock.cache_folder(project), md5)
+    stored = dvc.stored_object(dvc.cache_folder(project), md5)
     (project / path).unlink()
     (project / path).symlink_to(stored)
     return stored
@@ -315,7 +314,7 @@ def test_links_of_a_copied_folder_into_the_cache_of_the_original_are_named(proje
 
 def linked_elsewhere(project):
     stored = into_cache(project, WEIGHTS)
-    other = dvc_lock.stored_object(dvc_lock.cache_folder(project), "ab" * 16)
+    other = dvc.stored_object(dvc.cache_folder(project), "ab" * 16)
     other.parent.mkdir(exist_ok=True)
     shutil.copy(stored, other)
     (project / WEIGHTS).unlink()
@@ -446,7 +445,7 @@ def test_the_lock_is_read_as_dvc_writes_it():
     params += "        epochs:\n        scale: 1.0\n        name: 1a\n        largest: .inf\n"
     outs = f"    outs:\n    - path: a b\n      hash: md5\n      md5: {'0a' * 16}\n      size: 3\n"
     text = f"schema: '2.0'\nstages:\n  one@x:\n    cmd: c\n    params:\n      s.json:\n        {params}{outs}"
-    lock = dvc_lock.Lock(text)
+    lock = dvc.Lock(text)
     (stored,) = lock.maker("a b")
     assert (stored.stage, stored.role, stored.bytes, stored.md5) == ("one@x", "outs", 3, "0a" * 16)
     expected = {"precision": "no", "epsilon": 1e-08, "lr": 0.001, "steps": 40, "compile": False, "epochs": None}
@@ -617,9 +616,9 @@ def test_three_damages_that_dvc_does_not_see(project, lct):
     (project / ".dvc/config.local").write_text(f"['remote \"store\"']\n    url = {place}\n")
     assert lct("verify", "--deep")[0] == 0
     flip(project / WEIGHTS)
-    damaged = {path: dvc_lock.stored_object(project / ".dvc/cache", md5) for path, md5 in md5s(project, LATENTS)}
+    damaged = {path: dvc.stored_object(project / ".dvc/cache", md5) for path, md5 in md5s(project, LATENTS)}
     flip(damaged[LATENTS])
-    (tampered,) = [dvc_lock.stored_object(place, md5) for _, md5 in md5s(project, f"{SAMPLES}.zip")]
+    (tampered,) = [dvc.stored_object(place, md5) for _, md5 in md5s(project, f"{SAMPLES}.zip")]
     flip(tampered)
     assert lct("verify")[0] == 0
     code, text, _ = lct("verify", "--deep")
@@ -637,8 +636,8 @@ def md5s(project, *paths):
 def test_what_is_nowhere_to_be_found_is_noted(project, lct):
     place = remote_folder(project)
     (_, md5), (_, other) = md5s(project, WEIGHTS, LATENTS)
-    dvc_lock.stored_object(place, md5).unlink()
-    dvc_lock.stored_object(project / ".dvc/cache", other).unlink()
+    dvc.stored_object(place, md5).unlink()
+    dvc.stored_object(project / ".dvc/cache", other).unlink()
     shutil.rmtree(project / SMOKE / "extractor")
     config = f"['remote \"store\"']\n    url = ../../remote\n['remote \"gone\"']\n    url = {place}-gone\n"
     (project / ".dvc/config.local").write_text(config)
@@ -666,7 +665,7 @@ def test_a_remote_on_the_network_is_fetched_and_hashed(project, lct):
         (project / ".dvc/config.local").write_text(f"['remote \"web\"']\n    url = {url}\n")
         code, text, _ = lct("verify", "--deep")
         assert code == 0 and "1 objects of the remote web checked" in text
-        flip(dvc_lock.stored_object(place, md5))
+        flip(dvc.stored_object(place, md5))
         code, text, _ = lct("verify", "--deep")
         server.shutdown()
     assert code == 1 and f"remote web ({url}): object {md5} of {path}: expected content with that md5" in text

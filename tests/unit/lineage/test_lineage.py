@@ -21,8 +21,8 @@ from snakemake.io import IOFile
 from lct.files.git import git_state
 from lct.files.lock import LockHeldError, acquire
 from lct.files.records import drop, is_dropped, run_path, settings_path
-from lct.lineage import dvc, guard, journal, record, registry, restore
-from lct.lineage.dvc_lock import Lock, cache_folder, cached, read_lock, remotes
+from lct.lineage import dvc, guard, record, registry, restore
+from lct.lineage.dvc import Lock, cache_folder, cached, read_lock, remotes
 from lct.lineage.graph import Job
 from lct.lineage.hooks import record_earlier_run, record_run
 from lct.lineage.registry import Entry
@@ -514,7 +514,7 @@ def test_what_the_version_before_recorded_is_carried_over(book):
     )
     report = record.record(book, {}, "toy")
     assert report.left_out == {} and report.dropped == [] and len(report.recorded) == 17
-    assert registry.read(book, "toy") == entries and not (book / journal.FORMER).exists()
+    assert registry.read(book, "toy") == entries and not (book / record.FORMER).exists()
     assert read_lock(book).outs() == before.outs() and read_lock(book).blocks.keys() == before.blocks.keys()
     assert "up to date" in dvc.run(book, "status") and due(book) == []
     record.commit(book, "toy")
@@ -527,7 +527,7 @@ def test_what_the_version_before_recorded_is_carried_over_where_no_content_is(bo
     fake.as_recorded_before(book)
     clone = clone_of(book, tmp_path / "clone", cache=False)
     (clone / "dvc.yaml").write_text(dvc_yaml({}))  # as the new version brings it
-    (clone / journal.FORMER).unlink()
+    (clone / record.FORMER).unlink()
     report = record.record(clone, {}, "toy")
     assert (report.recorded, report.left_out, report.dropped) == ([], {}, [])
     assert registry.read(clone, "toy") == entries and read_lock(clone).outs() == outs
@@ -657,7 +657,7 @@ def test_a_recording_killed_anywhere_is_undone_by_the_next(book, what):
     report = record.record(book, {}, "toy")
     assert report.left_out == {} and len(report.recorded) == 5
     assert "up to date" in dvc.run(book, "status") and due(book) == []
-    assert not (book / journal.JOURNAL).exists()
+    assert not (book / record.JOURNAL).exists()
 
 
 def test_a_file_that_was_on_its_way_into_the_cache_comes_back(project, monkeypatch):
@@ -1139,8 +1139,8 @@ def other_hash(book: Path) -> None:
 
 
 def damage_journal(book: Path) -> None:
-    (book / journal.JOURNAL).mkdir(parents=True)
-    (book / journal.JOURNAL / "journal.json").write_text("{")
+    (book / record.JOURNAL).mkdir(parents=True)
+    (book / record.JOURNAL / "journal.json").write_text("{")
 
 
 def edit_run(path: Path) -> None:
@@ -1175,7 +1175,7 @@ def complaints(book: Path) -> list[str]:
     which are none here."""
     try:
         dvc.check(book)
-        journal.undo(book)
+        record.undo(book)
         guard.check_links(book, "toy")
         faults = verify(fake.auditor(book, deep=True), "toy").faults
         return [text for text in faults if "expected a manifest with" not in text]

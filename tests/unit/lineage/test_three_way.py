@@ -9,7 +9,7 @@ import pytest
 
 from lct.cli import merge_driver
 from lct.lineage import merge, registry
-from lct.lineage.dvc_lock import lock_text
+from lct.lineage.dvc import lock_text
 from lct.lineage.registry import Entry
 from lct.lineage.stages import dvc_yaml
 from lct.lineage.three_way import ConflictError, MergeReport, merge_entries, merge_texts

@@ -10,7 +10,8 @@ from lct.cli.main import main
 from lct.files.atomic import write_json
 from lct.plan import files, settings
 from lct.plan.plan import Plan
-from lct.report.pilot import GO, LOOK, UNLIKE, WAIT, judge, logged_fid, page
+from lct.report.pilot import GO, LOOK, UNLIKE, WAIT, judge, logged_fid
+from lct.report.render import html
 
 ROOT = Path(__file__).parents[3]
 
@@ -47,8 +48,8 @@ def test_the_logged_values_are_lines_of_the_authors_log(plan):
 )
 def test_it_goes_on_when_every_milestone_is_on_the_curve(plan, tmp_path, values, verdict):
     result = measure(plan, tmp_path, *values)
-    assert result["verdict"] == verdict and f"Pilot: {verdict}" in page(result)
-    assert ("Where to look" in page(result)) == (verdict == LOOK)
+    assert result["verdict"] == verdict and f"Pilot: {verdict}" in html("pilot.html", pilot=result)
+    assert ("Where to look" in html("pilot.html", pilot=result)) == (verdict == LOOK)
 
 
 def test_it_waits_for_distances_alone_and_the_tables_for_all(plan):
@@ -66,7 +67,7 @@ def test_it_waits_for_distances_alone_and_the_tables_for_all(plan):
 def test_where_no_fid_is_measured_nothing_is_compared(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "scale", dataclasses.replace(plan.scale, distance="FD"))
     result = measure(plan, tmp_path, 83.0, 28.9)
-    assert result["verdict"] == UNLIKE and "Pilot: not comparable" in page(result)
+    assert result["verdict"] == UNLIKE and "Pilot: not comparable" in html("pilot.html", pilot=result)
 
 
 def test_a_scale_without_its_rows_has_no_pilot(capsys):

@@ -1,18 +1,23 @@
-"""`lct plan`: what a scale would cost, before; and after, what was planned against what it took."""
+"""`lct plan`, `lct doctor`, `lct measure`: what a scale costs, and whether a machine or cluster is fit and how fast."""
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from lct.cli.options import Result, all_tables_argument, selected_plan, which
-from lct.cluster import timeline
+from lct.cluster import measure_options, timeline
+from lct.cluster.checks import Finding
 from lct.cluster.cost_model import CostModel
+from lct.cluster.doctor import examine, summary
 from lct.cluster.forecast import forecast
 from lct.cluster.rates import planned_machine
 from lct.files.atomic import write_text
+from lct.lineage.dvc import place_fault
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
+def plan_arguments(parser: argparse.ArgumentParser) -> None:
     all_tables_argument(parser)
     parser.add_argument(
         "--device", help="of config/devices/, or a GPU such as a100 (default: this machine, or an a100 at paper scale)"
@@ -70,3 +75,39 @@ def _timeline(arguments: argparse.Namespace, model: CostModel) -> tuple[dict[str
         write_text(arguments.chart, timeline.chart(simulated, title))
         lines.append(f"  drawn: {arguments.chart}")
     return timeline.value(simulated, taken), lines
+
+
+def doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", help="profile of a cluster, such as profiles/slurm (default: this machine alone)")
+    parser.add_argument(
+        "--patience", type=float, default=10.0, metavar="MINUTES", help="wait for the probe job to start (default: 10)"
+    )
+
+
+def doctor(arguments: argparse.Namespace) -> Result:
+    """Is this machine, or the cluster of a profile, fit for a run?
+
+    Exit code 1 when something would make a run fail."""
+    plan = selected_plan(arguments)
+    profile = None if arguments.profile is None else arguments.root / arguments.profile
+    findings = examine(plan, arguments.root, profile, 60 * arguments.patience)
+    fault = place_fault(arguments.root)
+    if fault and plan.main.record:
+        findings.append(Finding("fail", "recording", fault))
+    elif plan.main.record:
+        findings.append(Finding("ok", "recording", "git and DVC take what a run makes here"))
+    value, lines = summary(findings)
+    return int(not value["ok"]), value, "\n".join(lines)
+
+
+def measure(arguments: argparse.Namespace) -> Result:
+    """How fast this machine does what the paper's jobs do, and which switches to turn on; 8 minutes on a GPU.
+
+    Runs lct.jobs.measure, which brings torch, as a process of its own."""
+    words = measure_options.words(arguments)
+    done = subprocess.run(
+        [sys.executable, "-m", "lct.jobs.measure", *words], stdout=subprocess.PIPE, text=True, check=False
+    )
+    lines = done.stdout.splitlines()
+    text = "\n".join([*lines, f"the command behind it: python -m lct.jobs.measure {' '.join(words)}"])
+    return done.returncode, {"lines": lines}, text
