@@ -46,7 +46,9 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
     graph = f"snakemake -n {plan.snakemake_options}"
     pilot = arguments.target == "pilot"
     if pilot and not plan.pilot:
-        raise ValueError(f"--target pilot: expected a scale with a pilot, found {plan.scale_name}; take --scale paper")
+        raise ValueError(
+            f"--target pilot: expected a scale whose tables have a pilot, found {plan.scale_name}; take paper"
+        )
     if arguments.target is not None:
         rows = ",".join(plan.scale.pilot) if pilot else arguments.target
         graph = f"snakemake -n {arguments.target} {plan.snakemake_options}"

@@ -56,10 +56,10 @@ def rules_due(dag: Any) -> set[str]:
     return {job.rule.name for job in dag.needrun_jobs()}
 
 
-def offer_targets(workflow: Any, describe: Callable[[], dict[str, str]], unknown: Callable[[str], str]) -> None:
+def offer_targets(workflow: Any, describe: Callable[[], dict[str, str]], unknown: Callable[[str], str | None]) -> None:
     """Let `snakemake --list` show targets with what they are, and an unknown one end in one line.
 
-    describe: gives name -> description. unknown: the line about a name."""
+    describe: gives name -> description. unknown: the line about what is no rule; None for a file that may be made."""
     from snakemake.exceptions import WorkflowError
 
     is_rule = workflow.is_rule
@@ -68,9 +68,11 @@ def offer_targets(workflow: Any, describe: Callable[[], dict[str, str]], unknown
         targets = workflow.dag_settings.targets if workflow.dag_settings else ()
         if name in targets and not is_planning():
             rule = workflow.get_rule(name) if is_rule(name) else None
-            is_file = "/" in name or os.path.exists(name)
-            if (rule is None and not is_file) or (rule is not None and rule.has_wildcards()):
-                raise WorkflowError(unknown(name))
+            is_target = (rule is None and "/" not in name and os.path.exists(name)) or (
+                rule and not rule.has_wildcards()
+            )
+            if not is_target and (line := unknown(name)) is not None:
+                raise WorkflowError(line)
         return is_rule(name)
 
     def list_rules(only_targets: bool = False) -> None:

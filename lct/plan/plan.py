@@ -43,6 +43,7 @@ class Plan(Configuration):
         self.kept_weights = functools.cache(self.kept_weights)
         self.milestones = functools.cache(self.milestones)
         self.cells: list[Cell] = [cell for name, spec in self.tables.items() for cell in self._table_cells(name, spec)]
+        self._check_pilot()
         self._check_distinct_runs()
         self.own_runs = self._with_results() if self.main.own_runs is None else self.main.own_runs
         self._add_own_runs(sorted({*self.own_runs, *more_runs} - self.runs.keys()))
@@ -237,6 +238,17 @@ class Plan(Configuration):
             where, fits = f"{run.sources.get('batch')}: training.batch of run {run.id}", count is None or batch <= count
             expected = f"at most the {count} training images of {run.dataset} ({self.home(run.dataset, 'train')})"
             require(fits, where, expected, batch, "lower it, or raise train")
+
+    def _check_pilot(self) -> None:
+        """The rows of the pilot are rows of their tables, where this plan has these at all."""
+        rows = [cell.name for cell in self.cells]
+        for name in set(self.scale.pilot) - {*rows}:
+            table, letter, *_ = (*name.split("."), "")
+            if table in self.tables and letter in self.scale.subtables:
+                raise ValueError(
+                    f"{self.scale_layer.source}: pilot: expected rows of {table} that scale {self.scale_name} computes, "
+                    f"found {name!r}; {did_you_mean(name, rows) or 'fix the name'}"
+                )
 
     def _check_distinct_runs(self) -> None:
         names: dict[str, str] = {}

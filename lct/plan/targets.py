@@ -65,8 +65,9 @@ def target_files(plan: Plan, name: str) -> list[str]:
 
 
 def unlisted_files(plan: Plan) -> list[str]:
-    """Files of trainings that are here and that no report shows: further seeds, and runs without metrics."""
-    paths: list[str] = []
+    """Files that are here and that no report shows: of further seeds, of runs without metrics, and of the pilot."""
+    of_pilot = [*files.pilot_distances(plan), plan.paths.report("pilot.html")] if plan.pilot else []
+    paths = [path for path in of_pilot if (plan.root / path).exists()]
     for run, seed in sorted(plan.unlisted_trainings(plan.root)):
         weights = [plan.paths.weights(run, seed, name) for name in plan.kept_weights(run)] if run in plan.runs else []
         stages = [files.metrics(plan, run, seed), files.samples(plan, run, seed), weights] if weights else []
@@ -74,9 +75,27 @@ def unlisted_files(plan: Plan) -> list[str]:
     return paths
 
 
-def unknown_target(plan: Plan, name: str) -> str:
-    """One line about a target that does not exist."""
+def unknown_target(plan: Plan, name: str) -> str | None:
+    """One line about a target that does not exist; None for a file, but of weights that its run does not keep."""
+    if "/" in name:
+        return _unkept_weights(plan, name)
     return (
         f"{name}: expected a target of scale {plan.scale_name}, found none of this name; "
         f"{nearest(name, descriptions(plan))}; snakemake --list shows them all"
+    )
+
+
+def _unkept_weights(plan: Plan, path: str) -> str | None:
+    """One line about a file below results/{scale}/ that is, or is made from, weights that its run does not keep."""
+    folders = path.split("/")
+    run = folders[3] if folders[:2] == ["results", plan.scale_name] and len(folders) > 5 else ""
+    if run not in plan.runs or not plan.runs[run].is_trained or not folders[5].startswith("step"):
+        return None
+    name, kept = folders[5].removesuffix(".safetensors"), plan.kept_weights(run)
+    if name in kept:
+        return None
+    steps = ", ".join(plan.milestones(run))
+    return (
+        f"{path}: expected weights that run {run} keeps, of {steps}, found {name}; {nearest(name, kept)}; `keep_epochs` "
+        "or `keep_steps` of its training keeps more"
     )

@@ -2,13 +2,14 @@
 
 import csv
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lct.cli.main import main
 from lct.files.atomic import write_json
-from lct.plan import files, settings
+from lct.plan import files, settings, targets
 from lct.plan.plan import Plan
 from lct.report.pilot import GO, LOOK, UNLIKE, WAIT, judge, logged_fid
 from lct.report.render import html
@@ -64,6 +65,24 @@ def test_it_waits_for_distances_alone_and_the_tables_for_all(plan):
     assert ours["protocols"] == scored["protocols"][:1] and ours["extractors"] == scored["extractors"][:1]
 
 
+def test_what_it_has_measured_is_recorded_with_the_rest(tmp_path):
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    plan = Plan(tmp_path, {"scale": "paper"})
+    early, page_path = files.pilot_distances(plan), plan.paths.report("pilot.html")
+    assert targets.unlisted_files(plan) == []
+    for path in (early[0], page_path):
+        write_json(tmp_path / path, {})
+    assert targets.unlisted_files(plan) == [early[0], page_path]
+
+
+def test_a_row_that_its_table_has_not_ends_in_one_line(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    scale = tmp_path / "config/scales/paper.yaml"
+    scale.write_text(scale.read_text().replace("adaptive-e175,", "adaptive-e180,"))
+    with pytest.raises(ValueError, match=r"paper.yaml: pilot: expected rows of ablation-d .* did you mean 'ablation-d"):
+        Plan(tmp_path, {"scale": "paper"})
+
+
 def test_where_no_fid_is_measured_nothing_is_compared(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "scale", dataclasses.replace(plan.scale, distance="FD"))
     result = measure(plan, tmp_path, 83.0, 28.9)
@@ -73,4 +92,4 @@ def test_where_no_fid_is_measured_nothing_is_compared(plan, tmp_path, monkeypatc
 def test_a_scale_without_its_rows_has_no_pilot(capsys):
     assert Plan(ROOT, {"scale": "paper", "dataset": "celebahq"}).pilot == []
     assert main(["plan", "--scale", "smoke", "--target", "pilot"]) != 0
-    assert "expected a scale with a pilot, found smoke" in capsys.readouterr().err
+    assert "expected a scale whose tables have a pilot, found smoke" in capsys.readouterr().err
