@@ -68,9 +68,8 @@ def offer_targets(workflow: Any, describe: Callable[[], dict[str, str]], unknown
         targets = workflow.dag_settings.targets if workflow.dag_settings else ()
         if name in targets and not is_planning():
             rule = workflow.get_rule(name) if is_rule(name) else None
-            is_target = (rule is None and "/" not in name and os.path.exists(name)) or (
-                rule and not rule.has_wildcards()
-            )
+            is_file = "/" not in name and os.path.exists(name)
+            is_target = is_file if rule is None else not rule.has_wildcards()
             if not is_target and (line := unknown(name)) is not None:
                 raise WorkflowError(line)
         return is_rule(name)

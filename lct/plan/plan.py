@@ -246,7 +246,7 @@ class Plan(Configuration):
             table, letter, *_ = (*name.split("."), "")
             if table in self.tables and letter in self.scale.subtables:
                 raise ValueError(
-                    f"{self.scale_layer.source}: pilot: expected rows of {table} that scale {self.scale_name} computes, "
+                    f"{self.scale_layer.source}: pilot: expected rows of {table} that this scale computes, "
                     f"found {name!r}; {did_you_mean(name, rows) or 'fix the name'}"
                 )
 

@@ -96,6 +96,6 @@ def _unkept_weights(plan: Plan, path: str) -> str | None:
         return None
     steps = ", ".join(plan.milestones(run))
     return (
-        f"{path}: expected weights that run {run} keeps, of {steps}, found {name}; {nearest(name, kept)}; `keep_epochs` "
-        "or `keep_steps` of its training keeps more"
+        f"{path}: expected weights that run {run} keeps, of {steps}, found {name}; {nearest(name, kept)}; "
+        "`keep_epochs` or `keep_steps` of its training keeps more"
     )
