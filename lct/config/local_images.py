@@ -5,6 +5,7 @@ Where it is not on this machine, as in a clone, the record of the images that we
 
 import functools
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,16 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
     if kind not in ("folder", "archive") or not isinstance(source.get("path"), str):
         return
     if kind == "folder":
-        _check_outside(root / Path(source["path"]).expanduser(), root, sources.get("source.path", f"dataset {name}"))
+        _check_outside(
+            root / Path(os.path.expanduser(source["path"])), root, sources.get("source.path", f"dataset {name}")
+        )
     own = any(OWN in (p.get("distance", OWN), p.get("recall", OWN)) for p in scale.values.get("protocols", [{}]))
     undecided = own and "labels" not in source and extractor.get("labels") != "rotations"
     undecided = undecided and extractor.get("kind", "trained") == "trained"
     scaled = all(isinstance(scale.values.get("dataset", {}).get(key), int) for key in ("train", "heldout"))
     if not (undecided or scaled):
         return
-    path, why = root / Path(source["path"]).expanduser(), "default, since the images lie in class folders"
+    path, why = root / Path(os.path.expanduser(source["path"])), "default, since the images lie in class folders"
     if path.is_dir() if kind == "folder" else path.is_file():
         images = _images(path, source) if kind == "folder" else _members(path, source)
         if images is None:

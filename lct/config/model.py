@@ -194,7 +194,7 @@ class GivenSamples:
 
     def __post_init__(self):
         require(self.nfe is None or self.nfe >= 1, "nfe", "1 or more", self.nfe, "leave it out where it is not known")
-        is_ours = not self.path.strip() or Path.cwd().is_relative_to(Path(self.path).expanduser().resolve())
+        is_ours = not self.path.strip() or Path.cwd().is_relative_to(Path(os.path.expanduser(self.path)).resolve())
         what = f"{self.path!r}, which is the project's own folder or one around it"
         require(not is_ours, "path", "a folder or file of images alone", what, "name it")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
-from lct.files.file_type import describe
+from lct.files.file_type import describe, is_image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no formats that run programs, such as EPS
 PLUGINS = {"HEIF": "pillow_heif", "JXL": "pillow_jxl"}  # further formats, with the packages that read them
@@ -112,7 +112,9 @@ def _unreadable(encoded: bytes) -> str:
         return "a JPEG XL image: read after `pip install pillow-jxl-plugin`; install that, or convert it to PNG"
     if encoded.startswith((b"II*\0", b"MM\0*")):
         return "a TIFF image of a kind that Pillow does not read, or a damaged one; convert it to PNG"
-    return describe(encoded)
+    if is_image(encoded):
+        return "a damaged image"
+    return describe(encoded) if encoded else "an empty file, or a row without an image"
 
 
 def _bits(encoded: bytes, image: Image.Image) -> int:

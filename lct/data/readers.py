@@ -6,6 +6,7 @@ for any other order their images go through a temporary file. Images that were m
 """
 
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -64,7 +65,7 @@ def _downloaded(
 
 
 def _local(source: FilesReading, scratch: Path | str | None) -> tuple[SourceFiles, dict[str, Any]]:
-    path = Path(source.path).expanduser()
+    path = Path(os.path.expanduser(source.path))
     check_link(path)
     if source.kind == "folder" and not path.is_dir():
         raise FileNotFoundError(f"{path}: expected a folder of images, found none; correct source.path")

@@ -3,6 +3,7 @@
 Torch-free, so that the graph can be parsed without importing torch.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass, field
 from functools import partial
@@ -84,7 +85,7 @@ class Reading:
         _require(self.min_side >= 1, "min_side", "a positive side in pixels", self.min_side)
         _require(len(set(self.exceptions)) == len(self.exceptions), "exceptions", "every name once", self.exceptions)
         path = getattr(self, "path", ".")  # of a local source
-        _require(bool(path.strip()), "path", "a folder or file", repr(path))
+        _require(bool(path.strip()) and min(path) >= " ", "path", "a folder or file", repr(path))
         _require(getattr(self, "extensions", True), "extensions", "at least one", ())  # of image files
 
     @property
@@ -138,8 +139,15 @@ class LmdbReading(Reading):
 
     def __post_init__(self):
         super().__post_init__()
-        _require(self.key is None or "{index" in self.key, "key", "a pattern with {index}, or null", self.key)
+        _require(self.key is None or self._is_pattern, "key", "a pattern with {index}, or null", self.key)
         _require(self.key is None or self.count is not None, "count with key", "how many keys there are", self.count)
+
+    @property
+    def _is_pattern(self) -> bool:
+        """Whether `key` gives a key for each number."""
+        with contextlib.suppress(ValueError, LookupError, AttributeError, TypeError):
+            return len({self.key.format(index=i) for i in range(10)}) == 10
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ class Access:
         cache, offline = os.environ.get("LCT_CACHE"), os.environ.get("LCT_OFFLINE", "")
         return cls(
             mirror=os.environ.get("LCT_MIRROR") or None,
-            cache=Path(cache).expanduser() if cache else None,
+            cache=Path(os.path.expanduser(cache)) if cache else None,
             offline=offline.lower() in ("1", "on", "yes", "true"),
             hub_offline=huggingface_hub.is_offline_mode(),
         )

@@ -119,10 +119,9 @@ def walk(folder: Path, recursive: bool = True) -> tuple[list[Path], Counter[str]
                     others["sub-folders"] += 1
             elif entry.is_file():
                 files.append(Path(entry.path))
-            elif entry.is_symlink():
+            else:  # a device, a socket, or a link to one or to nothing
                 if not _of_tools(Path(entry.path), folder):
                     check_link(Path(entry.path))
-            else:
                 others["other files"] += 1
     return files, others
 
@@ -215,7 +214,7 @@ def read_state(source: Mapping[str, Any], root: Path = Path(), memory: Files | N
     source: its resolved settings; relative paths are below `root`.
     memory: files of an earlier state: their hashes are taken for files of the same size and times.
     Raises ValueError for links to nothing and folders that cannot be listed."""
-    path = root / Path(source["path"]).expanduser()
+    path = root / Path(os.path.expanduser(source["path"]))
     files = walk(path, source["kind"] != "folder" or source["recursive"])[0] if path.is_dir() else []
     states: Files = {}
     for name, file in relevant(source, path, files).items():
@@ -265,7 +264,7 @@ def _change(text: str, path: str, sha256: str, folder: Path, root: Path, deep: b
 
 def is_here(path: str, root: Path) -> bool:
     """Whether there is anything at a source's path."""
-    return (root / Path(path).expanduser()).exists()
+    return (root / Path(os.path.expanduser(path))).exists()
 
 
 def look_again() -> None:

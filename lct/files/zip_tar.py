@@ -37,7 +37,9 @@ _MAGIC = {  # first bytes -> how tarfile opens what follows them; None: a zip
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
 _ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 _OTHER_METHODS = {9: "Deflate64, of Windows Explorer", 93: "Zstandard", 95: "XZ", 98: "PPMd"}
+_UNREAD = {b"Rar!": "a RAR archive", b"7z\xbc\xaf": "a 7z archive"}
 _BLOCK = 512  # bytes of a tar block
+_JOIN = "it is a part of an archive in several files: join them first (`zip -s 0`, or `cat` of all parts in order)"
 _PADDING = 2**24  # bytes that may follow the end mark of a tar
 
 
@@ -244,7 +246,15 @@ def _compression(path: Path) -> str | None:
             return compression
     if start[257:262] == b"ustar":
         return ""
-    raise ValueError(f"{path}: expected a zip or tar archive, found {describe(start)}; get it again")
+    if other := _UNREAD.get(start[:4]):
+        raise ValueError(f"{path}: expected a zip or tar archive, found {other}; unpack it yourself")
+    remedy = _JOIN if _is_part(path) else "get it again"
+    raise ValueError(f"{path}: expected a zip or tar archive, found {describe(start)}; {remedy}")
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a file is named, or accompanied, as one part of an archive in several."""
+    return bool(re.search(r"\.(z\d{2}|\d{3})$", path.name)) or path.with_suffix(".z01").exists()
 
 
 def _checked(path: Path, entries: Iterable[Member], limits: Limits, size: int) -> list[Member]:
@@ -313,7 +323,7 @@ def _damage(path: Path, member: str | None = None) -> Iterator[None]:
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and error.errno is not None:
             raise
         inside = f": member {member!r}" if member else ""
+        remedy = _JOIN if _is_part(path) else "it may be cut off: delete it and get it again"
         raise ValueError(
-            f"{path}{inside}: expected a whole archive, found damage ({str(error) or type(error).__name__}); it may be "
-            "cut off: delete it and get it again"
+            f"{path}{inside}: expected a whole archive, found damage ({str(error) or type(error).__name__}); {remedy}"
         ) from error

@@ -1,6 +1,7 @@
 """autoencoder: the VAE of a dataset as a diffusers folder, trained here, or pretrained and checked."""
 
 import math
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -68,7 +69,7 @@ def _check_shape(model: AutoencoderKL, settings: Autoencoder) -> None:
 def _pretrained_folder(settings: PretrainedAutoencoder, source: list[Path]) -> Path:
     """The folder of a pretrained autoencoder; a downloaded one agrees with the record of its download."""
     if settings.folder is not None:
-        return Path(settings.folder).expanduser()
+        return Path(os.path.expanduser(settings.folder))
     download = downloads.read(source[0])
     checked = [download.file(name) for name in AUTOENCODER_FILES]
     return checked[0].parent

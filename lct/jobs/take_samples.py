@@ -1,5 +1,6 @@
 """take_samples: images made elsewhere as the image set of a run, in the place of training and sampling."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ def take_samples(settings: dict[str, Any], out: Annotated[Path, "image set to wr
     source, count = settings["source"], settings["images"]
     record = JobRecord("take", settings, inputs={})
     state = local_source.read_state(source)
-    given = open_images(Path(source["path"]).expanduser(), settings["resolution"], count)
+    given = open_images(Path(os.path.expanduser(source["path"])), settings["resolution"], count)
     items = [{"source": name, "label": None} for name in given.names]
     images = job.progress(given.images, count, out.stem)
     unchanged = partial(state.check_unchanged, source)

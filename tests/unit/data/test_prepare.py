@@ -288,6 +288,12 @@ def test_a_parquet_column_that_is_there_twice_is_refused(tmp_path):
 def test_paths_with_a_tilde_and_links_to_nothing(tmp_path, monkeypatch):
     source, path = as_folder(tmp_path)
     monkeypatch.setenv("HOME", str(path.parent))
+    fails(dataset(source | {"path": "~no such user/x"}), tmp_path / "no", "expected a folder of images, found none")
+    fails(
+        dataset(source | {"path": "a folder\n"}),
+        tmp_path / "no",
+        r"path: expected a folder or file, found 'a folder\\n'",
+    )
     manifest, _ = job(dataset(source | {"path": f"~/{path.name}"}), tmp_path / "out")
     assert manifest["count"] > 0
     (path / "gone.png").symlink_to("nowhere")
@@ -340,6 +346,8 @@ def test_numbered_keys_are_read_in_their_order(tmp_path):
     assert [item["source"] for item in heldout["items"]] == ["256-9", "256-10", "256-11"]
     fails(dataset({**source, "count": 13}), tmp_path / "no", "expected a key '256-12' .* the first key is b'256-0'")
     fails(dataset({**source, "key": "512-{index}"}), tmp_path / "no", "expected a key '512-0'")
+    for pattern in ("{index", "{index:z}", "{index}{x}", "{index.x}", "{index[0]}", "{{index}}"):
+        fails(dataset({**source, "key": pattern}), tmp_path / "no", r"expected a pattern with \{index\}, or null")
     del source["key"]
     fails(dataset({**source, "count": 13}), tmp_path / "no", r"not: length \(something else, starting with 31 32\)")
 
@@ -487,6 +495,7 @@ def bad_images():
         "empty.jpg": b"",
         "page.jpg": b"<!DOCTYPE html><html>Not found</html>",
         "text.png": b"hello world",
+        "broken.png": png[:12] + b"broken" + png[18:],
     }
 
 
@@ -502,6 +511,7 @@ REASONS = {
     "empty.jpg": "an empty file",
     "page.jpg": "a web page",
     "text.png": "something else",
+    "broken.png": "a damaged image",
 }
 CONVERTED = ("cmyk.jpg", "palette.png", "clear.png", "deep.png")
 
@@ -527,7 +537,7 @@ def test_unusual_images_are_converted_where_asked_for(tmp_path, name):
 def test_all_unusable_images_of_both_sides_are_found_in_one_pass(tmp_path):
     bad = bad_images()
     source, path = as_folder(tmp_path, {**IMAGES, **bad})
-    values = dataset({**source, "path": str(path)}, train=18, heldout=5, flips="appended")
+    values = dataset({**source, "path": str(path)}, train=19, heldout=5, flips="appended")
     line = fails(values, tmp_path / "out", f"found {len(bad)} that are not", workers=2)
     pasted = yaml.safe_load(line.rpartition("out and count them: ")[2].strip("`"))
     assert sorted(pasted["exceptions"]) == sorted(bad)

@@ -241,13 +241,24 @@ def test_changed_bytes_inside_are_noticed(tmp_path, kind):
         (b"<!DOCTYPE html><html>quota exceeded</html>", "a web page"),
         (b"\n<html>", "a web page"),
         (b"", "an empty file"),
-        (b"Rar!\x1a\x07\x00", "something else"),
+        (b"Rar!\x1a\x07\x00", "a RAR archive; unpack it yourself"),
+        (b"7z\xbc\xaf'\x1c", "a 7z archive; unpack it yourself"),
     ],
 )
 def test_what_is_no_archive_is_described(tmp_path, start, message):
     (tmp_path / "x.zip").write_bytes(start)
     assert not is_archive(tmp_path / "x.zip")
     assert_refused(tmp_path / "x.zip", tmp_path / "out", message)
+
+
+def test_parts_of_an_archive_in_several_files_are_to_be_joined(tmp_path):
+    whole = make(tmp_path / "whole.zip").read_bytes()
+    for name, content in (("x.zip.001", whole[:100]), ("x.z01", whole[:100]), ("x.zip", whole[100:])):
+        (tmp_path / name).write_bytes(content)
+    for name in ("x.zip.001", "x.z01", "x.zip"):
+        assert_refused(tmp_path / name, tmp_path / "out", "a part of an archive in several files: join them first")
+    (tmp_path / "x.z01").rename(tmp_path / "y")
+    assert_refused(tmp_path / "x.zip", tmp_path / "out", "get it again")
 
 
 def test_a_compression_that_python_lacks_is_named(tmp_path, monkeypatch):
