@@ -12,8 +12,25 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a sh
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests.helpers.warm import warm  # noqa: E402
+
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
+
+
+@pytest.fixture(scope="session")
+def warm_variables():
+    """Variables under which `python -m snakemake`, `dvc` and `lct...` are forked from a process that has loaded their
+    libraries."""
+    with warm(dict(os.environ)) as environment:
+        yield {name: environment[name] for name in ("LCT_WARM", "PYTHONPATH")}
+
+
+@pytest.fixture
+def warm_programs(warm_variables, monkeypatch):
+    """The same for a test; one that kills or limits these programs does without: `monkeypatch.delenv("LCT_WARM")`."""
+    for name, value in warm_variables.items():
+        monkeypatch.setenv(name, value)
 
 
 def pytest_collection_modifyitems(items):

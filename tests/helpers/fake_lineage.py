@@ -14,7 +14,6 @@ from pathlib import Path
 
 import yaml
 
-from lct.files.atomic import write_bytes, write_json
 from lct.files.hashing import sha256_file
 from lct.files.records import run_path, settings_path
 from lct.lineage import registry
@@ -23,7 +22,10 @@ from lct.lineage.dvc import read_lock
 from lct.lineage.snakemake_adapter import write_metadata
 from lct.lineage.stages import dvc_yaml
 from tests.helpers import ROOT
+from tests.helpers.fake_job import jobs_in, write_outputs
+from tests.helpers.warm import CLIENT
 
+CODE = f"{ROOT}{os.pathsep}{CLIENT}"  # PYTHONPATH of programs in such a project
 SNAKEFILE = """
 import json
 from lct.files.records import run_path, settings_path
@@ -51,7 +53,7 @@ MAKE = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from tests.helpers.fake_lineage import jobs_in, write_outputs
+from tests.helpers.fake_job import jobs_in, write_outputs
 write_outputs(Path("."), jobs_in(Path("."))[sys.argv[1]])
 """
 PROFILE = {"cores": 1, "rerun-triggers": ["mtime", "params", "input"], "max-checksum-file-size": "100GB"}
@@ -153,27 +155,6 @@ def write_jobs(folder: Path, jobs: list[dict]) -> None:
     (folder / "graph.json").write_text(json.dumps(jobs))
 
 
-def jobs_in(folder: Path) -> dict[str, dict]:
-    graphs = [json.loads(path.read_text()) for path in sorted(folder.glob("graph*.json"), reverse=True)]
-    return {one["rule"]: one for jobs in graphs for one in jobs}
-
-
-def write_outputs(folder: Path, one: dict) -> None:
-    """What a job does: every output, deterministic in its settings and inputs, and the records."""
-    used = {path: sha256_file(folder / path) for path in one["inputs"]}
-    seed = json.dumps([one["settings"], used], sort_keys=True)
-    for path in one["outputs"]:
-        content = hashlib.sha256(f"{seed} {path}".encode()).hexdigest()
-        fixed = one.get("contents", {}).get(path, {"value": int(content[:6], 16), "of": content})
-        write_bytes(folder / path, json.dumps(fixed).encode())
-    stage = one["rule"].partition("_")[0]
-    for path, inputs in one["roles"].items():
-        named = {role: {"path": source, "sha256": used[source]} for role, source in inputs.items()}
-        write_json(folder / settings_path(path), {"settings": one["settings"], "inputs": named, "stage": stage})
-        output = {"path": path, "bytes": (folder / path).stat().st_size, "sha256": sha256_file(folder / path)}
-        write_json(folder / run_path(path), {"output": output, "git": None, "stage": stage})
-
-
 def finish(folder: Path, only: set[str] | None = None) -> None:
     """Every job, or those in `only`, done in order, as if Snakemake had run them."""
     for one in jobs_in(folder).values():
@@ -234,7 +215,7 @@ def as_recorded_before(folder: Path) -> None:
 
 def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess:
     here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # jobs call `python`
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": here}
+    environment = os.environ | {"PYTHONPATH": CODE, "PATH": here}
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *words],
         cwd=folder,

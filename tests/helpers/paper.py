@@ -175,7 +175,7 @@ def snakemake(folder: Path, url: str, *words: str, **pipes) -> subprocess.Comple
     command = [sys.executable, "-m", "snakemake", *(word for word in words if word not in given)]
     command += ["--config", *(f"{key}={value}" for key, value in config.items())]
     on_nodes = "profiles/slurm" in words  # which start their own
-    with contextlib.nullcontext(environment) if on_nodes else warm(folder, environment) as variables:
+    with contextlib.nullcontext(environment) if on_nodes else warm(environment, folder) as variables:
         return subprocess.run(command, cwd=folder, env=variables, check=False, **pipes)
 
 

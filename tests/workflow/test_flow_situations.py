@@ -15,11 +15,11 @@ UNCERTAIN = ("05", "10", "11", "14")  # end with 2 where they cannot be tried: w
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Path:
+def tree(tmp_path_factory, warm_variables) -> Path:
     """The smoke scale, computed and recorded in a git repository."""
     folder = checkout(tmp_path_factory.mktemp("flow") / "tree")
     (folder / ".venv").symlink_to(sys.prefix)
-    run = snakemake(folder, *SMOKE)
+    run = snakemake(folder, *SMOKE, **warm_variables)
     assert run.returncode == 0 and "jobs recorded, 0 were already" in run.stdout, run.stdout[-3000:]
     return folder
 

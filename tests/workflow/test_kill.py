@@ -50,9 +50,9 @@ def weights(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_after_twenty_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path):
+def test_after_twenty_kills_the_tables_are_those_of_an_undisturbed_run(tmp_path, warm_variables):
     undisturbed = project(tmp_path / "undisturbed")
-    done = snakemake(undisturbed, *SMOKE)
+    done = snakemake(undisturbed, *SMOKE, **warm_variables)
     assert done.returncode == 0, done.stdout[-3000:]
     folder, log = project(tmp_path / "killed"), tmp_path / "kills.log"
     draws, began, lines = random.Random(SEED), time.monotonic(), []

@@ -16,7 +16,7 @@ from lct.lineage.snakemake_adapter import plan_jobs
 from lct.lineage.stages import stages
 from tests.helpers.copies import SMOKE, checkout, snakemake
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm_programs")]
 WEIGHTS = "results/smoke/train/digits-lct/s0/step40-ema0.9.safetensors"
 OTHER = "results/smoke/train/digits-ilct/s0/step40-ema0.9.safetensors"
 METRICS = "results/smoke/metrics/digits-lct/s0/step40-ema0.9/one/d0/fd-train.json"
@@ -83,7 +83,8 @@ def distance(folder: Path) -> float:
 
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory) -> Path:
-    """The smoke scale computed once in a git repository, recorded by the run itself, committed and pushed."""
+    """The smoke scale computed once in a git repository, recorded by the run itself, committed and pushed.
+    Every program is started as people start it, none forked."""
     folder = checkout(tmp_path_factory.mktemp("lineage") / "origin")
     run = snakemake(folder, *SMOKE)
     assert run.returncode == 0, run.stdout[-4000:]

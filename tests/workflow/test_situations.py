@@ -17,6 +17,7 @@ QUICK = ("20", "21")
 @pytest.mark.parametrize(
     "script", [pytest.param(name, marks=() if name[:2] in QUICK else pytest.mark.slow) for name in SCRIPTS]
 )
+@pytest.mark.usefixtures("warm_programs")
 def test_situation(tmp_path, script):
     folder = project(tmp_path / "project") if script.startswith(WRITING) else ROOT
     environment = os.environ | {"PROJECT": str(folder), "PYTHON": sys.executable, "SCRATCH": str(tmp_path)}

@@ -20,13 +20,15 @@ from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers.copies import ROOT, SMOKE, project, snakemake
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
 
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> tuple[Path, str, float]:
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory, warm_variables) -> tuple[Path, str, float]:
     """The smoke scale computed once, undisturbed: folder, terminal output, start time."""
     folder = project(tmp_path_factory.mktemp("smoke") / "project")
     started = time.time()
-    done = snakemake(folder, *SMOKE)
+    done = snakemake(folder, *SMOKE, **warm_variables)
     assert done.returncode == 0, done.stdout[-4000:]
     return folder, done.stdout, started
 
@@ -182,8 +184,9 @@ def test_touching_a_file_reruns_nothing_and_a_setting_reruns_exactly_what_follow
 
 
 @pytest.mark.slow
-def test_killed_and_interrupted_runs_go_on_to_the_same_bytes(smoke, tmp_path):
+def test_killed_and_interrupted_runs_go_on_to_the_same_bytes(smoke, tmp_path, monkeypatch):
     """Snakemake alone killed with -9 while a training lives on, Ctrl-C later, then to the end: the same bytes."""
+    monkeypatch.delenv("LCT_WARM")
     folder = project(tmp_path / "project")
     for kill, number, file in (
         (os.kill, signal.SIGKILL, "work/smoke/*/s0/*.lock"),
@@ -329,8 +332,9 @@ def test_a_read_only_folder_stops_before_any_job_with_one_line(tmp_path):
         subprocess.run(["umount", str(folder / "results")], check=True)
 
 
-def test_a_limit_on_file_sizes_stops_with_one_line_and_leaves_nothing(tmp_path):
+def test_a_limit_on_file_sizes_stops_with_one_line_and_leaves_nothing(tmp_path, monkeypatch):
     """What an ordinary user can have of a full disk."""
+    monkeypatch.delenv("LCT_WARM")
     folder = project(tmp_path / "project")
     words = f"ulimit -f 60; exec {sys.executable} -m snakemake results/smoke/images/digits/train.zip {' '.join(SMOKE)}"
     done = subprocess.run(["bash", "-c", words], cwd=folder, capture_output=True, text=True, check=False)

@@ -18,7 +18,8 @@ from PIL import Image
 PROJECT = os.path.abspath(os.environ.get("PROJECT", "."))
 PYTHON = os.environ.get("PYTHON", f"{PROJECT}/.venv/bin/python")
 TMP = Path(tempfile.mkdtemp(prefix="case-", dir=os.environ.get("SCRATCH")))
-PLACES = {"PYTHONPATH": PROJECT, "PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"}
+CODE = os.pathsep.join(filter(None, (PROJECT, os.environ.get("PYTHONPATH"))))
+PLACES = {"PYTHONPATH": CODE, "PATH": f"{Path(PYTHON).parent}:{os.environ['PATH']}"}
 ENV = os.environ | PLACES | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -31,9 +32,10 @@ def picture(seed, fmt="JPEG", size=(24, 20), **more):
 
 
 def call(module, *arguments, env=None, prefix=()):
-    """Run a job; `prefix` is put in front of the command."""
+    """Run a job; `prefix` is put in front of the command, for limits of a process of its own."""
     command = [*prefix, PYTHON, "-m", module, *map(str, arguments)]
-    result = subprocess.run(command, env=ENV | (env or {}), cwd=PROJECT, capture_output=True, text=True)
+    environment = ENV | (env or {}) | ({"LCT_WARM": ""} if prefix else {})
+    result = subprocess.run(command, env=environment, cwd=PROJECT, capture_output=True, text=True)
     print(f"[{module}] rc {result.returncode}: {result.stdout.strip()[-700:]}")
     if "Traceback" in result.stderr:
         print("  TRACEBACK", result.stderr.strip().splitlines()[-1][:300])

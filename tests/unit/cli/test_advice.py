@@ -153,6 +153,7 @@ def printed(text: str, start: str) -> str:
     return "".join(commands[0])
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_record_and_rm_work_as_they_are_printed(lct):
     """Results of a run that is nowhere, recorded by what `lct status` says, taken away by what `lct rm` says."""
     _, text = lct("lct status --scale smoke")
@@ -175,6 +176,7 @@ def test_record_and_rm_work_as_they_are_printed(lct):
     assert code == 0 and not Path("results/smoke/train/run-0").exists()
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_a_remote_is_mended_by_what_verify_prints(lct, tmp_path):
     lct("lct record --scale smoke")
     _, text = lct("lct verify --deep --scale smoke")

@@ -319,6 +319,7 @@ def submitted(tmp_path: Path, scale: str, rule: str, target: str, inputs: list[s
     return json.loads(call)
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_the_command_line_of_a_training_on_the_papers_scale(tmp_path, paper):
     run = "celebahq-lct"
     inputs = [
@@ -336,6 +337,7 @@ def test_the_command_line_of_a_training_on_the_papers_scale(tmp_path, paper):
     assert not any("B:" in word for word in line if word.startswith("--signal")) and "--array" not in line
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_the_command_line_of_a_job_without_a_gpu(tmp_path):
     plan = Plan(ROOT, {"scale": "smoke"})
     line = submitted(tmp_path, "smoke", "images", plan.paths.images("digits", "train"), [])
@@ -398,6 +400,7 @@ def test_a_lock_goes_on_when_the_process_becomes_another_program_and_ends_with_i
     assert lease(1, ["0"], tmp_path, sleep) == ["0"] and len(waited) == 3
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_a_job_without_a_scheduler_sees_the_gpu_it_has_leased_and_no_other(tmp_path):
     (tmp_path / "token").write_text("x")
     words = ["probe", "--token", str(tmp_path / "token"), "--out", str(tmp_path / "answer.json")]
@@ -411,6 +414,7 @@ def test_a_job_without_a_scheduler_sees_the_gpu_it_has_leased_and_no_other(tmp_p
     assert done.returncode == 1 and done.stdout.startswith("error: launch: GPUs: expected 4 or more, found 3")
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_the_workstations_profile_gives_every_job_of_the_gpu_classes_a_gpu(tmp_path):
     for name in ("Snakefile", "workflow", "config", "lct", "profiles", "reports"):
         (tmp_path / name).symlink_to(ROOT / name)

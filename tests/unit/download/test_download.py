@@ -891,6 +891,7 @@ def test_a_bad_declaration_stops_the_plan(tmp_path):
         Plan(tmp_path)
 
 
+@pytest.mark.usefixtures("warm_programs")
 def test_the_graph_fetches_goes_on_and_then_has_nothing_to_do(bench):
     folder = project(bench.folder)
     origin = {"kind": "web", "files": [{"path": NAME, "url": f"{bench.site}/{NAME}"}]}

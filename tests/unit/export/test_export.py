@@ -78,7 +78,7 @@ assert not any(name == "lct" or name.startswith("lct.") for name in sys.modules)
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
+def stored(warm_variables, tmp_path_factory):
     """Weights, statistics and an autoencoder as files, and what the sampling job makes of them."""
     folder = tmp_path_factory.mktemp("run")
     unet = UNet(NETWORK, 4, 4, generator(0, "test"))
@@ -106,7 +106,8 @@ def stored(tmp_path_factory):
     }
     command = [sys.executable, "-m", "lct.jobs.sample", "--settings", json.dumps(settings), "--device", "cpu"]
     command += ["--train", "train", "--statistics", "statistics.safetensors", "--autoencoder", "vae"]
-    done = subprocess.run([*command, "--out", "sample/run/s0"], cwd=folder, capture_output=True, text=True)
+    command += ["--out", "sample/run/s0"]
+    done = subprocess.run(command, cwd=folder, env=os.environ | warm_variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     return folder, settings
 

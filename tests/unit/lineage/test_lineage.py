@@ -34,6 +34,7 @@ from lct.plan.plan import Plan
 from tests.helpers import ROOT
 from tests.helpers import fake_lineage as fake
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
 STATE = ("dvc.yaml", "dvc.lock", "lineage/toy.jsonl")
 METRICS = "results/toy/metrics/run-0/s0/step40-ema0.9/one-0/d0/fd.json"
 WEIGHTS = "results/toy/train/run-0/s0/step40-ema0.9.safetensors"
@@ -41,7 +42,7 @@ SAMPLES = "results/toy/sample/run-0/s0/step40-ema0.9/one-0/d0.zip"
 TABLES = "results/toy/tables/tables.json"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A finished project, nothing recorded."""
     folder = fake.make(tmp_path_factory.mktemp("finished") / "project")
@@ -49,7 +50,7 @@ def finished(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def recorded(finished, tmp_path_factory) -> Path:
     """A finished project, recorded and committed."""
     folder = copied(finished, tmp_path_factory.mktemp("recorded") / "project")
@@ -104,7 +105,7 @@ def due(folder: Path) -> list[str]:
 
 
 def python(folder: Path, program: str, **options) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": fake.CODE}
     command = [sys.executable, "-c", program]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment, **options)
 
@@ -625,7 +626,7 @@ def test_locks_held_by_others_are_named_and_nothing_changes(project, monkeypatch
 
 def test_two_recordings_at_once_give_one_state(project):
     program = "import pathlib; from lct.lineage.record import record; record(pathlib.Path('.'), {}, 'toy', False, 60)"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": fake.CODE}
     running = [subprocess.Popen([sys.executable, "-c", program], cwd=project, env=environment) for _ in range(2)]
     assert [one.wait(timeout=120) for one in running] == [0, 0]
     assert len(registry.read(project, "toy")) == 51 and "up to date" in dvc.run(project, "status")
@@ -678,11 +679,12 @@ def test_a_file_that_was_on_its_way_into_the_cache_comes_back(project, monkeypat
     assert len(record.record(project, {}, "toy").recorded) == 17
 
 
-def test_a_limit_on_file_sizes_while_committing_leaves_the_recorded_state(book):
+def test_a_limit_on_file_sizes_while_committing_leaves_the_recorded_state(book, monkeypatch):
     change(book, "train_run-0", 0.5)
     assert fake.snakemake(book).returncode == 0
     before = state(book)
     program = "import pathlib; from lct.lineage.record import record; record(pathlib.Path('.'), {}, 'toy')"
+    monkeypatch.delenv("LCT_WARM")
 
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
@@ -1197,7 +1199,7 @@ def do_as_printed(book: Path, text: str, which: int | None) -> None:
     commands = ["".join(pair) for pair in commands]
     assert commands, text
     (book / "config/config.yaml").write_text("scale: toy\n")
-    places = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    places = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": fake.CODE}
     for command in commands if which is None else [commands[which]]:
         done = subprocess.run(command, shell=True, cwd=book, env=os.environ | places, capture_output=True, text=True)
         away = command == "lct restore" and "then `snakemake" in text  # it names what it does not have

@@ -217,6 +217,7 @@ def test_the_plan_says_what_states_write_in_an_hour(capsys):
         (("--profile", "profiles/default", "--workflow-profile", "profiles/slurm"), (), "30"),
     ],
 )
+@pytest.mark.usefixtures("warm_programs")
 def test_another_save_interval_reaches_the_jobs_and_reruns_nothing(profiles, setting, minutes, tmp_path):
     for name in ("Snakefile", "workflow", "config", "lct", "profiles", "reports"):
         (tmp_path / name).symlink_to(ROOT / name)
