@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.files.atomic import read_json, write_json, write_text
+from lct.files.atomic import read_json, write_json, write_text, writing
 
 UNPRODUCTIVE = 2  # attempts in a row without progress after which a training counts as stuck
 
@@ -161,7 +161,7 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 def _append(folder: Path, line: dict[str, Any]) -> None:
     path = folder / "attempts.jsonl"
     cut_short = path.exists() and not path.read_bytes().endswith(b"\n")
-    with open(path, "a") as file:
+    with writing(path), open(path, "a") as file:
         file.write("\n" * cut_short + json.dumps(line, sort_keys=True) + "\n")
         file.flush()
         os.fsync(file.fileno())

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from packaging.utils import canonicalize_name
 
-from lct.cluster.cost_model import CostModel
+from lct.cluster.cost_model import SAVE_MINUTES, CostModel, state_bytes
 from lct.cluster.rates import CORE, card_name, read_device
 from lct.cluster.slurm import UnansweredError, query
 from lct.config.folder import ConfigFolder
@@ -195,10 +195,11 @@ def check_driver(driver: str, cuda: str | None, where: str) -> Finding:
     return Finding("fail", "driver", f"{words}, which needs {DRIVERS[built]} or newer", remedy)
 
 
-def check_device(plan: Plan, root: Path, card: str | None) -> list[Finding]:
+def check_device(plan: Plan, root: Path, card: str | None, save_minutes: float = SAVE_MINUTES) -> list[Finding]:
     """The file of `lct measure` about a GPU, and which of its switches the trainings of this scale have on.
 
-    card: the GPU as torch or the cluster calls it; None: none is known, and nothing is checked."""
+    card: the GPU as torch or the cluster calls it; None: none is known, and nothing is checked. save_minutes: between
+    two states of a training, where the configuration does not say it."""
     if card is None:
         return []
     name = card_name(card, ConfigFolder(root).names("devices"))
@@ -218,7 +219,21 @@ def check_device(plan: Plan, root: Path, card: str | None) -> list[Finding]:
             on = all(values[key] == value for values in trained for key, value in switch.training.items())
             words.append(f"{switch.name} {'on' if on else 'off'} ({before / switch.milliseconds:.2f} times as fast)")
     switches = f"switches of the {plan.scale_name} scale: {', '.join(words) or 'none measured'}"
-    return [Finding("ok", "device file", f"{source}, measured on {device.title}; {switches}")]
+    file = Finding("ok", "device file", f"{source}, measured on {device.title}; {switches}")
+    return [file, *([] if (rate := device.write_gb_per_second) is None else [check_writing(plan, rate, save_minutes)])]
+
+
+def check_writing(plan: Plan, rate: float, save_minutes: float) -> Finding:
+    """Whether the file system takes the states of trainings as fast as they come. rate: as measured, in GB a second."""
+    minutes = plan.main.save_minutes or save_minutes
+    size = max((state_bytes(plan, name) for name, run in plan.runs.items() if run.is_trained), default=0)
+    seconds = size / 1e9 / rate
+    words = f"{rate:.3g} GB a second, so that a state of {format_size(size)} takes {seconds:.3g} s"
+    words += f", every {minutes:g} minutes"
+    if seconds < 30 * minutes:
+        return Finding("ok", "writing", words)
+    remedy = f"--config save_minutes={math.ceil(seconds / 15)}, or a faster file system for work/"
+    return Finding("warn", "writing", words, remedy)
 
 
 def check_torch(plan: Plan) -> Finding:

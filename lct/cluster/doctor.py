@@ -53,7 +53,8 @@ def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> li
     defaults = _default_resources(settings)
     qos = settings.get("slurm-qos")  # the executor's own option, for all jobs
     cluster = Cluster.of(({} if qos is None else {"qos": qos}) | defaults)
-    findings += checks.check_device(plan, root, cluster.gpu_type if cluster.has_gpu_type else None)
+    minutes = float(defaults.get("save_minutes", checks.SAVE_MINUTES))
+    findings += checks.check_device(plan, root, cluster.gpu_type if cluster.has_gpu_type else None, minutes)
     account = str(defaults.get("slurm_account", ""))
     reachable = [*check_names(cluster, account), *check_commands()]
     findings += reachable

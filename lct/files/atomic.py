@@ -37,18 +37,25 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises OSError with a line that says what to do where `path` cannot be written, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
+@contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        yield partial
-    except OSError as error:
-        _remove(partial)
-        raise _explained(path, error) from error
-    except BaseException:
-        _remove(partial)
-        raise
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(path)
+            yield partial
+        except BaseException:
+            _remove(partial)
+            raise
 
 
 def publish(partial: Path, path: Path) -> None:

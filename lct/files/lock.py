@@ -8,9 +8,11 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from lct.files.atomic import writing
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +42,16 @@ def acquire(path: Path | str, what: str) -> IO[str]:
         raise LockHeldError(
             f"{path}: expected no other {what}, found one (process {holder}); wait for it to end, or stop it"
         ) from None
-    handle.truncate(0)
     job = os.environ.get("SLURM_JOB_ID")
-    handle.write(f"{os.getpid()} on {platform.node()}{f', SLURM job {job}' if job else ''}\n")
-    handle.flush()
+    try:
+        with writing(path):
+            handle.truncate(0)
+            handle.write(f"{os.getpid()} on {platform.node()}{f', SLURM job {job}' if job else ''}\n")
+            handle.flush()
+    except OSError:
+        with suppress(OSError):
+            handle.close()
+        raise
     return handle
 
 

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CURVE_COLUMNS = ("step", "loss", "consistency", "diffusion", "residual_rms", "c", "intervals", "gradient_norm", "lr")
 KEPT = 2  # generations
+SLOW_SECONDS = 1.0  # that training waits for a disk without a word
 
 
 @dataclass
@@ -55,6 +56,13 @@ class StateFolder:
         until it is there. A save that fails is a warning, as the older states stay; with `wait` it raises OSError."""
         started = time.monotonic()
         self._join()
+        if not wait and (waited := time.monotonic() - started) > SLOW_SECONDS:
+            log.warning(
+                "%s: training waited %.0f s for the state before, which the disk was still taking; more minutes "
+                "between states (--config save_minutes=30), or a faster file system for work/, spares that",
+                self.folder,
+                waited,
+            )
         for name, tensor in tensors.items():
             self._copy(name, tensor)
         curve = {name: list(values) for name, values in progress.curve.items()}

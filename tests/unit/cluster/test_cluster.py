@@ -652,6 +652,11 @@ def test_the_device_file_says_which_switches_are_on_and_one_of_another_card_is_r
     (finding,) = check_device(plan, root, "nvidia_a100-sxm4-80gb")
     words = "switches of the smoke scale: tf32 off (2.00 times as fast), float32 on (1.00 times as fast)"
     assert finding.level == "ok" and finding.observation.endswith(words)
+    for rate, level in ((1e-3, "ok"), (1e-9, "warn")):
+        path.write_text(yaml.safe_dump(content | {"write_gb_per_second": rate}))
+        _, writing = check_device(plan, root, "a100")
+        assert writing.level == level and "GB a second, so that a state of" in writing.line()
+    assert "--config save_minutes=" in writing.remedy
     path.write_text(yaml.safe_dump(content | {"card": "NVIDIA H100 80GB HBM3"}))
     (finding,) = check_device(plan, root, "a100")
     assert finding.level == "fail" and "expected measurements of a100, found those of NVIDIA H100" in finding.line()

@@ -72,6 +72,17 @@ def test_a_full_disk_ends_in_one_line_that_says_what_to_do(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_so_does_a_lock_that_cannot_be_written(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # what an ordinary user can have of a full disk
+    try:
+        with pytest.raises(OSError, match=r"lock: expected a writable place, found: File too large.*free space"):
+            acquire(tmp_path / "lock", "training")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    acquire(tmp_path / "lock", "training").close()
+
+
 def test_an_unwritable_folder_ends_in_one_line(tmp_path):
     """As an ordinary user, whom file modes stop; root would pass them."""
     tmp_path.chmod(0o755)

@@ -7,6 +7,7 @@ import math
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -124,6 +125,20 @@ def test_a_state_from_before_a_column_of_the_curve_is_read(tmp_path):
     states.save(TrainingProgress(step=3, curve=curve), {"x": torch.zeros(2)}, wait=True)
     progress, _ = states.load()
     assert progress.curve == curve | {"residual_rms": [None]}
+
+
+def test_training_that_waits_for_a_slow_disk_says_so(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("lct.training.state.SLOW_SECONDS", 0.01)
+    states, tensors = StateFolder(tmp_path, {}), {"x": torch.zeros(2)}
+    states.save(TrainingProgress(step=3), tensors, wait=True)
+    states.save(TrainingProgress(step=4), tensors, wait=False)
+    assert "waited" not in caplog.text
+    states._join()
+    states._writer = threading.Thread(target=time.sleep, args=(0.1,))
+    states._writer.start()
+    states.save(TrainingProgress(step=5), tensors, wait=False)
+    states.finish()
+    assert "training waited 0 s for the state before, which the disk was still taking; more minutes" in caplog.text
 
 
 def test_two_damaged_states_mean_a_new_start(tmp_path, caplog):
