@@ -20,7 +20,7 @@ from typing_extensions import TypedDict  # pydantic asks for this one before Pyt
 
 ID_PATTERN = "^[a-z0-9_][a-z0-9_-]*$"  # what may appear in a path, a command or a rule's name
 Name = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-_CONFIG = ConfigDict(extra="forbid", strict=True)
+_CONFIG = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _UNKNOWN_KEY = ("unexpected_keyword_argument", "extra_forbidden")
 
 
@@ -141,9 +141,12 @@ def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
     if kind == "too_long":
         return f"{prefix}expected {error['ctx']['max_length']} items, found {value}; remove the others"
     if kind.endswith("_type") or kind == "int_from_float":
-        hint = "write it with a decimal point, such as 1.0e-4" if _looks_like_number(value) else "fix the value"
-        types = " or ".join(e.get("type", "object") for e in entry.get("anyOf", [entry]))
-        return f"{prefix}expected {types}, found {value!r} ({type(value).__name__}); {hint}"
+        types = [e.get("type", "object") for e in entry.get("anyOf", [entry])]
+        hint = "fix the value"
+        if _looks_like_number(value) or isinstance(value, float):
+            decimal = "with a decimal point, such as 1.0e-4"
+            hint = f"write it {decimal if 'number' in types else 'as a whole number, such as 1000'}, without quotes"
+        return f"{prefix}expected {' or '.join(types)}, found {value!r} ({type(value).__name__}); {hint}"
     return f"{prefix}{error['msg'].replace('Input should be', 'expected')}, found {value!r}; fix the value"
 
 

@@ -1,5 +1,6 @@
 """lct/config: strict YAML, layers with sources, schemas, the plan."""
 
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,10 @@ def test_values_become_settings_and_back():
         ({}, r"here: expected key 'name', found only \[\]; add it"),
         ({"name": 3}, r"here: name: expected string, found 3 \(int\)"),
         ({"name": "x", "maybe": "1e-4"}, r"here: maybe: expected number or null, found '1e-4' \(str\).*1\.0e-4"),
+        ({"name": "x", "maybe": math.inf}, r"here: maybe: expected a finite number, found inf; fix the value"),
+        ({"name": "x", "maybe": math.nan}, r"here: maybe: expected a finite number, found nan; fix the value"),
+        ({"name": "x", "sizes": ["1e3"]}, r"here: sizes\.0: expected integer, found '1e3' .*as a whole number"),
+        ({"name": "x", "sizes": [1e3]}, r"here: sizes\.0: expected integer, found 1000\.0 .*as a whole number"),
         ({"name": "x", "sizes": [1, True]}, r"here: sizes\.1: expected integer, found True"),
         ({"name": "x", "sizes": [1.5]}, r"here: sizes\.0: expected integer, found 1\.5"),
         ({"name": "x", "pair": [1]}, r"here: pair: expected 2 items, found \[1\]"),
@@ -94,6 +99,10 @@ def test_comments_become_descriptions():
     ("text", "message"),
     [
         ("a: 1\na: 2\n", r"x\.yaml:2:1: expected YAML, found: key 'a' is given twice"),
+        ("a: {<<: {b: 1}, c: 2, c: 3}\n", r"x\.yaml:1:23: expected YAML, found: key 'c' is given twice"),
+        ("a: 0100\n", r"x\.yaml:1:4: expected YAML, found: 0100, which YAML takes for an octal number"),
+        ("a: [1:30]\n", r"x\.yaml:1:5: expected YAML, found: 1:30, which .*: write it in decimal; fix that line"),
+        ("a: 1:30.5\n", r"x\.yaml:1:4: expected YAML, found: 1:30\.5, which"),
         ("a: [1\n", r"x\.yaml:\d+:\d+: expected YAML, found"),
         ("- 1\n", r"x\.yaml: expected `key: value` lines, found list"),
         ("a: !!python/object:os.system 1\n", r"x\.yaml:1:4: expected YAML, found"),
@@ -109,6 +118,12 @@ def test_bad_yaml_is_placed(tmp_path, text, message):
 def test_yaml_of_other_editors_is_read(tmp_path, text):
     (tmp_path / "x.yaml").write_bytes(text.encode())
     assert load(tmp_path / "x.yaml") == {"a": {"b": "ü"}}
+
+
+def test_anchors_and_merge_keys_are_read_and_numbers_in_decimal(tmp_path):
+    (tmp_path / "x.yaml").write_text("a: &a {b: 1, c: 2}\nd: {<<: *a, c: 3}\ne: [0, -7, 0.5, 1_0, 0x1f, .5e+1]\n")
+    content = load(tmp_path / "x.yaml")
+    assert content["d"] == {"b": 1, "c": 3} and content["e"] == [0, -7, 0.5, 10, 31, 5.0]
 
 
 def test_a_missing_file_is_named(tmp_path):
