@@ -46,7 +46,7 @@ rule claims:
 # What is here and no report shows, such as a further seed of a run: `lct record` records it too.
 rule unlisted:
     input:
-        targets.unlisted_files(PLAN),
+        listing.unlisted_files(PLAN),
 
 
 # Tables, sub-tables, rows and runs by name, where the command line has them: `snakemake table1.a`.
@@ -56,14 +56,14 @@ for _target in sorted(set(WORDS) & set(target_names(PLAN.cells))):
         name:
             _target
         input:
-            targets.target_files(PLAN, _target),
+            listing.target_files(PLAN, _target),
         localrule: True
 
 
 offer_targets(
     workflow,
-    lambda: targets.descriptions(PLAN),
-    lambda name: targets.unknown_target(PLAN, name),
+    lambda: listing.descriptions(PLAN),
+    lambda name: listing.unknown_target(PLAN, name),
 )
 
 

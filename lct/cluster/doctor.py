@@ -279,11 +279,14 @@ def _wait_and_compare(
     answer, now = read_json(folder / "answer.json"), time.time()
     written = float(answer.get("time", 0.0))  # by the node's clock; by this host's, between the last two checks
     apart = min(0.0, written - (checked_at - late)) + max(0.0, written - now)
+    driver, torch, host = answer.get("driver"), answer.get("torch") or {}, str(answer.get("host"))
+    is_checked = cluster.has_gpus and driver and "error" not in torch
+    drivers = [checks.check_driver(str(driver), torch.get("cuda"), host)] if is_checked else []
     return [
         _check_files(answer, token, late),
         checks.check_skew(f"clock of {answer.get('host')}", apart),
         _check_environment(answer),
-        *_check_node_driver(answer, cluster),
+        *drivers,
         _check_gpu(answer, cluster),
     ]
 
@@ -329,13 +332,6 @@ def _check_environment(answer: dict[str, Any]) -> Finding:
         return Finding("fail", "environment", f"on {host} {', '.join(different[:5])} differ", remedy)
     versions = f"Python {answer.get('python')}, {len(here)} packages ({sha256_json(here)[:8]})"
     return Finding("ok", "environment", f"equal on {host}: {versions}")
-
-
-def _check_node_driver(answer: dict[str, Any], cluster: Cluster) -> list[Finding]:
-    driver, torch = answer.get("driver"), answer.get("torch") or {}
-    if not cluster.has_gpus or not driver or "error" in torch:
-        return []
-    return [checks.check_driver(str(driver), torch.get("cuda"), str(answer.get("host")))]
 
 
 def _check_gpu(answer: dict[str, Any], cluster: Cluster) -> Finding:

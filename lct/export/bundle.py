@@ -7,6 +7,7 @@ The archive holds the files that `write` receives, SHA256SUMS, verify.py, README
 import hashlib
 import io
 import json
+import mimetypes
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,19 +25,9 @@ RUN, SETTINGS = RECORDS = (".run.json", ".settings.json")
 _PIECE = 1 << 20  # bytes read at a time
 _DENSE = (".safetensors", ".zip", ".png")  # no smaller when compressed
 _DATE = (1980, 1, 1, 0, 0, 0)
-_TYPES = {
-    ".html": "text/html",
-    ".md": "text/markdown",
-    ".tex": "application/x-tex",
-    ".csv": "text/csv",
-    ".json": "application/json",
-    ".yaml": "application/yaml",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-    ".pdf": "application/pdf",
-    ".py": "text/x-python",
-    ".zip": "application/zip",
-}
+_TYPES = mimetypes.MimeTypes()  # Python's own, without those of the machine
+for _type, _suffix in (("application/yaml", ".yaml"), ("text/markdown", ".md")):
+    _TYPES.add_type(_type, _suffix)
 _CONTEXT = "https://w3id.org/ro/crate/1.1/context"
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _DESCRIPTOR = {
@@ -135,7 +126,7 @@ def crate(
 
 def _file_entity(name: str, file: ArchivedFile) -> dict[str, Any]:
     entity = {"@id": name, "@type": "File", "name": name, "contentSize": str(file.bytes), "sha256": file.sha256}
-    media_type = _TYPES.get(Path(name).suffix)
+    media_type, _ = _TYPES.guess_type(name)
     return entity | ({"encodingFormat": media_type} if media_type else {})
 
 

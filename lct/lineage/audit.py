@@ -27,7 +27,7 @@ from lct.files.records import (
     versions,
 )
 from lct.lineage import chain, dvc
-from lct.lineage.content import FAULTS, SMALL, Check, Contents, worst
+from lct.lineage.chain import FAULTS, SMALL, Check, Contents, worst
 from lct.lineage.registry import Entry
 from lct.plan.settings import Planned, of_file
 

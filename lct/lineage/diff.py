@@ -20,8 +20,7 @@ from lct.files.records import outputs_below
 from lct.lineage import dvc, registry
 from lct.lineage.audit import Target, differing, equal
 from lct.lineage.cells import targets
-from lct.lineage.chain import MANIFEST, Record, Records
-from lct.lineage.content import Contents
+from lct.lineage.chain import MANIFEST, Contents, Record, Records
 from lct.plan.plan import Plan
 
 GRID = ".grid.png"

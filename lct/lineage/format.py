@@ -3,16 +3,9 @@
 from typing import Any
 
 from lct.files.records import flatten
-from lct.lineage.content import worst
+from lct.lineage.chain import FAULTS, worst
 
-MARKS = {
-    "ok": "ok",
-    "unchecked": "not checked",
-    "stale": "STALE",
-    "dirty": "DIRTY",
-    "missing": "MISSING",
-    "broken": "BROKEN",
-}
+MARKS = {state: state.upper() for state in FAULTS} | {"ok": "ok", "unchecked": "not checked"}
 
 
 def cell(audit: dict[str, Any], settings: bool = False) -> str:

@@ -137,17 +137,15 @@ def _into_a_cache(place: Path) -> bool:
     return "/files/md5/" in os.readlink(place)
 
 
-def _is_kept(root: Path, place: Path) -> bool:
-    """Whether a file is a copy of a content in the cache, as pages and pictures are."""
-    return place.suffix in OPENED and place.is_file() and cached(root, hash_file(place)[2]).exists()
-
-
 def _clear(root: Path, scale: str, entries: dict[str, Entry], report: RestoreReport) -> None:
     """Take away links and copies of artifacts that this revision does not record; the cache keeps their content."""
     for folder in (root / "results" / scale, root / "reports" / scale):
         for place in sorted(folder.rglob("*")):
             path = str(place.relative_to(root))
-            if path not in entries and (_into_a_cache(place) if place.is_symlink() else _is_kept(root, place)):
+            if path in entries:
+                continue
+            copied = place.suffix in OPENED and place.is_file()  # as pages and pictures are, out of the cache
+            if _into_a_cache(place) if place.is_symlink() else copied and cached(root, hash_file(place)[2]).exists():
                 place.unlink()
                 settings_path(place).unlink(missing_ok=True)
                 run_path(place).unlink(missing_ok=True)

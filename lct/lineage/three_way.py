@@ -70,7 +70,8 @@ def merge_entries(
     that side decides; where neither does, ours stay."""
 
     def both(path: str, here: Entry, there: Entry) -> Entry:
-        if _is_view(here, mine):
+        stages = {(of.settings or {}).get("stage") for of in (here, mine.get(str(here.job), here))}
+        if path.startswith("reports/") or not stages.isdisjoint(_VIEWS):
             report.views.append(path)
         elif here.sha256 == there.sha256:
             report.twice += 1
@@ -92,11 +93,6 @@ def _age(side: tuple[Entry, Entries]) -> tuple[float, str]:
     entry, entries = side
     lead = entries.get(str(entry.job), entry)
     return float((lead.snakemake or {}).get("started", 0)), canonical_json([lead.run, lead.settings])
-
-
-def _is_view(entry: Entry, entries: Entries) -> bool:
-    lead = entries.get(str(entry.job), entry)
-    return any((of.settings or {}).get("stage") in _VIEWS for of in (entry, lead)) or entry.path.startswith("reports/")
 
 
 def _with_leads(merged: Entries, mine: Entries, other: Entries) -> Entries:

@@ -13,7 +13,7 @@ from lct.files.formatting import format_some
 from lct.files.records import RUN, SETTINGS, is_dropped, outputs_below, run_path, settings_path
 from lct.lineage import dvc, registry
 from lct.lineage.audit import Auditor
-from lct.lineage.content import DROPPED, FAULTS, KEEP
+from lct.lineage.chain import DROPPED, FAULTS, KEEP
 from lct.lineage.stages import SHARED
 
 _KINDS = ("file", "records", "manifest", "input", "dvc")  # what is about bytes; settings and sources are noted

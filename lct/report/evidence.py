@@ -21,17 +21,6 @@ WIDTH, HEIGHT = 120, 26  # of a small curve, in pixels
 
 
 @dataclass(frozen=True)
-class Settles:
-    """A row whose runs settle something."""
-
-    place: str
-    name: str
-    status: str
-    href: str  # empty when this report does not show it
-    command: str
-
-
-@dataclass(frozen=True)
 class LoggedRun:
     """One training in the authors' log: everything that was logged of it with one EMA and sampler."""
 
@@ -63,8 +52,8 @@ def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> dict
     """What the page shows. lines: of the authors' log."""
     rows = {row.place: row for table in shown.tables for subtable in table.subtables for row in subtable.rows}
 
-    def settling(places: Sequence[str]) -> tuple[Settles, ...]:
-        return tuple(_settles(place, rows.get(place), shown) for place in places)
+    def settling(places: Sequence[str]) -> list[dict[str, str]]:
+        return [_settles(place, rows.get(place), shown) for place in places]
 
     topics = groupby(evidence.facts, key=lambda fact: fact.topic)
     return {
@@ -77,16 +66,18 @@ def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> dict
     }
 
 
-def _settles(place: str, row: RowView | None, shown: Report) -> Settles:
+def _settles(place: str, row: RowView | None, shown: Report) -> dict[str, str]:
+    """A row whose runs settle something; href is empty when this report does not show it."""
     target = "all_tables " if place.partition(".")[0] in ON_REQUEST else ""
     command = f"snakemake {target}--config scale=paper"
     if row is None:
-        return Settles(place, place, "not in this report", "", command)
+        return {"place": place, "name": place, "status": "not in this report", "href": "", "command": command}
     at = row.anchor or anchor(place.rpartition(".")[0])
     status = "measured" if row.data.status == "complete" else row.data.status
     if row.measured and not shown.data.comparable:
         status = f"{status} at {shown.data.scale} scale, on substitute images: settles nothing"
-    return Settles(place, f"{row.model_name} ({place})", status, row.data.page or f"index.html#{at}", command)
+    name, href = f"{row.model_name} ({place})", row.data.page or f"index.html#{at}"
+    return {"place": place, "name": name, "status": status, "href": href, "command": command}
 
 
 def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:

@@ -18,7 +18,7 @@ from lct.report import claims, evidence, text
 from lct.report import tables as model
 from lct.report.headline import Trust, headline
 from lct.report.images import inside
-from lct.report.pages import Pages, explore_page
+from lct.report.pages import explore_page, row_pages
 from lct.report.tables import PAIRS, Tables, Verdict, place
 from lct.report.verdicts import LABELS, NOT_RUN
 from lct.report.view import Report, cell_text, first_grids, report
@@ -68,7 +68,7 @@ def render(
         "tables.tex": _latex().get_template("tables.tex.jinja").render(report=shown),
         "numbers.tex": numbers(tables),
         "tables.csv": csv(tables),
-        **{name: html("cell.html", page=page, report=shown) for name, page in Pages(shown, root, up).all().items()},
+        **{name: html("cell.html", page=page, report=shown) for name, page in row_pages(shown, root, up).items()},
     }
 
 
@@ -180,13 +180,11 @@ def csv(tables: Tables) -> str:
             verdicts = tables.verdicts.rows.get(place(table, subtable, row), {})
             for metric in tables.metrics:
                 verdict = next((verdicts[theirs] for theirs in verdicts if PAIRS[theirs] == metric.id), None)
-                lines.append(start | _cell_line(subtable, row, metric) | _verdict_columns(verdict))
+                lines.append(start | _cell_line(subtable, row, metric) | (_verdict_columns(verdict) if verdict else {}))
     return pandas.DataFrame(lines, columns=CSV_COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
-def _verdict_columns(verdict: Verdict | None) -> dict[str, Any]:
-    if verdict is None:
-        return {}
+def _verdict_columns(verdict: Verdict) -> dict[str, Any]:
     values = {key: _digits(getattr(verdict, key)) for key in ("difference", "sigma")}
     values |= dict(zip(("band_low", "band_high"), map(_digits, verdict.band or (None, None)), strict=True))
     return {"verdict": verdict.kind, "reason": verdict.why, "degrees_of_freedom": verdict.df, **values}

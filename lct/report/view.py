@@ -7,7 +7,7 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -393,15 +393,18 @@ def report(tables: Tables, root: Path, drawn: dict[str, bytes], costs: dict[str,
     curves: set[str] = set()
     return Report(
         data=tables,
-        tables=tuple(_table(table, tables, root, costs, curves) for table in tables.tables),
+        tables=tuple(
+            TableView(
+                data=table,
+                anchor=anchor(table.id),
+                subtables=tuple(_subtable(part, table, tables, root, costs, curves) for part in table.subtables),
+                own=tables.own is not None,
+            )
+            for table in tables.tables
+        ),
         runs={name: _run(name, run, costs.get(name)) for name, run in tables.runs.items()},
         figures=tuple(_figure(figure, tables, root, drawn) for figure in tables.figures),
     )
-
-
-def _table(table: model.Table, tables: Tables, root: Path, costs: dict[str, str], drawn: set[str]) -> TableView:
-    subtables = tuple(_subtable(subtable, table, tables, root, costs, drawn) for subtable in table.subtables)
-    return TableView(table, anchor(table.id), subtables, tables.own is not None)
 
 
 def _subtable(
@@ -420,8 +423,21 @@ def _subtable(
 
     def view(row: model.Row, is_floor: bool) -> RowView:
         place, cost = model.place(table, subtable, row), costs.get(row.run or "")
-        shown = _row(row, place, at, marks, tables, root, cost, is_floor, best)
-        return shown if is_floor else replace(shown, against=against.get(row.id, ""))
+        floor = "floor." if is_floor else ""  # a floor and a model may share an id
+        return RowView(
+            data=row,
+            place=place,
+            anchor=f"row-{at}.{floor}{anchor(row.id)}" if row.measured else "",
+            cells=tuple(_cell(metric, row, marks, best) for metric in tables.metrics),
+            verdicts=tables.verdicts.rows.get(place, {}),
+            samples=tuple(
+                ("samples" if s.seed is None else seed_name(s.seed, s.draw), picture(root, s.grid)) for s in row.samples
+            ),
+            neighbours=tuple(_nearest(entry, root) for entry in row.neighbours),
+            facts=(*(flatten(row.extra) if row.extra else ()), *([("cost of the run", cost)] if cost else ())),
+            is_floor=is_floor,
+            against="" if is_floor else against.get(row.id, ""),
+        )
 
     images = root / manifest(Paths(tables.scale).images(subtable.dataset or "", "train"))
     content = read_json_or_empty(images) if subtable.dataset else {}
@@ -569,33 +585,6 @@ def training_curves(
     from lct.report import plotting  # matplotlib takes half a second to import
 
     return plotting.training_curves(drawable, name, title), missing
-
-
-def _row(
-    row: model.Row,
-    at: str,
-    subtable: str,
-    marks: dict[str, str],
-    tables: Tables,
-    root: Path,
-    cost: str | None,
-    is_floor: bool,
-    best: frozenset[str],
-) -> RowView:
-    floor = "floor." if is_floor else ""  # a floor and a model may share an id
-    return RowView(
-        data=row,
-        place=at,
-        anchor=f"row-{subtable}.{floor}{anchor(row.id)}" if row.measured else "",
-        cells=tuple(_cell(metric, row, marks, best) for metric in tables.metrics),
-        verdicts=tables.verdicts.rows.get(at, {}),
-        samples=tuple(
-            ("samples" if s.seed is None else seed_name(s.seed, s.draw), picture(root, s.grid)) for s in row.samples
-        ),
-        neighbours=tuple(_nearest(entry, root) for entry in row.neighbours),
-        facts=(*(flatten(row.extra) if row.extra else ()), *([("cost of the run", cost)] if cost else ())),
-        is_floor=is_floor,
-    )
 
 
 def _cell(metric: model.Metric, row: model.Row, marks: dict[str, str], best: frozenset[str]) -> CellView:

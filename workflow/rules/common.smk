@@ -10,7 +10,6 @@ from snakemake.exceptions import WorkflowError
 from lct.cluster.cost_model import reading_threads
 from lct.cluster.progress import ReportSoFar, RunProgress, planned_seconds
 from lct.cluster.resources import Cluster, Requests
-from lct.cluster.restart import start_again, unrecorded, wait_for_earlier_jobs
 from lct.cluster.doctor import require_accounting
 from lct.cluster.slurm import recording_step
 from lct.cluster.start import (
@@ -21,13 +20,15 @@ from lct.cluster.start import (
     plain_defaults,
     quieter,
     set_job_environment,
+    start_again,
     take_lock,
+    unrecorded,
+    wait_for_earlier_jobs,
 )
 from lct.plan import (
     files as stage_files,
     listing,
     settings as stage_settings,
-    targets,
 )
 from lct.plan.names import target_names
 from lct.plan.paths import (
@@ -94,7 +95,7 @@ if Path.cwd().resolve() != _project:
     )
 try:
     PLAN = Plan(Path(workflow.basedir), dict(config))
-    while _implied := targets.implied(PLAN, WORDS, config):
+    while _implied := listing.implied(PLAN, WORDS, config):
         config.update(_implied)
         PLAN = Plan(Path(workflow.basedir), dict(config))
         _words = workflow.config_settings.config_args or []
@@ -103,7 +104,7 @@ try:
             *(f"{key}={value}" for key, value in _implied.items()),
         ]  # for the processes of its jobs
     _more_runs = {
-        *targets.mentioned(PLAN.unlisted(), WORDS),
+        *listing.mentioned(PLAN.unlisted(), WORDS),
         *(run for run, _ in PLAN.unlisted_trainings(Path.cwd())),
     } - PLAN.runs.keys()
     if _more_runs:

@@ -18,7 +18,7 @@ import pytest
 
 from lct.cluster import checks
 from lct.export import wandb
-from lct.losses import perceptual
+from lct.losses import objective
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 
@@ -130,9 +130,9 @@ def test_make_install_puts_the_locked_packages_where_doctor_misses_them(environm
 
 
 def test_an_optional_package_is_there_after_what_its_absence_prints(environment, monkeypatch):
-    monkeypatch.setitem(sys.modules, perceptual.PACKAGE, None)
+    monkeypatch.setitem(sys.modules, objective.PACKAGE, None)
     with pytest.raises(ValueError) as caught:
-        perceptual.load()
+        objective.load_perceptual()
     monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
     plan = Plan(ROOT, {"scale": "paper"})
     (finding,) = checks.check_optional(plan)

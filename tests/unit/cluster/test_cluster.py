@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lct.cli.main import main
-from lct.cluster import doctor, restart, slurm
+from lct.cluster import doctor, slurm, start
 from lct.cluster.checks import (
     check_clock,
     check_device,
@@ -141,7 +141,7 @@ def test_a_restarted_run_waits_for_the_jobs_of_the_earlier_one(root, tools, tmp_
     # the first look fails, then one job less at each look
     tools(squeue=f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; exit 1; }}; cat {lines}; sed -i 1d {lines}")
     said = []
-    assert restart.wait_for_earlier_jobs(root, said.append, True, every_seconds=0.01)
+    assert start.wait_for_earlier_jobs(root, said.append, True, every_seconds=0.01)
     assert "Waiting for 2 jobs" in said[0] and "`scancel 7 8`" in said[0] and "1 jobs" in said[1] and len(said) == 2
 
 
@@ -153,22 +153,22 @@ def test_the_printed_command_ends_the_jobs_that_are_waited_for(root, tools, tmp_
     def do_as_printed(line: str) -> None:
         subprocess.run(line.split("`")[1], shell=True, check=True)
 
-    assert restart.wait_for_earlier_jobs(root, do_as_printed, True, every_seconds=0.01)
+    assert start.wait_for_earlier_jobs(root, do_as_printed, True, every_seconds=0.01)
     assert lines.read_text() == "", "nine jobs: the first line names eight of them, the next one the last"
 
 
 def test_without_earlier_jobs_nothing_is_waited_for(root, tools):
     said = []
-    assert not restart.wait_for_earlier_jobs(root, said.append, True)
+    assert not start.wait_for_earlier_jobs(root, said.append, True)
     tools(squeue="exit 0")
-    assert not restart.wait_for_earlier_jobs(root, said.append, True) and said == []
+    assert not start.wait_for_earlier_jobs(root, said.append, True) and said == []
 
 
 def test_a_queue_that_stays_unseen_stops_the_run(root, tools):
     tools(squeue="echo down >&2; exit 1")
     with pytest.raises(slurm.UnansweredError, match="down"):
-        restart.wait_for_earlier_jobs(root, lambda line: None, True, every_seconds=40, sleep=lambda seconds: None)
-    assert not restart.wait_for_earlier_jobs(root, lambda line: None, False), "a machine whose SLURM does not run"
+        start.wait_for_earlier_jobs(root, lambda line: None, True, every_seconds=40, sleep=lambda seconds: None)
+    assert not start.wait_for_earlier_jobs(root, lambda line: None, False), "a machine whose SLURM does not run"
 
 
 def finished_job(folder: Path, recorded: dict, settings: dict, **changes):
@@ -182,11 +182,11 @@ def finished_job(folder: Path, recorded: dict, settings: dict, **changes):
 
 def test_outputs_that_no_snakemake_saw_are_adopted_if_they_have_todays_settings(tmp_path):
     dag, job = finished_job(tmp_path, {"a": 1}, {"a": 1})
-    assert restart.unrecorded(dag) == [job]
+    assert start.unrecorded(dag) == [job]
     for change in ({"no_metadata": False}, {"needrun": True}):
-        assert restart.unrecorded(finished_job(tmp_path, {"a": 1}, {"a": 1}, **change)[0]) == []
+        assert start.unrecorded(finished_job(tmp_path, {"a": 1}, {"a": 1}, **change)[0]) == []
     with pytest.raises(ValueError, match="x.safetensors: expected an output of today's settings"):
-        restart.unrecorded(finished_job(tmp_path, {"a": 1}, {"a": 2})[0])
+        start.unrecorded(finished_job(tmp_path, {"a": 1}, {"a": 2})[0])
 
 
 def test_a_job_that_failed_on_the_cluster_gets_one_line(tmp_path):

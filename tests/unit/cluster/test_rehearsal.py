@@ -7,10 +7,9 @@ import pytest
 from snakemake.common.tbdstring import TBDString
 
 from lct.cluster.cost_model import PlannedJob
-from lct.cluster.rehearsal import job_requests, numbers, rows
 from lct.cluster.resources import Cluster, Requests
 from lct.files.atomic import write_text
-from lct.jobs.rehearsal import write_rehearsal
+from lct.jobs.rehearsal import job_requests, numbers, rows, write_rehearsal
 from lct.plan.plan import Plan
 from lct.report.render import html
 from tests.helpers import ROOT

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from lct.plan import files, settings, targets
+from lct.plan import files, listing, settings
 from lct.plan.names import cells_named, nearest
 from lct.plan.plan import OWN_RUNS, Plan
 from lct.plan.selection import add_selection, option_words, overrides, plan_of
@@ -37,7 +37,7 @@ def test_an_unknown_name_gets_the_nearest(mini, name, near):
     with pytest.raises(ValueError, match=f"found '{name}'; did you mean '{near}") as caught:
         Plan(ROOT, {"scale": "mini", "only": name})
     assert "\n" not in str(caught.value)
-    assert near in targets.unknown_target(mini, name) and nearest(name, []) == "there are none yet"
+    assert near in listing.unknown_target(mini, name) and nearest(name, []) == "there are none yet"
 
 
 @pytest.mark.parametrize("ending", [".safetensors", "/one/d0.zip", "/one/d0/fd-train.json"])
@@ -91,7 +91,7 @@ def test_a_run_that_no_table_lists_has_rows_of_its_own(mini):
     )
     makeable = Plan(ROOT, {"scale": "mini"}, ["digits-lct-huber"])
     assert settings.tables(makeable) == settings.tables(mini)
-    assert targets.target_files(makeable, "digits-lct-huber") == targets.target_files(plan, "digits-lct-huber")
+    assert listing.target_files(makeable, "digits-lct-huber") == listing.target_files(plan, "digits-lct-huber")
     with pytest.raises(ValueError, match="own_runs: .*found 'digits-lct-hubr'; did you mean 'digits-lct-huber'"):
         Plan(ROOT, {"scale": "mini", "own_runs": ["digits-lct-hubr"]})
 
@@ -107,11 +107,11 @@ def test_another_process_gets_the_same_plan(mini):
 
 
 def test_every_target_says_what_it_is(mini):
-    texts = targets.descriptions(mini)
+    texts = listing.descriptions(mini)
     assert texts["table1.a"] == "5 rows of table1 on digits" and texts["digits-lct"].startswith("run on digits")
     assert texts["digits-lct-huber"] == "run on digits that no table lists" and all(texts.values())
-    assert targets.mentioned(["digits-lct-gn"], ["train_digits_lct_gn:seed=0"]) == ["digits-lct-gn"]
-    assert targets.mentioned(["digits-lct-gn"], ["-n", "table1"]) == []
+    assert listing.mentioned(["digits-lct-gn"], ["train_digits_lct_gn:seed=0"]) == ["digits-lct-gn"]
+    assert listing.mentioned(["digits-lct-gn"], ["-n", "table1"]) == []
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_every_target_says_what_it_is(mini):
     ],
 )
 def test_files_of_a_command_say_which_scale_and_dataset_they_belong_to(mini, word, given, key):
-    assert targets.implied(mini, ["--force", word], given) == key
+    assert listing.implied(mini, ["--force", word], given) == key
 
 
 def test_files_of_two_scales_are_for_the_user_to_say(mini):
-    assert targets.implied(mini, ["results/smoke/a", "results/paper/a"], {}) == {}
+    assert listing.implied(mini, ["results/smoke/a", "results/paper/a"], {}) == {}
