@@ -44,10 +44,10 @@ def test_an_unknown_name_gets_the_nearest(mini, name, near):
 def test_a_file_of_weights_that_a_run_does_not_keep_names_those_that_it_keeps(mini, ending):
     (kept,) = mini.milestones(run := "digits-lct")
     path, given = f"results/mini/train/{run}/s0/", mini.kept_weights(run)[0]
-    line = targets.unknown_target(mini, f"{path}step7-ema0.9{ending}")
+    line = listing.unknown_target(mini, f"{path}step7-ema0.9{ending}")
     assert f"expected weights that run {run} keeps, of {kept}, found step7-ema0.9; " in line and "`keep_steps`" in line
     files = (f"{path}{given}{ending}", f"results/mini/train/none/s0/step7{ending}", "results/mini/tables/tables.json")
-    assert [targets.unknown_target(mini, file) for file in files] == [None] * 3
+    assert [listing.unknown_target(mini, file) for file in files] == [None] * 3
 
 
 def test_a_restriction_plans_its_rows_alone_and_changes_no_settings(mini):

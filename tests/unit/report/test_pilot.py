@@ -9,7 +9,7 @@ import pytest
 
 from lct.cli.main import main
 from lct.files.atomic import write_json
-from lct.plan import files, settings, targets
+from lct.plan import files, listing, settings
 from lct.plan.plan import Plan
 from lct.report.pilot import GO, LOOK, UNLIKE, WAIT, judge, logged_fid
 from lct.report.render import html
@@ -69,10 +69,10 @@ def test_what_it_has_measured_is_recorded_with_the_rest(tmp_path):
     (tmp_path / "config").symlink_to(ROOT / "config")
     plan = Plan(tmp_path, {"scale": "paper"})
     early, page_path = files.pilot_distances(plan), plan.paths.report("pilot.html")
-    assert targets.unlisted_files(plan) == []
+    assert listing.unlisted_files(plan) == []
     for path in (early[0], page_path):
         write_json(tmp_path / path, {})
-    assert targets.unlisted_files(plan) == [early[0], page_path]
+    assert listing.unlisted_files(plan) == [early[0], page_path]
 
 
 def test_a_row_that_its_table_has_not_ends_in_one_line(tmp_path):
