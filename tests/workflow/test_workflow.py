@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lct.cluster.rehearsal import MOST
+from lct.cluster.resources import Cluster, Requests
 from lct.files.atomic import write_json, write_text
 from lct.files.hashing import sha256_file
 from lct.files.records import settings_path
@@ -70,6 +72,21 @@ def test_every_cell_traces_to_a_metrics_file_written_in_that_run(smoke):
             assert sha256_file(path) == value["sha256"]
             metric = cell["id"].rpartition(".")[2]
             assert json.loads(path.read_text())["values"][metric] == value["value"]
+
+
+def test_no_job_takes_more_than_four_fifths_of_the_memory_that_its_class_asks_for(smoke):
+    classes = dict.fromkeys(("download", "tables", "report"), "local") | {"train": "gpu_train"}
+    classes |= dict.fromkeys(("images", "figure1", "figure2", "figure3"), "cpu")
+    requests, peaks = Requests(Plan(smoke[0], {"scale": "smoke"}), Cluster()), {}
+    for path in smoke[0].glob("re*/smoke/**/*.run.json"):
+        record = json.loads(path.read_text())
+        stage = Path(record["command"][0]).stem
+        peaks[stage] = max(record["peak_memory_bytes"], peaks.get(stage, 0))
+    shares = {
+        stage: peak / 1e6 / requests.of(classes.get(stage, "gpu_small"))["mem_mb"](None, 1)
+        for stage, peak in peaks.items()
+    }
+    assert len(shares) > 12 and max(shares.values()) <= MOST, shares
 
 
 def test_rows_outside_the_scale_are_not_run_and_quoted_rows_are_quoted(smoke):
