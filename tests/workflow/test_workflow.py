@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lct.cluster.rehearsal import MOST
 from lct.cluster.resources import Cluster, Requests
 from lct.files.atomic import write_json, write_text
 from lct.files.hashing import sha256_file
 from lct.files.records import settings_path
+from lct.jobs.rehearsal import MOST
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from tests.helpers.copies import ROOT, SMOKE, project, snakemake
