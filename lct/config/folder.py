@@ -80,7 +80,7 @@ class ConfigFolder:
         plain, expected = re.fullmatch(ID_PATTERN, name), "a file name of a-z, 0-9, _ and -, no - in front"
         require(plain or name not in names, source, expected, repr(name), "rename the file")
         if name not in names:
-            advice = f"{did_you_mean(name, names) or 'fix it'} or add {source}"
+            advice = (did_you_mean(name, names) or "fix it") + (f" or add {source}" if plain else "")
             raise ValueError(f"{where}: expected a {what} of {names}, found {name!r}; {advice}")
         return Layer(source, self._load(source))
 

@@ -29,6 +29,8 @@ _SEQUENTIAL = (0xC0, 0xC1)
 _GREY = (127, 128)  # what blocks without data become
 _FILLER = b"\x55" * 4096  # entropy-coded data of no meaning
 _PNG_START = 8  # bytes in front of the first chunk
+_COMPRESSION, _DEFLATE = 259, (8, 32946)  # TIFF's tag, and its values for deflated data
+_STRIPS, _TILES = (273, 279), (324, 325)  # TIFF's tags of offsets and sizes
 _UNWRITTEN = "data that end in zeros: a part of the file was not written"
 _ZEROS = 64  # zero bytes at the end of arithmetic-coded data, where they do not occur by themselves
 LARGEST_SCALED = 2**26  # pixels of a scaled image that is cut afterwards; of larger ones only the middle is scaled
@@ -178,6 +180,8 @@ def fault(encoded: bytes, image: Image.Image) -> str | None:
         return _jpeg_fault(encoded, image)
     if image.format == "PNG":
         return _png_fault(encoded)
+    if image.format == "TIFF":
+        return _tiff_fault(encoded, image)
     if image.format == "AVIF":
         return _UNWRITTEN if not any(encoded[-_ZEROS:]) else None
     return _webp_fault(encoded) if image.format == "WEBP" else None
@@ -227,6 +231,20 @@ def _grows(encoded: bytes, end: int, image: Image.Image) -> bool:
     """Whether more data in front of the end marker changes the image: then data are missing there."""
     with Image.open(io.BytesIO(encoded[:end] + _FILLER + encoded[end:]), formats=("JPEG",)) as longer:
         return longer.convert(image.mode).tobytes() != image.tobytes()
+
+
+def _tiff_fault(encoded: bytes, image: Image.Image) -> str | None:
+    """A wrong checksum of deflated strips or tiles, which libtiff only warns about."""
+    tags = image.tag_v2
+    if tags.get(_COMPRESSION) not in _DEFLATE:
+        return None
+    offsets, sizes = tags.get(_STRIPS[0]) or tags[_TILES[0]], tags.get(_STRIPS[1]) or tags[_TILES[1]]
+    try:
+        for offset, size in zip(offsets, sizes, strict=True):
+            zlib.decompress(memoryview(encoded)[offset : offset + size])
+    except (zlib.error, ValueError, LookupError):
+        return "deflated data with a wrong checksum"
+    return None
 
 
 def _png_fault(encoded: bytes) -> str | None:

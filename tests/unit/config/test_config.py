@@ -305,6 +305,8 @@ def test_a_dataset_of_ones_own_needs_one_file(project):
     assert "mine" not in usual.datasets and "own" not in [left["id"] for left in listing.left_out(usual, "tables")]
     with pytest.raises(ValueError, match="expected a dataset of .*'mien'.*config/datasets/mien.yaml"):
         Plan(project, {"scale": "smoke", "dataset": "mien"})
+    with pytest.raises(ValueError, match=r"expected a dataset of .*found '\.\./mine\\n'; did you mean 'mine'\?$"):
+        Plan(project, {"scale": "smoke", "dataset": "../mine\n"})
 
 
 def of_ones_own(project, name="mine", scale="smoke", **values):

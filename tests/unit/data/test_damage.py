@@ -51,6 +51,8 @@ WHOLE = {
     "flat lossless WebP": encoded(np.zeros((300, 300, 3), np.uint8), "WEBP", lossless=True, quality=0, method=0),
     "GIF": encoded(noise(20, 20), "GIF"),
     "TIFF": encoded(NOISE, "TIFF"),
+    "deflated TIFF": encoded(NOISE, "TIFF", compression="tiff_adobe_deflate"),
+    "deflated TIFF of many strips": encoded(noise(900, 80, 3), "TIFF", compression="tiff_deflate"),
     "BMP": encoded(NOISE, "BMP"),
 }
 
@@ -69,6 +71,16 @@ def test_a_jpeg_that_is_cut_off_zeroed_or_ended_early_is_named(name, share):
     assert reason(kept + bytes(len(content) - len(kept))) is not None
     if name != "restarts":  # libjpeg looks for the next restart marker itself
         assert "cut off" in reason(kept + b"\xff\xd9")
+
+
+def test_a_wrong_checksum_of_deflated_tiff_data_is_named():
+    smooth = np.linspace(0, 200, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8) + noise(64, 64, 3) // 8
+    content = bytearray(encoded(smooth, "TIFF", compression="tiff_adobe_deflate"))
+    third = len(content) // 3
+    content[third : third + 64] = bytes(64)
+    with Image.open(io.BytesIO(content)) as image:
+        assert (np.asarray(image) != smooth).mean() > 0.1, "Pillow reads it"
+    assert reason(bytes(content)) == "deflated data with a wrong checksum"
 
 
 def test_checksums_of_png_chunks_are_checked_and_the_last_chunk_is_there():
