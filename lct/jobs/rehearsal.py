@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster.cost_model import RUN_STAGES, PlannedJob
-from lct.cluster.progress import owners
 from lct.cluster.resources import Requests
+from lct.cluster.run import owners
 from lct.files.atomic import read_json_or_empty, write_json, write_text
 from lct.files.records import run_path
 

@@ -11,8 +11,8 @@ from lct.files.atomic import read_json_or_empty
 from lct.files.records import SETTINGS_CHANGED, settings_path
 from lct.lineage import registry
 from lct.lineage.dvc import cache_folder, cached, remotes
-from lct.lineage.graph import Job, upstream
 from lct.lineage.registry import Entry
+from lct.lineage.snakemake_adapter import Job, upstream
 from lct.plan.names import cells_named
 from lct.plan.plan import Cell, Plan
 

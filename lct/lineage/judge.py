@@ -11,9 +11,8 @@ from lct.files.advice import make, make_again
 from lct.files.atomic import read_json, read_json_or_empty, write_json
 from lct.files.hashing import FileHash, hash_file
 from lct.files.records import differences, is_dropped, run_path, settings_path
-from lct.lineage.graph import Job, upstream
 from lct.lineage.registry import Entry
-from lct.lineage.snakemake_adapter import read_metadata
+from lct.lineage.snakemake_adapter import Job, read_metadata, upstream
 from lct.lineage.stages import archived_content
 
 _MEMO = ".dvc/tmp/lct-hashes.json"

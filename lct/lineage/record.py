@@ -24,10 +24,9 @@ from lct.files.lock import hold, is_held
 from lct.files.records import outputs_below, run_path
 from lct.lineage import dvc, registry
 from lct.lineage.dvc import Lock, cached, lock_path, lock_text, read_lock
-from lct.lineage.graph import Job
 from lct.lineage.judge import HashMemo, judge
 from lct.lineage.registry import Entry
-from lct.lineage.snakemake_adapter import plan_jobs
+from lct.lineage.snakemake_adapter import Job, plan_jobs
 from lct.lineage.stages import SHARED, Stage, dump, dvc_yaml, stages, write_views
 
 LOCK = ".dvc/tmp/lct-record.lock"

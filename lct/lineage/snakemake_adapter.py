@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,52 @@ from lct.files.atomic import write_text
 from lct.files.formatting import format_some
 from lct.files.local_source import look_again
 from lct.files.records import RUN, SETTINGS, SETTINGS_CHANGED, disagreements, is_dropped, run_path, settings_path
-from lct.lineage.graph import Job, is_record
 from lct.plan.paths import manifest
 
 TARGETS = ("all", "all_tables", "unlisted")  # between them, every output that a scale declares or has
 _KEPT = ("rule", "input", "log", "params", "code", "record_format_version", "software_stack_hash", "input_checksums")
 _PLANNING: list[Path] = []  # projects whose plan is being asked for
 _NAME_MAX = 254  # characters of a metadata file's name, after which Snakemake starts a folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job of the graph."""
+
+    rule: str  # its rule
+    outputs: tuple[str, ...]  # declared outputs, the JSON records beside them left out
+    inputs: tuple[str, ...]  # declared inputs
+    settings: dict[str, Any] | None  # what it is given as --settings
+    due: bool  # whether Snakemake would run it
+    reasons: tuple[str, ...]  # why, in plain words
+
+    @property
+    def missing(self) -> bool:
+        """Whether an output has never been made, or is gone."""
+        return not all(os.path.exists(path) for path in self.outputs)
+
+
+def upstream(jobs: Iterable[Job], paths: Iterable[str] | None = None) -> list[Job]:
+    """The jobs that make the paths and whatever they need, producers first; without paths, every job."""
+    makers = {path: job for job in jobs for path in job.outputs}
+    ordered: dict[str, Job] = {}
+
+    def visit(job: Job) -> None:
+        if job.outputs[0] not in ordered:
+            for path in job.inputs:
+                if path in makers:
+                    visit(makers[path])
+            ordered[job.outputs[0]] = job
+
+    for path in makers if paths is None else paths:
+        if path in makers:
+            visit(makers[path])
+    return list(ordered.values())
+
+
+def is_record(path: str) -> bool:
+    """Whether a declared output is one of the two JSON files beside another one."""
+    return path.endswith((".settings.json", ".run.json"))
 
 
 def jobs_of(dag: Any) -> list[Job]:

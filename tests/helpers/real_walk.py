@@ -23,8 +23,7 @@ from typing import Any
 from lct.files.hashing import sha256_file, sha256_text
 from lct.files.records import settings_path
 from lct.lineage import cells
-from lct.lineage.graph import Job
-from lct.lineage.snakemake_adapter import plan_jobs
+from lct.lineage.snakemake_adapter import Job, plan_jobs
 from lct.plan.plan import Plan
 from tests.helpers.copies import SMOKE, checkout, processes, snakemake, start
 from tests.helpers.copies import project as sources

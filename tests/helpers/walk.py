@@ -16,7 +16,7 @@ from pathlib import Path
 from lct.files.records import run_path, settings_path
 from lct.lineage import record, registry, restore
 from lct.lineage.audit import Auditor
-from lct.lineage.graph import Job
+from lct.lineage.snakemake_adapter import Job
 from lct.lineage.verify import verify
 
 

@@ -17,7 +17,7 @@ TESTS = ROOT / "tests"
 
 def test_parsing_the_graph_imports_no_torch():
     program = (
-        "import sys, pathlib; from lct.plan.plan import Plan; import lct.cluster.start, lct.cluster.resources, "
+        "import sys, pathlib; from lct.plan.plan import Plan; import lct.cluster.run, lct.cluster.resources, "
         "lct.files.records; Plan(pathlib.Path('.'), {'scale': 'mini'}); "
         "print(sorted({'torch', 'diffusers', 'torch_fidelity', 'matplotlib'} & set(sys.modules)))"
     )

@@ -232,7 +232,7 @@ def test_killed_and_interrupted_runs_go_on_to_the_same_bytes(smoke, tmp_path, mo
 
 
 def test_a_second_snakemake_is_refused_while_one_runs(tmp_path):
-    from lct.cluster.start import take_lock
+    from lct.cluster.run import take_lock
 
     folder = project(tmp_path / "project")
     with take_lock(folder):

@@ -8,16 +8,18 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from lct.cluster.cost_model import reading_threads
-from lct.cluster.progress import ReportSoFar, RunProgress, planned_seconds
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.doctor import require_accounting
 from lct.cluster.slurm import recording_step
-from lct.cluster.start import (
+from lct.cluster.run import (
+    ReportSoFar,
+    RunProgress,
     check_settings,
     check_writable,
     correct_slurm_plugin,
     ignore_time_warnings,
     plain_defaults,
+    planned_seconds,
     quieter,
     set_job_environment,
     start_again,

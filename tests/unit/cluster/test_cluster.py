@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from lct.cli.main import main
-from lct.cluster import doctor, slurm, start
+from lct.cluster import doctor, run, slurm
 from lct.cluster.checks import (
     check_clock,
     check_device,
@@ -31,7 +31,7 @@ from lct.cluster.checks import (
 from lct.cluster.doctor import minutes_of
 from lct.cluster.forecast import costs
 from lct.cluster.resources import Cluster
-from lct.cluster.start import correct_slurm_plugin, failure, quieter, set_job_environment
+from lct.cluster.run import correct_slurm_plugin, failure, quieter, set_job_environment
 from lct.cluster.status import statuses
 from lct.files.atomic import write_json
 from lct.files.lock import hold
@@ -141,7 +141,7 @@ def test_a_restarted_run_waits_for_the_jobs_of_the_earlier_one(root, tools, tmp_
     # the first look fails, then one job less at each look
     tools(squeue=f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; exit 1; }}; cat {lines}; sed -i 1d {lines}")
     said = []
-    assert start.wait_for_earlier_jobs(root, said.append, True, every_seconds=0.01)
+    assert run.wait_for_earlier_jobs(root, said.append, True, every_seconds=0.01)
     assert "Waiting for 2 jobs" in said[0] and "`scancel 7 8`" in said[0] and "1 jobs" in said[1] and len(said) == 2
 
 
@@ -153,22 +153,22 @@ def test_the_printed_command_ends_the_jobs_that_are_waited_for(root, tools, tmp_
     def do_as_printed(line: str) -> None:
         subprocess.run(line.split("`")[1], shell=True, check=True)
 
-    assert start.wait_for_earlier_jobs(root, do_as_printed, True, every_seconds=0.01)
+    assert run.wait_for_earlier_jobs(root, do_as_printed, True, every_seconds=0.01)
     assert lines.read_text() == "", "nine jobs: the first line names eight of them, the next one the last"
 
 
 def test_without_earlier_jobs_nothing_is_waited_for(root, tools):
     said = []
-    assert not start.wait_for_earlier_jobs(root, said.append, True)
+    assert not run.wait_for_earlier_jobs(root, said.append, True)
     tools(squeue="exit 0")
-    assert not start.wait_for_earlier_jobs(root, said.append, True) and said == []
+    assert not run.wait_for_earlier_jobs(root, said.append, True) and said == []
 
 
 def test_a_queue_that_stays_unseen_stops_the_run(root, tools):
     tools(squeue="echo down >&2; exit 1")
     with pytest.raises(slurm.UnansweredError, match="down"):
-        start.wait_for_earlier_jobs(root, lambda line: None, True, every_seconds=40, sleep=lambda seconds: None)
-    assert not start.wait_for_earlier_jobs(root, lambda line: None, False), "a machine whose SLURM does not run"
+        run.wait_for_earlier_jobs(root, lambda line: None, True, every_seconds=40, sleep=lambda seconds: None)
+    assert not run.wait_for_earlier_jobs(root, lambda line: None, False), "a machine whose SLURM does not run"
 
 
 def finished_job(folder: Path, recorded: dict, settings: dict, **changes):
@@ -182,11 +182,11 @@ def finished_job(folder: Path, recorded: dict, settings: dict, **changes):
 
 def test_outputs_that_no_snakemake_saw_are_adopted_if_they_have_todays_settings(tmp_path):
     dag, job = finished_job(tmp_path, {"a": 1}, {"a": 1})
-    assert start.unrecorded(dag) == [job]
+    assert run.unrecorded(dag) == [job]
     for change in ({"no_metadata": False}, {"needrun": True}):
-        assert start.unrecorded(finished_job(tmp_path, {"a": 1}, {"a": 1}, **change)[0]) == []
+        assert run.unrecorded(finished_job(tmp_path, {"a": 1}, {"a": 1}, **change)[0]) == []
     with pytest.raises(ValueError, match="x.safetensors: expected an output of today's settings"):
-        start.unrecorded(finished_job(tmp_path, {"a": 1}, {"a": 2})[0])
+        run.unrecorded(finished_job(tmp_path, {"a": 1}, {"a": 2})[0])
 
 
 def test_a_job_that_failed_on_the_cluster_gets_one_line(tmp_path):
@@ -207,7 +207,7 @@ def test_finished_jobs_are_said_once(monkeypatch, on_cluster, shown, capsys):
     handler = logging.StreamHandler(sys.stdout)
     logger.addHandler(handler)
     only_this = SimpleNamespace(getLogger=lambda name: logger, LogRecord=logging.LogRecord)
-    monkeypatch.setattr("lct.cluster.start.logging", only_this)
+    monkeypatch.setattr("lct.cluster.run.logging", only_this)
     quieter(on_cluster)
     logger.info("Finished jobid: 3", extra={"event": SimpleNamespace(name="JOB_FINISHED")})
     logger.info("Select jobs to execute...")
@@ -696,7 +696,7 @@ def test_times_and_gpus_as_slurm_writes_them():
 def test_the_snakemake_inside_a_job_survives_the_warning_of_time(tmp_path):
     """SIGUSR1 reaches the Snakemake in a job: reading the Snakefile makes it deaf."""
     program = (
-        "import os, signal; from lct.cluster.start import ignore_time_warnings; ignore_time_warnings(); "
+        "import os, signal; from lct.cluster.run import ignore_time_warnings; ignore_time_warnings(); "
         "os.kill(os.getpid(), signal.SIGUSR1); print('alive')"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from lct.cluster.progress import ReportSoFar, RunProgress, planned_seconds
 from lct.cluster.resources import Cluster, Requests
+from lct.cluster.run import ReportSoFar, RunProgress, planned_seconds
 from lct.files.atomic import write_text
 from lct.plan.plan import Plan
 from tests.helpers import ROOT

@@ -24,7 +24,7 @@ from lct.cluster.doctor import check_names
 from lct.cluster.launch import lease, visible_gpus
 from lct.cluster.rates import AUTOENCODER_FLOPS, EXTRACTOR_FLOPS, card, card_name
 from lct.cluster.resources import Cluster, Requests
-from lct.cluster.start import plain_defaults
+from lct.cluster.run import plain_defaults
 from lct.metrics.distances import BLOCK
 from lct.networks.layout import macs_and_activations
 from lct.networks.settings import Network

@@ -23,10 +23,9 @@ from lct.files.lock import LockHeldError, acquire
 from lct.files.records import drop, is_dropped, run_path, settings_path
 from lct.lineage import dvc, guard, record, registry, restore
 from lct.lineage.dvc import Lock, cache_folder, cached, read_lock, remotes
-from lct.lineage.graph import Job
 from lct.lineage.hooks import record_earlier_run, record_run
 from lct.lineage.registry import Entry
-from lct.lineage.snakemake_adapter import metadata_path, plan_jobs, plan_quickly, read_metadata
+from lct.lineage.snakemake_adapter import Job, metadata_path, plan_jobs, plan_quickly, read_metadata
 from lct.lineage.stages import _thinned, dvc_yaml, stages
 from lct.lineage.verify import verify
 from lct.plan import settings as stage_settings

@@ -19,7 +19,7 @@ from lct.config.schema import plain
 from lct.files.hashing import sha256_file
 from lct.files.tensors import read_metadata, read_state_dict, read_tensors, stream_tensors, write_tensors
 from lct.jobs.train import train_run
-from lct.lineage.graph import is_record
+from lct.lineage.snakemake_adapter import is_record
 from lct.losses.settings import Objective
 from lct.schedules import Curriculum, IndexDistribution, LearningRate, residual_by_stage
 from lct.training import draws
