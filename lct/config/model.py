@@ -39,12 +39,10 @@ def words(value: str | int | tuple[str | int, ...]) -> tuple[str | int, ...]:
 class Dataset(DataSettings):
     """config/datasets/*.yaml: images, autoencoder and encoding, and the network whose features measure distances."""
 
-    extractor: Extractor = field(
-        default_factory=TrainedExtractor
-    )  # the dataset's own feature extractor, for protocols that name no other
-    training: TrainingChanges = field(
-        default_factory=dict
-    )  # settings of every run on this dataset, such as epochs and batch
+    extractor: Extractor = field(default_factory=TrainedExtractor)  # the dataset's own feature extractor, for protocols
+    # that name no other
+    training: TrainingChanges = field(default_factory=dict)  # settings of every run on this dataset, such as epochs and
+    # batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +55,8 @@ class Main:
     record: bool = True  # whether a run records at its end what it finished (`lct record` does it by hand)
     allow_retrain: str | tuple[str, ...] = ()  # recorded cells that may be trained again; "all": every one
     only: str | tuple[str, ...] = ()  # rows that are made and shown, such as table1.a, or claims; none: all of them
-    seeds: (
-        str | int | tuple[int, ...]
-    ) = ()  # training seeds beside those of the scale, such as "1,2", for every dataset
+    seeds: str | int | tuple[int, ...] = ()  # training seeds beside those of the scale, such as "1,2", for every
+    # dataset
     own_runs: tuple[str, ...] | None = None  # runs that no table lists and the report shows; null: those with results
     save_minutes: float | None = None  # between two saved states of a training; null: the profile's, or 5
     keep_images: bool | None = None  # whether sampled image sets stay when all that reads them is computed; null: the
@@ -124,9 +121,8 @@ class Scale:
     more_tables: tuple[str, ...] = ()  # further ones, that `snakemake all_tables` makes
     short: ReducedBudget | None = None  # a smaller budget for the runs of more_tables; null: they are the same runs
     pilot: tuple[str, ...] = ()  # rows of early milestones that `snakemake pilot` sets against the authors' log
-    subtables: dict[Name, str] = field(
-        default_factory=dict
-    )  # sub-table -> file in config/datasets/; missing ones are reported as not run
+    subtables: dict[Name, str] = field(default_factory=dict)  # sub-table -> file in config/datasets/; missing ones are
+    # reported as not run
     seeds: dict[Name, tuple[int, ...]] = field(default_factory=dict)  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes
     counts: dict[Name, int] | None = field(default=None, metadata=OPTIONAL)  # dataset -> images that are sampled, and

@@ -195,14 +195,12 @@ class TableRow:
 
     run: str  # a run of config/runs/; "{dataset}" stands for the sub-table's dataset
     sampler: dict[Name, str | None]  # scale -> sampler id of that run; null: the row has no counterpart at that scale
-    ema: dict[Name, float] = field(
-        default_factory=dict
-    )  # scale -> evaluation EMA; left out: the first that the run keeps
+    ema: dict[Name, float] = field(default_factory=dict)  # scale -> evaluation EMA; left out: the first that the run
+    # keeps
     epoch: dict[Name, int] = field(default_factory=dict)  # scale -> a kept epoch; left out: the last
     datasets: dict[Name, RowChange] = field(default_factory=dict)  # dataset -> what is different there
-    seeds: dict[Name, tuple[int, ...]] | None = field(
-        default=None, metadata=OPTIONAL
-    )  # scale -> training seeds of this row; left out: the scale's
+    seeds: dict[Name, tuple[int, ...]] | None = field(default=None, metadata=OPTIONAL)  # scale -> training seeds of
+    # this row; left out: the scale's
     model: str | None = field(default=None, metadata=OPTIONAL)  # name in a table without `published`; left out: its id
     group: str | None = field(default=None, metadata=OPTIONAL)  # heading in such a table; left out: "Measured here"
 
