@@ -186,9 +186,8 @@ class CostModel:
             yield Work("decode", images, side=side, network=network)
         elif stage == "extractor":
             yield Work("extractor", dataset.extractor.steps * dataset.extractor.batch, side=side)
-        elif (
-            stage == "train"
-        ):  # a forward pass, a backward pass as two, one more for the target of consistency training
+        elif stage == "train":
+            # a forward pass, a backward pass as two, one more for the target of consistency training
             training, (macs, _) = plan.runs[owner].training, plan.macs_and_activations_of(owner)
             passes = 3 if training.objective.kind == "denoising" else 4
             yield Work("train", plan.steps_of(owner, at) * training.batch * passes * 2 * macs, macs=macs)

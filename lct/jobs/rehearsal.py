@@ -118,9 +118,8 @@ def rows(requests: Requests, jobs: Iterable[JobRequest], root: Path) -> list[Row
 
 def _row(requests: Requests, stage: str, owner: str, jobs: Sequence[JobRequest], root: Path) -> Row:
     planned, gpus = PlannedJob(stage, owner), max(job.gpus for job in jobs)
-    processes = (
-        max(1, gpus) if stage == "train" else 1
-    )  # a training has one for each GPU; the record is the first one's
+    # a training has one for each GPU; the record is the first one's
+    processes = max(1, gpus) if stage == "train" else 1
     records = [record for job in jobs if (record := _record(job, root))]
     more = max(0.0, requests.sizes.memory(planned) - requests.costs.memory(planned))
     of_gpu = [record["peak_gpu_memory_bytes"] for record in records if "peak_gpu_memory_bytes" in record]

@@ -43,9 +43,8 @@ FLOOR_TITLES = {
     ),
 }
 SIDES = {"train": "training images", "heldout": "held-out images"}  # of a reference
-_LOGGED = re.compile(
-    r"([^,=]+?)(?: = LCT)?(?:, (?:last logged )?epoch \d+)?"
-)  # c in the model of a row of ablation D; others name more
+# c in the model of a row of ablation D; others name more
+_LOGGED = re.compile(r"([^,=]+?)(?: = LCT)?(?:, (?:last logged )?epoch \d+)?")
 STAGES = ("score", "sample", "train")  # whose logs tell why a row is missing, last one first
 Protocols = dict[str, dict[str, Any]]  # first digits of the hash -> description
 
