@@ -12,8 +12,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a sh
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from tests.helpers import do_without_fsync  # noqa: E402
 from tests.helpers.warm import warm  # noqa: E402
 
+do_without_fsync()
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
 

@@ -17,6 +17,8 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.helpers import do_without_fsync
+
 JOBS = ("train", "sample", "score", "neighbours", "encode", "reference")
 CLIENT = Path(__file__).parent  # for PYTHONPATH: its sitecustomize.py
 TORCH = ("torch", "safetensors.torch", "scipy.linalg", "PIL.Image", "pydantic.dataclasses", "requests")
@@ -74,6 +76,7 @@ def warm(environment: dict[str, str], project: Path | None = None) -> Iterator[d
 
 def serve(place: str, with_jobs: bool) -> None:
     """Run each program that is asked for, until the end of the process that holds the other end of the input."""
+    do_without_fsync()
     given = ["", *os.environ["PYTHONPATH"].split(os.pathsep)]
     libraries = [path for path in sys.path if path not in given]
     for name in JOBS if with_jobs else ():
