@@ -84,7 +84,7 @@ EXECUTED = {  # command of a message, {} for a value in it -> the test that exec
     **dict.fromkeys(("pip install {}", "pip install elatentlpips", "pip install pillow-heif"), BY_PACKAGE),
     "pip install pillow-jxl-plugin": "as pillow-heif",
     "pip install wandb && wandb login": BY_PACKAGE,
-    "python -c 'from lct.losses import perceptual; perceptual.load()'": BY_PACKAGE,
+    "python -c 'from lct.losses import objective; objective.load_perceptual()'": BY_PACKAGE,
     **dict.fromkeys(("python verify.py", "sha256sum --check SHA256SUMS"), BY_BUNDLE),
     "rm -r {} && git checkout -- {} dvc.lock lineage": BY_SITUATION,
     "rm {} && mv {} {} && dvc cache dir --local {}-cache": BY_LINK,
