@@ -23,7 +23,8 @@ import time
 from lct.cluster.launch import Allocation, job_id, lease, rank_environments, run, step_command
 
 
-def argument_parser() -> argparse.ArgumentParser:
+def main(words: list[str] | None = None) -> int:
+    words = sys.argv[1:] if words is None else words
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=1, help="nodes (default: 1)")
     parser.add_argument(
@@ -34,12 +35,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", type=int, default=0, help="processes of each node (default: one per GPU)")
     parser.add_argument("job", help="module of lct.jobs, such as train")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
-    return parser
-
-
-def main(words: list[str] | None = None) -> int:
-    words = sys.argv[1:] if words is None else words
-    arguments = argument_parser().parse_args(words)
+    arguments = parser.parse_args(words)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         return _launch(arguments, words)
