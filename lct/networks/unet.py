@@ -25,6 +25,7 @@ from lct.networks.layout import Block, layout
 from lct.networks.settings import Network, Norm, Scaling
 
 EPS = 1e-5
+ZERO_AT_START = ("conv1", "attention_out", "output_conv")  # each residual branch, and F, start as zero
 
 
 def group_count(channels: int, groups: int | None) -> int:
@@ -66,9 +67,6 @@ NORMS: dict[Norm, Make] = SCALING | {
     "non-scaling-group": non_scaling(SCALING["group"]),
     "non-scaling-instance": non_scaling(SCALING["instance-affine"]),
 }
-
-
-ZERO_AT_START = ("conv1", "attention_out", "output_conv")  # each residual branch, and F, start as zero
 
 
 class ResidualBlock(nn.Module):

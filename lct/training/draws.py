@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lct.streams import generator
 
+T = TypeVar("T")
+
 
 @functools.lru_cache(maxsize=2)
 def _permutation(seed: int, epoch: int, num_images: int) -> Tensor:
@@ -38,9 +40,6 @@ def indices(seed: int, step: int, probabilities: np.ndarray, batch: int) -> Tens
     cumulative = np.cumsum(probabilities)
     drawn = np.searchsorted(cumulative / cumulative[-1], uniform, side="right")
     return torch.from_numpy(drawn.astype(np.int64))
-
-
-T = TypeVar("T")
 
 
 class Prefetcher(Generic[T]):
