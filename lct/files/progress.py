@@ -23,10 +23,6 @@ class ProgressLogger:
         self.what, self.total, self.amount, self.every_seconds = what, total, amount, every_seconds
         self._first, self._started, self._last = done, time.monotonic(), time.monotonic()
 
-    def restart(self, done: float) -> None:
-        """Measure the rate from now on: the amount `done` so far does not count."""
-        self._first, self._started = done, time.monotonic()
-
     def __call__(self, done: float, **values: object) -> bool:
         """Log a line, with further `values`, if one is due; returns whether it was."""
         now = time.monotonic()
@@ -42,7 +38,7 @@ class ProgressLogger:
         return True
 
     def rate(self, done: float) -> float:
-        """Amount per second since the start, or the last `restart`."""
+        """Amount per second since the start."""
         return (done - self._first) / max(time.monotonic() - self._started, 1e-9)
 
     def remaining_seconds(self, done: float) -> float:

@@ -58,9 +58,6 @@ class Flat:
         """Everything else that the network consists of: parameters that are not trained, and buffers."""
         return {name: t for name, t in self.network.state_dict().items() if name not in self._spans}
 
-    def zero_gradient(self) -> None:
-        self.gradient.zero_()
-
     def all_reduce(self, world: World, terms: list[Tensor]) -> list[Tensor]:
         """Sum all gradients and the scalars `terms` over the ranks in one exchange; gives the summed scalars."""
         if world.size == 1:

@@ -161,7 +161,7 @@ class Trainer:
             group["lr"] = s.optimiser.learning_rate.at(step, self.schedule_steps)
         if s.cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()  # the results of the last step's passes may be overwritten
-        self.flat.zero_gradient()
+        self.flat.gradient.zero_()
         batch = self.draw(step) if self._prefetcher is None else self._prefetcher.get(step)
         parts = []
         for part in batch.split(s.micro_batch):

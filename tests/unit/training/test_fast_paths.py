@@ -132,7 +132,7 @@ def test_gradients_arrive_in_the_buffer_and_are_those_of_separate_tensors():
     for name, parameter in plain.named_parameters():
         if parameter.requires_grad:
             torch.testing.assert_close(found[name], parameter.grad, rtol=1e-12, atol=1e-12)
-    made.zero_gradient()
+    made.gradient.zero_()
     assert all((p.grad == 0).all() for p in network.parameters() if p.requires_grad)
 
 
