@@ -157,19 +157,14 @@ def centre_crop(image: Image.Image, resolution: int) -> Image.Image:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = resolution / min(image.size)
     size = (max(resolution, round(image.width * scale)), max(resolution, round(image.height * scale)))
-    if size[0] * size[1] > LARGEST_SCALED:  # a very thin image
-        return _middle(image, resolution)
+    if size[0] * size[1] > LARGEST_SCALED:  # a very thin image: its middle square, scaled without the rest
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+        return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
     image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = (image.width - resolution) // 2, (image.height - resolution) // 2
     return image.crop((left, top, left + resolution, top + resolution))
-
-
-def _middle(image: Image.Image, resolution: int) -> Image.Image:
-    """The middle square of an image, scaled to the resolution (bicubic) without the rest."""
-    side = min(image.size)
-    left, top = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, top, left + side, top + side)
-    return image.resize((resolution, resolution), Image.Resampling.BICUBIC, box=box)
 
 
 def fault(encoded: bytes, image: Image.Image) -> str | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from diffusers import AutoencoderKL
 
 from lct.checks import require
 from lct.config.schema import build
@@ -51,19 +50,17 @@ def autoencoder(
             for file in AUTOENCODER_FILES:
                 shutil.copyfile(origin / file, folder / file)
             line = f"copied from {origin}"
-        _check_shape(vae.load(origin), chosen)  # complete and loadable, or one clear error
+        model = vae.load(origin)  # complete and loadable, or one clear error
+        # the plan counts parameters and sizes by these two numbers: they must be those of the model
+        shape = (model.config.latent_channels, vae.downsampling(model))
+        expected = (chosen.latent_channels, chosen.downsampling)
+        what = f"latent_channels, downsampling {expected}"
+        require(shape == expected, "autoencoder", what, shape, "correct the dataset")
         for file in AUTOENCODER_FILES:
             copy(folder / file, out / file)
     record.write([out / file for file in AUTOENCODER_FILES])
     checkpoint.remove()
     return f"autoencoder {out.name}: {line}"
-
-
-def _check_shape(model: AutoencoderKL, settings: Autoencoder) -> None:
-    """The plan counts parameters and sizes by these two numbers: they must be those of the model."""
-    shape = (model.config.latent_channels, vae.downsampling(model))
-    expected = (settings.latent_channels, settings.downsampling)
-    require(shape == expected, "autoencoder", f"latent_channels, downsampling {expected}", shape, "correct the dataset")
 
 
 def _pretrained_folder(settings: PretrainedAutoencoder, source: list[Path]) -> Path:

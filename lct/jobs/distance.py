@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from lct.files.atomic import write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
-from lct.jobs.reference import CACHE, Cache, ImageMeasurement, compared_sets, measure, reference_images
+from lct.jobs.reference import CACHE, Cache, ImageMeasurement, compared_sets, measure, real_sets
 from lct.jobs.score import Extractors, HeldoutImages, Samples, Scorer, TrainingImages
 from lct.metrics.distances import frechet, statistics
 
@@ -30,11 +30,11 @@ def distance(
     settings: {"protocols", "extractors", "own_extractor", "flips"}, of a single protocol and the network of its
     distance. Raises ValueError for a set with too few images."""
     manifests = {"train": train} | ({} if heldout is None else {"heldout": heldout})
-    images = {name: reference_images(name, path, settings["flips"]) for name, path in manifests.items()}
+    images = real_sets(manifests, settings["flips"])
     with Scorer(settings, extractors, device, workers) as scorer:
         (protocol,) = scorer.protocols
         spec, sets = protocol.spec("distance", of_reference=True), compared_sets(protocol, images)
-        measured, _ = measure(scorer, [ImageMeasurement(spec, sets, statistics=True)], manifests, images, cache)
+        measured, _ = measure(scorer, [ImageMeasurement(spec, sets, statistics=True)], images, cache)
         shown = []
         for manifest, path in zip(samples, distances, strict=True):
             inputs = scorer.inputs | manifests | {"samples": manifest}

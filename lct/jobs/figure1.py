@@ -31,6 +31,7 @@ from lct.training.trainer import Trainer
 log = logging.getLogger("lct.figure1")
 
 BATCH = 64  # images decoded at a time
+OpenState = Callable[[str], StateFolder]  # gives the resume state of the training on "pixels" or "latents"
 
 
 def figure1(
@@ -53,9 +54,8 @@ def figure1(
     with finished_parts(record, work, "figure of this dataset") as states:
         if not record.has_written([out, *pictures]):
             identity = record.deterministic()
-            files = (images, latents, statistics)
             numbers = _numbers(
-                settings, training, *files, torch_device, lambda name: StateFolder(states / name, identity)
+                settings, training, inputs, torch_device, lambda name: StateFolder(states / name, identity)
             )
             figure.publish(out, pictures, numbers, box_plots)
             record.write([out, *pictures])
@@ -67,23 +67,17 @@ def figure1(
 
 
 def _numbers(
-    settings: dict[str, Any],
-    training: Training,
-    images: Path,
-    latents: Path,
-    statistics: Path,
-    device: torch.device,
-    open_state: Callable[[str], StateFolder],
+    settings: dict[str, Any], training: Training, inputs: dict[str, Path], device: torch.device, open_state: OpenState
 ) -> dict[str, Any]:
-    """All boxes of the figure. open_state: gives the resume state of the training on "pixels" or "latents"."""
-    sizes, stop = settings["figure"], Stop()
-    stored = LatentStatistics.from_tensors(read_tensors(statistics))
+    """All boxes of the figure, from images, latents and their statistics."""
+    sizes, stop, latents = settings["figure"], Stop(), inputs["latents"]
+    stored = LatentStatistics.from_tensors(read_tensors(inputs["statistics"]))
     normalised = (stored.normalise(part) for part in read_rows(latents, "latents", PART))
     check_normalised(normalised, stored, str(latents))
     rows = spaced(shape_of(latents, "latents")[0], sizes["images"])
     z = pick_rows(latents, "latents", rows)
     x = stored.normalise(z)
-    values, pixels = _pixels(images, rows.tolist(), sizes["values"], z.shape[-1])
+    values, pixels = _pixels(inputs["images"], rows.tolist(), sizes["values"], z.shape[-1])
     y = _normalised(pixels, stored.sigma_data)
     boxes = [
         _box("pixels", "values", "pixels,\nas they are", values),

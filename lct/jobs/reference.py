@@ -25,6 +25,7 @@ from lct.metrics.settings import FeatureSpec, Protocol
 CACHE = Path("work/reference")
 Cache = Annotated[Path, f"(default: {CACHE})"]  # option of several jobs
 RECONSTRUCTED = ("reconstructed-train",)
+RealSets = Mapping[str, tuple[Path, ReferenceImages]]  # name -> manifest, and what is measured of it
 Key = tuple[FeatureSpec, tuple[str, ...]]  # what is taken of which image sets, one set after the other
 
 
@@ -71,60 +72,51 @@ class RealFeatures:
         return cls(statistics, tensors.get("features"))
 
 
-def reference_images(name: str, manifest: Path, flips: str) -> ReferenceImages:
-    """The first half of a training set whose other half are mirror images; else all of a set."""
-    content = imageset.read_manifest(manifest)
-    mirrored = name == "train" and flips == "appended"
-    return ReferenceImages(name, content["count"] // (2 if mirrored else 1), content["content_sha256"])
+def real_sets(manifests: Mapping[str, Path], flips: str) -> RealSets:
+    """Image sets by name: the first half of a training set whose other half are mirror images, else all of a set."""
+    contents = {name: imageset.read_manifest(path) for name, path in manifests.items()}
+    halved = ["train"] if flips == "appended" else []
+    return {
+        name: (manifests[name], ReferenceImages(name, c["count"] // (1 + (name in halved)), c["content_sha256"]))
+        for name, c in contents.items()
+    }
 
 
-def compared_sets(protocol: Protocol, images: Mapping[str, ReferenceImages]) -> tuple[str, ...]:
+def compared_sets(protocol: Protocol, images: RealSets) -> tuple[str, ...]:
     """The image sets that a protocol compares with."""
     return ("train", "heldout") if protocol.reference == "all" and "heldout" in images else ("train",)
 
 
 def measure(
-    scorer: Scorer,
-    measurements: Sequence[ImageMeasurement],
-    manifests: Mapping[str, Path],
-    images: Mapping[str, ReferenceImages],
-    cache: Path,
+    scorer: Scorer, measurements: Sequence[ImageMeasurement], images: RealSets, cache: Path
 ) -> tuple[dict[Key, RealFeatures], int]:
-    """The result of every measurement, and how many of them came from the cache.
-
-    manifests, images: of each set, by name."""
+    """The result of every measurement, and how many of them came from the cache."""
     paths = {m: cache / f"{_digest(scorer, m, images)}.safetensors" for m in measurements}
     results = {m: stored for m, path in paths.items() if (stored := RealFeatures.read(path)) is not None}
     hits = len(results)
     missing = [m for m in measurements if m not in results]
     for sets in dict.fromkeys(m.sets for m in missing):
         group = [m for m in missing if m.sets == sets]
-        for m, result in zip(group, _compute(scorer, group, manifests, images), strict=True):
+        for m, result in zip(group, _compute(scorer, group, images), strict=True):
             result.write(paths[m])
             results[m] = result
     return {(m.spec, m.sets): result for m, result in results.items()}, hits
 
 
-def _digest(scorer: Scorer, m: ImageMeasurement, images: Mapping[str, ReferenceImages]) -> str:
+def _digest(scorer: Scorer, m: ImageMeasurement, images: RealSets) -> str:
     identity = scorer.extractors[m.spec.extractor]
-    sets = [[images[name].count, images[name].content_sha256] for name in m.sets]
+    sets = [[used.count, used.content_sha256] for _, used in map(images.__getitem__, m.sets)]
     description = feature_description(identity, m.spec, scorer.batch, scorer.device.type)
     return sha256_json({"view": description, "images": sets, "moments": m.statistics, "features": m.features})
 
 
-def _compute(
-    scorer: Scorer,
-    group: Sequence[ImageMeasurement],
-    manifests: Mapping[str, Path],
-    images: Mapping[str, ReferenceImages],
-) -> list[RealFeatures]:
+def _compute(scorer: Scorer, group: Sequence[ImageMeasurement], images: RealSets) -> list[RealFeatures]:
     """One reading of the image sets for all measurements of them."""
     moments = [FeatureMoments() for _ in group]
     kept: list[list[torch.Tensor]] = [[] for _ in group]
-    for name in group[0].sets:
-        imageset.open_checked(manifests[name], deep=True).close()
-        specs = [m.spec for m in group]
-        for batch in scorer.walk(specs, manifests[name], images[name].count, f"reference {manifests[name]}"):
+    for manifest, used in map(images.__getitem__, group[0].sets):
+        imageset.open_checked(manifest, deep=True).close()
+        for batch in scorer.walk([m.spec for m in group], manifest, used.count, f"reference {manifest}"):
             for m, moment, parts in zip(group, moments, kept, strict=True):
                 features = batch[m.spec].features
                 if m.statistics:
@@ -157,14 +149,14 @@ def reference(
     manifests = {"train": train, "heldout": heldout}
     manifests |= {"reconstructed-train": reconstructed_train, "reconstructed-heldout": reconstructed_heldout}
     manifests = {name: path for name, path in manifests.items() if path is not None}
-    images = {name: reference_images(name, path, settings["flips"]) for name, path in manifests.items()}
+    images = real_sets(manifests, settings["flips"])
     with Scorer(settings, extractors, device, workers) as scorer:
         record = JobRecord("reference", settings, inputs=manifests | scorer.inputs, device=scorer.device.type)
         protocols = {protocol.id: protocol for protocol in scorer.protocols}
-        results, hits = measure(scorer, _measurements(scorer.protocols, images), manifests, images, cache)
-        compared, resolution = {}, imageset.read_manifest(train)["height"]
+        results, hits = measure(scorer, _measurements(scorer.protocols, images), images, cache)
+        compared = {}
         for path in references:
-            compared[path.stem] = _reference(scorer, protocols[path.stem], images, results, resolution)
+            compared[path.stem] = _reference(scorer, protocols[path.stem], images, results)
             write_tensors(path, compared[path.stem].tensors(), compared[path.stem].metadata())
         few = settings.get("few", False)
         most = max(protocol.num_images for protocol in scorer.protocols)
@@ -190,7 +182,7 @@ def _floor_set(floor: str, manifests: Mapping[str, Path], few: bool) -> str:
     return "reconstructed-heldout" if "reconstructed-heldout" in manifests and not few else "reconstructed-train"
 
 
-def _measurements(protocols: list[Protocol], images: Mapping[str, ReferenceImages]) -> list[ImageMeasurement]:
+def _measurements(protocols: list[Protocol], images: RealSets) -> list[ImageMeasurement]:
     """Every measurement of real images that the protocols need, each once."""
     merged: dict[Key, ImageMeasurement] = {}
     for protocol in protocols:
@@ -205,13 +197,7 @@ def _measurements(protocols: list[Protocol], images: Mapping[str, ReferenceImage
     return list(merged.values())
 
 
-def _reference(
-    scorer: Scorer,
-    protocol: Protocol,
-    images: Mapping[str, ReferenceImages],
-    results: Mapping[Key, RealFeatures],
-    resolution: int,
-) -> Reference:
+def _reference(scorer: Scorer, protocol: Protocol, images: RealSets, results: Mapping[Key, RealFeatures]) -> Reference:
     """What a protocol compares with, put together from measurements."""
     sets = compared_sets(protocol, images)
     distance, recall = (protocol.spec(role, of_reference=True) for role in ("distance", "recall"))
@@ -221,8 +207,8 @@ def _reference(
         reconstructed=results[distance, RECONSTRUCTED].statistics,
         recall=features,
         radii=radii(comparable(protocol, features, scorer.device), protocol.k),
-        images=tuple(images[name] for name in sets),
-        resolution=resolution,
+        images=tuple(images[name][1] for name in sets),
+        resolution=imageset.read_manifest(images["train"][0])["height"],
     )
 
 

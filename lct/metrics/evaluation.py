@@ -175,7 +175,8 @@ def evaluate(
     device: torch.device,
 ) -> dict[str, Any]:
     """Content of a metrics file. `protocol` is resolved; `extractors` are the networks by id."""
-    count = min(protocol.num_images, len(features[protocol.spec("distance")].features))
+    generated = features[protocol.spec("distance")]
+    count = min(protocol.num_images, len(generated.features))
     description = describe(
         protocol,
         distance=extractors[protocol.distance],
@@ -185,7 +186,22 @@ def evaluate(
         generated=count,
         reconstructed=reference.reconstructed.count,
     )
-    values = _values(protocol, features, count, reference, device)
+    moments = statistics(generated.features[:count])
+    recall = features[protocol.spec("recall")].features[: min(count, protocol.recall_generated)]
+    prc = precision_recall(
+        generated=comparable(protocol, recall, device),
+        real=comparable(protocol, reference.recall, device),
+        k=protocol.k,
+        real_radii=reference.radii.to(device),
+    )
+    values = {  # fd: to the real images, fdr: to reconstructions of training images
+        "fd": frechet(moments, reference.real),
+        "fd_cleanfid": frechet_cleanfid(moments, reference.real) if protocol.second_opinion else None,
+        "fdr": frechet(moments, reference.reconstructed),
+        "precision": prc.precision,
+        "recall": prc.recall,
+        "confidence": None if generated.confidence is None else generated.confidence[:count].mean().item(),
+    }
     if wrong := {name: value for name, value in values.items() if value is not None and not math.isfinite(value)}:
         raise ValueError(
             f"protocol {protocol.id}: expected finite numbers, found {wrong}; the reference is damaged: delete "
@@ -197,33 +213,4 @@ def evaluate(
         "num_images": count,
         "protocol": description,
         "protocol_hash": digest(description),
-    }
-
-
-def _values(
-    protocol: Protocol,
-    features: Mapping[FeatureSpec, Features],
-    count: int,
-    reference: Reference,
-    device: torch.device,
-) -> dict[str, float | None]:
-    """Distances to the real images (fd) and to reconstructions of training images (fdr), and the rest.
-
-    count: the first so many generated images are measured."""
-    generated = features[protocol.spec("distance")]
-    moments = statistics(generated.features[:count])
-    recall = features[protocol.spec("recall")].features[: min(count, protocol.recall_generated)]
-    prc = precision_recall(
-        generated=comparable(protocol, recall, device),
-        real=comparable(protocol, reference.recall, device),
-        k=protocol.k,
-        real_radii=reference.radii.to(device),
-    )
-    return {
-        "fd": frechet(moments, reference.real),
-        "fd_cleanfid": frechet_cleanfid(moments, reference.real) if protocol.second_opinion else None,
-        "fdr": frechet(moments, reference.reconstructed),
-        "precision": prc.precision,
-        "recall": prc.recall,
-        "confidence": None if generated.confidence is None else generated.confidence[:count].mean().item(),
     }

@@ -126,19 +126,15 @@ def _read(
     """The images of `span`, filled up to `size` with copies of the last one.
 
     Several threads decode them: for a GPU that takes thousands of images a second, one thread decodes a tenth."""
+
+    def read_part(start: int, stop: int) -> PixelsByQuality:
+        pixels = images.array(start, stop)
+        if degradation is not None:
+            pixels = np.stack([degraded(image, degradation, i) for i, image in enumerate(pixels, start)])
+        return {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}
+
     threads, count = readers(), len(span)
     cuts = [span.start + count * part // threads for part in range(threads + 1)]
-    parts = (
-        partial(_read_part, images, range(*cut), qualities, degradation) for cut in pairwise(cuts) if cut[0] < cut[1]
-    )
+    parts = (partial(read_part, *cut) for cut in pairwise(cuts) if cut[0] < cut[1])
     read = list(in_order(parts, threads))
     return {q: np.concatenate([part[q] for part in read] + [read[-1][q][-1:]] * (size - count)) for q in qualities}
-
-
-def _read_part(
-    images: ImageSet, span: range, qualities: Sequence[int | None], degradation: Degradation | None
-) -> PixelsByQuality:
-    pixels = images.array(span.start, span.stop)
-    if degradation is not None:
-        pixels = np.stack([degraded(image, degradation, i) for i, image in zip(span, pixels, strict=True)])
-    return {q: pixels if q is None else np.stack([jpeg(image, q) for image in pixels]) for q in qualities}

@@ -64,7 +64,9 @@ class StateFolder:
                 waited,
             )
         for name, tensor in tensors.items():
-            self._copy(name, tensor)
+            if name not in self._copies:
+                self._copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._copies[name].copy_(tensor.detach())
         curve = {name: list(values) for name, values in progress.curve.items()}
         self._writer = threading.Thread(
             target=self._write, args=(progress.step, curve, {name: self._copies[name] for name in tensors})
@@ -107,11 +109,6 @@ class StateFolder:
     def saved_step(self) -> int:
         """Steps done in the newest state, 0 without one; does not look into it."""
         return next(iter(self._steps()), 0)
-
-    def _copy(self, name: str, tensor: Tensor) -> None:
-        if name not in self._copies:
-            self._copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-        self._copies[name].copy_(tensor.detach())
 
     def _write(self, step: int, curve: dict[str, list], tensors: dict[str, Tensor]) -> None:
         path, started = self._tensors(step), time.monotonic()
