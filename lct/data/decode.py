@@ -78,7 +78,8 @@ def decode(
                 raise ValueError(damage)
             if not convert and (image.mode not in ("RGB", "L") or image.has_transparency_data or bits > 8):
                 raise ValueError(f"mode {image.mode}{f', {bits} bits a channel' if bits > 8 else ''}; {advice}")
-            if _is_negative(image):
+            # a 16-bit TIFF may store white as 0, which Pillow minds for fewer bits only
+            if image.format == "TIFF" and image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == 0:
                 image = Image.fromarray(65535 - np.asarray(image).astype(np.int32))
             return np.array(centre_crop(_to_rgb(ImageOps.exif_transpose(image)), resolution))
     except UnidentifiedImageError as error:
@@ -129,11 +130,6 @@ def _bits(encoded: bytes, image: Image.Image) -> int:
         most = image.tile[0][3]  # ("RGB", largest value), or a raw mode for eight bits
         return int(most[1]).bit_length() if isinstance(most, tuple) and isinstance(most[1], int) and most[1] else 8
     return 8
-
-
-def _is_negative(image: Image.Image) -> bool:
-    """Whether a 16-bit TIFF stores white as 0, which Pillow minds for fewer bits only."""
-    return image.format == "TIFF" and image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -5,7 +5,6 @@ variance of x near a noisy sample comes from pairs of nearest neighbours x_t: ha
 x. It estimates E Var(x | x_t); with few pairs it is a little too large, equally for every coupling.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,10 @@ def figure3(
     job.device("cpu", threads=1)
     inputs = {"latents": latents, "statistics": statistics}
     record = JobRecord("figure", settings, inputs=inputs, seeds={"pairs": settings["seed"]})
-    x = _normalised_latents(latents, LatentStatistics.from_tensors(read_tensors(statistics)), settings["images"])
+    total, stored = shape_of(latents, "latents")[0], LatentStatistics.from_tensors(read_tensors(statistics))
+    x = stored.normalise(pick_rows(latents, "latents", spaced(total, settings["images"])))
+    if len(x) == total:
+        check_normalised(x, stored, str(latents))
     draws = generator(settings["seed"], "figure3")
     rows = torch.randint(len(x), (settings["pairs"],), generator=draws)
     clean, noise = x[rows], torch.randn((settings["pairs"], *x.shape[1:]), generator=draws)
@@ -75,15 +77,6 @@ def figure3(
         f"{largest['distance'] / independent['distance']:.3f}, variance near a noisy sample x "
         f"{largest['variance'] / independent['variance']:.3f}"
     )
-
-
-def _normalised_latents(path: Path, statistics: LatentStatistics, limit: int) -> torch.Tensor:
-    """(n, C, H, W): at most `limit` latents, evenly spaced over the file; checked when they are all of them."""
-    total = shape_of(path, "latents")[0]
-    x = statistics.normalise(pick_rows(path, "latents", spaced(total, limit)))
-    if len(x) == total:
-        check_normalised(x, statistics, str(path))
-    return x
 
 
 def random_coupling(settings: dict[str, Any], draws: torch.Generator) -> dict[str, Any]:

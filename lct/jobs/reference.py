@@ -161,7 +161,8 @@ def reference(
         few = settings.get("few", False)
         most = max(protocol.num_images for protocol in scorer.protocols)
         for floor in dict.fromkeys(path.parent.name for path in floors):
-            name = _floor_set(floor, manifests, few)
+            spare = "reconstructed-heldout" in manifests and not few  # else reconstructions of training images
+            name = floor if floor == "heldout" else f"reconstructed-{'heldout' if spare else 'train'}"
             count = min(most, imageset.read_manifest(manifests[name])["count"])
             features = scorer.features(manifests[name], count=count)
             same = scorer.features(train, count=count) if few and floor == "heldout" else None
@@ -173,13 +174,6 @@ def reference(
         record.write([*references, *floors])
     line = f", {hits} of {len(results)} measurements of real images from the cache" if hits else ""
     return f"reference {references[0].parent.name}: {len(floors)} floor rows measured{line}"
-
-
-def _floor_set(floor: str, manifests: Mapping[str, Path], few: bool) -> str:
-    """The images of a floor row: held-out ones, or training images' reconstructions where too few or none are."""
-    if floor == "heldout":
-        return "heldout"
-    return "reconstructed-heldout" if "reconstructed-heldout" in manifests and not few else "reconstructed-train"
 
 
 def _measurements(protocols: list[Protocol], images: RealSets) -> list[ImageMeasurement]:

@@ -64,8 +64,10 @@ class FeatureMoments:
 
     def add(self, features: Tensor) -> None:
         """features: (B, D), the next B of them."""
+        if features.dim() != 2 or not features.is_floating_point():
+            raise TypeError(f"expected (N, D) floating features, found {features.dtype} {tuple(features.shape)}")
         for start in range(0, len(features), BLOCK):
-            self._pending.append(_float64(features[start : start + BLOCK]))
+            self._pending.append(features[start : start + BLOCK].detach().cpu().double().numpy())
             self._waiting += len(self._pending[-1])
             if self._waiting >= BLOCK:
                 joined = np.concatenate(self._pending)
@@ -97,12 +99,6 @@ def statistics(features: Tensor) -> FeatureStatistics:
     moments = FeatureMoments()
     moments.add(features)
     return moments.statistics()
-
-
-def _float64(features: Tensor) -> np.ndarray:
-    if features.dim() != 2 or not features.is_floating_point():
-        raise TypeError(f"expected (N, D) floating features, found {features.dtype} {tuple(features.shape)}")
-    return features.detach().cpu().double().numpy()
 
 
 def frechet(first: FeatureStatistics, second: FeatureStatistics) -> float:
