@@ -7,8 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
-
 from lct.checks import require
 from lct.config.schema import build
 from lct.data import autoencoder as vae
@@ -16,7 +14,6 @@ from lct.data import imageset
 from lct.data.settings import Autoencoder, PretrainedAutoencoder, TrainedAutoencoder
 from lct.download import record as downloads
 from lct.files.atomic import copy
-from lct.files.checkpoint import Checkpoint
 from lct.files.records import JobRecord
 from lct.jobs import job, resume
 from lct.plan.paths import AUTOENCODER_FILES
@@ -43,7 +40,12 @@ def autoencoder(
     with tempfile.TemporaryDirectory(dir=checkpoint.folder) as name:
         folder = origin = Path(name)
         if isinstance(chosen, TrainedAutoencoder):
-            loss = _train(chosen, images, torch_device, folder, checkpoint)
+            model = vae.create(chosen)
+            with imageset.open_checked(images, deep=True) as opened:
+                steps = vae.train(model, chosen, opened, device=torch_device, checkpoint=checkpoint)
+                losses = list(resume.resumable(steps, checkpoint, "autoencoder"))
+            vae.save(model, folder)
+            loss = losses[-1] if losses else math.nan  # none where an earlier attempt has taken every step
             line = f"trained {chosen.steps} steps, loss {loss:.4f}"
         else:
             origin = _pretrained_folder(chosen, source)
@@ -70,18 +72,6 @@ def _pretrained_folder(settings: PretrainedAutoencoder, source: list[Path]) -> P
     download = downloads.read(source[0])
     checked = [download.file(name) for name in AUTOENCODER_FILES]
     return checked[0].parent
-
-
-def _train(
-    settings: TrainedAutoencoder, images: Path, device: torch.device, folder: Path, checkpoint: Checkpoint
-) -> float:
-    """Train a model and save it in `folder`; returns the loss of the last step."""
-    model = vae.create(settings)
-    with imageset.open_checked(images, deep=True) as opened:
-        steps = vae.train(model, settings, opened, device=device, checkpoint=checkpoint)
-        losses = list(resume.resumable(steps, checkpoint, "autoencoder"))
-    vae.save(model, folder)
-    return losses[-1] if losses else math.nan  # none where an earlier attempt has taken every step
 
 
 main = job.program(autoencoder)

@@ -60,7 +60,10 @@ def neighbours(
             ]
             facts = {"format": 1, "extractor": spec.extractor, "k": protocol.k, "reference": len(real)}
             write_json(out, facts | {"images": entries})
-            _write_picture(picture, pixels, originals, indices)
+            rows = [pixels, *([originals[index] for index in row] for row in indices.T.tolist())]  # nearest first
+            scale = max(1, round(SIDE / pixels.shape[2]))
+            with atomic(picture) as file:
+                imageset.write_grid(file, [image for row in rows for image in row], columns=len(pixels), scale=scale)
             record.write([out, picture])
             closest = [entry["neighbours"][0] for entry in entries]
             ratios += [neighbour["distance"] / neighbour["radius"] for neighbour in closest if neighbour["radius"]]
@@ -99,14 +102,6 @@ def _entry(
         for distance, index in zip(distances, indices, strict=True)
     ]
     return {"image": i, "neighbours": neighbours}
-
-
-def _write_picture(path: Path, pixels: np.ndarray, originals: ImageSet, indices: torch.Tensor) -> None:
-    """Generated images in the first row, their nearest training images in the second, and so on."""
-    rows = [pixels, *([originals[index] for index in row] for row in indices.T.tolist())]
-    scale = max(1, round(SIDE / pixels.shape[2]))
-    with atomic(path) as file:
-        imageset.write_grid(file, [image for row in rows for image in row], columns=len(pixels), scale=scale)
 
 
 main = job.program(neighbours)

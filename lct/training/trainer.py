@@ -28,7 +28,7 @@ from lct.training import draws
 from lct.training.draws import Prefetcher
 from lct.training.flat import EMA, Flat, RAdam
 from lct.training.ranks import ALONE, World
-from lct.training.settings import Optimiser, Training
+from lct.training.settings import Training
 
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 OPTIMISERS = {
@@ -115,7 +115,9 @@ class Trainer:
             self.target_pass = compiled(self.target) if settings.compile else self.target
         self.flat = Flat(self.network, terms=3)
         self.ema = EMA(self.flat, settings.emas if world.is_main else ())
-        self.optimiser = _optimiser(settings.optimiser, self.flat)
+        o = settings.optimiser
+        values = {"lr": o.learning_rate.lr, "betas": (o.beta1, o.beta2), "eps": o.epsilon}
+        self.optimiser = OPTIMISERS[o.name]([self.flat.values], weight_decay=o.weight_decay, **values)
         self.distance = load_perceptual(device) if settings.objective.loss == "e-latent-lpips" else None
         self.nan_monitor = NaNMonitor(device)
         self._stage = functools.lru_cache(maxsize=2)(self._new_stage)  # a step's and the next one's
@@ -325,16 +327,6 @@ def check_device(settings: Training, device: torch.device) -> None:
         raise invalid(
             "training.mixed_precision", "a GPU with bfloat16", name, "set it to off, or use one from Ampere (A100) on"
         )
-
-
-def _optimiser(settings: Optimiser, flat: Flat) -> RAdam | torch.optim.Optimizer:
-    return OPTIMISERS[settings.name](
-        [flat.values],
-        lr=settings.learning_rate.lr,
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
-    )
 
 
 def _target_network(settings: Training, network: UNet) -> nn.Module:
