@@ -33,6 +33,7 @@ from lct.sampling.samplers import Denoiser, generate, starts
 from lct.sampling.settings import Sampler, Sampling
 from lct.schedules import NoiseGrid
 
+NAME = "{}/{}/d{}.zip"  # of an image set, below the folder of its run and seed: weights, sampler, draw
 AHEAD = 2  # batches that may wait to be encoded or written
 log = logging.getLogger("lct")
 
@@ -111,9 +112,9 @@ def sample(
     with finished_parts(new_record(inputs=files | shared), work, "sampling of these weights") as folder:
         records = {of: new_record(inputs={"weights": files[of[0]]} | shared, seeds={"draw": of[2]}) for of in sets}
         due = {
-            of: UnfinishedSet(folder / _name(*of), starts(sampling), sampling.count)
+            of: UnfinishedSet(folder / NAME.format(*of), starts(sampling), sampling.count)
             for of in sets
-            if not records[of].has_written([out / _name(*of)])
+            if not records[of].has_written([out / NAME.format(*of)])
         }
         batches = [(*of, start) for of, unfinished in due.items() for start in unfinished.missing]
         devices = pool.devices(torch_device, workers)[: max(1, len(batches))]
@@ -122,16 +123,11 @@ def sample(
         with pool.Pool(SamplingWorker, inputs, devices) as sampling_workers:
             sampled = encoded(sampling_workers.map(batches))
             for of, unfinished in due.items():
-                unfinished.publish(sampled, out / _name(*of), sampling.grid_images)
-                records[of].write([out / _name(*of)])
+                unfinished.publish(sampled, out / NAME.format(*of), sampling.grid_images)
+                records[of].write([out / NAME.format(*of)])
     run, seed = out.parts[-2:]
     names = ", ".join(name for _, name in settings["wanted"])
     return f"sample {run} {seed}: {sampling.count} images each by {names}"
-
-
-def _name(weights: str, sampler: str, draw: int) -> str:
-    """Of an image set, below the folder of its run and seed."""
-    return f"{weights}/{sampler}/d{draw}.zip"
 
 
 def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[list[imageset.EncodedImage]]:
