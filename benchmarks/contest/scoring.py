@@ -22,7 +22,7 @@ def scoring(device: torch.device, folder: Path, repeats: int, count: int) -> tup
     """FID and recall of `count` images against as many, with the mini scale's network."""
     settings = TrainedExtractor()
     weights = folder / "network.safetensors"
-    save_file(extractor.tensors(extractor.create(settings, classes=10)), weights)
+    save_file(extractor.create(settings, classes=10).state_dict(), weights)
     sha256, draws, sets = sha256_file(weights), np.random.default_rng(0), {}
     for name, spread in (("real", 50), ("generated", 45)):
         coarse = draws.normal(128, spread, (count, 4, 4, 3)).repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)

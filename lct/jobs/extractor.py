@@ -40,7 +40,7 @@ def extractor(
     tested, kind = (train, "training") if heldout is None else (heldout, "held-out")
     with imageset.open_checked(tested, deep=True) as images:
         accuracy = network.accuracy(model, chosen, images, imageset.labels(tested), chosen.batch)
-    write_tensors(out, network.tensors(model))
+    write_tensors(out, model.state_dict())
     write_json(summary, {"task": chosen.learned, "accuracy": accuracy, "images": kind, "classes": classes})
     record.write([out, summary])
     checkpoint.remove()

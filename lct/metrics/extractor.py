@@ -156,11 +156,6 @@ def _check_labels(images: ImageSet, labels: Sequence[int | None]) -> None:
         )
 
 
-def tensors(model: SmallCNN) -> dict[str, Tensor]:
-    """The tensors to store, ready for a safetensors file."""
-    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-
-
 def load(path: Path | str, device: str = "cpu") -> SmallCNN:
     """The network stored at `path`, frozen, in eval mode; its widths are those of the tensors."""
     state = read_tensors(path)

@@ -492,7 +492,7 @@ def test_the_datasets_own_extractor_needs_no_download(place, tmp_path):
     from lct.metrics import extractor
 
     own = TrainedExtractor(id="cnn8", labels="rotations", channels=(4, 6), features=8)
-    save_file(extractor.tensors(extractor.create(own, classes=4)), tmp_path / "cnn8.safetensors")
+    save_file(extractor.create(own, classes=4).state_dict(), tmp_path / "cnn8.safetensors")
     settings = copy.deepcopy(place.settings)
     settings |= {"extractors": [plain(own)], "own_extractor": "cnn8"}
     settings["protocols"] = [plain(Protocol(id="fd-train", num_images=40, batch=16))]

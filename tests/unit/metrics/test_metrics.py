@@ -53,7 +53,7 @@ def trained(sets, tmp_path_factory):
     model = extractor.create(TINY, classes=2)
     history = list(extractor.train(model, TINY, *sets["real"]))
     path = tmp_path_factory.mktemp("extractor") / "cnn8.safetensors"
-    save_file(extractor.tensors(model), path)
+    save_file(model.state_dict(), path)
     return model, history, path
 
 
@@ -392,8 +392,8 @@ def test_an_extractor_that_was_stopped_goes_on_to_the_same_weights(trained, sets
         models.append(extractor.create(TINY, classes=2))
         list(itertools.islice(extractor.train(models[-1], TINY, *sets["real"], checkpoint=checkpoint), steps))
         checkpoint.save()
-    state = extractor.tensors(trained[0])
-    assert all(torch.equal(value, state[name]) for name, value in extractor.tensors(models[1]).items())
+    state = trained[0].state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in models[1].state_dict().items())
 
 
 def test_equal_seeds_give_equal_weights(trained, sets):
@@ -402,8 +402,8 @@ def test_equal_seeds_give_equal_weights(trained, sets):
     again = extractor.create(TINY, classes=2)
     list(extractor.train(again, TINY, *sets["real"]))
     assert torch.equal(before, torch.get_rng_state())
-    state = extractor.tensors(trained[0])
-    assert all(torch.equal(value, state[name]) for name, value in extractor.tensors(again).items())
+    state = trained[0].state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in again.state_dict().items())
     other = extractor.create(dataclasses.replace(TINY, seed=1), classes=2)
     assert not torch.equal(other.convs[0].weight, extractor.create(TINY, classes=2).convs[0].weight)
 
@@ -454,7 +454,7 @@ def test_rotations_are_learned_from_images_without_labels(tmp_path):
             model = extractor.create(settings, classes=4)
             history = list(extractor.train(model, settings, found, none))
             extractor.RESIDENT = before
-            weights.append(extractor.tensors(model))
+            weights.append(model.state_dict())
         assert history[-1] < history[0]
         assert extractor.accuracy(model, settings, found, none, batch=50) > 0.9
         with pytest.raises(ValueError, match=r"expected a label for every image, found 160 .*labels: rotations"):
