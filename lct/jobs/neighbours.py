@@ -16,9 +16,9 @@ from lct.data.imageset import ImageSet
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
-from lct.jobs.score import Samples, Scorer, TrainingImages, read_reference
+from lct.jobs.score import Samples, Scorer, TrainingImages
 from lct.metrics.distances import BLOCK, rounding
-from lct.metrics.evaluation import comparable
+from lct.metrics.evaluation import Reference, comparable
 
 SIDE = 48  # an image of the picture is at least about as many pixels wide
 
@@ -37,7 +37,7 @@ def neighbours(
 
     settings: {"protocols", "extractors", "own_extractor", "shown", "nearest"}: the first protocol with its network of
     precision and recall, how many generated images are shown, and how many training images for each."""
-    stored, ratios = read_reference(reference), []
+    stored, ratios = Reference.read(reference), []
     with_copies = 0  # generated images whose nearest training image has k copies
     with Scorer(settings, [extractor], device) as scorer, imageset.open_checked(train, deep=True) as originals:
         protocol = scorer.protocols[0]

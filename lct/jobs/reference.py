@@ -157,7 +157,7 @@ def reference(
         compared = {}
         for path in references:
             compared[path.stem] = _reference(scorer, protocols[path.stem], images, results)
-            write_tensors(path, compared[path.stem].tensors(), compared[path.stem].metadata())
+            compared[path.stem].write(path)
         few = settings.get("few", False)
         most = max(protocol.num_images for protocol in scorer.protocols)
         for floor in dict.fromkeys(path.parent.name for path in floors):

@@ -20,7 +20,7 @@ from lct.files.atomic import copy, read_json, write_json
 from lct.files.hashing import sha256_file
 from lct.files.progress import ProgressLogger
 from lct.files.records import JobRecord
-from lct.files.tensors import read_metadata, read_tensors, write_tensors
+from lct.files.tensors import read_tensors, write_tensors
 from lct.jobs import job, pool
 from lct.jobs.resume import finished_parts, work_folder
 from lct.metrics.evaluation import ExtractorIdentity, Reference, evaluate
@@ -40,11 +40,6 @@ References = Annotated[list[Path], "{protocol}.safetensors, in order"]
 Samples = Annotated[list[Path], "manifests of the image sets"]
 HeldoutImages = Annotated[Path | None, "manifest of the held-out images, if there are any"]
 TrainingImages = Annotated[Path, "manifest of the training images"]
-
-
-def read_reference(path: Path) -> Reference:
-    """A stored reference."""
-    return Reference.from_tensors(read_tensors(path), read_metadata(path))
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,7 @@ class Scorer(pool.Pool):
     def references(self, paths: Sequence[Path]) -> tuple[list[tuple[Protocol, Reference]], dict[str, Path]]:
         """Each protocol with its stored reference, and the files of these as inputs of a record; paths: in order."""
         inputs = {f"reference-{p.id}": path for p, path in zip(self.protocols, paths, strict=True)}
-        return list(zip(self.protocols, map(read_reference, paths), strict=True)), inputs
+        return list(zip(self.protocols, map(Reference.read, paths), strict=True)), inputs
 
     def walk(
         self,

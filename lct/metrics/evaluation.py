@@ -11,11 +11,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.metrics.distances import FeatureStatistics, frechet, frechet_cleanfid, precision_recall, statistics
 from lct.metrics.features import Features
 from lct.metrics.settings import Extractor, FeatureSpec, Protocol
@@ -137,20 +139,18 @@ class Reference:
     images: tuple[ReferenceImages, ...]  # which real images
     resolution: int  # pixels
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors to store; `metadata` belongs to them."""
-        moments = self.real.tensors("real.") | self.reconstructed.tensors("reconstructed.")
-        return moments | {"recall.features": self.recall, "recall.radii": self.radii}
-
-    def metadata(self) -> dict[str, Any]:
-        return {
-            "counts": {"real": self.real.count, "reconstructed": self.reconstructed.count},
-            "sides": [vars(images) for images in self.images],
-            "resolution": self.resolution,
-        }
+    def write(self, path: Path) -> None:
+        """Store it as tensors with metadata."""
+        tensors = self.real.tensors("real.") | self.reconstructed.tensors("reconstructed.")
+        tensors |= {"recall.features": self.recall, "recall.radii": self.radii}
+        counts = {"real": self.real.count, "reconstructed": self.reconstructed.count}
+        sides = [vars(images) for images in self.images]
+        write_tensors(path, tensors, {"counts": counts, "sides": sides, "resolution": self.resolution})
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> "Reference":
+    def read(cls, path: Path) -> "Reference":
+        """A stored reference."""
+        tensors, metadata = read_tensors(path), read_metadata(path)
         counts = metadata["counts"]
         return cls(
             real=FeatureStatistics.from_tensors(tensors, counts["real"], "real."),
