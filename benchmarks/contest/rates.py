@@ -19,7 +19,7 @@ from lct.data.settings import Encoding, TrainedAutoencoder
 from lct.jobs.measure import Meter
 from lct.metrics import extractor
 from lct.metrics.settings import TrainedExtractor
-from lct.networks.layout import macs_and_activations
+from lct.networks.settings import macs_and_activations
 from lct.networks.unet import consistency
 from lct.training.trainer import Trainer
 

@@ -23,8 +23,8 @@ from lct.data.latents import LatentStatistics
 from lct.files.atomic import atomic, atomic_folder, copy, read_json, write_json, write_text
 from lct.files.hashing import sha256_file
 from lct.files.tensors import read_metadata, read_tensors
-from lct.networks import layout, unet
 from lct.networks import settings as network_settings
+from lct.networks import unet
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
 from lct.plan.paths import AUTOENCODER_FILES, milestone
@@ -176,7 +176,7 @@ def model_card(card: dict[str, Any]) -> str:
 
 
 def model_source() -> str:
-    parts = [inspect.getsource(module) for module in (checks, network_settings, layout, unet)]
+    parts = [inspect.getsource(module) for module in (checks, network_settings, unet)]
     return _joined([*parts, (HERE / f"{MODEL}.py").read_text(encoding="utf-8")])
 
 

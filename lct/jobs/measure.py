@@ -32,8 +32,7 @@ from lct.jobs import job, stand_ins
 from lct.jobs.measure_nodes import all_reduce_rate, lock_between_nodes, write_rate
 from lct.losses.settings import DiffusionTerm, Objective, Transport
 from lct.losses.transport import cost_matrix
-from lct.networks.layout import macs_and_activations
-from lct.networks.settings import Network
+from lct.networks.settings import Network, macs_and_activations
 from lct.networks.unet import consistency
 from lct.schedules import RobustScale
 from lct.training.settings import Training

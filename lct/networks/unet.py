@@ -21,8 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from lct.networks.layout import Block, layout
-from lct.networks.settings import Network, Norm, Scaling
+from lct.networks.settings import Block, Network, Norm, Scaling, layout
 
 EPS = 1e-5
 ZERO_AT_START = ("conv1", "attention_out", "output_conv")  # each residual branch, and F, start as zero

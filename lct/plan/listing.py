@@ -7,7 +7,7 @@ from typing import Any
 from lct.config.model import GIVEN, Dataset, Run
 from lct.config.published import TableSpec
 from lct.losses.robust import ROBUST
-from lct.networks.layout import parameters
+from lct.networks.settings import parameters
 from lct.plan import files
 from lct.plan.configuration import CLAIM_SEEDS, CLAIMS, OWN_TABLE
 from lct.plan.names import cells_named, nearest, target_names

@@ -22,7 +22,7 @@ from lct.config.published import (
 )
 from lct.config.resolve import figure_settings, run_settings
 from lct.config.schema import did_you_mean, plain
-from lct.networks.layout import macs_and_activations, parameters
+from lct.networks.settings import macs_and_activations, parameters
 from lct.plan.configuration import CLAIMS, Configuration
 from lct.plan.names import Cell, SampleSet, cells_named
 from lct.plan.paths import milestone

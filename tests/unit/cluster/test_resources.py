@@ -26,8 +26,7 @@ from lct.cluster.rates import AUTOENCODER_FLOPS, EXTRACTOR_FLOPS, card, card_nam
 from lct.cluster.resources import Cluster, Requests
 from lct.cluster.run import plain_defaults
 from lct.metrics.distances import BLOCK
-from lct.networks.layout import macs_and_activations
-from lct.networks.settings import Network
+from lct.networks.settings import Network, macs_and_activations
 from lct.networks.unet import UNet
 from lct.plan import files as stage_files
 from lct.plan.plan import Plan

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from lct.networks import unet as precondition
-from lct.networks.layout import layout, parameters
-from lct.networks.settings import Network, Norm, Scaling
+from lct.networks.settings import Network, Norm, Scaling, layout, parameters
 from lct.networks.unet import NORMS, UNet, _drop, consistency, load_weights, positional_embedding
 from lct.schedules import NoiseGrid
 
