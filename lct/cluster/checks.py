@@ -190,8 +190,11 @@ def check_driver(driver: str, cuda: str | None, where: str) -> Finding:
     if major >= DRIVERS.get(built, 0):
         return Finding("ok", "driver", words)
     usable = next((version for version, oldest in DRIVERS.items() if major >= oldest), None)
-    oldest = min(DRIVERS.values())
-    remedy = f"`make install CUDA={usable}`" if usable else f"have the driver updated to {oldest} or newer"
+    ways = [f"{DRIVERS[built]} or newer"]
+    ways += [
+        f"{least} or newer with `make install CUDA={version}`" for version, least in DRIVERS.items() if version < built
+    ]
+    remedy = f"`make install CUDA={usable}`" if usable else f"have the driver updated to {', or to '.join(ways)}"
     return Finding("fail", "driver", f"{words}, which needs {DRIVERS[built]} or newer", remedy)
 
 

@@ -612,6 +612,12 @@ def test_checks_of_the_machine(root, monkeypatch):
         ("570.86.15", "12.8", "ok", ""),
         ("535.104.05", "12.8", "ok", ""),
         ("470.82.01", "12.8", "fail", "have the driver updated to 525 or newer"),
+        (
+            "470.82.01",
+            "13.2",
+            "fail",
+            "have the driver updated to 580 or newer, or to 525 or newer with `make install CUDA=12`",
+        ),
         ("570.86.15", None, "fail", "`make install` installs the locked packages"),
     ],
 )

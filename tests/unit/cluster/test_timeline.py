@@ -89,6 +89,8 @@ def test_the_first_number_of_the_pilot_costs_few_gpu_hours(model, device, most):
     pilot = CostModel(model.plan, card(device), pilot=True)
     first, second = (pilot.total(pilot.needed([cell])).seconds / 3600 for cell in model.plan.pilot)
     assert 0.9 * most < first < most < second, "close to it: what is counted twice or left out shows"
+    text = (ROOT / "docs/cluster.md").read_text().replace("\n", " ")
+    assert device != "a100" or f"{first:.2f} A100-hours of counted work to the first number" in text
     whole = CostModel(model.plan, card(device))
     assert whole.total(whole.needed(model.plan.pilot[:1])).seconds > 3600 * first
 
