@@ -64,10 +64,8 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
 
 def _timeline(arguments: argparse.Namespace, model: CostModel) -> tuple[dict[str, Any], list[str]]:
     if arguments.queue < 0 or arguments.longest <= 0:
-        raise ValueError(
-            f"--queue, --longest: expected minutes, 0 or more and above 0, found {arguments.queue:g} and "
-            f"{arguments.longest:g}"
-        )
+        given = f"{arguments.queue:g} and {arguments.longest:g}"
+        raise ValueError(f"--queue, --longest: expected minutes, 0 or more and above 0, found {given}")
     cells, queue = model.plan.cells_of(which(arguments)), 60 * arguments.queue
     simulated = timeline.with_pilot(model, cells, arguments.gpus, queue, 60 * arguments.longest)
     taken = timeline.actual(model, arguments.root, cells)

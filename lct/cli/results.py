@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.cli.options import Result, all_tables_argument, run_job, selected, selected_plan, which
 from lct.files.atomic import read_json
 from lct.files.records import settings_path
@@ -50,11 +51,9 @@ def report(arguments: argparse.Namespace) -> Result:
     graphs = index = plan.paths.report("index.html", tables)
     if settings_path(arguments.root / index).exists():
         index = f"{PREVIEWS}/{index.removeprefix('reports/')}"
-    if arguments.tables and not arguments.tables.exists():
-        raise ValueError(
-            f"--tables {arguments.tables}: expected a tables.json, found no such file; some tables alone: "
-            f"lct report --only {arguments.tables.name}"
-        )
+    if arguments.tables:
+        where, advice = f"--tables {arguments.tables}", f"some tables alone: lct report --only {arguments.tables.name}"
+        require(arguments.tables.exists(), where, "a tables.json", "no such file", advice)
     words = ["--preview", "--tables", str(arguments.tables.absolute())] if arguments.tables else ["--collect", tables]
     run_job(arguments.root, plan, "report", *words, "--out", index.removesuffix("index.html"))
     beside = f"; {graphs} is that of the last run, as its records say" if graphs != index else ""

@@ -241,11 +241,9 @@ def lease(
     Raises ValueError where there are fewer than `count`.
     """
     names = visible_gpus() if gpus is None else gpus
-    if len(names) < count:
-        raise ValueError(
-            f"GPUs: expected {count} or more, found {len(names)} ({', '.join(names) or 'none'}); lower `gpu` in "
-            "profiles/workstation, or start without that profile to compute on the CPU"
-        )
+    given = f"{len(names)} ({', '.join(names) or 'none'})"
+    advice = "lower `gpu` in profiles/workstation, or start without that profile to compute on the CPU"
+    require(len(names) >= count, "GPUs", f"{count} or more", given, advice)
     folder = folder or Path(tempfile.gettempdir()) / f"lct-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     seconds = 0

@@ -162,11 +162,9 @@ def card(kind: str | None, memory: float | None = None, root: Path | None = None
     memory: of a GPU [GB], where the user says it; otherwise as the type says it (a100-sxm4-80gb; a100_3g.20gb is a
             slice of 3/7), or the data sheet. Raises ValueError for a GPU that the locked torch does not run on."""
     kind = kind or "a GPU"
-    if (old := card_name(kind, _TOO_OLD)) is not None and card_name(kind) is None:
-        raise ValueError(
-            f"gpu_type: expected a GPU of compute capability 7.5 or newer, found {kind} ({old}), which the torch of "
-            "requirements.lock has no code for; name another type"
-        )
+    old, expected = card_name(kind, _TOO_OLD), "a GPU of compute capability 7.5 or newer"
+    given = f"{kind} ({old}), which the torch of requirements.lock has no code for"
+    require(old is None or card_name(kind), "gpu_type", expected, given, "name another type")
     smallest, largest, tflops, float32 = _CARDS.get(card_name(kind) or "", _UNKNOWN_CARD)
     words = re.split("[^a-z0-9]+", kind.lower())
     sizes = [int(word.rstrip("gb")) for word in words if re.fullmatch("[0-9]+gb|[0-9]{2,}g", word)]
@@ -187,11 +185,9 @@ def read_device(root: Path, name: str) -> tuple[Device, str]:
     """The file `name` of config/devices/, and how messages call it. Raises ValueError for one of another card."""
     layer = ConfigFolder(root).layer("devices", name, "--device")
     device = build(Device, layer.values, layer.source)
-    if device.card and card_name(name) not in (None, card_name(device.card)):
-        raise ValueError(
-            f"{layer.source}: expected measurements of {card_name(name)}, found those of {device.card}; run "
-            "lct measure on the GPU that the file is named after, or rename it"
-        )
+    same, expected = card_name(name) in (None, card_name(device.card or name)), f"measurements of {card_name(name)}"
+    advice = "run lct measure on the GPU that the file is named after, or rename it"
+    require(same, layer.source, expected, f"those of {device.card}", advice)
     return device, layer.source
 
 

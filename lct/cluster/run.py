@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from lct.checks import require
 from lct.cluster import slurm
 from lct.cluster.attempts import last_lines
 from lct.cluster.cost_model import RUN_STAGES, PlannedJob
@@ -97,10 +98,8 @@ def check_writable(root: Path) -> None:
     """Raise ValueError, before any job, when a folder that a run writes to is there but cannot be written."""
     for name in ("results", "reports", "logs", "work", "resources"):
         folder = root / name
-        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-            raise ValueError(
-                f"{folder}: expected a writable folder, found a read-only one; fix its permissions or mount"
-            )
+        writable = not folder.exists() or os.access(folder, os.W_OK | os.X_OK)
+        require(writable, folder, "a writable folder", "a read-only one", "fix its permissions or mount")
 
 
 def quieter(on_cluster: bool = False, finished: Callable[[int], None] | None = None) -> None:

@@ -54,10 +54,8 @@ def checked_name(value: str, what: str) -> str:
 def recording_step(defaults: Mapping[str, Any]) -> list[str]:
     """The words before `lct record` that run it on a node, as `record: job` among a profile's default resources asks
     for; none without it. Raises ValueError for another value."""
-    if (where := defaults.get("record", "here")) not in ("here", "job"):
-        raise ValueError(
-            f"default-resources: record: expected here or job, found {where!r}; --config record=false is off"
-        )
+    where, advice = defaults.get("record", "here"), "--config record=false is off"
+    require(where in ("here", "job"), "default-resources: record", "here or job", repr(where), advice)
     if where == "here":
         return []
     names = {"account": "slurm_account", "partition": "slurm_partition", "qos": "qos", "constraint": "constraint"}

@@ -123,10 +123,8 @@ def card(plan: Plan, root: Path, cell: Cell, seed: int, files: GeneratorFiles) -
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder that holds anything but an earlier export."""
-    if folder.exists() and not (folder.is_dir() and ((folder / MARK).exists() or not any(folder.iterdir()))):
-        raise ValueError(
-            f"{folder}: expected nothing or an earlier export with {MARK}, found other files; choose another --out"
-        )
+    ours = not folder.exists() or folder.is_dir() and ((folder / MARK).exists() or not any(folder.iterdir()))
+    checks.require(ours, folder, f"nothing or an earlier export with {MARK}", "other files", "choose another --out")
 
 
 def write(folder: Path, files: GeneratorFiles, sampler: str, card: dict[str, Any]) -> list[Path]:

@@ -67,16 +67,11 @@ class Lock:
     def __init__(self, text: str, where: str = "dvc.lock"):
         """ValueError names the line of a merge conflict, and anything that is not a dvc.lock of schema 2."""
         self.where = where
-        if line := conflict_line(text):
-            raise ValueError(
-                f"{where}:{line}: expected DVC's record, found the mark of a merge conflict; `lct merge` joins both "
-                "recordings"
-            )
+        line, advice = conflict_line(text), "`lct merge` joins both recordings"
+        require(line is None, f"{where}:{line}", "DVC's record", "the mark of a merge conflict", advice)
         head, _, body = text.partition("\nstages:\n")
-        if text and not (head.startswith("schema:") and "2.0" in head):
-            raise ValueError(
-                f"{where}:1: expected `schema: '2.0'`, found {head.splitlines()[0]!r}; git checkout {where}"
-            )
+        is_lock, first = not text or (head.startswith("schema:") and "2.0" in head), head.partition("\n")[0]
+        require(is_lock, f"{where}:1", "`schema: '2.0'`", repr(first), f"git checkout {where}")
         blocks = re.split(r"^(?=  \S)", body, flags=re.MULTILINE)
         names = [block.partition("\n")[0].strip().removesuffix(":").strip("'\"") for block in blocks]
         self.blocks = {name: block for name, block in zip(names, blocks, strict=True) if block.startswith("  ")}
@@ -240,13 +235,10 @@ def check_place(root: Path) -> None:
     check(root)
     for name in FOLDERS:
         folder = root / name
-        if folder.is_symlink():
-            place = os.path.realpath(folder)
-            target = shlex.quote(place)
-            raise ValueError(
-                f"{folder}: expected a folder, found a link to {place}, and DVC records nothing behind a link; to keep "
-                f"the content alone there: `rm {name} && mv {target} {name} && dvc cache dir --local {target}-cache`"
-            )
+        place = os.path.realpath(folder)
+        target, given = shlex.quote(place), f"a link to {place}, and DVC records nothing behind a link"
+        keep = f"`rm {name} && mv {target} {name} && dvc cache dir --local {target}-cache`"
+        require(not folder.is_symlink(), folder, "a folder", given, f"to keep the content alone there: {keep}")
     for path in run_git(root, "check-ignore", *WRITTEN).stdout.split():
         rule = run_git(root, "check-ignore", "--verbose", path).stdout.partition("\t")[0]
         raise ValueError(
@@ -255,11 +247,9 @@ def check_place(root: Path) -> None:
         )
     types = settings(root).get("cache", {}).get("type", [])
     types = [kind.strip() for kind in types.split(",")] if isinstance(types, str) else list(types)
-    if types == ["symlink"] and not _links(root):
-        raise ValueError(
-            f"{root}: expected a file system with symbolic links, found none; `dvc config --local cache.type copy` "
-            "records with copies, which take the space twice"
-        )
+    takes_links, advice = types != ["symlink"] or _links(root), "`dvc config --local cache.type copy`"
+    advice += " records with copies, which take the space twice"
+    require(takes_links, root, "a file system with symbolic links", "none", advice)
 
 
 def place_fault(root: Path) -> str | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lct.checks import require
 from lct.files.atomic import write_text
 from lct.files.git import checkout_fault, run_git
 from lct.files.lock import hold
@@ -61,11 +62,9 @@ def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> M
             report.removed += sorted((sides[0].keys() & {*sides[1], *sides[2]}) - merged[scale].keys())
         differing = [*report.conflicts, *report.decided]
         for path in filter(None, (*ours, *theirs)):
-            if not any(conflict.startswith(path) for conflict in differing):
-                raise ValueError(
-                    f"{path}: expected a file or folder that both sides have recorded with other content, "
-                    f"found none that begins so; nothing is written; {nearest(path, differing)}"
-                )
+            decides, advice = any(of.startswith(path) for of in differing), nearest(path, differing)
+            expected = "a file or folder that both sides have recorded with other content"
+            require(decides, path, expected, "none that begins so", f"nothing is written; {advice}")
         if not report.conflicts:
             _write(root, merged, mine.lock, other.lock)
         state = tuple(path if path != "lineage" else "lineage/" for path in state_paths(root))

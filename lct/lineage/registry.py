@@ -80,10 +80,8 @@ def read(root: Path, scale: str) -> dict[str, Entry]:
 def parse(text: str, path: str, name: str = "") -> dict[str, Entry]:
     """Path -> entry of an archive's text; errors name `path` and a line, and advise on `name`, or else `path`."""
     advice = f"git checkout -- {name or path} brings the committed one back"
-    if line := conflict_line(text):
-        raise ValueError(
-            f"{path}:{line}: expected a line of JSON, found a merge conflict; `lct merge` joins both recordings"
-        )
+    line, joins = conflict_line(text), "`lct merge` joins both recordings"
+    require(line is None, f"{path}:{line}", "a line of JSON", "a merge conflict", joins)
     entries: dict[str, Entry] = {}  # lines end with \n alone: texts in JSON hold what `splitlines` splits at
     for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), start=1):
         try:
