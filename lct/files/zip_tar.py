@@ -276,7 +276,8 @@ def _checked(path: Path, entries: Iterable[Member], limits: Limits, size: int) -
         parts = [part for part in entry.name.split("/") if part not in ("", ".")]  # none: ./, which tars list
         for depth in range(1, len(parts) + 1):
             place = ("/".join(parts[:depth]), depth < len(parts) or entry.type == "folder")
-            other = places.setdefault(_folded(place[0]), place)
+            name = unicodedata.normalize("NFC", place[0]).casefold()
+            other = places.setdefault(unicodedata.normalize("NFC", name), place)  # what some file system takes for it
             if other is not place and (other != place or entry.type == "file" and depth == len(parts)):
                 raise _refused(path, entry.name, f"a name that another member has, {other[0]!r}")
         if parts and entry.type == "file":
@@ -289,11 +290,6 @@ def _refused(path: Path, name: str, fault: str) -> ValueError:
         f"{path}: member {name!r}: expected a plain file with its own name, found {fault}; the archive is not safe to "
         "unpack: get it from its publisher, or unpack what you trust yourself"
     )
-
-
-def _folded(name: str) -> str:
-    """Equal for names that some file system takes for the same."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _fault(entry: Member) -> str | None:

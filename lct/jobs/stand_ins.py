@@ -30,11 +30,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm, self.inner, self.outer = (
-            nn.GroupNorm(32, width),
-            nn.Linear(width, 3 * width),
-            nn.Linear(width, width),
-        )
+        self.norm = nn.GroupNorm(32, width)
+        self.inner, self.outer = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         places = self.norm(x).flatten(2).transpose(1, 2)

@@ -11,7 +11,7 @@ shows that.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -80,14 +80,6 @@ def classes(settings: TrainedExtractor, labels: Sequence[int | None]) -> int:
     return max((label for label in labels if label is not None), default=0) + 1
 
 
-def _reader(images: ImageSet) -> Callable[[Tensor], Tensor]:
-    """A function from indices (B,) to images (B, 3, H, W) uint8."""
-    if len(images) * images.height * images.width * 3 > RESIDENT:
-        return lambda picks: to_network(np.stack([images[i] for i in picks.tolist()]))
-    pixels = to_network(images.array())
-    return lambda picks: pixels[picks]
-
-
 def turned(images: Tensor, turns: Tensor) -> Tensor:
     """Image i of (B, 3, S, S) turned by turns[i] times 90 degrees."""
     return torch.stack([image.rot90(int(turn), (1, 2)) for image, turn in zip(images, turns, strict=True)])
@@ -111,7 +103,8 @@ def train(
         raise ValueError(f"{images.path}: expected square images to turn, found {images.height}x{images.width}")
     if not rotations:
         _check_labels(images, labels)
-    read = _reader(images)
+    resident = len(images) * images.height * images.width * 3 <= RESIDENT
+    every = to_network(images.array()) if resident else None
     targets = torch.zeros(len(images), dtype=torch.int64) if rotations else torch.tensor(labels)
     model.to(device).train().requires_grad_(True)
     optimiser = torch.optim.AdamW(
@@ -124,7 +117,8 @@ def train(
             group["lr"] = lr
         draws = generator(settings.seed, "extractor/step", step)
         picks = torch.randint(len(images), (settings.batch,), generator=draws)
-        pixels, target = read(picks), targets[picks]
+        pixels = to_network(np.stack([images[i] for i in picks.tolist()])) if every is None else every[picks]
+        target = targets[picks]
         if rotations:
             target = torch.randint(TURNS, (settings.batch,), generator=draws)
             pixels = turned(pixels, target)
