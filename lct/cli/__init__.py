@@ -1,3 +1,3 @@
-"""Command line: one thin file per rule and the `lct` verbs; parse, load, call, write atomically."""
+"""Command line: the `lct` verbs; parse, call, print."""
 
 from lct.files import environment  # noqa: F401
