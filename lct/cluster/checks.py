@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from packaging.utils import canonicalize_name
 
-from lct.cluster.cost_model import SAVE_MINUTES, CostModel, state_bytes
+from lct.cluster.cost_model import SAVE_MINUTES, CostModel, minutes_between_states, state_bytes
 from lct.cluster.rates import CORE, card_name, read_device
 from lct.cluster.slurm import UnansweredError, query
 from lct.config.folder import ConfigFolder
@@ -228,11 +228,14 @@ def check_device(plan: Plan, root: Path, card: str | None, save_minutes: float =
 
 def check_writing(plan: Plan, rate: float, save_minutes: float) -> Finding:
     """Whether the file system takes the states of trainings as fast as they come. rate: as measured, in GB a second."""
-    minutes = plan.main.save_minutes or save_minutes
-    size = max((state_bytes(plan, name) for name, run in plan.runs.items() if run.is_trained), default=0)
+    trained = [name for name, run in plan.runs.items() if run.is_trained]
+    size, minutes = max(
+        ((state_bytes(plan, name), minutes_between_states(plan, name, save_minutes)) for name in trained),
+        default=(0, save_minutes),
+    )
     seconds = size / 1e9 / rate
     words = f"{rate:.3g} GB a second, so that a state of {format_size(size)} takes {seconds:.3g} s"
-    words += f", every {minutes:g} minutes"
+    words += f", every {minutes:.3g} minutes"
     if seconds < 30 * minutes:
         return Finding("ok", "writing", words)
     remedy = f"--config save_minutes={math.ceil(seconds / 15)}, or a faster file system for work/"

@@ -20,6 +20,7 @@ from lct.plan.plan import Cell, Plan
 BYTES_PER_PIXEL = 2.0  # of a stored image: 132 kB at 256 x 256, measured on photographs (benchmarks/images.py)
 STATES_KEPT = 2  # resume states that a training keeps
 SAVE_MINUTES = 5.0  # between two saved states, where neither `save_minutes` nor the profile says otherwise
+STATE_GB_PER_HOUR = 5.0  # most that a training writes into its states, where `save_minutes` is not set
 UNKNOWN_COUNT = 100_000  # images of a dataset whose number is not in its settings
 MOST_GPUS = 8  # of one node; the trainer accumulates what does not fit over several passes
 RUN_STAGES = ("train", "sample", "distance", "score", "neighbours")
@@ -56,6 +57,12 @@ def state_bytes(plan: Plan, run: str) -> int:
     training, (total, trainable) = plan.runs[run].training, plan.parameters_of(run)
     target = total if training.objective.target_ema else 0
     return 4 * (total + target + trainable * (2 + len(training.emas)))
+
+
+def minutes_between_states(plan: Plan, run: str, minutes: float = SAVE_MINUTES) -> float:
+    """Minutes between two saved states of a training: `save_minutes` where it is set, otherwise `minutes`, and more
+    where that would write over STATE_GB_PER_HOUR."""
+    return plan.main.save_minutes or max(minutes, 60 * state_bytes(plan, run) / (1e9 * STATE_GB_PER_HOUR))
 
 
 def reading_threads(plan: Plan, dataset: str) -> int:

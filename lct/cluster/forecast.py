@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.cluster import slurm
-from lct.cluster.cost_model import SAVE_MINUTES, Cost, CostModel, PlannedJob, state_bytes
+from lct.cluster.cost_model import SAVE_MINUTES, Cost, CostModel, PlannedJob, minutes_between_states, state_bytes
 from lct.cluster.rates import card
 from lct.files.atomic import read_json_or_empty
 from lct.files.formatting import format_size
@@ -80,13 +80,11 @@ def forecast(
         hours = _hours(total.cost.seconds + total.cost.assumed).strip()
         lines.append(f"with what is not measured, by the low rates that requests assume: {hours} in all")
     lines.append(f"~ holds estimates; {LEFT_OUT}")
-    minutes = plan.main.save_minutes or SAVE_MINUTES
-    written = states_per_hour(plan, which, minutes)
+    written, minutes = states_per_hour(plan, which)
     if written:
         lines.append(
-            f"states of a training: up to {format_size(written)} an hour, one every {minutes:g} minutes; less often "
-            f"with profiles/slurm, or with --config save_minutes={6 * minutes:g}: "
-            f"{format_size(states_per_hour(plan, which, 6 * minutes))} an hour"
+            f"states of a training: up to {format_size(written)} an hour, one every {minutes:.3g} minutes; "
+            "with --config save_minutes=30 every 30 minutes, whatever that writes"
         )
     sizes = CostModel(plan.whole, device)  # a rehearsal asks for the memory of the whole scale
     largest = max(model.needed(every_cell), key=sizes.memory, default=None)
@@ -117,10 +115,11 @@ def forecast(
     return value, lines
 
 
-def states_per_hour(plan: Plan, which: str, minutes: float) -> float:
-    """Most bytes that a training writes in an hour to save its states, one every so many minutes."""
+def states_per_hour(plan: Plan, which: str) -> tuple[float, float]:
+    """Most bytes that a training writes in an hour to save its states, and the minutes between two of them."""
     trained = [run for run in plan.runs_of(which) if plan.runs[run].is_trained]
-    return max((state_bytes(plan, run) for run in trained), default=0) * 60 / minutes
+    intervals = [(minutes_between_states(plan, run), state_bytes(plan, run)) for run in trained]
+    return max(((60 * size / minutes, minutes) for minutes, size in intervals), default=(0.0, SAVE_MINUTES))
 
 
 def compare(model: CostModel, root: Path, which: str) -> dict[str, dict[str, Any]]:

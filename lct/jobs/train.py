@@ -25,7 +25,7 @@ import torch
 
 from lct.checks import invalid
 from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, last_lines
-from lct.cluster.cost_model import SAVE_MINUTES
+from lct.cluster.cost_model import SAVE_MINUTES, STATE_GB_PER_HOUR
 from lct.cluster.launch import Stop
 from lct.config.schema import build
 from lct.data.latents import LatentsIn, LatentStatistics, MappedLatents, check_normalised, load_latents, parts
@@ -47,6 +47,7 @@ from lct.training.trainer import Trainer
 log = logging.getLogger("lct.train")
 
 SAVE_SECONDS = 60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES))
+STATE_BYTES_PER_HOUR = 1e9 * float(os.environ.get("LCT_STATE_GB_PER_HOUR", STATE_GB_PER_HOUR))
 LATENTS_IN, DRAWS = os.environ.get("LCT_LATENTS", "auto"), os.environ.get("LCT_DRAWS", "auto")
 PREFETCH = {"auto": None, "ahead": True, "in-step": False}
 # Every rank ends with these errors in the same step, and rank 0 prints the reason.
@@ -76,7 +77,11 @@ def train_run(
     statistics: job.Statistics,
     work: Annotated[Path, "folder for resume states and progress"],
     out: job.Folder,
-    save_seconds: Annotated[float, "between saved states (default: LCT_SAVE_MINUTES, or 5, in minutes)"] = SAVE_SECONDS,
+    save_seconds: Annotated[
+        float | None,
+        "between saved states (default: LCT_SAVE_MINUTES, or 5, in minutes, and more where that would write over "
+        "LCT_STATE_GB_PER_HOUR, or 5)",
+    ] = None,
     step: Annotated[
         int | None,
         "a step that the run keeps, or a file of its weights, to train to (default: the last)",
@@ -125,6 +130,11 @@ def train_run(
                 f"GPU memory: expected room for {training.micro_batch or training.batch // world.size} samples on rank "
                 f"{world.rank}, found none left; set training.micro_batch, or ask for more GPUs"
             ) from error
+
+
+def seconds_between_states(size: int) -> float:
+    """Seconds between two saved states of so many bytes, where no option gives them."""
+    return max(SAVE_SECONDS, 3600 * size / STATE_BYTES_PER_HOUR)
 
 
 def _load_latents(
@@ -195,7 +205,7 @@ def _train_or_reuse(
     milestone: "Milestone",
     world: World,
     stop: Stop,
-    save_seconds: float,
+    save_seconds: float | None,
 ) -> str | None:
     """Train and publish, or use what another copy has published. Every rank takes this path; rank 0 has the folder."""
     published = world.broadcast(folder is not None and record.has_written(milestone.outputs))
@@ -216,6 +226,8 @@ def _train_or_reuse(
         trainer = new_trainer()
         beat = journal.open(trainer, stop) if journal is not None else lambda progress: None
         events = journal.events if journal is not None else None
+        if save_seconds is None:
+            save_seconds = seconds_between_states(sum(tensor.nbytes for tensor in trainer.tensors().values()))
         progress = train(trainer, folder, beat, stop, save_seconds, events, milestone.step)
         if progress.step < milestone.step:
             stop()  # its signal may have come after another rank's

@@ -124,6 +124,8 @@ for _name, _value in PLAN.main.downloads.environment().items():
     os.environ.setdefault(_name, _value)  # not a param: another mirror reruns nothing
 if (_minutes := PLAN.main.save_minutes or DEFAULTS.get("save_minutes")) is not None:
     os.environ.update(LCT_SAVE_MINUTES=str(_minutes))  # no param either
+if PLAN.main.save_minutes is not None:
+    os.environ.update(LCT_STATE_GB_PER_HOUR="inf")  # what a command asks for is not made less
 LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signals reach them
     "python -m lct.jobs.launch --gpus {resources.gpu} --cpus {resources.cpus_per_task}"
     " --minutes {resources.runtime}"

@@ -16,7 +16,7 @@ from contest.training import Size
 
 from lct.cli.main import main
 from lct.cluster.checks import check_disk
-from lct.cluster.cost_model import CostModel, PlannedJob, state_bytes
+from lct.cluster.cost_model import CostModel, PlannedJob, minutes_between_states, state_bytes
 from lct.cluster.forecast import recorded_outputs, states_per_hour
 from lct.cluster.rates import BENCH, Machine, Work, card, machine, this_machine
 from lct.cluster.resources import Cluster, Requests
@@ -25,6 +25,7 @@ from lct.config.schema import build
 from lct.files.atomic import write_json
 from lct.files.formatting import format_size
 from lct.files.records import run_path
+from lct.jobs.train import seconds_between_states
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 from tests.helpers.fake_recorded import Project
@@ -201,10 +202,14 @@ def test_the_papers_hours_are_those_of_a_named_gpu_where_no_device_is_given(caps
 def test_the_plan_says_what_states_write_in_an_hour(capsys):
     plan = Plan(ROOT, {"scale": "paper"})
     largest = max(state_bytes(plan, run) for run in plan.runs_of("tables"))
-    text = lct(capsys, ROOT, "--scale", "paper")
-    for minutes in (5, 30):
-        assert states_per_hour(plan, "tables", minutes) == largest * 60 / minutes
-        assert f"{format_size(largest * 60 / minutes)} an hour" in text
+    assert largest > 6e9
+    written, minutes = states_per_hour(plan, "tables")  # the states are large: every 5 or 30 minutes is too often
+    assert written == pytest.approx(5e9) and minutes == pytest.approx(60 * largest / 5e9)
+    assert f"up to 5 GB an hour, one every {minutes:.3g} minutes" in lct(capsys, ROOT, "--scale", "paper")
+    assert states_per_hour(Plan(ROOT, {"scale": "paper", "save_minutes": 30}), "tables") == (2 * largest, 30)
+    small = Plan(ROOT, {"scale": "smoke"})
+    assert states_per_hour(small, "tables")[1] == 5 and minutes_between_states(small, "digits-lct", 30) == 30
+    assert (seconds_between_states(1_000_000), seconds_between_states(6_000_000_000)) == (300, 4320)
     with pytest.raises(ValueError, match="save_minutes: expected above 0, found 0"):
         Plan(ROOT, {"scale": "paper", "save_minutes": 0})
 
@@ -223,15 +228,19 @@ def test_another_save_interval_reaches_the_jobs_and_reruns_nothing(profiles, set
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "show.smk").write_text(
         'include: "Snakefile"\nprint("MINUTES", os.environ.get("LCT_SAVE_MINUTES"), '
+        'os.environ.get("LCT_STATE_GB_PER_HOUR"), '
         '[*next(r for r in workflow.rules if r.name == "train_digits_lct").params.keys()])\n'
     )
     command = [sys.executable, "-m", "snakemake", "-s", "show.smk", "--list-target-rules", *profiles]
-    environment = {key: value for key, value in os.environ.items() if key != "LCT_SAVE_MINUTES"}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("LCT_SAVE_MINUTES", "LCT_STATE_GB_PER_HOUR")
+    }
     done = subprocess.run(
         [*command, "--config", "scale=smoke", *setting], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     line = next(line for line in (done.stdout + done.stderr).splitlines() if line.startswith("MINUTES"))
-    _, value, params = line.split(maxsplit=2)
+    _, value, most, params = line.split(maxsplit=3)
+    assert most == ("inf" if setting else "None")  # what a command sets is not made less often
     assert value in (str(minutes), f"{minutes}.0") and params == "['settings', 'state', 'folder']"
 
 
