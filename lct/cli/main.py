@@ -185,8 +185,11 @@ def main(words: list[str] | None = None) -> int:
             print(json_text(value), end="", flush=True)
         else:
             print(paint(text, sys.stdout), flush=True)
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print
+        if not isinstance(error, BrokenPipeError):  # the reader, such as `head`, has closed the pipe
+            print(f"lct {arguments.verb}: expected to print its answer, found: {error.strerror}", file=sys.stderr)
+            return 1
     return code
 
 

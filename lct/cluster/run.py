@@ -49,6 +49,12 @@ def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: 
         raise ValueError(f"snakemake: expected {'; '.join(wrong)}; {_ADVICE}")
 
 
+def check_device(name: str | None) -> None:
+    """Raise ValueError where LCT_DEVICE names no device that jobs compute on. None: it is not set."""
+    if name and not re.fullmatch(r"auto|cpu|mps|xpu|cuda(:\d+)?", name):
+        raise ValueError(f"LCT_DEVICE: expected auto, cpu, cuda or mps, found {name!r}; correct or unset it")
+
+
 def set_job_environment() -> None:
     """Set what the shells of jobs inherit. `python` is the Python that runs the graph, also where its environment is
     not activated. glibc keeps the blocks of memory that a step frees, which the next step needs again."""

@@ -169,9 +169,23 @@ def _read_config(files: tuple[Path, ...], _times: tuple[int, ...], _places: tupl
         config = Config(str(files[0].parent))
     except ConfigError as error:
         text = " ".join(str(error).split())
-        raise ValueError(f"{files[0]}: expected DVC's settings, found damage ({text}); fix it") from error
+        raise ValueError(f"{_damaged(files)}: expected DVC's settings, found damage ({text}); fix it") from error
     remotes = {f'remote "{name}"': dict(values) for name, values in config.get("remote", {}).items()}
     return {"cache": dict(config.get("cache", {})), **remotes}
+
+
+def _damaged(files: tuple[Path, ...]) -> Path:
+    """The file of DVC's settings that it cannot read: of the project, the user or the machine."""
+    from dvc.config import Config, ConfigError
+
+    for path in (*files, *(Path(Config.get_dir(level), "config") for level in Config.SYSTEM_LEVELS)):
+        try:
+            Config.load_file(str(path))
+        except ConfigError:
+            return path
+        except OSError:
+            continue
+    return files[0]
 
 
 def _read_files(files: tuple[Path, ...]) -> dict[str, dict[str, str]]:

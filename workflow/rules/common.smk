@@ -14,6 +14,7 @@ from lct.cluster.slurm import recording_step
 from lct.cluster.run import (
     ReportSoFar,
     RunProgress,
+    check_device,
     check_settings,
     check_writable,
     correct_slurm_plugin,
@@ -113,6 +114,7 @@ try:
         PLAN = Plan(Path(workflow.basedir), dict(config), _more_runs)
     if workflow.exec_mode.name == "DEFAULT":
         check_links(Path.cwd(), PLAN.scale_name)
+    check_device(os.environ.get("LCT_DEVICE"))
     REQUESTS = Requests(PLAN, Cluster.of(DEFAULTS))
     KEEP_IMAGES = keeps_images(PLAN.main.keep_images, DEFAULTS)
     RECORDING = recording_step(DEFAULTS if ON_CLUSTER else {})

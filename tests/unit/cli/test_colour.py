@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -40,3 +42,11 @@ def test_errors_are_json_for_programs(tmp_path, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert captured.out == "" and "project's folder" in json.loads(captured.err)["error"]
     assert main(["show", "x"]) == 1 and capsys.readouterr().err.startswith("lct show: ")
+
+
+def test_an_answer_that_cannot_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "lct.cli.main", "completion", "bash"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "lct completion: expected to print its answer, found: No space left on device\n"

@@ -128,6 +128,14 @@ def test_a_missing_or_silent_command_is_reported(tools):
         slurm.query(["squeue"], timeout=0.2)
 
 
+def test_a_device_that_is_none_is_refused_at_the_start():
+    for name in (None, "", "auto", "cpu", "cuda:1"):
+        run.check_device(name)
+    for name in ("tpu", "CPU", "cuda:", "cpu\n"):
+        with pytest.raises(ValueError, match="LCT_DEVICE: expected auto, cpu, cuda or mps, found "):
+            run.check_device(name)
+
+
 @pytest.mark.parametrize("name", ["", "a b", "$(x)", "-A", "a;b", "x" * 65, "a\n"])
 def test_names_that_do_not_belong_on_a_command_line_are_refused(name):
     with pytest.raises(ValueError, match="account: expected letters"):

@@ -1032,9 +1032,16 @@ def test_dvc_is_asked_where_its_cache_and_remotes_are(project, tmp_path, monkeyp
     assert (project / WEIGHTS).resolve().is_relative_to(tmp_path / "shared")
     dvc.run(project, "config", "--local", "cache.dir", "own")
     assert cache_folder(project) == project / "own"
-    (project / ".dvc/config").write_text("[cache\n")
-    with pytest.raises(ValueError, match=r"config: expected DVC's settings, found damage .*; fix it"):
-        cache_folder(project)
+    (user,) = tmp_path.rglob("dvc/config")
+    for path in (user, project / ".dvc/config.local", project / ".dvc/config"):
+        whole = path.read_text()
+        path.write_text("[cache\n")
+        os.utime(project / ".dvc/config")
+        with pytest.raises(
+            ValueError, match=rf"^{re.escape(str(path))}: expected DVC's settings, found damage .*; fix it"
+        ):
+            cache_folder(project)
+        path.write_text(whole)
 
 
 # --- git -------------------------------------------------------------------------------------------------------------
