@@ -7,7 +7,7 @@ from typing import Any
 
 from lct.checks import require
 from lct.cli.options import Result, all_tables_argument, selected_plan, which
-from lct.export.bundle import contents
+from lct.export import bundle
 from lct.files.atomic import read_json, write_bytes
 from lct.lineage.cells import chosen, targets
 from lct.plan.plan import Cell, Plan
@@ -64,11 +64,9 @@ def _cell(name: str, plan: Plan) -> Cell:
 
 
 def _bundle(arguments: argparse.Namespace, plan: Plan) -> Result:
-    from lct.export import bundle
-
     tables, root = which(arguments), arguments.root
     _checked_tables(arguments, plan)
-    names = contents(plan, root, tables, arguments.weights)
+    names = bundle.contents(plan, root, tables, arguments.weights)
     out = arguments.out or root / "exports" / f"lct-{plan.scale_name}-{tables}.zip"
     out.parent.mkdir(parents=True, exist_ok=True)
     own = plan.main.dataset and f"{plan.datasets[plan.main.dataset].title}, by the methods of arXiv:2502.01441"

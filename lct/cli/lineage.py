@@ -2,9 +2,8 @@
 
 import argparse
 import json
-from typing import Any
 
-from lct.cli.options import Result, selected
+from lct.cli.options import Result, selected, selected_plan
 from lct.lineage import guard, merge, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan
@@ -41,9 +40,9 @@ def record_verb(arguments: argparse.Namespace) -> Result:
     """Record what a run finished: DVC's lock, settings, runs, Snakemake's metadata.
 
     Exit code 1 when something that was made is left out."""
-    plan = _plan(arguments, arguments.config)
-    scale = plan.scale_name
-    config = {**arguments.config, **overrides(arguments), "scale": scale}
+    config = {**arguments.config, **overrides(arguments)}
+    scale = Plan(arguments.root, config).scale_name
+    config["scale"] = scale
     report = record.record(arguments.root, config, scale, arguments.in_run, wait_seconds=60)
     lines = [f"{scale}: {len(report.recorded)} jobs recorded, {report.kept} were already"]
     if report.recorded or report.dropped:
@@ -67,13 +66,13 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
     Exit code 1 when some are absent or differ."""
     root, reports = arguments.root, []
     if arguments.cells:
-        plan = _plan(arguments)
-        paths = [p for cell in selected(arguments, arguments.cells)[1] for p in guard.metrics_of(plan, cell)]
+        plan, rows = selected(arguments, arguments.cells)
+        paths = [path for cell in rows for path in guard.metrics_of(plan, cell)]
         if not set(paths) & registry.read(root, plan.scale_name).keys():
             raise ValueError(f"expected recorded cells, found nothing recorded of {', '.join(arguments.cells)}")
         reports.append(restore.restore(root, plan.scale_name, paths, arguments.pull))
     else:
-        scales = registry.scales(root) if arguments.scale is None else [_plan(arguments).scale_name]
+        scales = registry.scales(root) if arguments.scale is None else [selected_plan(arguments).scale_name]
         for scale in scales:  # the first fetches what all of them have recorded
             reports.append(restore.restore(root, scale, None, arguments.pull and scale == scales[0]))
     lines = [] if reports else ["nothing is recorded here: lineage/ is empty"]
@@ -131,10 +130,6 @@ def why_verb(arguments: argparse.Namespace) -> Result:
         for job, why in causes.items():
             lines += [f"  {job}", *(f"    {cause}" for cause in why)]
     return 0, value if len(value) > 1 else next(iter(value.values())), "\n".join(lines)
-
-
-def _plan(arguments: argparse.Namespace, config: dict[str, Any] | None = None) -> Plan:
-    return Plan(arguments.root, {**(config or {}), **overrides(arguments)})
 
 
 def _list(title: str, items: list[str]) -> list[str]:
