@@ -49,6 +49,14 @@ def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: 
         raise ValueError(f"snakemake: expected {'; '.join(wrong)}; {_ADVICE}")
 
 
+def check_project(folder: Path) -> None:
+    """Raise ValueError for a folder of the project that Snakemake cannot work in: it takes braces for wildcards."""
+    if set("{}\n") & set(str(folder)):
+        raise ValueError(
+            f"{str(folder)!r}: expected a path without braces and line breaks, found some; move the project"
+        )
+
+
 def check_device(name: str | None) -> None:
     """Raise ValueError where LCT_DEVICE names no device that jobs compute on. None: it is not set."""
     if name and not re.fullmatch(r"auto|cpu|mps|xpu|cuda(:\d+)?", name):

@@ -15,6 +15,7 @@ from lct.cluster.run import (
     ReportSoFar,
     RunProgress,
     check_device,
+    check_project,
     check_settings,
     check_writable,
     correct_slurm_plugin,
@@ -97,6 +98,7 @@ if Path.cwd().resolve() != _project:
         f"start there, or with: --directory {shlex.quote(str(_project))}"
     )
 try:
+    check_project(_project)
     PLAN = Plan(Path(workflow.basedir), dict(config))
     while _implied := listing.implied(PLAN, WORDS, config):
         config.update(_implied)
