@@ -131,7 +131,7 @@ def test_a_missing_or_silent_command_is_reported(tools):
 @pytest.mark.parametrize("name", ["a {x}", "a}", "a\nb"])
 def test_a_path_that_snakemake_cannot_work_in_is_refused_at_the_start(tmp_path, name):
     run.check_project(tmp_path / 'it\'s 100% "ü" #1')
-    with pytest.raises(ValueError, match="expected a path without braces and line breaks; move") as caught:
+    with pytest.raises(ValueError, match="expected a path without braces and line breaks, found some") as caught:
         run.check_project(tmp_path / name)
     assert "\n" not in str(caught.value)
 
