@@ -487,6 +487,13 @@ def examined(root: Path, profile: dict = PROFILE, patience: float = 60.0) -> dic
     return {finding.subject: f"{finding.level} {finding.line()}" for finding in found}
 
 
+@pytest.fixture
+def unanswered(monkeypatch) -> dict[str, str]:
+    """The probe job without its answer, which takes two starts of torch: for tests of what comes before it."""
+    monkeypatch.setattr("lct.cluster.doctor._wait_and_compare", lambda *_: [])
+    return {"node": "true"}
+
+
 def changed(**resources) -> dict:
     return PROFILE | {"default-resources": PROFILE["default-resources"] | resources}
 
@@ -524,9 +531,8 @@ def test_what_the_user_filled_in_wrongly_is_named_before_anything_is_submitted(
     assert not (tmp_path / "sbatch-words").exists()
 
 
-def test_the_probe_job_asks_for_what_all_jobs_ask_for(root, tools, tmp_path, monkeypatch):
-    cluster_tools(tools, tmp_path)
-    monkeypatch.setattr("lct.cluster.doctor._wait_and_compare", lambda *_: [])
+def test_the_probe_job_asks_for_what_all_jobs_ask_for(root, tools, tmp_path, unanswered):
+    cluster_tools(tools, tmp_path, **unanswered)
     examined(
         root,
         changed(
@@ -549,15 +555,15 @@ def test_the_probe_job_asks_for_what_all_jobs_ask_for(root, tools, tmp_path, mon
         examined(root, changed(slurm_extra="--comment='a"))
 
 
-def test_a_partition_with_short_jobs_says_which_line_to_change(root, tools, tmp_path):
-    cluster_tools(tools, tmp_path, sinfo="main|up|30:00|gpu:a100:4|8")
+def test_a_partition_with_short_jobs_says_which_line_to_change(root, tools, tmp_path, unanswered):
+    cluster_tools(tools, tmp_path, sinfo="main|up|30:00|gpu:a100:4|8", **unanswered)
     assert "set `longest: 30`" in examined(root)["partition main"]
     assert examined(root, changed(longest=30))["partition main"].startswith("ok")
 
 
-def test_a_host_without_slurm_and_a_cluster_without_accounting(root, tools, tmp_path):
+def test_a_host_without_slurm_and_a_cluster_without_accounting(root, tools, tmp_path, unanswered):
     assert "load SLURM's module" in examined(root)["SLURM's commands"]
-    cluster_tools(tools, tmp_path, sacct="echo Slurm accounting storage is disabled >&2; exit 1")
+    cluster_tools(tools, tmp_path, sacct="echo Slurm accounting storage is disabled >&2; exit 1", **unanswered)
     assert "`slurm-status-command: squeue`" in examined(root)["accounting"]
     doctor.require_accounting("squeue")
     with pytest.raises(ValueError, match="storage is disabled; put `slurm-status-command: squeue` into the profile"):
