@@ -129,7 +129,9 @@ for _name, _value in PLAN.main.downloads.environment().items():
 if (_minutes := PLAN.main.save_minutes or DEFAULTS.get("save_minutes")) is not None:
     os.environ.update(LCT_SAVE_MINUTES=str(_minutes))  # no param either
 if PLAN.main.save_minutes is not None:
-    os.environ.update(LCT_STATE_GB_PER_HOUR="inf")  # what a command asks for is not made less
+    os.environ.update(
+        LCT_STATE_GB_PER_HOUR="inf"
+    )  # what a command asks for is not made less
 LAUNCH = (  # jobs of the GPU classes: on the devices asked for, and where signals reach them
     "python -m lct.jobs.launch --gpus {resources.gpu} --cpus {resources.cpus_per_task}"
     " --minutes {resources.runtime}"
