@@ -82,9 +82,9 @@ def forecast(
     lines.append(f"~ holds estimates; {LEFT_OUT}")
     written, minutes = states_per_hour(plan, which)
     if written:
+        way = "" if plan.main.save_minutes else "; --config save_minutes=30 sets the minutes, whatever that writes"
         lines.append(
-            f"states of a training: up to {format_size(written)} an hour, one every {minutes:.3g} minutes; "
-            "with --config save_minutes=30 every 30 minutes, whatever that writes"
+            f"states of a training: up to {format_size(written)} an hour, one every {minutes:.3g} minutes{way}"
         )
     sizes = CostModel(plan.whole, device)  # a rehearsal asks for the memory of the whole scale
     largest = max(model.needed(every_cell), key=sizes.memory, default=None)
