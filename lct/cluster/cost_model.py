@@ -62,7 +62,12 @@ def state_bytes(plan: Plan, run: str) -> int:
 def minutes_between_states(plan: Plan, run: str, minutes: float = SAVE_MINUTES) -> float:
     """Minutes between two saved states of a training: `save_minutes` where it is set, otherwise `minutes`, and more
     where that would write over STATE_GB_PER_HOUR."""
-    return plan.main.save_minutes or max(minutes, 60 * state_bytes(plan, run) / (1e9 * STATE_GB_PER_HOUR))
+    return plan.main.save_minutes or minutes_for_states(state_bytes(plan, run), minutes)
+
+
+def minutes_for_states(size: float, minutes: float, gb_per_hour: float = STATE_GB_PER_HOUR) -> float:
+    """`minutes`, or as many more as states of `size` bytes need to write no more than `gb_per_hour`."""
+    return max(minutes, 60 * size / (1e9 * gb_per_hour))
 
 
 def reading_threads(plan: Plan, dataset: str) -> int:

@@ -25,7 +25,7 @@ import torch
 
 from lct.checks import invalid
 from lct.cluster.attempts import Attempt, StuckError, begin, cost, ended, last_lines
-from lct.cluster.cost_model import SAVE_MINUTES, STATE_GB_PER_HOUR
+from lct.cluster.cost_model import SAVE_MINUTES, STATE_GB_PER_HOUR, minutes_for_states
 from lct.cluster.launch import Stop
 from lct.config.schema import build
 from lct.data.latents import LatentsIn, LatentStatistics, MappedLatents, check_normalised, load_latents, parts
@@ -46,8 +46,8 @@ from lct.training.trainer import Trainer
 
 log = logging.getLogger("lct.train")
 
-SAVE_SECONDS = 60 * float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES))
-STATE_BYTES_PER_HOUR = 1e9 * float(os.environ.get("LCT_STATE_GB_PER_HOUR", STATE_GB_PER_HOUR))
+MINUTES = float(os.environ.get("LCT_SAVE_MINUTES", SAVE_MINUTES))
+GB_PER_HOUR = float(os.environ.get("LCT_STATE_GB_PER_HOUR", STATE_GB_PER_HOUR))
 LATENTS_IN, DRAWS = os.environ.get("LCT_LATENTS", "auto"), os.environ.get("LCT_DRAWS", "auto")
 PREFETCH = {"auto": None, "ahead": True, "in-step": False}
 # Every rank ends with these errors in the same step, and rank 0 prints the reason.
@@ -130,11 +130,6 @@ def train_run(
                 f"GPU memory: expected room for {training.micro_batch or training.batch // world.size} samples on rank "
                 f"{world.rank}, found none left; set training.micro_batch, or ask for more GPUs"
             ) from error
-
-
-def seconds_between_states(size: int) -> float:
-    """Seconds between two saved states of so many bytes, where no option gives them."""
-    return max(SAVE_SECONDS, 3600 * size / STATE_BYTES_PER_HOUR)
 
 
 def _load_latents(
@@ -227,7 +222,8 @@ def _train_or_reuse(
         beat = journal.open(trainer, stop) if journal is not None else lambda progress: None
         events = journal.events if journal is not None else None
         if save_seconds is None:
-            save_seconds = seconds_between_states(sum(tensor.nbytes for tensor in trainer.tensors().values()))
+            size = sum(tensor.nbytes for tensor in trainer.tensors().values())
+            save_seconds = 60 * minutes_for_states(size, MINUTES, GB_PER_HOUR)
         progress = train(trainer, folder, beat, stop, save_seconds, events, milestone.step)
         if progress.step < milestone.step:
             stop()  # its signal may have come after another rank's

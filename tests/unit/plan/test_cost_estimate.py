@@ -1,6 +1,7 @@
 """`lct plan`: work counted from settings, rates with their sources, shared jobs, wall time, planned against actual."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from contest.training import Size
 
 from lct.cli.main import main
 from lct.cluster.checks import check_disk
-from lct.cluster.cost_model import CostModel, PlannedJob, minutes_between_states, state_bytes
+from lct.cluster.cost_model import CostModel, PlannedJob, minutes_between_states, minutes_for_states, state_bytes
 from lct.cluster.forecast import recorded_outputs, states_per_hour
 from lct.cluster.rates import BENCH, Machine, Work, card, machine, this_machine
 from lct.cluster.resources import Cluster, Requests
@@ -25,7 +26,6 @@ from lct.config.schema import build
 from lct.files.atomic import write_json
 from lct.files.formatting import format_size
 from lct.files.records import run_path
-from lct.jobs.train import seconds_between_states
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 from tests.helpers.fake_recorded import Project
@@ -209,7 +209,8 @@ def test_the_plan_says_what_states_write_in_an_hour(capsys):
     assert states_per_hour(Plan(ROOT, {"scale": "paper", "save_minutes": 30}), "tables") == (2 * largest, 30)
     small = Plan(ROOT, {"scale": "smoke"})
     assert states_per_hour(small, "tables")[1] == 5 and minutes_between_states(small, "digits-lct", 30) == 30
-    assert (seconds_between_states(1_000_000), seconds_between_states(6_000_000_000)) == (300, 4320)
+    assert [minutes_for_states(size, 5) for size in (1e6, 6e9)] == [5, 72]
+    assert minutes_for_states(6e9, 30, math.inf) == 30
     with pytest.raises(ValueError, match="save_minutes: expected above 0, found 0"):
         Plan(ROOT, {"scale": "paper", "save_minutes": 0})
 
