@@ -1,8 +1,8 @@
 """measure: how fast this machine does what the paper's jobs do, in minutes; `lct measure` runs it.
 
 Writes a file of config/devices/, which `lct plan`, the requests of jobs and `lct doctor` read. It needs torch, NumPy,
-SciPy, PyYAML and safetensors, and nothing else of the lock, so that it runs in any environment that has these:
-`python -m lct.jobs.measure`. Networks other than the U-Net are stand-ins of the same layers, with drawn weights.
+SciPy, PyYAML and safetensors, and runs in any environment that has these: `python -m lct.jobs.measure`. Where diffusers
+and torchvision are missing, it leaves out decoding, encoding and features. All weights are drawn.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from torch import nn
 from lct.cluster.measure_options import CHANNELS, arguments
 from lct.config.devices import Measured, Switch
 from lct.files.atomic import write_text
-from lct.jobs import job, stand_ins
+from lct.jobs import job
 from lct.jobs.measure_nodes import all_reduce_rate, lock_between_nodes, write_rate
 from lct.losses.settings import DiffusionTerm, Objective, Transport
 from lct.losses.transport import cost_matrix
@@ -187,33 +187,50 @@ def measure_switches(plain: Training, meter: Meter) -> list[Switch]:
     return switches
 
 
+def autoencoder() -> nn.Module:
+    """The network of sd-vae-ft-ema, with drawn weights."""
+    from diffusers import AutoencoderKL  # not everywhere
+
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
+    return AutoencoderKL(block_out_channels=[128, 256, 512, 512], layers_per_block=2, **blocks)
+
+
+def inception() -> nn.Module:
+    """(B, 3, 299, 299) -> (B, 2048): the layers of FID's Inception-v3, with drawn weights."""
+    from torchvision.models import inception_v3  # not everywhere
+
+    network = inception_v3(aux_logits=False, init_weights=False)
+    network.fc = nn.Identity()
+    return network
+
+
 def measure_networks(plain: Training, meter: Meter, side: int) -> None:
     """Rates of sampling, decoding, encoding and features; and seconds of a transport plan, which is only logged."""
     device, batch = meter.device, 2 * plain.batch
     trainer = Trainer(plain, latents()[: plain.batch], 0, device, ahead=False)
     network, (macs, _) = trainer.network.eval(), macs_and_activations(plain.network, *SHAPE[:2])
     x, sigma = torch.randn(batch, *SHAPE, device=device), torch.full((batch,), 80.0, device=device)
-    images = max(1, plain.batch // 8)
-
-    def forward(network: nn.Module, inputs: torch.Tensor) -> Callable[[], Any]:
-        return partial(network.to(device).eval().requires_grad_(False), inputs)
-
-    about = {"side": side, "kind": "pretrained"}
     with torch.inference_mode():
         sampling = f"one-step samples, batch {batch}"
         evaluate = partial(consistency, network, x, sigma, plain.scaling)
         meter.rate("evaluate", batch * 2 * macs, evaluate, "FLOPs", macs=macs, what=sampling)
-        z = torch.randn(images, *SHAPE[:1], side // 8, side // 8, device=device)
-        what = f"the layers of sd-vae-ft-ema, batch {images}"
-        meter.rate("decode", images, forward(stand_ins.decoder(), z), "images", what=what, **about)
-        pixels = torch.rand(images, 3, side, side, device=device)
-        meter.rate("encode", images, forward(stand_ins.encoder(), pixels), "images", what=what, **about)
-        resized = torch.rand(images, 3, 299, 299, device=device)
-        what = f"the layers of Inception-v3, batch {images}; without reading images"
-        meter.rate("score", images, forward(stand_ins.inception(), resized), "images", what=what, **about)
     flat = [torch.randn(plain.batch, 4096).double().numpy() for _ in range(2)]
     seconds = seconds_of(lambda: linear_sum_assignment(cost_matrix(*flat)), torch.device("cpu"), meter.seconds)
     log.info("transport of %d latents, on the host: %.3g ms", plain.batch, 1e3 * seconds)
+    if missing := [name for name in ("diffusers", "torchvision") if importlib.util.find_spec(name) is None]:
+        log.warning("decode, encode, score: not measured, without %s", " and ".join(missing))
+        return
+    vae, features = (network.to(device).eval().requires_grad_(False) for network in (autoencoder(), inception()))
+    images = max(1, plain.batch // 8)
+    of_vae, of_inception = f"the layers of sd-vae-ft-ema, batch {images}", f"the layers of Inception-v3, batch {images}"
+    for work, call, shape, what in (
+        ("decode", vae.decode, (SHAPE[0], side // 8, side // 8), of_vae),
+        ("encode", vae.encode, (3, side, side), of_vae),
+        ("score", features, (3, 299, 299), f"{of_inception}; without reading images"),
+    ):
+        inputs = torch.rand(images, *shape, device=device)
+        with torch.inference_mode():
+            meter.rate(work, images, partial(call, inputs), "images", what=what, side=side, kind="pretrained")
 
 
 def advice(switches: list[Switch], name: str) -> list[str]:

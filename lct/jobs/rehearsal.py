@@ -26,24 +26,12 @@ def write_rehearsal(root: Path, requests: Requests, jobs: Iterable[Any]) -> str:
     try:
         from lct.report.render import html  # brings Jinja, which only a rehearsal needs here
 
-        result = numbers(requests, job_requests(jobs), root)
+        result = numbers(requests, list(jobs), root)
         write_text(root / out, html("rehearsal.html", rehearsal=result))
         write_json((root / out).with_suffix(".json"), result)
     except (ValueError, OSError) as error:
         return f"warning: no page of the rehearsal: {' '.join(str(error).split())}"
     return f"What the rehearsal took beside what it asked for: {out}"
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """A job of the graph, and the resources that it asks for."""
-
-    rule: str
-    wildcards: dict[str, str]
-    outputs: tuple[str, ...]
-    memory: float  # bytes
-    minutes: float
-    gpus: int
 
 
 @dataclass(frozen=True)
@@ -66,86 +54,66 @@ class Row:
     gpu_memory: float | None = None  # measured, of each GPU
     more_gpu_memory: float = 0.0
     card: float | None = None  # memory of a GPU
-
-    @property
-    def share(self) -> float:
-        """Expected peak / memory asked for."""
-        return (self.memory + self.more_memory) / self.request if self.request else 0.0
-
-    @property
-    def gpu_share(self) -> float | None:
-        """Expected peak / memory of the card; None where no GPU was used, or its memory is not known."""
-        return (
-            None if self.gpu_memory is None or not self.card else (self.gpu_memory + self.more_gpu_memory) / self.card
-        )
-
-    @property
-    def tight(self) -> tuple[str, ...]:
-        """What is marked: memory, GPU memory."""
-        marks = {"memory": self.share, "GPU memory": self.gpu_share or 0.0}
-        return tuple(name for name, share in marks.items() if share > MOST)
+    share: float = 0.0  # expected peak / memory asked for
+    gpu_share: float | None = None  # expected peak / memory of a GPU; None: none was used, or its memory is not known
+    tight: tuple[str, ...] = ()  # what is marked: memory, GPU memory
 
 
-def job_requests(jobs: Iterable[Any]) -> list[JobRequest]:
-    """The jobs of a Snakemake DAG with what they ask for; 0 where that is known only once their inputs exist."""
-
-    def number(job: Any, name: str) -> float:
-        value = job.resources.get(name, 0)
-        return float(value) if isinstance(value, int | float) else 0.0
-
-    return [
-        JobRequest(
-            rule=job.rule.name,
-            wildcards=dict(job.wildcards.items()),
-            outputs=tuple(map(str, job.output)),
-            memory=1e6 * number(job, "mem_mb"),
-            minutes=number(job, "runtime"),
-            gpus=int(number(job, "gpu")),
-        )
-        for job in jobs
-    ]
-
-
-def rows(requests: Requests, jobs: Iterable[JobRequest], root: Path) -> list[Row]:
-    """A row for each stage and owner, those of the largest share of its memory first."""
+def rows(requests: Requests, jobs: Iterable[Any], root: Path) -> list[Row]:
+    """A row for each stage and owner of the jobs of a Snakemake DAG, those of the largest share of memory first."""
     owner_of, together = owners(requests.plan), {}
     for job in jobs:
-        if (owner := owner_of(job.rule, job.wildcards)) is not None:
+        if (owner := owner_of(job.rule.name, dict(job.wildcards.items()))) is not None:
             together.setdefault(owner, []).append(job)
     every = [_row(requests, *owner, of, root) for owner, of in together.items()]
     return sorted(every, key=lambda row: (not row.tight, -max(row.share, row.gpu_share or 0.0), row.stage, row.owner))
 
 
-def _row(requests: Requests, stage: str, owner: str, jobs: Sequence[JobRequest], root: Path) -> Row:
-    planned, gpus = PlannedJob(stage, owner), max(job.gpus for job in jobs)
+def _resource(job: Any, name: str) -> float:
+    """What a job asks for; 0 where that is known only once its inputs exist."""
+    value = job.resources.get(name, 0)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _row(requests: Requests, stage: str, owner: str, jobs: Sequence[Any], root: Path) -> Row:
+    planned, gpus = PlannedJob(stage, owner), int(max(_resource(job, "gpu") for job in jobs))
     # a training has one for each GPU; the record is the first one's
     processes = max(1, gpus) if stage == "train" else 1
     records = [record for job in jobs if (record := _record(job, root))]
-    more = max(0.0, requests.sizes.memory(planned) - requests.costs.memory(planned))
-    of_gpu = [record["peak_gpu_memory_bytes"] for record in records if "peak_gpu_memory_bytes" in record]
-    memory = requests.costs.machine.memory
+    more = max(0.0, requests.sizes.memory(planned) - requests.costs.memory(planned)) if records else 0.0
+    memory = processes * max((record["peak_memory_bytes"] for record in records), default=0)
+    request = 1e6 * max(_resource(job, "mem_mb") for job in jobs)
+    share = (memory + more) / request if request else 0.0
+    gpu_memory = max((r["peak_gpu_memory_bytes"] for r in records if "peak_gpu_memory_bytes" in r), default=None)
+    on_gpu, card = gpu_memory is not None, requests.costs.machine.memory
+    more_gpu_memory = more * on_gpu / (2 * processes if stage == "train" else 1)
+    gpu_share = (gpu_memory + more_gpu_memory) / card if on_gpu and math.isfinite(card) else None
+    marks = {"memory": share, "GPU memory": gpu_share or 0.0}
     return Row(
         stage=stage,
         owner=owner,
         jobs=len(jobs),
         measured=len(records),
         seconds=max((record["seconds"] for record in records), default=0.0),
-        minutes=max(job.minutes for job in jobs),
+        minutes=max(_resource(job, "runtime") for job in jobs),
         read=processes * sum(record.get("read_bytes", 0) for record in records),
         written=sum(record.get("written_bytes", 0) for record in records),
-        memory=processes * max((record["peak_memory_bytes"] for record in records), default=0),
-        more_memory=more if records else 0.0,
-        request=max(job.memory for job in jobs),
+        memory=memory,
+        more_memory=more,
+        request=request,
         gpus=gpus,
-        gpu_memory=max(of_gpu, default=None),
-        more_gpu_memory=more / (2 * processes) if of_gpu and stage == "train" else more if of_gpu else 0.0,
-        card=memory if of_gpu and math.isfinite(memory) else None,
+        gpu_memory=gpu_memory,
+        more_gpu_memory=more_gpu_memory,
+        card=None if gpu_share is None else card,
+        share=share,
+        gpu_share=gpu_share,
+        tight=tuple(name for name, used in marks.items() if used > MOST),
     )
 
 
-def _record(job: JobRequest, root: Path) -> dict[str, Any]:
+def _record(job: Any, root: Path) -> dict[str, Any]:
     """What a job's outputs record of it, each number the largest; empty where it has not finished."""
-    every = [record for path in job.outputs if (record := read_json_or_empty(run_path(root / path)))]
+    every = [record for path in job.output if (record := read_json_or_empty(run_path(root / path)))]
     names = ("seconds", "peak_memory_bytes", "peak_gpu_memory_bytes", "read_bytes", "written_bytes")
     return {name: max(values) for name in names if (values := [record[name] for record in every if name in record])}
 
@@ -174,10 +142,10 @@ def advice(requests: Requests, marked: Iterable[Row]) -> str:
     return "\n".join(["set-resources:", *lines]) if lines else ""
 
 
-def numbers(requests: Requests, jobs: Sequence[JobRequest], root: Path) -> dict[str, Any]:
+def numbers(requests: Requests, jobs: Sequence[Any], root: Path) -> dict[str, Any]:
     """What the page of a rehearsal shows, as JSON can hold it."""
     every = rows(requests, jobs, root)
-    gpu_hours = sum(_record(job, root).get("seconds", 0.0) * job.gpus for job in jobs) / 3600
+    gpu_hours = sum(_record(job, root).get("seconds", 0.0) * _resource(job, "gpu") for job in jobs) / 3600
     return {
         "scale": requests.plan.scale_name,
         "whole": requests.plan.whole.scale_name,
@@ -186,8 +154,6 @@ def numbers(requests: Requests, jobs: Sequence[JobRequest], root: Path) -> dict[
         "jobs": sum(row.jobs for row in every),
         "measured": sum(row.measured for row in every),
         "gpu_hours": gpu_hours,
-        "rows": [
-            asdict(row) | {"share": row.share, "gpu_share": row.gpu_share, "tight": list(row.tight)} for row in every
-        ],
+        "rows": [asdict(row) for row in every],
         "advice": advice(requests, every),
     }

@@ -9,7 +9,7 @@ from snakemake.common.tbdstring import TBDString
 from lct.cluster.cost_model import PlannedJob
 from lct.cluster.resources import Cluster, Requests
 from lct.files.atomic import write_text
-from lct.jobs.rehearsal import job_requests, numbers, rows, write_rehearsal
+from lct.jobs.rehearsal import numbers, rows, write_rehearsal
 from lct.plan.plan import Plan
 from lct.report.render import html
 from tests.helpers import ROOT
@@ -52,10 +52,10 @@ def test_memory_and_gpus_are_those_of_the_paper_and_time_is_its_own(requests):
     assert paper.of("gpu_train", "train", "church-lct")["runtime"] == 1440
 
 
-def test_what_snakemake_cannot_say_yet_counts_as_nothing():
+def test_what_snakemake_cannot_say_yet_counts_as_nothing(tmp_path, requests):
     waiting = job("score_celebahq_lct_step8", "m", mem_mb=TBDString(), runtime=TBDString())
-    (request,) = job_requests([waiting])
-    assert (request.memory, request.minutes, request.gpus) == (0.0, 0.0, 1)
+    (row,) = rows(requests, [waiting], tmp_path)
+    assert (row.request, row.minutes, row.gpus) == (0.0, 0.0, 1)
 
 
 def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, requests):
@@ -67,7 +67,7 @@ def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, 
     record(tmp_path, "w8", 6e9, peak_gpu_memory_bytes=10e9)
     record(tmp_path, "w16", 7.5e9, peak_gpu_memory_bytes=70e9)
     record(tmp_path, "m", 1e9, seconds=55)
-    first, second, third, fourth = rows(requests, job_requests(jobs), tmp_path)
+    first, second, third, fourth = rows(requests, jobs, tmp_path)
     assert (first.stage, first.owner, first.jobs, first.measured, first.gpus) == ("train", "celebahq-lct", 2, 2, 1)
     assert (first.memory, first.more_memory, first.more_gpu_memory) == (7.5e9, 2 * latents, latents)
     assert first.tight == ("memory", "GPU memory") and first.share == pytest.approx((7.5e9 + 2 * latents) / 1e10)
@@ -76,7 +76,7 @@ def test_a_peak_near_its_request_is_marked_with_lines_for_the_profile(tmp_path, 
     more = requests.sizes.memory(PlannedJob("score", "celebahq-lct")) - 1
     assert second.more_memory > more / 2 and second.gpu_share is None
     assert (third.stage, third.measured, third.tight) == ("images", 1, ()) and (fourth.jobs, fourth.measured) == (1, 0)
-    result = numbers(requests, job_requests(jobs), tmp_path)
+    result = numbers(requests, jobs, tmp_path)
     assert (result["whole"], result["jobs"], result["measured"]) == ("paper", 5, 4)
     assert result["gpu_hours"] == pytest.approx((90 + 90 + 55) / 3600) and result["device"] == "a100-80gb"
     lines = result["advice"].splitlines()
