@@ -76,13 +76,9 @@ def _rows(cells: list[Cell]) -> Result:
         }
         for cell in cells
     }
-    widths = [max(map(len, column)) for column in zip(*((c.name, c.run, c.weights) for c in cells), strict=True)]
-    lines = [
-        "  ".join(f"{word:<{width}}" for word, width in zip((c.name, c.run, c.weights), widths, strict=True))
-        + f"  {c.sampler}"
-        for c in cells
-    ]
-    return 0, value, "\n".join(lines)
+    rows = [(cell.name, cell.run, cell.weights, cell.sampler) for cell in cells]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return 0, value, "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 Sourced = dict[str, dict[str, Any]]  # dotted key -> {"value", "source"}
@@ -100,7 +96,8 @@ def _lines(settings: Sourced, width: int = 0) -> list[str]:
 
 
 def _show(run: Run, run_facts: dict[str, Any], data: Sourced) -> Result:
-    settings = {k: {"value": v, "source": run.sources.get(k, "default")} for k, v in _flat(run).items()} | data
+    applied = flatten(run.applied)
+    settings = {k: {"value": v, "source": run.sources.get(k, "default")} for k, v in applied.items()} | data
     width = max(map(len, [*settings, *run_facts]))
     lines = [f"{key:<{width}}  {_text(value)}" for key, value in run_facts.items()]
     lines += ["", *_lines(settings, width)]
@@ -108,7 +105,7 @@ def _show(run: Run, run_facts: dict[str, Any], data: Sourced) -> Result:
 
 
 def _compare(a: Run, b: Run, scale_name: str) -> Result:
-    left, right = _flat(a), _flat(b)
+    left, right = flatten(a.applied), flatten(b.applied)
     differing = {
         key: {a.id: left.get(key, "-"), b.id: right.get(key, "-")}
         for key in left | right
@@ -118,11 +115,6 @@ def _compare(a: Run, b: Run, scale_name: str) -> Result:
     lines = [f"{f'scale {scale_name}':<{width}}  {a.id:<24}  {b.id}"]
     lines += [f"{key:<{width}}  {_text(pair[a.id]):<24}  {_text(pair[b.id])}" for key, pair in differing.items()]
     return 0, differing, "\n".join(lines)
-
-
-def _flat(run: Run) -> dict[str, Any]:
-    """Dotted key -> value of the training settings."""
-    return flatten(run.applied)
 
 
 def _text(value: Any) -> str:

@@ -51,9 +51,7 @@ class Origin:
     @property
     def words(self) -> str:
         """Beside a number: empty for print."""
-        return {"published table": "", "authors' log": f"log, {self.status}", "not published": "not published"}[
-            self.kind
-        ]
+        return {"published table": "", "authors' log": f"log, {self.status}"}.get(self.kind, self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)

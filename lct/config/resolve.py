@@ -14,7 +14,7 @@ from lct.config import local_images
 from lct.config.folder import ConfigFolder, Layer, ScaleLayer
 from lct.config.model import ELSEWHERE, GIVEN, Dataset, Figure, Initial, Main, Method, ReducedBudget, Run, Scale
 from lct.config.schema import build, check_layer, written_fields
-from lct.data.settings import COUNTS_ADVICE, DownloadSource
+from lct.data.settings import COUNTS_ADVICE, DownloadSource, readings
 from lct.download.settings import Origin, Weights
 from lct.metrics.settings import PretrainedExtractor
 from lct.training.settings import Training
@@ -138,11 +138,9 @@ def dataset_settings(config: ConfigFolder, name: str, scale: ScaleLayer, where: 
 
 def gives_labels(dataset: Dataset) -> bool:
     """Whether every image of a dataset comes with a label."""
-    source = dataset.source
-    readings = [alternative.read for alternative in source.alternatives] if source.kind == "download" else [source]
-    return source.kind in ("digits", "patches") or all(
+    return all(
         getattr(reading, "labels", "none") == "folders" or getattr(reading, "label", None) is not None
-        for reading in readings
+        for reading in readings(dataset.source)
     )
 
 

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import struct
+import weakref
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -136,6 +137,7 @@ class ImageSet(AbstractContextManager):
             )
         self._spans = [(entry.header_offset, entry.file_size) for entry in entries]
         self._descriptor = os.open(self.path, os.O_RDONLY)
+        self.close = weakref.finalize(self, os.close, self._descriptor)
         self.height, self.width = self[0].shape[:2] if entries else (0, 0)
 
     def __len__(self) -> int:
@@ -184,17 +186,8 @@ class ImageSet(AbstractContextManager):
         for start in range(0, count, size):
             yield start, *self.batch(start, size, count)
 
-    def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self):
-        if getattr(self, "_descriptor", None) is not None:
-            self.close()
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:

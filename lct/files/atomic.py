@@ -42,7 +42,13 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _explained(path, error) from error
+        if error.errno not in _UNWRITABLE:
+            raise
+        raise OSError(
+            error.errno,
+            f"{path}: expected a writable place, found: {os.strerror(error.errno)}; "
+            "nothing was left half-written: free space or fix the permissions, then run the same command again",
+        ) from error
 
 
 @contextmanager
@@ -177,16 +183,6 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
         _sync_directory(path.parent)
-
-
-def _explained(path: Path, error: OSError) -> OSError:
-    if error.errno not in _UNWRITABLE:
-        return error
-    return OSError(
-        error.errno,
-        f"{path}: expected a writable place, found: {os.strerror(error.errno)}; "
-        "nothing was left half-written: free space or fix the permissions, then run the same command again",
-    )
 
 
 def _remove(partial: Path) -> None:

@@ -127,23 +127,13 @@ def _source(module: str) -> Path | None:
 class _Plain(ast.NodeTransformer):
     """Takes away what computes nothing: docstrings, annotations, the registration."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        self.generic_visit(node)
-        node.body = self._without_docstring(node.body)
-        node.returns = None
-        for argument in ast.walk(node.args):
-            if isinstance(argument, ast.arg):
-                argument.annotation = None
-        node.decorator_list = [d for d in node.decorator_list if getattr(d, "id", None) != _REGISTRATION]
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            node.decorator_list = [d for d in node.decorator_list if getattr(d, "id", None) != _REGISTRATION]
+        elif isinstance(node, ast.arg):
+            node.annotation = None
         return node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        self.generic_visit(node)
-        node.body = self._without_docstring(node.body)
-        return node
-
-    @staticmethod
-    def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-        first = body[0]
-        is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-        return (body[1:] or [ast.Pass()]) if is_text and isinstance(first.value.value, str) else body

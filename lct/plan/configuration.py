@@ -53,14 +53,12 @@ class Configuration:
         self.paths = Paths(self.scale_name, self.main.dataset, self.only)
         self.claims_paths = dataclasses.replace(self.paths, only=(CLAIMS,))  # of `snakemake claims`
         self.tables: dict[str, TableSpec] = self._read_tables()
+        self.published_rows = PublishedRows(self.config)
         self.published: dict[str, PublishedTable] = {
-            spec.published: self.config.read(
-                PublishedTable, "published", spec.published, f"config/tables/{name}.yaml: published"
-            )
+            spec.published: self.published_rows.table(name, "config/tables")
             for name, spec in self.tables.items()
             if spec.published is not None
         }
-        self.published_rows = PublishedRows(self.config)
         self.claims: list[Claim] = read_claims(self.config, self.published_rows)
         measures, given = CLAIMS not in self.only or self.scale.limit is None, f"the rehearsal {self.scale_name}"
         require(measures, "claims", "a scale that measures", given, "take its base")
@@ -255,21 +253,17 @@ class Configuration:
 
 
 def _with_seeds(scale: Scale, further: tuple[str | int, ...], least: int) -> Scale:
-    """A scale with further training seeds for every dataset, at least so many."""
-    if not further and not least:
-        return scale
+    """A scale with further training seeds for every dataset, at least so many: the first from 0 on fill up."""
 
-    def extended(seeds: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        every = {dataset: tuple(dict.fromkeys((*given, *map(int, further)))) for dataset, given in seeds.items()}
-        return {dataset: given + _unused(given, least - len(given)) for dataset, given in every.items()}
+    def extended(given: tuple[int, ...]) -> tuple[int, ...]:
+        seeds = tuple(dict.fromkeys((*given, *map(int, further))))
+        unused = (seed for seed in itertools.count() if seed not in seeds)
+        return seeds + tuple(itertools.islice(unused, max(0, least - len(seeds))))
 
-    short = scale.short and dataclasses.replace(scale.short, seeds=extended(scale.short.seeds))
-    return dataclasses.replace(scale, seeds=extended(scale.seeds), short=short)
-
-
-def _unused(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """The first `count` seeds from 0 on that are not among `seeds`; none where it is negative."""
-    return tuple(itertools.islice((seed for seed in itertools.count() if seed not in seeds), max(0, count)))
+    seeds = {dataset: extended(given) for dataset, given in scale.seeds.items()}
+    reduced = {dataset: extended(given) for dataset, given in scale.short.seeds.items()} if scale.short else {}
+    short = scale.short and dataclasses.replace(scale.short, seeds=reduced)
+    return dataclasses.replace(scale, seeds=seeds, short=short)
 
 
 def _scale_of_dataset(scale: Scale, dataset: str) -> Scale:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from typing import Literal
 
 from lct.config.model import MEASURED
 from lct.metrics.settings import TrainedExtractor, feature_specs
@@ -57,14 +58,9 @@ def extractors(plan: Plan, dataset: str) -> dict[str, str]:
     }
 
 
-def distance_extractor(plan: Plan, dataset: str) -> str:
-    """Weights of the network that the first protocol's distance looks through."""
-    return extractors(plan, dataset)[plan.extractor(dataset, plan.protocol.distance).id]
-
-
-def recall_extractor(plan: Plan, dataset: str) -> str:
-    """Weights of the network that the first protocol's precision and recall look through."""
-    return extractors(plan, dataset)[plan.extractor(dataset, plan.protocol.recall).id]
+def extractor_of(plan: Plan, dataset: str, role: Literal["distance", "recall"]) -> str:
+    """Weights of the network that the first protocol's distance, or its precision and recall, look through."""
+    return extractors(plan, dataset)[plan.extractor(dataset, getattr(plan.protocol, role)).id]
 
 
 def references(plan: Plan, dataset: str) -> list[str]:

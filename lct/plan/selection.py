@@ -35,12 +35,8 @@ def plan_of(plan: Plan, own_runs: Iterable[str] = ()) -> dict[str, Any]:
     return {"scale": plan.scale_name} | {key: value for key, value in given.items() if value not in (None, "")} | own
 
 
-def _as_words(options: dict[str, Any]) -> list[str]:
-    """Options as a command line has them, but for those that are None."""
-    texts = {k: ",".join(v) if isinstance(v, list) else str(v) for k, v in options.items() if v is not None}
-    return [word for key, text in texts.items() for word in (f"--{key.replace('_', '-')}", text)]
-
-
 def option_words(plan: Plan, own_runs: Iterable[str] = ()) -> list[str]:
     """The same as words of a command line, without the scale."""
-    return _as_words({key: value for key, value in plan_of(plan, own_runs).items() if key != "scale"})
+    options = {key: value for key, value in plan_of(plan, own_runs).items() if key != "scale"}
+    texts = {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in options.items()}
+    return [word for key, text in texts.items() for word in (f"--{key.replace('_', '-')}", text)]

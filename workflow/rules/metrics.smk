@@ -119,7 +119,7 @@ for _name, _at in PLAN.pilot_milestones:
             ],
             train=manifest(PATHS.images(_run.dataset, "train")),
             heldout=stage_files.compared_heldout(PLAN, _run.dataset),
-            extractor=stage_files.distance_extractor(PLAN, _run.dataset),
+            extractor=stage_files.extractor_of(PLAN, _run.dataset, "distance"),
         output:
             distances=_distances,
             records=records(*_distances),
@@ -198,7 +198,7 @@ for _run in PLAN.runs.values():
                 ],
                 train=manifest(PATHS.images(_run.dataset, "train")),
                 reference=stage_files.references(PLAN, _run.dataset)[0],
-                extractor=stage_files.recall_extractor(PLAN, _run.dataset),
+                extractor=stage_files.extractor_of(PLAN, _run.dataset, "recall"),
             output:
                 numbers=_numbers,
                 pictures=_pictures,
