@@ -8,7 +8,6 @@ from typing import Any
 from lct.files.hashing import sha256_json
 from lct.report.images import Picture, picture
 from lct.report.render import html
-from lct.report.text import NOT_GIVEN, anchor, exact, flatten, number, seed_name, signed
 
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 
@@ -26,30 +25,20 @@ def page(
     timelines: (what it is, drawing as SVG) of when its tables appear.
     watermark: of the scale.
     """
-    links = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
-    shown = {path: _link(link) for path, link in links.items()}
-    rows = [
-        _section(id_, list(cells), shown)
-        for id_, cells in groupby(audits["cells"], lambda cell: cell["id"].rpartition(".")[0])
-    ]
-    settings = {sha256_json(link["settings"]): link for link in links.values() if link["settings"]}.items()
+    different = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
+    links = {path: link | _words(link) for path, link in different.items()}
+    rows = [_section(list(of), links) for _, of in groupby(audits["cells"], lambda cell: cell["id"].rpartition(".")[0])]
     described = [value["protocol"] for cell in audits["cells"] for value in cell["values"] if value["protocol"]]
-    protocols = {protocol["hash"]: protocol["contents"] for protocol in described}
     values = {
-        "scale": audits["scale"],
-        "options": audits.get("options", f"--scale {audits['scale']}"),
+        "options": f"--scale {audits['scale']}",
+        **audits,
         "report": report,
         "watermark": watermark,
-        "notes": audits["notes"],
-        "not_run": len(audits["not_run"]),
-        "count": len(audits["cells"]),
         **_faults(audits["cells"]),
         "tables": [(table, list(of)) for table, of in groupby(rows, key=lambda row: row["id"].partition(".")[0])],
-        "links": list(shown.values()),
-        "settings": [
-            {"hash": key, "stage": of["stage"] or "", "rows": flatten(of["settings"])} for key, of in settings
-        ],
-        "protocols": [{"hash": key, "rows": flatten(contents or {})} for key, contents in protocols.items()],
+        "links": list(links.values()),
+        "settings": {link["settings_hash"]: link for link in links.values() if link["settings"]},
+        "protocols": {protocol["hash"]: protocol["contents"] or {} for protocol in described},
         "timelines": timelines,
     }
     return html("audit.html", page=values)
@@ -57,61 +46,36 @@ def page(
 
 def _faults(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Different faults of these cells, and what could not be checked."""
-    checks = {check["text"]: check for cell in cells for check in (*cell["faults"], *cell["unchecked"])}.values()
-    faults = [check for check in checks if check["state"] != "unchecked"]
-    return {"faults": faults, "unchecked": [check for check in checks if check["state"] == "unchecked"]}
+    kinds = ("faults", "unchecked")
+    return {kind: list({check["text"]: check for cell in cells for check in cell[kind]}.values()) for kind in kinds}
 
 
-def _section(id_: str, cells: list[dict[str, Any]], links: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    first = cells[0]
-    chains = []
-    for value in first["values"]:
-        passed = [check["text"] for check in value["checks"] if check["state"] == "ok"]
-        protocol = (value["protocol"] or {}).get("hash") or ""
-        chain = {"seed": value["seed"], "draw": value["draw"], "passed": passed, "protocol": protocol, "tree": None}
-        if value["chain"]:
-            chain["tree"] = _tree("metrics", value["metrics"], first["links"], links, set())
-        chains.append(chain)
+def _section(cells: list[dict[str, Any]], links: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The cells of a row, which share their files, and the chain of each value."""
+    trees = [v["chain"] and _tree("metrics", v["metrics"], links, set()) for v in cells[0]["values"]]
     return {
-        "id": id_,
-        "anchor": f"row-{anchor(id_)}",
-        "title": first["title"],
+        "id": cells[0]["id"].rpartition(".")[0],
+        "cells": cells,
         "state": min((cell["state"] for cell in cells), key=STATES.index),
-        "cost": first["cost"],
-        "cells": [
-            {
-                "id": cell["id"],
-                "anchor": f"cell-{anchor(cell['id'])}",
-                "key": f"values.{cell['metric']}",
-                "state": cell["state"],
-                "numbers": [
-                    {"seed": v["seed"], "draw": v["draw"]}
-                    | {"text": "not read here" if v["value"] is None else exact(v["value"])}
-                    for v in cell["values"]
-                ],
-            }
-            for cell in cells
-        ],
-        "chains": chains,
+        "chains": list(zip(cells[0]["values"], trees, strict=True)),
         **_faults(cells),
     }
 
 
-def _tree(
-    role: str, path: str, links: dict[str, Any], shown: dict[str, dict[str, Any]], visited: set[str]
-) -> dict[str, Any]:
+def _tree(role: str, path: str, links: dict[str, dict[str, Any]], visited: set[str]) -> dict[str, Any]:
     """A file with those it was made from below it; one that stands further up already is only named."""
     visited.add(path)
-    node: dict[str, Any] = {"role": role, "link": shown[path], "inputs": [], "again": []}
+    node: dict[str, Any] = {"role": role, "link": links[path], "inputs": [], "again": []}
     for source in links[path]["inputs"]:
         if source["path"] in visited:
-            node["again"].append((source["role"], shown[source["path"]]))
+            node["again"].append((source["role"], links[source["path"]]))
         else:
-            node["inputs"].append(_tree(source["role"], source["path"], links, shown, visited))
+            node["inputs"].append(_tree(source["role"], source["path"], links, visited))
     return node
 
 
-def _link(link: dict[str, Any]) -> dict[str, Any]:
+def _words(link: dict[str, Any]) -> dict[str, Any]:
+    """What a page says of a file beside its checks."""
     run = link["run"] or {}
     git = run.get("git") or {}
     code = f"{git['revision']}{' with uncommitted changes' if git.get('dirty') else ''}" if git.get("revision") else ""
@@ -144,17 +108,10 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
     words += [f"{run.get('device')} on {run.get('host')}", f"{run.get('seconds')} s"] if run else []
     words += [f"SLURM {jobs}"] if jobs else []
     return {
-        "path": link["path"],
-        "anchor": f"file-{anchor(link['path'])}",
-        "state": link["state"],
-        "sha256": link["sha256"],
         "words": words,
         "origins": origins,
         "facts": [(key, str(value)) for key, value in facts if value not in (None, "")],
-        "settings": sha256_json(link["settings"]) if link["settings"] else "",
-        "inputs": [source | {"anchor": f"file-{anchor(source['path'])}"} for source in link["inputs"]],
-        "checks": link["checks"],
-        "passed": [check["text"] for check in link["checks"] if check["state"] == "ok"],
+        "settings_hash": sha256_json(link["settings"]) if link["settings"] else "",
     }
 
 
@@ -164,9 +121,7 @@ def diff_page(difference: dict[str, Any], pictures: list[tuple[Path | None, Path
         sample | {"pictures": [_picture(path, sample[side]) for side, path in zip(("old", "new"), paths, strict=True)]}
         for sample, paths in zip(difference["samples"], pictures, strict=True)
     ]
-    cells = [_cell(cell) for cell in difference["cells"] if cell["state"] != "same"]
-    same = len(difference["cells"]) - len(cells)
-    return html("diff.html", page=difference | {"cells": cells, "same": same, "samples": samples})
+    return html("diff.html", page=difference | {"samples": samples})
 
 
 def _picture(path: Path | None, name: str | None) -> Picture:
@@ -174,16 +129,3 @@ def _picture(path: Path | None, name: str | None) -> Picture:
         return Picture(name, missing="not here: neither in the workspace nor in DVC's cache" if name else "none")
     resolved = path.resolve()
     return picture(resolved.parent, resolved.name)
-
-
-def _cell(cell: dict[str, Any]) -> dict[str, Any]:
-    texts = {
-        side: [
-            f"{seed_name(v['seed'], v['draw'])}: {'not here' if v['value'] is None else exact(v['value'])}"
-            for v in cell[side]
-        ]
-        for side in ("old", "new")
-    }
-    difference = cell["difference"]
-    shown = NOT_GIVEN if difference is None else signed(difference) if difference else number(difference)
-    return {"id": cell["id"], "state": cell["state"], **texts, "difference": shown}

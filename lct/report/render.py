@@ -260,6 +260,7 @@ def _outcomes(verdicts: dict[str, Verdict]) -> str:
 
 
 _FILTERS = {
+    "anchor": text.anchor,
     "number": text.number,
     "count": text.count,
     "exact": text.exact,
