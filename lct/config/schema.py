@@ -138,6 +138,8 @@ def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
         return f"{prefix}expected one of {options}, found {value!r}; {advice}"
     if kind == "string_pattern_mismatch" and error["ctx"]["pattern"] == ID_PATTERN:
         return f"{prefix}expected a name of a-z, 0-9, _ and - only, no - in front, found {value!r}; rename it"
+    if kind == "too_short":
+        return f"{prefix}expected {error['ctx']['min_length']} or more items, found {value}; add the others"
     if kind == "too_long":
         return f"{prefix}expected {error['ctx']['max_length']} items, found {value}; remove the others"
     if kind.endswith("_type") or kind == "int_from_float":

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lct.checks import require
 from lct.download.settings import Origin
 from lct.files.zip_tar import Limits
 from lct.schedules import OPTIONAL
 
+_Factor = Annotated[int, Field(ge=1, le=16)]
+_Fraction = Annotated[float, Field(ge=0, lt=1)]
 COUNTS_ADVICE = "lower them in config/datasets/"
 _require = partial(require, advice="correct it in config/datasets/")
 
@@ -29,15 +31,12 @@ class DigitsSource:
 
     kind: Literal["digits"] = "digits"  # the digits that ship inside scikit-learn; label = class 0-9
     heldout_originals: int = 600  # originals (of 1797) whose augmented copies make the held-out side
-    rotate: float = 10.0  # largest rotation, degrees either way
-    zoom: float = 0.10  # largest relative change of size, either way
-    shift: float = 0.06  # largest shift, share of the image's side, either way
+    rotate: Annotated[float, Field(ge=0, le=180)] = 10.0  # largest rotation, degrees either way
+    zoom: _Fraction = 0.10  # largest relative change of size, either way
+    shift: _Fraction = 0.06  # largest shift, share of the image's side, either way
 
     def __post_init__(self):
         _require(0 < self.heldout_originals < 1797, "heldout_originals", "1 to 1796", self.heldout_originals)
-        _require(0 <= self.rotate <= 180, "rotate", "0 to 180 degrees", self.rotate)
-        _require(0 <= self.zoom < 1, "zoom", "0 <= zoom < 1", self.zoom)
-        _require(0 <= self.shift < 1, "shift", "0 <= shift < 1", self.shift)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,38 +50,29 @@ class PatchesSource:
 
     kind: Literal["patches"] = "patches"  # crops of a photograph that ships inside scikit-learn
     photograph: Literal["china", "flower"]  # which photograph: china.jpg or flower.jpg
-    shrink: int = 2  # the photograph is reduced by this factor (box filter) before crops are taken
-    enlarge: int = 1  # then enlarged by this one (bicubic): leaves out detail that no small autoencoder keeps
+    shrink: _Factor = 2  # the photograph is reduced by this factor (box filter) before crops are taken
+    enlarge: _Factor = 1  # then enlarged by this one (bicubic): leaves out detail that no small autoencoder keeps
     colour: bool = True  # true: RGB; false: luminance, written three times
     split: Literal["positions", "regions"] = "positions"  # how crops are held out, see above
-    block: int = 24  # regions only: side of the blocks, pixels of the resized photograph; at least the resolution
-    cells: tuple[int, int] = (4, 6)  # rows, columns of the grid whose cell index is an image's label (pretext task)
-
-    def __post_init__(self):
-        _require(1 <= self.shrink <= 16, "shrink", "1 to 16", self.shrink)
-        _require(1 <= self.enlarge <= 16, "enlarge", "1 to 16", self.enlarge)
-        _require(self.block >= 1, "block", "a positive side", self.block)
-        _require(min(self.cells) >= 1 and len(self.cells) == 2, "cells", "two positive counts", self.cells)
+    block: PositiveInt = 24  # regions only: side of blocks, pixels of the resized photograph; at least the resolution
+    cells: tuple[PositiveInt, PositiveInt] = (4, 6)  # rows, columns of the grid; the cell of an image is its label
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """How images are taken out of files, whatever these are. Every container has an order of its own."""
 
-    first: int | None = None  # keep only the first so many usable images, in the source's own order; null: all
-    count: int | None = None  # images that the source must hold, exceptions included; null: not checked
+    first: PositiveInt | None = None  # keep only the first so many usable images, in the source's own order; null: all
+    count: PositiveInt | None = None  # images that the source must hold, exceptions included; null: not checked
     exceptions: tuple[str, ...] = ()  # names of images known to be damaged: left out, and named in the manifest
     convert: bool = (
         False  # bring palette, transparent, CMYK and 16-bit images to RGB too; false: a stop that names them
     )
-    min_side: int = 2  # an image with a shorter side is unusable; others below the resolution are enlarged
+    min_side: PositiveInt = 2  # an image with a shorter side is unusable; others below the resolution are enlarged
     split: Literal["seeded", "ordered"] = "seeded"  # seeded: both sides drawn, training images in a seeded order;
     # ordered: the first `train` images are for training, the last `heldout` ones held out, in the source's own order
 
     def __post_init__(self):
-        _require(self.first is None or self.first > 0, "first", "a positive count or null", self.first)
-        _require(self.count is None or self.count > 0, "count", "a positive count or null", self.count)
-        _require(self.min_side >= 1, "min_side", "a positive side in pixels", self.min_side)
         _require(len(set(self.exceptions)) == len(self.exceptions), "exceptions", "every name once", self.exceptions)
         path = getattr(self, "path", ".")  # of a local source
         _require(bool(path.strip()) and min(path) >= " ", "path", "a folder or file", repr(path))
@@ -194,10 +184,7 @@ class DownloadSource:
     """Files that the graph downloads to resources/{dataset}/; the alternatives are tried in order."""
 
     kind: Literal["download"] = "download"  # downloaded by the graph, once for all scales
-    alternatives: tuple[Alternative, ...]  # tried in order; the one that worked is recorded in download.json
-
-    def __post_init__(self):
-        _require(bool(self.alternatives), "alternatives", "at least one", self.alternatives)
+    alternatives: Annotated[tuple[Alternative, ...], Field(min_length=1)]  # tried in order; download.json says which
 
 
 LocalSource = FolderSource | ArchiveSource | ParquetSource | LmdbSource
@@ -212,29 +199,25 @@ class TrainedAutoencoder:
 
     kind: Literal["trained"] = "trained"  # trained in the graph, on the dataset's training side
     block_out_channels: tuple[int, ...] = (16, 32, 32)  # channels per level; each after the first halves the side
-    layers_per_block: int = 1  # residual blocks per level
-    latent_channels: int = 4  # channels of the latent
-    norm_groups: int = 8  # groups of every group normalisation
+    layers_per_block: PositiveInt = 1  # residual blocks per level
+    latent_channels: PositiveInt = 4  # channels of the latent
+    norm_groups: PositiveInt = 8  # groups of every group normalisation
     middle_attention: bool = False  # self-attention in the middle block
     steps: int = 1500  # optimiser steps
-    batch: int = 64  # images per step
-    lr: float = 2e-3  # AdamW step size at the start; falls linearly to zero
-    warmup_steps: int = 50  # steps of linear warm-up
-    kl_weight: float = 1e-4  # weight of the KL term, per pixel
+    batch: PositiveInt = 64  # images per step
+    lr: PositiveFloat = 2e-3  # AdamW step size at the start; falls linearly to zero
+    warmup_steps: NonNegativeInt = 50  # steps of linear warm-up
+    kl_weight: NonNegativeFloat = 1e-4  # weight of the KL term, per pixel
     seed: int = 0  # of the initial weights, the batches and the posterior noise
 
     def __post_init__(self):
-        for name in ("layers_per_block", "latent_channels", "norm_groups", "steps", "batch"):
-            _require(getattr(self, name) >= 1, f"autoencoder.{name}", "a positive whole number", getattr(self, name))
+        _require(self.steps >= 1, "autoencoder.steps", "a positive whole number", self.steps)
         _require(
             bool(self.block_out_channels) and all(c > 0 and c % self.norm_groups == 0 for c in self.block_out_channels),
             "autoencoder.block_out_channels",
             f"one or more multiples of norm_groups={self.norm_groups}",
             self.block_out_channels,
         )
-        _require(self.lr > 0, "autoencoder.lr", "a positive number", self.lr)
-        _require(self.kl_weight >= 0, "autoencoder.kl_weight", "zero or more", self.kl_weight)
-        _require(self.warmup_steps >= 0, "autoencoder.warmup_steps", "zero or more", self.warmup_steps)
 
     @property
     def downsampling(self) -> int:
@@ -251,16 +234,14 @@ class PretrainedAutoencoder:
     kind: Literal["pretrained"] = "pretrained"  # used as it is, no training
     weights: str | None = None  # a file in config/weights/: downloaded to resources/{weights}/files; or:
     folder: str | None = None  # a local folder with the two files; relative to the repository root unless absolute
-    latent_channels: int = 4  # channels of the latent, as its config.json says
-    downsampling: int = 8  # image side divided by latent side
+    latent_channels: PositiveInt = 4  # channels of the latent, as its config.json says
+    downsampling: PositiveInt = 8  # image side divided by latent side
 
     def __post_init__(self):
         given = [value for value in (self.weights, self.folder) if value]
         _require(len(given) == 1, "autoencoder.weights, autoencoder.folder", "one of them", given)
         named = self.weights is None or re.fullmatch("[a-z0-9_-]+", self.weights)
         _require(bool(named), "autoencoder.weights", "a name of a-z, 0-9, _ and -", self.weights)
-        sizes = (self.latent_channels, self.downsampling)
-        _require(min(sizes) >= 1, "autoencoder.latent_channels, downsampling", "positive counts", sizes)
 
 
 Autoencoder = Annotated[TrainedAutoencoder | PretrainedAutoencoder, Discriminator("kind")]
@@ -276,15 +257,12 @@ class Encoding:
     sample: Literal["posterior", "mode"] = "posterior"  # one draw per image, kept (paper), or the mean
     normalisation: Literal["per-element", "per-channel"] = "per-element"  # axes over which mu and sd are taken
     sigma_data: float = 0.5  # standard deviation of normalised latents
-    batch: int = 250  # images per pass of the encoder and decoder; part of the result's last bit
+    batch: PositiveInt = 250  # images per pass of the encoder and decoder; part of the result's last bit
     seed: int = 0  # of the posterior draws; image i of a side draws from (seed, "encode/{side}", i)
-    reconstruct: int | None = None  # training images decoded again, the first ones; null: all; held-out: always all
+    reconstruct: PositiveInt | None = None  # training images decoded again, the first ones; null: all; held-out: all
 
     def __post_init__(self):
         _require(self.sigma_data > 0, "encoding.sigma_data", "a positive number", self.sigma_data)
-        _require(self.batch >= 1, "encoding.batch", "a positive whole number", self.batch)
-        positive = self.reconstruct is None or self.reconstruct >= 1
-        _require(positive, "encoding.reconstruct", "a positive count or null", self.reconstruct)
 
     @property
     def id(self) -> str:
@@ -301,8 +279,8 @@ class DataSettings:
     note: str | None = None  # what a reader of its numbers should know, printed in the caption
     licence: str | None = field(default=None, metadata=OPTIONAL)  # SPDX id of the images' licence; null: not stated
     source: Source  # where the images come from
-    resolution: int  # side of the square images, pixels
-    train: int | None = None  # training images; null: all that are not held out
+    resolution: PositiveInt  # side of the square images, pixels
+    train: PositiveInt | None = None  # training images; null: all that are not held out
     heldout: int = 0  # held-out images, used for the floor row only
     split_seed: int = 0  # of the split, the augmentation and the order of the training images
     flips: Literal["none", "appended"] = "none"  # appended: mirror images of all training images follow them
@@ -310,8 +288,6 @@ class DataSettings:
     encoding: Encoding = field(default_factory=Encoding)  # how latents are drawn and normalised
 
     def __post_init__(self):
-        _require(self.resolution >= 1, "resolution", "a positive side in pixels", self.resolution)
-        _require(self.train is None or self.train >= 1, "train", "a positive count or null", self.train)
         _require(self.heldout >= 0, "heldout", "zero or more", self.heldout)
         if self.train is None:
             expected = "a count (augmented and cropped images have no natural number)"

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field
 
 from lct.checks import require
 
@@ -68,7 +68,9 @@ class HubOrigin:
     repo: str  # owner/name
     repo_type: Literal["dataset", "model"] = "dataset"  # kind of repository
     revision: str  # commit: 40 hexadecimal digits, never a branch
-    files: tuple[str, ...]  # names or glob patterns inside the repository, in reading order
+    files: Annotated[
+        tuple[str, ...], Field(min_length=1)
+    ]  # names or glob patterns inside the repository, in reading order
     sha256: dict[str, str] = field(
         default_factory=dict
     )  # name -> hash, where known: for files the hub itself gives no hash of
@@ -76,7 +78,6 @@ class HubOrigin:
     def __post_init__(self):
         _require(bool(re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo)), "repo", "owner/name", self.repo)
         _require(bool(re.fullmatch("[0-9a-f]{40}", self.revision)), "revision", "a commit of 40 digits", self.revision)
-        _require(bool(self.files), "files", "at least one name or pattern", self.files)
         wrong = [name for name, digits in self.sha256.items() if not re.fullmatch("[0-9a-f]{64}", digits)]
         _require(not wrong, "sha256", "64 hexadecimal digits for every name", wrong)
 
@@ -98,11 +99,10 @@ class ManualOrigin:
     """Files that only a person can download: a licence to accept, a form to fill in."""
 
     kind: Literal["manual"] = "manual"  # the user's own download
-    files: tuple[RemoteFile, ...]  # expected under resources/{id}/files/
+    files: Annotated[tuple[RemoteFile, ...], Field(min_length=1)]  # expected under resources/{id}/files/
     instructions: str  # what to do, where, in words
 
     def __post_init__(self):
-        _require(bool(self.files), "files", "at least one file", self.files)
         _check_files(self.files)
 
 
@@ -115,11 +115,8 @@ class Weights:
 
     title: str  # name shown to people
     licence: str  # under which the files may be used
-    origins: tuple[Origin, ...]  # tried in order
+    origins: Annotated[tuple[Origin, ...], Field(min_length=1)]  # tried in order
     note: str | None = None  # what a user should know
-
-    def __post_init__(self):
-        _require(bool(self.origins), "origins", "at least one", self.origins)
 
 
 @dataclass(frozen=True, kw_only=True)

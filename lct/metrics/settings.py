@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Discriminator
+from pydantic import Discriminator, PositiveFloat, PositiveInt
 
 from lct.checks import require
 
@@ -27,19 +27,13 @@ class TrainedExtractor:
     labels: Literal["source", "rotations"] = "source"  # what it learns to tell apart: the labels that the source gives,
     # or, for images without labels, each image turned by 0, 90, 180 and 270 degrees
     task: str = "labels"  # what the source's labels are, in words: digit classes, cells of a photograph
-    channels: tuple[int, int] = (24, 48)  # channels of the first and second pair of convolutions
-    features: int = 64  # channels of the third pair = dimension of the features
-    steps: int = 600  # optimiser steps
-    batch: int = 64  # images per step
-    lr: float = 3e-3  # AdamW's largest step size (linear warm-up over a tenth of the steps, then cosine to zero)
+    channels: tuple[PositiveInt, PositiveInt] = (24, 48)  # channels of the first and second pair of convolutions
+    features: PositiveInt = 64  # channels of the third pair = dimension of the features
+    steps: PositiveInt = 600  # optimiser steps
+    batch: PositiveInt = 64  # images per step
+    lr: PositiveFloat = 3e-3  # AdamW's largest step size (linear warm-up over a tenth of steps, then cosine to zero)
     weight_decay: float = 1e-2  # AdamW's decoupled decay
     seed: int = 0  # of the initial weights, the batches and the rotations
-
-    def __post_init__(self):
-        for name in ("features", "steps", "batch"):
-            _require(getattr(self, name) >= 1, f"extractor.{name}", "a positive whole number", getattr(self, name))
-        _require(min(self.channels) >= 1, "extractor.channels", "two positive counts", self.channels)
-        _require(self.lr > 0, "extractor.lr", "a positive number", self.lr)
 
     @property
     def learned(self) -> str:
@@ -70,7 +64,7 @@ class PretrainedExtractor:
     # TorchScript file that is called as model(images, return_features=True)
     weights: str  # a file in config/weights/: whose download holds the network
     file: str  # name of the network's file in that download
-    features: int  # dimension of the features
+    features: PositiveInt  # dimension of the features
     resize: Literal[
         "torch-fidelity", "pytorch-fid", "own"
     ]  # how images get the network's size and range: TensorFlow 1's
@@ -80,7 +74,6 @@ class PretrainedExtractor:
     def __post_init__(self):
         _require(bool(re.fullmatch("[a-z0-9_-]+", self.weights)), "extractor.weights", "a name", repr(self.weights))
         _require(bool(self.file), "extractor.file", "a file's name", repr(self.file))
-        _require(self.features >= 1, "extractor.features", "a positive whole number", self.features)
         resizes = RESIZES[self.architecture]
         _require(self.resize in resizes, f"extractor.resize of {self.architecture}", f"one of {resizes}", self.resize)
 

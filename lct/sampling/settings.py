@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field, PositiveInt
 
 from lct.checks import require
 
@@ -63,8 +63,8 @@ Sampler = Annotated[ConsistencySampler | OdeSampler, Discriminator("kind")]
 class Sampling:
     """How many images a sampling job makes, shared by all runs of a scale."""
 
-    num_images: int = 50_000  # generated images per (run, seed, sampler, draw)
-    batch: int = 250  # images per fixed batch; part of the result's bytes, so not a matter of speed alone
+    num_images: Annotated[int, Field(ge=2)] = 50_000  # generated images per (run, seed, sampler, draw)
+    batch: PositiveInt = 250  # images per fixed batch; part of the result's bytes, so not a matter of speed alone
     draws: tuple[int, ...] = (0,)  # sampling seeds
     grid_images: int = 32  # images in the preview grid; the same image seeds for every method
     threads: int = 1  # torch threads; part of the result's bytes
@@ -75,10 +75,8 @@ class Sampling:
     matmul: Literal["float32", "tf32"] = "float32"  # precision of float32 products on a GPU; the authors allow TF32
 
     def __post_init__(self):
-        different = len(set(self.draws)) == len(self.draws) and min(self.draws, default=0) >= 0
+        different = len(set(self.draws)) == len(self.draws) and min(self.draws, default=-1) >= 0
         require(different, "draws", "different seeds from 0 on", list(self.draws), "fix them")
-        enough, values = self.num_images >= 2 and self.batch >= 1 and self.draws, (self.num_images, self.batch)
-        require(bool(enough), "sampling", "num_images >= 2, batch >= 1 and a draw", (*values, self.draws))
 
     @property
     def count(self) -> int:
