@@ -39,9 +39,7 @@ class Attempt:
 
     def gpu_seconds(self) -> float:
         """GPU seconds of all attempts at this job so far, this one included."""
-        return sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in _earlier(self.folder)) + _gpu_seconds(
-            self.start, time.time()
-        )
+        return sum(map(_gpu_seconds, [*_since_finished(ended(self.folder)), self.start]))
 
 
 def begin(folder: Path, step: int, processes: int, device: str, gpus: int) -> Attempt:
@@ -68,7 +66,7 @@ def begin(folder: Path, step: int, processes: int, device: str, gpus: int) -> At
         "pid": os.getpid(),
     }
     write_json(running, start)
-    return Attempt(folder, len(_earlier(folder)) + 1, start)
+    return Attempt(folder, len(_since_finished(ended(folder))) + 1, start)
 
 
 def ended(folder: Path) -> list[dict[str, Any]]:
@@ -77,14 +75,9 @@ def ended(folder: Path) -> list[dict[str, Any]]:
 
 
 def _since_finished(attempts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those after the last one that finished a milestone, or the whole training."""
+    """Those at the job that runs: after the last one that finished a milestone, or the whole training."""
     last = max((i for i, attempt in enumerate(attempts) if attempt["reason"] == "finished"), default=-1)
     return attempts[last + 1 :]
-
-
-def _earlier(folder: Path) -> list[dict[str, Any]]:
-    """The ended attempts at the job that runs."""
-    return _since_finished(ended(folder))
 
 
 def cost(folder: Path) -> dict[str, Any]:
@@ -92,7 +85,7 @@ def cost(folder: Path) -> dict[str, Any]:
     every = ended(folder)
     attempts = [*_since_finished(every[:-1]), *every[-1:]]
     seconds = sum(attempt["ended"] - attempt["started"] for attempt in attempts)
-    gpu_seconds = sum(_gpu_seconds(attempt, attempt["ended"]) for attempt in attempts)
+    gpu_seconds = sum(map(_gpu_seconds, attempts))
     jobs = list(dict.fromkeys(job for attempt in attempts if (job := attempt.get("slurm_job_id"))))
     sums = {"seconds": round(seconds, 1), "gpu_seconds": round(gpu_seconds, 1)}
     return {"attempts": len(attempts), **sums, "jobs": jobs}
@@ -106,8 +99,9 @@ def last_lines(log: Path, count: int = 20) -> list[str]:
         return []
 
 
-def _gpu_seconds(attempt: dict[str, Any], until: float) -> float:
-    return (until - attempt["started"]) * attempt["gpus"]
+def _gpu_seconds(attempt: dict[str, Any]) -> float:
+    """Of an attempt that has ended, or until now."""
+    return (attempt.get("ended", time.time()) - attempt["started"]) * attempt["gpus"]
 
 
 def _last_heartbeat(folder: Path, start: dict[str, Any]) -> float:

@@ -27,6 +27,7 @@ from lct.files.hashing import sha256_json
 from lct.plan.plan import Plan
 
 FIX_FIRST = "fix the lines above first"
+_NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # accounts, partitions, GPU types
 _PLUGIN_TYPE = "[A-Za-z0-9_.]+"  # GPU types that snakemake-executor-plugin-slurm 2.8 accepts
 _EXPRESSION = r"[A-Za-z0-9][A-Za-z0-9_.,:&|*()\[\]-]*"  # SLURM's constraints and generic resources
 _OTHER_WAY = (
@@ -98,19 +99,18 @@ def check_names(cluster: Cluster, account: str) -> list[Finding]:
     names = {"slurm_account": account, "slurm_partition": cluster.partition or ""}
     names |= {"gpu_partition": cluster.gpu_partition or "", "gpu_type": cluster.gpu_type or ""}
     names |= {"qos": cluster.qos} if cluster.qos else {}
-    findings = []
-    for key, value in names.items():
-        try:
-            slurm.checked_name(value, f"default-resources: {key}")
-        except ValueError as error:
-            findings.append(Finding("fail", "profile", str(error).removesuffix("; fix it"), "correct it there"))
-    if cluster.has_gpu_type and not re.fullmatch(_PLUGIN_TYPE, cluster.gpu_type or ""):
-        words = f"gpu_type: expected letters, digits, dots and underscores, found {cluster.gpu_type!r}"
-        findings.append(Finding("fail", "profile", f"{words}: Snakemake's executor submits no other", _OTHER_WAY))
-    for key, value in {"constraint": cluster.constraint, "gres": cluster.gres}.items():
-        if value and not re.fullmatch(_EXPRESSION, value):
-            words = f"{key}: expected names with & | , : * [ ] ( ) between them, found {value!r}"
-            findings.append(Finding("fail", "profile", words, "correct it there"))
+    letters, there = "letters, digits, dots, hyphens and underscores", "correct it there"
+    rows = [(key, value, _NAME, letters, there) for key, value in names.items()]
+    if cluster.has_gpu_type:
+        expected = "letters, digits, dots and underscores, as Snakemake's executor submits no other"
+        rows.append(("gpu_type", cluster.gpu_type or "", _PLUGIN_TYPE, expected, _OTHER_WAY))
+    expressions, expected = {"constraint": cluster.constraint, "gres": cluster.gres}, "names with & | , : * [ ] ( )"
+    rows += [(key, value, _EXPRESSION, expected, there) for key, value in expressions.items() if value]
+    findings = [
+        Finding("fail", "profile", f"default-resources: {key}: expected {expected}, found {value!r}", remedy)
+        for key, value, pattern, expected, remedy in rows
+        if not re.fullmatch(pattern, value)
+    ]
     return findings or [Finding("ok", "profile", ", ".join(f"{key} {value}" for key, value in names.items()))]
 
 

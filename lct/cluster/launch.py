@@ -13,6 +13,7 @@ files in a folder of this user on this machine; the operating system drops them 
 Processes that use a GPU without its lock are not noticed.
 """
 
+import itertools
 import logging
 import math
 import os
@@ -32,7 +33,7 @@ from typing import IO
 
 from lct.checks import require
 from lct.cluster.slurm import UnansweredError, query
-from lct.files.lock import LockHeldError, acquire
+from lct.files.lock import LockHeldError, acquire, hold
 
 log = logging.getLogger(__name__)
 
@@ -117,13 +118,10 @@ def run(command: list[str], environments: list[dict[str, str]]) -> int:
         sys.stdout.flush()
         os.execvpe(command[0], command, {**os.environ, **environments[0]})  # this process becomes the job
     processes: list[subprocess.Popen] = []
-    waiting: list[int] = []
 
     def pass_on(number, _) -> None:
-        waiting.append(number)
         for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
+            process.send_signal(number)
 
     for number in SIGNALS:
         signal.signal(number, pass_on)
@@ -133,27 +131,21 @@ def run(command: list[str], environments: list[dict[str, str]]) -> int:
 
 
 def _wait(processes: list[subprocess.Popen]) -> int:
-    first: int | None = None
-    failed_at = 0.0
+    first, kill_at = 0, math.inf  # code of the first failure
     while True:
         codes = [process.poll() for process in processes]
-        ended = [code for code in codes if code is not None]
-        if first is None and any(code not in (0, INTERRUPTED) for code in ended):
-            number, first = next((n, c) for n, c in enumerate(codes) if c not in (None, 0, INTERRUPTED))
-            failed_at = time.monotonic()
+        failures = [(n, code) for n, code in enumerate(codes) if code not in (None, 0, INTERRUPTED)]
+        if failures and not first:
+            (number, first), kill_at = failures[0], time.monotonic() + GRACE_SECONDS
             if first < 0:
                 print(f"error: process {number} of {len(processes)} was killed by signal {-first}", flush=True)
             for process in processes:
-                if process.poll() is None:
-                    process.terminate()
-        if len(ended) == len(processes):
-            if first is not None:
-                return first if first > 0 else 1
-            return INTERRUPTED if INTERRUPTED in ended else 0
-        if first is not None and time.monotonic() - failed_at > GRACE_SECONDS:
+                process.terminate()
+        if None not in codes:
+            return 1 if first < 0 else first or max(codes)
+        if time.monotonic() > kill_at:
             for process in processes:
-                if process.poll() is None:
-                    process.kill()
+                process.kill()
         time.sleep(0.1)
 
 
@@ -246,15 +238,14 @@ def lease(
     require(len(names) >= count, "GPUs", f"{count} or more", given, advice)
     folder = folder or Path(tempfile.gettempdir()) / f"lct-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    seconds = 0
-    while True:
-        with _turn(folder, sleep):  # one job chooses at a time: two that each hold half of what they need would wait on
+    for seconds in itertools.count():
+        # one job chooses at a time: two that each hold half of what they need would wait on
+        with hold(folder / "choosing.lock", "job choosing its GPUs", wait_seconds=math.inf):
             locks = _lock_free(names, count, folder)
         if locks:
             break
         if seconds % 60 == 0:
             log.info("waiting for %d of the GPUs %s", count, ", ".join(names))
-        seconds += 1
         sleep(1.0)
     for handle in locks.values():
         os.set_inheritable(handle.fileno(), True)  # the lock goes on through exec
@@ -264,15 +255,6 @@ def lease(
 
 
 _HELD: list[IO[str]] = []  # handles live as long as this process
-
-
-def _turn(folder: Path, sleep: Callable[[float], None]) -> IO[str]:
-    """The right to choose GPUs: a lock that is held while choosing."""
-    while True:
-        try:
-            return acquire(folder / "choosing.lock", "job choosing its GPUs")
-        except LockHeldError:
-            sleep(0.05)
 
 
 def _lock_free(names: list[str], count: int, folder: Path) -> dict[str, IO[str]]:

@@ -11,10 +11,11 @@ import functools
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from lct.checks import require
 from lct.cluster.cost_model import CostModel, PlannedJob, reading_threads
 from lct.cluster.rates import CORE, Machine, card
 from lct.plan.plan import Plan
@@ -27,6 +28,14 @@ _MARGIN = 2.0  # run time asked for / estimated
 _BASE_MB = {"local": 1000, "cpu": 2500, "gpu_small": 4000, "gpu_train": 4000}
 # 1.8 GB was the most that a job of the mini scale took on a CPU; 4 GB with the CUDA libraries of one process: estimated
 _GROUP_SECONDS = 600.0  # of sampling and of scoring, below which both are one job
+
+
+# of a profile's default resources -> how it is read, whether the result is valid, what a message expects
+_READ: dict[str, tuple[Callable[[Any], Any], Callable[[Any], bool], str]] = {
+    "gpu_memory": (float, lambda size: 0 < size < math.inf, "GB of a GPU, as a number"),
+    "longest": (int, lambda minutes: minutes >= 1, "whole minutes, 1 or more"),
+    "slurm_extra": (str, lambda text: shlex.split(text) is not None, "options of sbatch, with quotes in pairs"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,20 +55,18 @@ class Cluster:
     @classmethod
     def of(cls, defaults: Mapping[str, Any]) -> "Cluster":
         """From the default resources of a profile, as plain values. Raises ValueError with one line for others."""
-        names = {"partition": "slurm_partition"}
-        names |= {key: key for key in ("gpu_partition", "gpu_type", "qos", "constraint", "gres", "slurm_extra")}
-        given = {name: str(defaults[key]) for name, key in names.items() if defaults.get(key) is not None}
-        _checked("slurm_extra", defaults.get("slurm_extra", ""), "options of sbatch, with quotes in pairs", shlex.split)
-        numbers = {
-            "gpu_memory": ("GB of a GPU, as a number", _memory),
-            "longest": ("whole minutes, 1 or more", _minutes),
-        }
-        given |= {
-            key: _checked(key, defaults[key], expected, read)
-            for key, (expected, read) in numbers.items()
-            if defaults.get(key) is not None
-        }
-        return cls(**given)
+        values: dict[str, Any] = {}
+        for name in (field.name for field in fields(cls)):
+            if (given := defaults.get("slurm_partition" if name == "partition" else name)) is None:
+                continue
+            read, is_valid, expected = _READ.get(name, (str, lambda _: True, ""))
+            try:
+                values[name] = read(given)
+                valid = is_valid(values[name])
+            except (TypeError, ValueError):
+                valid = False
+            require(valid, f"default-resources: {name}", expected, repr(given), "correct it in the profile")
+        return cls(**values)
 
     @property
     def has_gpus(self) -> bool:
@@ -80,28 +87,6 @@ def unquoted(value: Any) -> Any:
         with contextlib.suppress(ValueError, SyntaxError):
             return str(ast.literal_eval(value))
     return value
-
-
-def _checked(key: str, value: Any, expected: str, read: Callable[[Any], Any]) -> Any:
-    """A value of a profile's default resources, read. Raises ValueError with one line where `read` does."""
-    try:
-        return read(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"default-resources: {key}: expected {expected}, found {value!r}; correct it in the profile"
-        ) from error
-
-
-def _memory(value: Any) -> float:
-    if not 0 < (memory := float(value)) < math.inf:
-        raise ValueError
-    return memory
-
-
-def _minutes(value: Any) -> int:
-    if (minutes := int(value)) < 1:
-        raise ValueError
-    return minutes
 
 
 class Requests:

@@ -51,10 +51,8 @@ def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: 
 
 def check_project(folder: Path) -> None:
     """Raise ValueError for a folder of the project that Snakemake cannot work in: it takes braces for wildcards."""
-    if set("{}\n") & set(str(folder)):
-        raise ValueError(
-            f"{str(folder)!r}: expected a path without braces and line breaks, found some; move the project"
-        )
+    fit = not set("{}\n") & set(str(folder))
+    require(fit, repr(str(folder)), "a path without braces and line breaks", "some", "move the project")
 
 
 def check_device(name: str | None) -> None:

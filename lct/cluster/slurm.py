@@ -16,7 +16,6 @@ from typing import Any
 from lct.checks import require
 
 PREFIX = "lct"  # of job names: `slurm-jobname-prefix` of profiles/slurm
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # accounts, partitions, GPU types
 _JOB = re.compile(r"[0-9]{1,18}")
 _SEPARATOR = "\x1f"
 _JOBS_PER_COMMAND = 500  # a command line has its limits
@@ -43,12 +42,6 @@ def query(command: list[str], timeout: float = 30.0) -> str:
         reason = " ".join(done.stderr.split())[:300] or f"exit code {done.returncode}"
         raise UnansweredError(f"{command[0]}: {reason}")
     return done.stdout
-
-
-def checked_name(value: str, what: str) -> str:
-    """A name that may be put on a command line. Raises ValueError."""
-    require(NAME.fullmatch(value), what, "letters, digits, dots, hyphens and underscores", repr(value), "fix it")
-    return value
 
 
 def recording_step(defaults: Mapping[str, Any]) -> list[str]:

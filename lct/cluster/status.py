@@ -148,9 +148,9 @@ def _status(
     total = sum(plan.steps_of(run, at) for at in milestones) if plan.runs[run].is_trained else None
     ahead = [at for at in milestones if not _is_trained(plan, root, run, seed, at)]
     published = [run_path(root / path) for at in milestones for path in stage_files.trained(plan, run, seed, at)]
-    hours = [hours for path in published if (hours := _gpu_hours(read_json_or_empty(path).get("cost"))) is not None]
+    costs = [read_json_or_empty(path).get("cost") for path in published]
     if not ahead:
-        facts["gpu_hours"] = sum(hours) if hours else None
+        facts["gpu_hours"] = _gpu_hours(costs)
         facts["step"] = facts["total"] = total
         metrics = stage_files.metrics(plan, run, seed)
         if all((root / path).exists() for path in metrics):
@@ -166,8 +166,7 @@ def _status(
     facts |= {name: beat.get(name) for name in _SHOWN}
     if not beat and ahead != milestones:
         facts |= {"step": total - sum(plan.steps_of(run, at) for at in ahead), "total": total}
-    hours += [spent for spent in [_gpu_hours(beat)] if spent is not None]
-    facts |= {"gpu_hours": sum(hours) if hours else None, "log": log if (root / log).exists() else None}
+    facts |= {"gpu_hours": _gpu_hours([*costs, beat]), "log": log if (root / log).exists() else None}
     state, note = _state(root / log, beat, jobs, hung_after)
     if state not in ("running", "hung?"):
         facts["eta_seconds"] = facts["steps_per_second"] = None
@@ -246,6 +245,8 @@ def _where(beat: dict[str, Any] | None, jobs: list[slurm.QueuedJob]) -> str | No
     return " ".join(parts) or None
 
 
-def _gpu_hours(values: Any) -> float | None:
-    seconds = values.get("gpu_seconds") if isinstance(values, dict) else None
-    return seconds / 3600 if isinstance(seconds, int | float) else None
+def _gpu_hours(costs: list[Any]) -> float | None:
+    """Of all costs together, as far as they tell."""
+    seconds = [cost.get("gpu_seconds") for cost in costs if isinstance(cost, dict)]
+    numbers = [number / 3600 for number in seconds if isinstance(number, int | float)]
+    return sum(numbers) if numbers else None

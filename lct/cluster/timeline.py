@@ -9,6 +9,7 @@ import heapq
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -85,11 +86,8 @@ def simulate(
     queue: seconds that every job waits before it starts. longest: seconds that one may run."""
     waits = predecessors(model, model.needed(cells) - done)
     order = {name: rank for rank, name in enumerate(dict.fromkeys(cell.run for cell in cells))}
-    followers: dict[PlannedJob, list[PlannedJob]] = {job: [] for job in waits}
-    for job, befores in waits.items():
-        for before in befores:
-            followers[before].append(job)
-    pending = {job: len(befores) for job, befores in waits.items()}
+    graph = TopologicalSorter(waits)
+    graph.prepare()
 
     def rank(job: PlannedJob) -> tuple:
         return -PRIORITIES.get(job.stage, 9), order.get(job.owner, -1), str(job)
@@ -100,13 +98,12 @@ def simulate(
         seconds = (cost.seconds + cost.assumed) / count
         return count, seconds + queue * max(0, math.ceil(seconds / longest) - 1)
 
-    ready: list[tuple[float, tuple, PlannedJob]] = [
-        (queue, rank(job), job) for job, left in pending.items() if not left
-    ]
+    ready: list[tuple[float, tuple, PlannedJob]] = []
     running: list[tuple[float, int, PlannedJob]] = []
     scheduled: list[ScheduledJob] = []
     now, free = 0.0, gpus
-    while ready or running:
+    while graph.is_active():
+        ready += [(now + queue, rank(job), job) for job in graph.get_ready()]
         # from the queue, best first, what has waited long enough and fits
         for _, _, job in sorted((entry for entry in ready if entry[0] <= now), key=lambda entry: entry[1]):
             count, seconds = needs(job)
@@ -119,10 +116,7 @@ def simulate(
         if running and (not coming or running[0][0] <= min(coming)):
             now, count, job = heapq.heappop(running)
             free += count
-            for follower in followers[job]:
-                pending[follower] -= 1
-                if not pending[follower]:
-                    ready.append((now + queue, rank(follower), follower))
+            graph.done(job)
         elif coming:
             now = min(coming)
     ends = dict.fromkeys(done, 0.0) | {entry.job: entry.end for entry in scheduled}

@@ -75,21 +75,43 @@ def celebahq_lct(channels: int = CHANNELS, batch: int = 128) -> Training:
     )
 
 
+def wall_clock(device: torch.device) -> float:
+    """Seconds, after the device has finished."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 class Meter:
     """Measures until its time is over; what is left then is named as not measured."""
 
     def __init__(
-        self, device: torch.device, minutes: float, seconds: float, most: int = 10, clock: "Clock | None" = None
+        self,
+        device: torch.device,
+        minutes: float,
+        seconds: float,
+        most: int = 10,
+        clock: Callable[[torch.device], float] = wall_clock,
     ):
         """seconds: that a measurement takes at most, after its first call; most: calls of it; clock: for wall time."""
-        self.device, self.seconds, self.end = device, seconds, time.monotonic() + 60 * minutes
-        self.seconds_of = partial(seconds_of, device=device, limit=seconds, most=most, clock=clock or wall_clock)
+        self.device, self.seconds, self.most, self.clock = device, seconds, most, clock
+        self.end = time.monotonic() + 60 * minutes
         self.rates: list[Measured] = []
 
     @property
     def left(self) -> float:
         """Seconds."""
         return self.end - time.monotonic()
+
+    def seconds_of(self, call: Callable[[], Any]) -> float:
+        """Median seconds of a call; the first one warms up."""
+        durations: list[float] = []
+        begun = time.monotonic()
+        while len(durations) <= self.most and (len(durations) < 2 or time.monotonic() - begun < self.seconds):
+            started = self.clock(self.device)
+            call()
+            durations.append(self.clock(self.device) - started)
+        return statistics.median(durations[1:])
 
     def rate(self, work: str, amount: float, call: Callable[[], Any], unit: str, **more: Any) -> None:
         """Add the rate of `call`, which does `amount` units of `work`."""
@@ -103,29 +125,6 @@ class Meter:
             return
         self.rates.append(Measured(work=work, per_second=amount / seconds, unit=unit, **more))
         log.info("%s: %.4g %s/s, %s", work, amount / seconds, unit, more.get("what", ""))
-
-
-Clock = Callable[[torch.device], float]  # seconds, after the device has finished
-
-
-def wall_clock(device: torch.device) -> float:
-    """Seconds, after the device has finished."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def seconds_of(
-    call: Callable[[], Any], device: torch.device, limit: float, most: int = 10, clock: Clock = wall_clock
-) -> float:
-    """Median seconds of a call, of up to `most` within a limit of seconds; the first one warms up."""
-    durations: list[float] = []
-    begun = time.monotonic()
-    while len(durations) <= most and (len(durations) < 2 or time.monotonic() - begun < limit):
-        started = clock(device)
-        call()
-        durations.append(clock(device) - started)
-    return statistics.median(durations[1:])
 
 
 def latents(shape: tuple[int, int, int] = SHAPE) -> torch.Tensor:
@@ -162,13 +161,11 @@ def measure_switches(plain: Training, meter: Meter) -> list[Switch]:
     expected: list[float] = []
     macs, _ = macs_and_activations(plain.network, *SHAPE[:2])
     for name, changes in SWITCHES.items():
-        if "cuda_graphs" in changes and meter.device.type != "cuda":
-            switches.append(Switch(name=name, training=changes, note="no GPU"))
-            continue
-        if switches and meter.left < (COMPILING if "compile" in changes else 2 * meter.seconds):
-            switches.append(Switch(name=name, training=changes, note="out of time; --minutes gives more"))
-            continue
         try:
+            if "cuda_graphs" in changes and meter.device.type != "cuda":
+                raise ValueError("no GPU")
+            if switches and meter.left < (COMPILING if "compile" in changes else 2 * meter.seconds):
+                raise ValueError("out of time; --minutes gives more")
             seconds, losses, peak = measure_training(replace(plain, **changes), meter.device, meter.seconds)
         except (ValueError, RuntimeError) as error:  # no compiler, no bfloat16, no memory
             switches.append(Switch(name=name, training=changes, note=" ".join(str(error).split())[:200]))
@@ -215,7 +212,7 @@ def measure_networks(plain: Training, meter: Meter, side: int) -> None:
         evaluate = partial(consistency, network, x, sigma, plain.scaling)
         meter.rate("evaluate", batch * 2 * macs, evaluate, "FLOPs", macs=macs, what=sampling)
     flat = [torch.randn(plain.batch, 4096).double().numpy() for _ in range(2)]
-    seconds = seconds_of(lambda: linear_sum_assignment(cost_matrix(*flat)), torch.device("cpu"), meter.seconds)
+    seconds = meter.seconds_of(lambda: linear_sum_assignment(cost_matrix(*flat)))
     log.info("transport of %d latents, on the host: %.3g ms", plain.batch, 1e3 * seconds)
     if missing := [name for name in ("diffusers", "torchvision") if importlib.util.find_spec(name) is None]:
         log.warning("decode, encode, score: not measured, without %s", " and ".join(missing))

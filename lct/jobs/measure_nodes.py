@@ -2,15 +2,15 @@
 
 import logging
 import os
-import subprocess
 import sys
+import tempfile
 import time
-import uuid
 from pathlib import Path
 
 import torch
 from torch import distributed, multiprocessing
 
+from lct.cluster.slurm import UnansweredError, query
 from lct.files.lock import LockHeldError, acquire
 
 log = logging.getLogger(__name__)
@@ -25,27 +25,24 @@ def all_reduce_rate(count: int, gpu: bool, channels: int) -> float | None:
     channels: width of the network, whose parameters grow with its square; 128: 0.7 GB."""
     if count < 2:
         return None
-    store = Path("work") / f"measure-{uuid.uuid4().hex[:8]}"
-    store.parent.mkdir(exist_ok=True)
     elements = 170_000_000 * channels**2 // 128**2
-    answer = store.with_suffix(".seconds")
-    try:
-        multiprocessing.spawn(_sum, (count, gpu, elements, str(store.resolve())), nprocs=count)
-        seconds = float(answer.read_text())
-    except (RuntimeError, OSError, multiprocessing.ProcessException) as error:
-        log.warning("sums over %d GPUs: not measured, %s", count, " ".join(str(error).split())[-200:])
-        return None
-    finally:
-        store.unlink(missing_ok=True)
-        answer.unlink(missing_ok=True)
+    Path("work").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="measure-", dir="work") as name:
+        folder = Path(name).resolve()
+        try:
+            multiprocessing.spawn(_sum, (count, gpu, elements, folder), nprocs=count)
+            seconds = float((folder / "seconds").read_text())
+        except (RuntimeError, OSError, multiprocessing.ProcessException) as error:
+            log.warning("sums over %d GPUs: not measured, %s", count, " ".join(str(error).split())[-200:])
+            return None
     return float(f"{4e-9 * elements / seconds:.3g}")
 
 
-def _sum(rank: int, count: int, gpu: bool, elements: int, store: str) -> None:
+def _sum(rank: int, count: int, gpu: bool, elements: int, folder: Path) -> None:
     device = torch.device("cuda", rank) if gpu else torch.device("cpu")
     if gpu:
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if gpu else "gloo", f"file://{store}", world_size=count, rank=rank)
+    distributed.init_process_group("nccl" if gpu else "gloo", f"file://{folder}/store", world_size=count, rank=rank)
     values = torch.ones(elements, device=device)
     started = time.perf_counter()
     for turn in range(ROUNDS + 2):
@@ -58,7 +55,7 @@ def _sum(rank: int, count: int, gpu: bool, elements: int, store: str) -> None:
     if not (values == count).all():
         raise ArithmeticError(f"sum over {count} processes: expected {count}, found {values.unique().tolist()[:3]}")
     if rank == 0:
-        Path(store).with_suffix(".seconds").write_text(repr(seconds))
+        (folder / "seconds").write_text(repr(seconds))
     distributed.destroy_process_group()
 
 
@@ -70,39 +67,28 @@ def _wait(gpu: bool) -> None:
 def write_rate(folder: Path, gigabytes: float) -> float:
     """GB a second that reach the disk under `folder`, as a training's state does."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, block = folder / f"measure-{uuid.uuid4().hex[:8]}", os.urandom(2**20)
+    block = os.urandom(2**20)
     started = time.perf_counter()
-    try:
-        with open(path, "wb") as stream:
-            for _ in range(max(1, round(gigabytes * 1e9 / len(block)))):
-                stream.write(block)
-            stream.flush()
-            os.fsync(stream.fileno())
-            written = stream.tell()
-        return float(f"{written / 1e9 / (time.perf_counter() - started):.3g}")
-    finally:
-        path.unlink(missing_ok=True)
+    with tempfile.NamedTemporaryFile(prefix="measure-", dir=folder) as stream:
+        for _ in range(max(1, round(gigabytes * 1e9 / len(block)))):
+            stream.write(block)
+        stream.flush()
+        os.fsync(stream.fileno())
+        return float(f"{stream.tell() / 1e9 / (time.perf_counter() - started):.3g}")
 
 
 def lock_between_nodes(folder: Path) -> bool | None:
     """Whether a lock that one node holds is seen on another; None outside an allocation of two nodes (salloc -N2)."""
     if int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) < 2:
         return None
-    path = folder.resolve() / f"measure-{uuid.uuid4().hex[:8]}.lock"
     command = ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--overlap"]
-    command += [sys.executable, "-m", "lct.jobs.measure_nodes", str(path)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=3 * PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        with tempfile.TemporaryDirectory(prefix="measure-", dir=folder.resolve()) as shared:
+            command += [sys.executable, "-m", "lct.jobs.measure_nodes", f"{shared}/lock"]
+            return "seen" in query(command, timeout=3 * PATIENCE).split()
+    except (OSError, UnansweredError) as error:
         log.warning("locks between nodes: not tried, %s", error)
         return None
-    finally:
-        for left in path.parent.glob(f"{path.name}*"):
-            left.unlink(missing_ok=True)
-    if done.returncode:
-        log.warning("locks between nodes: not tried, %s", " ".join(done.stderr.split())[-200:])
-        return None
-    return "seen" in done.stdout.split()
 
 
 def hold_or_look(path: Path, rank: int) -> str:

@@ -146,8 +146,8 @@ def test_a_device_that_is_none_is_refused_at_the_start():
 
 @pytest.mark.parametrize("name", ["", "a b", "$(x)", "-A", "a;b", "x" * 65, "a\n"])
 def test_names_that_do_not_belong_on_a_command_line_are_refused(name):
-    with pytest.raises(ValueError, match="account: expected letters"):
-        slurm.checked_name(name, "account")
+    (finding, *_) = doctor.check_names(Cluster(partition="main", gpu_partition="main", gpu_type="a100"), name)
+    assert finding.level == "fail" and "slurm_account: expected letters" in finding.observation
 
 
 # --- a restarted run ------------------------------------------------------------------------------------------------
