@@ -265,6 +265,7 @@ _FILTERS = {
     "count": text.count,
     "exact": text.exact,
     "printed": text.printed,
+    "seed": text.seed_name,
     "signed": text.signed,
     "flatten": text.flatten,
     "metric_label": LABELS.__getitem__,
