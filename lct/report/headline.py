@@ -65,7 +65,7 @@ def headline(shown: Report, measured: Body) -> dict[str, Any]:
 
 def _bars(subtable: SubtableView) -> dict[str, Bar]:
     """The first metric of every measured row, by its name."""
-    cells = {row.name: (row, row.cells[0]) for row in subtable.ours if row.cells[0].present}
+    cells = {row.name: (row, row.cells[0]) for row in subtable.ours if row.cells[0].data}
     values = {name: [value.value for value in cell.data.values] for name, (_, cell) in cells.items()}
     finite = {name: of for name, of in values.items() if all(math.isfinite(value) for value in of)}
     most = max((max(of) for of in finite.values()), default=0.0) or 1.0
@@ -131,7 +131,7 @@ def _measured(shown: Report, subtable: SubtableView, method: str) -> RowView | N
     """The row of a method in one evaluation; None unless its first metric is measured and finite."""
     for row in subtable.ours:
         run, cell = shown.data.runs.get(row.data.run or ""), row.cells[0]
-        if run and run.method == method and row.data.nfe == 1 and cell.present and math.isfinite(cell.data.shown):
+        if run and run.method == method and row.data.nfe == 1 and cell.data and math.isfinite(cell.data.shown):
             return row
     return None
 

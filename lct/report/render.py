@@ -266,6 +266,7 @@ _FILTERS = {
     "exact": text.exact,
     "printed": text.printed,
     "seed": text.seed_name,
+    "ordinal": text.ordinal,
     "signed": text.signed,
     "flatten": text.flatten,
     "metric_label": LABELS.__getitem__,

@@ -19,11 +19,16 @@ from lct.plan.paths import Paths, manifest
 from lct.report import tables as model
 from lct.report.images import Picture, curve, picture, strip
 from lct.report.tables import Tables, Verdict
-from lct.report.text import MINUS, NOT_GIVEN, PLUS_MINUS, anchor, count, flatten, number, ordinal, seed_name
+from lct.report.text import MINUS, NOT_GIVEN, PLUS_MINUS, anchor, count, flatten, number, seed_name
 from lct.report.verdicts import LABELS, NOT_COMPARABLE, NOT_RUN
 
 PAPER = "Improved Training Technique for Latent Consistency Models"
 PAPER_URL = "https://arxiv.org/abs/2502.01441"
+DAMAGE = (
+    "Real images, blurred or with noise, scored as generated ones are. A generator whose precision is near that of a "
+    "damaged row may make images of that quality. A precision near 1 beside a recall near 0 is that of images which "
+    "are all alike, in the middle of the real ones."
+)
 MODEL_NAMES = {"Ours": "Ours (LCT)"}  # beside numbers of our own, the paper's "Ours" would be misread
 ABSENT = {"partial": "not run", "complete": "missing", "quoted": NOT_GIVEN}  # by status, in place of a number
 
@@ -51,14 +56,6 @@ class CellView:
         return f"{self.mean} {self.spread}".strip()
 
     @property
-    def present(self) -> bool:
-        return self.data is not None
-
-    @property
-    def anchor(self) -> str:
-        return f"cell-{anchor(self.data.id)}"
-
-    @property
     def count_text(self) -> str:
         return "n=1, no spread" if self.data.n == 1 else f"n={self.data.n}"
 
@@ -77,17 +74,6 @@ class CellView:
 
 
 @dataclass(frozen=True)
-class NearestView:
-    """Generated images above the training images nearest to them."""
-
-    name: str  # "seed 0"
-    picture: Picture
-    rows: tuple[tuple[str, ...], ...]  # image, nearest, distance, in its radii, same pixels
-    copies: int  # generated images with the pixels of a training image
-    about: str
-
-
-@dataclass(frozen=True)
 class RowView:
     """One line of a sub-table."""
 
@@ -97,7 +83,7 @@ class RowView:
     cells: tuple[CellView, ...]
     verdicts: dict[str, Verdict]  # by published metric
     samples: tuple[tuple[str, Picture], ...]  # ("seed 0", picture)
-    neighbours: tuple[NearestView, ...]
+    neighbours: tuple[tuple[model.Nearest, Picture], ...]
     facts: tuple[tuple[str, Any], ...]  # further numbers, and the cost of the run
     is_floor: bool = False
     against: str = ""  # its first metric against the best of its sub-table, where nothing is published
@@ -112,7 +98,7 @@ class RowView:
 
     @property
     def measured(self) -> bool:
-        return any(cell.present for cell in self.cells)
+        return any(cell.data for cell in self.cells)
 
     @property
     def is_left_out(self) -> bool:
@@ -121,15 +107,15 @@ class RowView:
 
     @property
     def count_text(self) -> str:
-        return " / ".join(dict.fromkeys(cell.count_text for cell in self.cells if cell.present))
+        return " / ".join(dict.fromkeys(cell.count_text for cell in self.cells if cell.data))
 
     @property
     def axis(self) -> str:
-        return ", ".join(dict.fromkeys(cell.data.axis for cell in self.cells if cell.present))
+        return ", ".join(dict.fromkeys(cell.data.axis for cell in self.cells if cell.data))
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(cell.data.protocol for cell in self.cells if cell.present))
+        return tuple(dict.fromkeys(cell.data.protocol for cell in self.cells if cell.data))
 
     @property
     def kinds(self) -> list[str]:
@@ -145,16 +131,10 @@ class RowView:
         return [(", ".join(LABELS[m] for m in of), of[0], self.verdicts[of[0]]) for of in kinds.values()]
 
     @property
-    def origin(self) -> str:
-        """Beside a published number: "log, L", "not published"; empty for a number in print."""
-        origin = self.data.published.origin if self.data.published else None
-        return origin.words if origin else ""
-
-    @property
     def log_line(self) -> str:
         """Where the authors' log holds the published number; empty for another origin."""
         origin = self.data.published.origin if self.data.published else None
-        return f"authors' log, {origin.place}: {origin.line}" if origin and origin.kind == "authors' log" else ""
+        return f"authors' log, {origin.place}: {origin.line}" if origin and origin.line else ""
 
     @property
     def files(self) -> tuple[model.Value, ...]:
@@ -170,24 +150,6 @@ class ProtocolView:
 
 
 @dataclass(frozen=True)
-class DegradedView:
-    """Real images, whole and damaged on purpose: what the metrics can tell apart."""
-
-    rows: tuple[tuple[str, tuple[str, ...]], ...]  # (images, one text for each metric), whole ones first
-    file: str
-    sha256: str
-    caution: str  # which damage precision does not see; empty if it sees all of it
-
-    @property
-    def meaning(self) -> str:
-        return (
-            "Real images, blurred or with noise, scored as generated ones are. A generator whose precision is near "
-            "that of a damaged row may make images of that quality. A precision near 1 beside a recall near 0 is "
-            "that of images which are all alike, in the middle of the real ones."
-        )
-
-
-@dataclass(frozen=True)
 class SubtableView:
     data: model.Subtable
     anchor: str
@@ -197,11 +159,11 @@ class SubtableView:
     reconstructions: Picture | None
     curves: str  # SVG; empty where there are none, or a sub-table before this one shows them
     curves_missing: tuple[str, ...]
-    images: tuple[str, ...]  # what its source holds beside the images that were taken, and copies among these
-    image_counts: str  # the same in a few words; empty where there is nothing to say
+    images: dict[str, Any]  # the manifest of its training images, which counts copies and files that were not taken
     strip: tuple[tuple[str, Picture], ...]  # real images, then the first samples of each row
     stands_in: bool  # another dataset stands in the place of the paper's
-    degraded: DegradedView | None = None
+    degraded: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (images, one text for each metric), whole ones first
+    caution: str = ""  # which damage of real images a metric does not see
 
     @property
     def title(self) -> str:
@@ -227,7 +189,7 @@ class SubtableView:
 
     @property
     def axis(self) -> str:
-        axes = dict.fromkeys(cell.data.axis for row in self.rows for cell in row.cells if cell.present)
+        axes = dict.fromkeys(cell.data.axis for row in self.rows for cell in row.cells if cell.data)
         return ", ".join(axes) or "training seed"
 
     @property
@@ -238,7 +200,7 @@ class SubtableView:
     @property
     def printed(self) -> bool:
         """Whether every published number is printed in the paper."""
-        return not any(row.origin for row in self.rows)
+        return all(row.data.published.origin.kind == "published table" for row in self.rows)
 
     @property
     def shown_protocols(self) -> list[ProtocolView]:
@@ -281,7 +243,6 @@ class SubtableView:
 @dataclass(frozen=True)
 class TableView:
     data: model.Table
-    anchor: str
     subtables: tuple[SubtableView, ...]
     own: bool = False  # about a dataset of the user's own
 
@@ -341,7 +302,6 @@ class FigureView:
 class RunView:
     id: str
     data: model.RunSummary
-    anchor: str
     facts: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, Any, str], ...]  # dotted key, value, source
 
@@ -356,6 +316,7 @@ class Report:
     figures: tuple[FigureView, ...]
     paper: str = PAPER
     paper_url: str = PAPER_URL
+    damage: str = DAMAGE
 
     @property
     def title(self) -> str:
@@ -396,7 +357,6 @@ def report(tables: Tables, root: Path, drawn: dict[str, bytes], costs: dict[str,
         tables=tuple(
             TableView(
                 data=table,
-                anchor=anchor(table.id),
                 subtables=tuple(_subtable(part, table, tables, root, costs, curves) for part in table.subtables),
                 own=tables.own is not None,
             )
@@ -433,14 +393,13 @@ def _subtable(
             samples=tuple(
                 ("samples" if s.seed is None else seed_name(s.seed, s.draw), picture(root, s.grid)) for s in row.samples
             ),
-            neighbours=tuple(_nearest(entry, root) for entry in row.neighbours),
+            neighbours=tuple((entry, picture(root, entry.picture)) for entry in row.neighbours),
             facts=(*(flatten(row.extra) if row.extra else ()), *([("cost of the run", cost)] if cost else ())),
             is_floor=is_floor,
             against="" if is_floor else against.get(row.id, ""),
         )
 
     images = root / manifest(Paths(tables.scale).images(subtable.dataset or "", "train"))
-    content = read_json_or_empty(images) if subtable.dataset else {}
     title = f"Training curves of sub-table ({subtable.id}): loss, intervals, c and gradient norm against the step"
     curves = () if all(entry.path in drawn for entry in subtable.curves) else subtable.curves
     drawn |= {entry.path for entry in curves}
@@ -454,29 +413,30 @@ def _subtable(
         reconstructions=picture(root, subtable.reconstructions.grid) if subtable.reconstructions else None,
         curves=svg,
         curves_missing=missing,
-        images=image_notes(content),
-        image_counts=image_counts(content),
+        images=read_json_or_empty(images) if subtable.dataset else {},
         strip=_strip(subtable, root) if table is tables.tables[0] else (),
         stands_in=not tables.comparable and not tables.own and subtable.dataset is not None,
         degraded=_degraded(subtable, tables.metrics),
+        caution=_caution(subtable),
     )
 
 
-def _degraded(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> DegradedView | None:
+def _degraded(subtable: model.Subtable, metrics: tuple[model.Metric, ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     damaged = subtable.degraded
     if damaged is None:
-        return None
-    whole = [row for row in subtable.floors if row.measured]
-    rows = [(row.model, tuple(cell_text(metric, row) for metric in metrics)) for row in whole]
+        return ()
     start = f"{_capital(damaged.images)}, {count(damaged.count)}"
-    rows += [(f"{start}: {r.text}", tuple(number(r.values[metric.id]) for metric in metrics)) for r in damaged.rows]
-    return DegradedView(tuple(rows), damaged.path, damaged.sha256, _caution(damaged, whole[:1]))
+    return (
+        *((row.model, tuple(cell_text(metric, row) for metric in metrics)) for row in subtable.floors if row.measured),
+        *((f"{start}: {r.text}", tuple(number(r.values[metric.id]) for metric in metrics)) for r in damaged.rows),
+    )
 
 
-def _caution(damaged: model.Degraded, whole: Sequence[model.Row]) -> str:
+def _caution(subtable: model.Subtable) -> str:
     """Damaged images that a metric does not tell from whole ones: a precision that is as high up to chance,
     1 / sqrt(number of images), or a distance that is no larger; empty where there are none."""
-    if not whole:
+    damaged, whole = subtable.degraded, [row for row in subtable.floors if row.measured]
+    if damaged is None or not whole:
         return ""
     floor, texts = {name: whole[0].cells[name].shown for name in ("precision", "fd")}, []
     precise = [row for row in damaged.rows if row.values["precision"] >= floor["precision"] - damaged.count**-0.5]
@@ -488,31 +448,6 @@ def _caution(damaged: model.Degraded, whole: Sequence[model.Row]) -> str:
                 f"{what} does not see this damage of real images ({listed}), whole ones have {number(floor[name])}"
             )
     return f"Caution: {'. '.join(map(_capital, texts))}. Look at the samples too." if texts else ""
-
-
-def image_notes(content: dict[str, Any]) -> tuple[str, ...]:
-    """What the manifest of a dataset's images counts besides them: files that were not taken, by kind, and copies."""
-    notes = []
-    if kinds := content.get("not_taken"):
-        listed = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
-        notes.append(f"Not taken from the source: {listed}.")
-    if copies := content.get("duplicates"):
-        notes.append(
-            f"Copies (equal pixels): {copies['train']} of training images, {copies['heldout']} of held-out images, "
-            f"{copies['across']} held-out images that are training images too. A copy counts again in every number. "
-            "Among k copies, precision and recall count equal images only. A held-out copy looks memorised."
-        )
-    return tuple(notes)
-
-
-def image_counts(content: dict[str, Any]) -> str:
-    """The same in a few words."""
-    texts, copies = [], content.get("duplicates")
-    if kinds := content.get("not_taken"):
-        texts.append(f"{sum(kinds.values())} files of the source not taken")
-    if copies:
-        texts.append(f"{copies['train'] + copies['heldout']} copies, {copies['across']} images on both sides")
-    return ", ".join(texts)
 
 
 def best_cells(rows: Sequence[model.Row], metrics: tuple[model.Metric, ...]) -> frozenset[str]:
@@ -610,22 +545,6 @@ def cell_text(metric: model.Metric, row: model.Row) -> str:
     return " ".join(mean_and_spread(metric, row)).strip()
 
 
-def _nearest(entry: model.Nearest, root: Path) -> NearestView:
-    numbers, rows = entry.numbers, []
-    for image in numbers["images"]:
-        first = image["neighbours"][0]
-        ratio = number(first["distance"] / first["radius"]) if first["radius"] else "no radius"
-        same = "yes" if first["same pixels"] else "no"
-        rows.append((str(image["image"]), str(first["image"]), number(first["distance"]), ratio, same))
-    about = (
-        f"distances in {numbers['extractor']} to {count(numbers['reference'])} training images; a radius is the "
-        f"distance of a training image to its {ordinal(numbers['k'])} nearest training image, which is none where "
-        "that many copies of it are training images"
-    )
-    copies = sum(any(near["same pixels"] for near in image["neighbours"]) for image in numbers["images"])
-    return NearestView(seed_name(entry.seed), picture(root, entry.picture), tuple(rows), copies, about)
-
-
 def _figure(figure: model.FigureResult, tables: Tables, root: Path, drawn: dict[str, bytes]) -> FigureView:
     at = f"figure-{anchor(figure.id)}"
     drawings = tuple(_drawing(entries, figure, at) for entries in _alike(figure.datasets))
@@ -678,7 +597,7 @@ def _run(name: str, run: model.RunSummary, cost: str | None) -> RunView:
     facts = [("method", run.method), ("dataset", run.dataset), ("reading", run.note), given]
     facts += [("parameters", parameters), ("cost", cost)]
     settings = tuple((key, value, _source(run.sources, key)) for key, value in flatten(run.settings) if key)
-    return RunView(name, run, f"run-{anchor(name)}", tuple((key, value) for key, value in facts if value), settings)
+    return RunView(name, run, tuple((key, value) for key, value in facts if value), settings)
 
 
 def _source(sources: dict[str, str], key: str) -> str:
