@@ -4,7 +4,6 @@ measured rows and lays curves over each other: its tables hold the data that its
 without the script, and works from disk."""
 
 import functools
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 from lct.report.images import curve, inside
 from lct.report.tables import by_step
-from lct.report.text import anchor, count, seed_name, thinned
+from lct.report.text import count, seed_name, thinned
 from lct.report.view import Report, RowView, SubtableView, TableView, training_curves
 
 QUANTITIES = {  # key in curves.json -> title
@@ -36,18 +35,15 @@ def row_pages(shown: Report, root: Path, up: str) -> dict[str, dict[str, Any]]:
         for row in (*subtable.rows, *subtable.floors)
         if row.data.page
     ]
-    trainings: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {}  # rows of one run share its curves
+    draw_curves = functools.cache(training_curves)  # rows of one run share them
     steps = functools.cache(functools.partial(_draw_by_step, shown, [row for *_, row in rows]))
     pages = {}
     for i, (table, subtable, row) in enumerate(rows):
         run, others = row.data.run or "", [other for other in subtable.galleries if other.data.page != row.data.page]
-        if run and (subtable.anchor, run) not in trainings:
-            entries = tuple(entry for entry in subtable.data.curves if entry.run == run)
-            title = f"Training curves of {run}: loss, intervals, c and gradient norm against the step"
-            trainings[subtable.anchor, run] = training_curves(entries, root, "curves", title)
-        curves, missing = trainings.get((subtable.anchor, run), ("", ()))
-        svg, note = steps(run, row.data.sampler or "", row.data.ema) if run and not row.is_floor else ("", "")
-        files, cell = list(dict.fromkeys(value.metrics for value in row.files)), shlex.quote(row.place)
+        entries = tuple(entry for entry in subtable.data.curves if entry.run == run)
+        title = f"Training curves of {run}: loss, intervals, c and gradient norm against the step"
+        curves, missing = draw_curves(entries, root, "curves", title)
+        svg, note = steps(run, row.data.sampler or "", row.data.ema)
         pages[row.data.page] = {
             "row": row,
             "subtable": subtable,
@@ -62,12 +58,6 @@ def row_pages(shown: Report, root: Path, up: str) -> dict[str, dict[str, Any]]:
             "curves": curves,  # training curves as SVG, or empty
             "curves_missing": missing,
             "files": _files(row, subtable, root, up),
-            "cost": _cost(row),
-            "make": f"snakemake {' '.join([*map(shlex.quote, files), shown.config])}",
-            "recompute": f"lct verify --recompute {cell} {shown.options}",
-            "trace": f"lct audit {cell} {shown.options}",
-            "export": f"lct export {cell} --to diffusers {shown.options}",
-            "audit": f"row-{anchor(row.place)}",  # on the audit page
         }
     return pages
 
@@ -87,7 +77,7 @@ def _draw_by_step(shown: Report, rows: Sequence[RowView], run: str, sampler: str
     return plotting.embedded(draw, "steps", f"Metrics of {run} by step"), f"Measured at {steps}."
 
 
-def _files(row: RowView, subtable: SubtableView, root: Path, up: str) -> list[dict[str, str]]:
+def _files(row: RowView, subtable: SubtableView, root: Path, up: str) -> list[tuple[str, str, str]]:
     """Files that the numbers of a row are made of: what, path, and href from the page, empty if it is not there."""
     files: list[tuple[str, str]] = []
     for value in row.files:
@@ -100,20 +90,7 @@ def _files(row: RowView, subtable: SubtableView, root: Path, up: str) -> list[di
         files.append(("run of the training: when, where, versions, cost", f"{path}.run.json"))
     files += [(f"training curve, seed {c.seed}", c.path) for c in subtable.data.curves if c.run == row.data.run]
     files += [(f"sample grid, {name}", picture.path) for name, picture in row.samples if picture.path]
-    links = {path: quote(f"../{up}/{path}") if inside(root, path)[0] else "" for _, path in files}
-    return [{"what": what, "path": path, "href": links[path]} for what, path in files]
-
-
-def _cost(row: RowView) -> tuple[tuple[str, str], ...]:
-    """What the row costs by its settings; what it did cost stands in its runs and on the audit page."""
-    facts, data = [], row.data
-    if data.steps and data.batch:
-        images = count(data.steps * data.batch)
-        text = f"{count(data.steps)} steps of {count(data.batch)}: {images} latents seen, for each seed"
-        facts.append(("training", text))
-    if data.run and data.nfe:
-        facts.append(("sampling", f"{count(data.nfe)} network evaluations an image"))
-    return tuple(facts)
+    return [(what, path, quote(f"../{up}/{path}") if inside(root, path)[0] else "") for what, path in files]
 
 
 def explore_page(shown: Report, root: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import base64
 import functools
 import hashlib
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -267,6 +268,7 @@ _FILTERS = {
     "printed": text.printed,
     "seed": text.seed_name,
     "ordinal": text.ordinal,
+    "shell": shlex.quote,
     "signed": text.signed,
     "flatten": text.flatten,
     "metric_label": LABELS.__getitem__,
