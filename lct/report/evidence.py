@@ -1,18 +1,19 @@
 """What we know and do not: facts, conflicts and the authors' logged evaluations, from config/evidence/, as one page."""
 
 import csv
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from lct.config.claims import Certainty, Evidence
 from lct.config.folder import load_yaml
 from lct.config.schema import build
-from lct.report.text import NOT_GIVEN, anchor, number
-from lct.report.view import Report, RowView
+from lct.report.text import NOT_GIVEN, number
+from lct.report.view import Report
 
 FOLDER = Path("config/evidence")
 SETTINGS = ("dataset", "loss", "ot", "c_schedule", "norm", "diff_threshold")  # columns that tell trainings apart
@@ -51,14 +52,11 @@ def read(root: Path) -> tuple[Evidence, list[dict[str, str]]]:
 def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> dict[str, Any]:
     """What the page shows. lines: of the authors' log."""
     rows = {row.place: row for table in shown.tables for subtable in table.subtables for row in subtable.rows}
-
-    def settling(places: Sequence[str]) -> list[dict[str, str]]:
-        return [_settles(place, rows.get(place), shown) for place in places]
-
     topics = groupby(evidence.facts, key=lambda fact: fact.topic)
     return {
-        "topics": [(topic, [(fact, settling(fact.settled_by)) for fact in facts]) for topic, facts in topics],
-        "conflicts": [(conflict, settling(conflict.settled_by)) for conflict in evidence.conflicts],
+        "rows": rows,
+        "topics": [(topic, list(facts)) for topic, facts in topics],
+        "conflicts": [(conflict, commands(conflict.settled_by)) for conflict in evidence.conflicts],
         "counts": {kind: sum(fact.certainty == kind for fact in evidence.facts) for kind in get_args(Certainty)},
         "unknown": [fact for fact in evidence.facts if fact.certainty == "not known"],
         "runs": logged_runs(lines),
@@ -66,18 +64,10 @@ def page(evidence: Evidence, lines: list[dict[str, str]], shown: Report) -> dict
     }
 
 
-def _settles(place: str, row: RowView | None, shown: Report) -> dict[str, str]:
-    """A row whose runs settle something; href is empty when this report does not show it."""
-    target = "all_tables " if place.partition(".")[0] in ON_REQUEST else ""
-    command = f"snakemake {target}--config scale=paper"
-    if row is None:
-        return {"place": place, "name": place, "status": "not in this report", "href": "", "command": command}
-    at = row.anchor or anchor(place.rpartition(".")[0])
-    status = "measured" if row.data.status == "complete" else row.data.status
-    if row.measured and not shown.data.comparable:
-        status = f"{status} at {shown.data.scale} scale, on substitute images: settles nothing"
-    name, href = f"{row.model_name} ({place})", row.data.page or f"index.html#{at}"
-    return {"place": place, "name": name, "status": status, "href": href, "command": command}
+def commands(places: Sequence[str]) -> list[str]:
+    """What computes these rows, each table.sub-table.row, at paper scale."""
+    targets = dict.fromkeys("all_tables " * (place.partition(".")[0] in ON_REQUEST) for place in places)
+    return [f"snakemake {target}--config scale=paper" for target in targets]
 
 
 def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
@@ -95,12 +85,12 @@ def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
         text = ", ".join(
             f"{key.replace('_', ' ')} {value}" for key, value in zip(SETTINGS, settings, strict=True) if value
         )
-        last = number(points[-1][1]) if points else NOT_GIVEN
-        span = f"{points[0][0]:.0f} to {points[-1][0]:.0f}" if points else NOT_GIVEN
-        spoken = (
-            f"FID {number(points[0][1])} at epoch {points[0][0]:.0f}, {last} at {points[-1][0]:.0f}" if points else ""
-        )
-        path = _path(points) if len({epoch for epoch, _ in points}) >= 3 else ""
+        last, span, spoken, path = NOT_GIVEN, NOT_GIVEN, "", ""
+        if points:
+            (first, fid), (latest, last_fid) = points[0], points[-1]
+            last, span = number(last_fid), f"{first:.0f} to {latest:.0f}"
+            spoken = f"FID {number(fid)} at epoch {first:.0f}, {last} at {latest:.0f}"
+            path = _path(points) if len({epoch for epoch, _ in points}) >= 3 else ""
         runs.append(LoggedRun(name, assigned, text, ema, sampling, len(of), last, span, path, spoken))
     return sorted(
         runs,
@@ -110,11 +100,7 @@ def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
 
 def _path(points: list[tuple[float, float]]) -> str:
     """FID on a logarithmic axis against the epoch, as an SVG path in a box of WIDTH x HEIGHT."""
-    (first, _), (last, _) = points[0], points[-1]
-    logs = [math.log(fid) for _, fid in points]
-    low, high = min(logs), max(logs)
-    placed = [
-        (1 + (WIDTH - 2) * (epoch - first) / ((last - first) or 1), 1 + (HEIGHT - 2) * (high - y) / ((high - low) or 1))
-        for (epoch, _), y in zip(points, logs, strict=True)
-    ]
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in placed)
+    epochs, fids = np.array(points).T
+    x = np.interp(epochs, (epochs[0], epochs[-1]), (1, WIDTH - 1))
+    y = np.interp(-np.log(fids), (-np.log(fids.max()), -np.log(fids.min())), (1, HEIGHT - 1))
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(x, y, strict=True))
