@@ -6,7 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
-from lct.cli.options import Result, run_job, selected_plan
+from lct.cli.options import Result, argument, run_job, selected_plan
 from lct.files.atomic import write_text
 from lct.lineage import cells, format
 from lct.lineage.diff import compare
@@ -16,17 +16,12 @@ from lct.plan.selection import overrides
 from lct.report.readback import shown
 
 
-def audit_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="a cell, or the start of its name: table1.a.lct-1")
-    parser.add_argument("--all", action="store_true", help="every cell that was computed or recorded")
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", help="print the chains of several rows, not a line each"
-    )
-    parser.add_argument("--deep", action="store_true", help="hash big files too")
-    parser.add_argument("--settings", action="store_true", help="print the settings of every link and the protocol too")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well")
-
-
+@argument("cells", nargs="*", metavar="CELL", help="a cell, or the start of its name: table1.a.lct-1")
+@argument("--all", action="store_true", help="every cell that was computed or recorded")
+@argument("-v", "--verbose", action="store_true", help="print the chains of several rows, not a line each")
+@argument("--deep", action="store_true", help="hash big files too")
+@argument("--settings", action="store_true", help="print the settings of every link and the protocol too")
+@argument("--html", type=Path, metavar="FILE", help="write a page as well")
 def audit(arguments: argparse.Namespace) -> Result:
     """Where does a number come from? every link of its chain, checked."""
     if bool(arguments.cells) == arguments.all:
@@ -56,18 +51,15 @@ def audit(arguments: argparse.Namespace) -> Result:
     return int(bool(faults)), value, "\n".join(lines)
 
 
-def verify_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--deep", action="store_true", help="hash every file, DVC's cache and the remotes again")
-    parser.add_argument("--recompute", nargs="+", metavar="CELL", help="compute what these cells rest on once more")
-    parser.add_argument(
-        "--from",
-        dest="source",
-        choices=("samples", "weights"),
-        default="samples",
-        help="recompute metrics from stored samples, or samples from stored weights (default: samples)",
-    )
-
-
+@argument("--deep", action="store_true", help="hash every file, DVC's cache and the remotes again")
+@argument("--recompute", nargs="+", metavar="CELL", help="compute what these cells rest on once more")
+@argument(
+    "--from",
+    dest="source",
+    choices=("samples", "weights"),
+    default="samples",
+    help="recompute metrics from stored samples, or samples from stored weights (default: samples)",
+)
 def verify(arguments: argparse.Namespace) -> Result:
     """Do outputs agree with their records?"""
     plan = selected_plan(arguments)
@@ -95,12 +87,9 @@ def _recompute(arguments: argparse.Namespace, plan: Plan) -> Result:
     return int(bool(wrong)), outcomes, "\n".join(lines)
 
 
-def diff_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("old", metavar="REV1", help="a commit, branch or tag")
-    parser.add_argument("new", metavar="REV2", nargs="?", help="another one (default: the workspace)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page as well, with the samples side by side")
-
-
+@argument("old", metavar="REV1", help="a commit, branch or tag")
+@argument("new", metavar="REV2", nargs="?", help="another one (default: the workspace)")
+@argument("--html", type=Path, metavar="FILE", help="write a page as well, with the samples side by side")
 def diff(arguments: argparse.Namespace) -> Result:
     """What differs between two recorded states, or one and the workspace.
 

@@ -5,7 +5,7 @@ import math
 
 from lct.claims.judge import NOT_MEASURED, PartVerdict
 from lct.claims.noise import seeds_needed, visible_difference
-from lct.cli.options import Result, selected_plan
+from lct.cli.options import Result, argument, selected_plan
 from lct.config.claims import PublishedRows
 from lct.config.folder import ConfigFolder
 from lct.config.schema import did_you_mean, plain
@@ -14,10 +14,7 @@ from lct.report.claims import JudgedClaim, judged, prior_noise
 from lct.report.tables import read
 
 
-def claims_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("claims", nargs="*", metavar="CLAIM", help="ids of config/claims/ (default: all of them)")
-
-
+@argument("claims", nargs="*", metavar="CLAIM", help="ids of config/claims/ (default: all of them)")
 def claims(arguments: argparse.Namespace) -> Result:
     """Does what the paper says hold? each claim, judged on every body of evidence."""
     plan = selected_plan(arguments)
@@ -60,11 +57,8 @@ def _interval(part: PartVerdict) -> str:
     return f": {part.kind} {part.estimate:.3g} [{part.low:.3g}, {part.high:.3g}], n = {trainings}"
 
 
-def power_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--difference", type=float, required=True, help="true difference of two FIDs, per cent of them")
-    parser.add_argument("--noise", type=float, help="run-to-run noise, per cent (default: the authors' repeated runs)")
-
-
+@argument("--difference", type=float, required=True, help="true difference of two FIDs, per cent of them")
+@argument("--noise", type=float, help="run-to-run noise, per cent (default: the authors' repeated runs)")
 def power(arguments: argparse.Namespace) -> Result:
     """How many training seeds a difference needs to be seen.
 

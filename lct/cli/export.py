@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.checks import require
-from lct.cli.options import Result, all_tables_argument, selected_plan, which
+from lct.cli.options import Result, all_tables, argument, selected_plan
 from lct.export import bundle
 from lct.files.atomic import read_json, write_bytes
 from lct.lineage.cells import chosen, targets
@@ -14,28 +14,6 @@ from lct.plan.plan import Cell, Plan
 from lct.report.tables import read
 
 TEXTS = {"latex": "tables.tex", "numbers": "numbers.tex", "csv": "tables.csv", "markdown": "report.md"}
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="with diffusers: a row, such as table1.a.lct-1")
-    parser.add_argument("--to", required=True, choices=(*FORMS, *TEXTS), help="what to make")
-    parser.add_argument("--out", type=Path, metavar="PATH", help="folder or file to write (default: under exports/)")
-    parser.add_argument("--seed", type=int, help="training seed of the weights (default: the first)")
-    parser.add_argument("--weights", action="store_true", help="bundle: with the weights of every row")
-    parser.add_argument("--project", default="lct", help="wandb: project to log to (default: lct)")
-    all_tables_argument(parser)
-
-
-def export(arguments: argparse.Namespace) -> Result:
-    """Results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself.
-
-    Refuses to overwrite a folder that it did not write."""
-    plan = selected_plan(arguments)
-    expected = 1 if arguments.to == "diffusers" else 0
-    if len(arguments.cells) != expected:
-        words = "one CELL" if expected else "no CELL"
-        raise ValueError(f"--to {arguments.to}: expected {words}, found {len(arguments.cells)}; see lct export --help")
-    return FORMS.get(arguments.to, _text)(arguments, plan)
 
 
 def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
@@ -64,7 +42,7 @@ def _cell(name: str, plan: Plan) -> Cell:
 
 
 def _bundle(arguments: argparse.Namespace, plan: Plan) -> Result:
-    tables, root = which(arguments), arguments.root
+    tables, root = arguments.which, arguments.root
     _checked_tables(arguments, plan)
     names = bundle.contents(plan, root, tables, arguments.weights)
     out = arguments.out or root / "exports" / f"lct-{plan.scale_name}-{tables}.zip"
@@ -87,7 +65,7 @@ def _json(arguments: argparse.Namespace, plan: Plan) -> Result:
 
 def _checked_tables(arguments: argparse.Namespace, plan: Plan) -> Path:
     """The path of tables.json, whose content is checked."""
-    path = plan.paths.tables(which(arguments))
+    path = plan.paths.tables(arguments.which)
     require((arguments.root / path).exists(), path, "a finished report", "none", f"snakemake {plan.snakemake_options}")
     read(arguments.root / path)
     return arguments.root / path
@@ -95,7 +73,7 @@ def _checked_tables(arguments: argparse.Namespace, plan: Plan) -> Path:
 
 def _text(arguments: argparse.Namespace, plan: Plan) -> Result:
     """A text of the report as it was rendered from tables.json."""
-    path = arguments.root / plan.paths.report(TEXTS[arguments.to], which(arguments))
+    path = arguments.root / plan.paths.report(TEXTS[arguments.to], arguments.which)
     require(path.exists(), path, "a report", "none", f"lct report {plan.lct_options}")
     text = path.read_text(encoding="utf-8")
     return _output(arguments, {"format": arguments.to, "text": text}, text.rstrip("\n"))
@@ -112,8 +90,27 @@ def _output(arguments: argparse.Namespace, value: Any, text: str) -> Result:
 def _wandb(arguments: argparse.Namespace, plan: Plan) -> Result:
     from lct.export import wandb
 
-    names = wandb.log(plan, arguments.root, which(arguments), arguments.project)
+    names = wandb.log(plan, arguments.root, arguments.which, arguments.project)
     return 0, names, f"{len(names)} runs logged to the project {arguments.project}"
 
 
 FORMS = {"diffusers": _diffusers, "bundle": _bundle, "json": _json, "wandb": _wandb}
+
+
+@argument("cells", nargs="*", metavar="CELL", help="with diffusers: a row, such as table1.a.lct-1")
+@argument("--to", required=True, choices=(*FORMS, *TEXTS), help="what to make")
+@argument("--out", type=Path, metavar="PATH", help="folder or file to write (default: under exports/)")
+@argument("--seed", type=int, help="training seed of the weights (default: the first)")
+@argument("--weights", action="store_true", help="bundle: with the weights of every row")
+@argument("--project", default="lct", help="wandb: project to log to (default: lct)")
+@all_tables
+def export(arguments: argparse.Namespace) -> Result:
+    """Results for other programs: a diffusers pipeline, LaTeX, CSV, JSON, an archive that verifies by itself.
+
+    Refuses to overwrite a folder that it did not write."""
+    plan = selected_plan(arguments)
+    expected = 1 if arguments.to == "diffusers" else 0
+    if len(arguments.cells) != expected:
+        words = "one CELL" if expected else "no CELL"
+        raise ValueError(f"--to {arguments.to}: expected {words}, found {len(arguments.cells)}; see lct export --help")
+    return FORMS.get(arguments.to, _text)(arguments, plan)

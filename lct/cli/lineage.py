@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from lct.cli.options import Result, selected, selected_plan
+from lct.cli.options import Result, argument, selected, selected_plan
 from lct.lineage import guard, merge, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan
@@ -13,29 +13,9 @@ _FOLLOWS = ("input will be made again", "made from ")  # reasons that follow fro
 _SHOWN = 12  # lines of a list that people are shown
 
 
-def record_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=json.loads, default={}, help=argparse.SUPPRESS)  # that of the run, as JSON
-    parser.add_argument("--in-run", action="store_true", help=argparse.SUPPRESS)  # called by the run that ends
-    parser.add_argument("--commit", action="store_true", help="also commit the recorded state to git")
-
-
-def restore_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="only what these cells were made from, and they")
-    parser.add_argument("--pull", action="store_true", help="call `dvc pull` first, for what is wanted only")
-
-
-def merge_arguments(parser: argparse.ArgumentParser) -> None:
-    for side, whose in (("ours", "the current branch's"), ("theirs", "the other branch's")):
-        what = f"take {whose} content of these files and folders where both differ (no PATH: everywhere)"
-        parser.add_argument(f"--{side}", nargs="*", metavar="PATH", help=what)
-    what = "let git merge recordings by itself in this clone; `lct record` and `lct restore` do so too"
-    parser.add_argument("--install", action="store_true", help=what)
-
-
-def why_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("cells", nargs="+", metavar="CELL", help="a row, or the start of its name: table1.a.lct-1")
-
-
+@argument("--config", type=json.loads, default={}, help=argparse.SUPPRESS)  # that of the run, as JSON
+@argument("--in-run", action="store_true", help=argparse.SUPPRESS)  # called by the run that ends
+@argument("--commit", action="store_true", help="also commit the recorded state to git")
 def record_verb(arguments: argparse.Namespace) -> Result:
     """Record what a run finished: DVC's lock, settings, runs, Snakemake's metadata.
 
@@ -60,6 +40,8 @@ def record_verb(arguments: argparse.Namespace) -> Result:
     return int(bool(report.left_out)), vars(report), "\n".join(lines)
 
 
+@argument("cells", nargs="*", metavar="CELL", help="only what these cells were made from, and they")
+@argument("--pull", action="store_true", help="call `dvc pull` first, for what is wanted only")
 def restore_verb(arguments: argparse.Namespace) -> Result:
     """Bring recorded artifacts back, so that nothing is planned.
 
@@ -90,6 +72,18 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
     return int(wrong), [vars(report) for report in reports], "\n".join(lines)
 
 
+@argument(
+    "--ours",
+    nargs="*",
+    metavar="PATH",
+    help="take the current branch's content of these files and folders where both differ (no PATH: everywhere)",
+)
+@argument("--theirs", nargs="*", metavar="PATH", help="take the other branch's content of these")
+@argument(
+    "--install",
+    action="store_true",
+    help="let git merge recordings by itself in this clone; `lct record` and `lct restore` do so too",
+)
 def merge_verb(arguments: argparse.Namespace) -> Result:
     """Join the recorded states of two branches, where git reports conflicts in them.
 
@@ -116,6 +110,7 @@ def merge_verb(arguments: argparse.Namespace) -> Result:
     return 0, vars(report), "\n".join(lines)
 
 
+@argument("cells", nargs="+", metavar="CELL", help="a row, or the start of its name: table1.a.lct-1")
 def why_verb(arguments: argparse.Namespace) -> Result:
     """Why a cell would run again.
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lct.cli.options import Result, all_tables_argument, selected_plan, which
+from lct.cli.options import Result, all_tables, argument, selected_plan
 from lct.cluster import measure_options, timeline
 from lct.cluster.checks import Finding
 from lct.cluster.cost_model import CostModel
@@ -17,27 +17,18 @@ from lct.files.atomic import write_text
 from lct.lineage.dvc import place_fault
 
 
-def plan_arguments(parser: argparse.ArgumentParser) -> None:
-    all_tables_argument(parser)
-    parser.add_argument(
-        "--device", help="of config/devices/, or a GPU such as a100 (default: this machine, or an a100 at paper scale)"
-    )
-    parser.add_argument("--target", help="a target of snakemake instead of the tables: pilot, or a name as in --only")
-    parser.add_argument("--gpus", type=int, default=1, help="devices that work at once (default: 1)")
-    parser.add_argument("--price", type=float, help="money per device and hour")
-    parser.add_argument(
-        "--timeline", action="store_true", help="when each table appears, with the queue and wall limits"
-    )
-    parser.add_argument(
-        "--queue", type=float, default=timeline.QUEUE / 60, help="minutes that every job waits there (default: 5)"
-    )
-    parser.add_argument(
-        "--longest", type=float, default=timeline.LONGEST / 60, help="minutes that a job may run (default: 1440)"
-    )
-    parser.add_argument("--chart", type=Path, help="write the timeline as a drawing (SVG)")
-    parser.add_argument("--max-gpu-hours", type=float, help="warn when the scale costs more; nothing is refused")
-
-
+@all_tables
+@argument(
+    "--device", help="of config/devices/, or a GPU such as a100 (default: this machine, or an a100 at paper scale)"
+)
+@argument("--target", help="a target of snakemake instead of the tables: pilot, or a name as in --only")
+@argument("--gpus", type=int, default=1, help="devices that work at once (default: 1)")
+@argument("--price", type=float, help="money per device and hour")
+@argument("--timeline", action="store_true", help="when each table appears, with the queue and wall limits")
+@argument("--queue", type=float, default=timeline.QUEUE / 60, help="minutes that every job waits there (default: 5)")
+@argument("--longest", type=float, default=timeline.LONGEST / 60, help="minutes that a job may run (default: 1440)")
+@argument("--chart", type=Path, help="write the timeline as a drawing (SVG)")
+@argument("--max-gpu-hours", type=float, help="warn when the scale costs more; nothing is refused")
 def plan_verb(arguments: argparse.Namespace) -> Result:
     """What a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took."""
     if arguments.gpus < 1:
@@ -55,7 +46,7 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
         plan = selected_plan(arguments, only=rows)
     model = CostModel(plan, planned_machine(arguments.root, arguments.device, plan.scale.needs_gpus), pilot)
     limits = (arguments.price, arguments.max_gpu_hours)
-    value, lines = forecast(model, arguments.root, which(arguments), arguments.gpus, *limits)
+    value, lines = forecast(model, arguments.root, arguments.which, arguments.gpus, *limits)
     if arguments.timeline or arguments.chart:
         value["timeline"], more = _timeline(arguments, model)
         lines += ["", *more]
@@ -66,7 +57,7 @@ def _timeline(arguments: argparse.Namespace, model: CostModel) -> tuple[dict[str
     if arguments.queue < 0 or arguments.longest <= 0:
         given = f"{arguments.queue:g} and {arguments.longest:g}"
         raise ValueError(f"--queue, --longest: expected minutes, 0 or more and above 0, found {given}")
-    cells, queue = model.plan.cells_of(which(arguments)), 60 * arguments.queue
+    cells, queue = model.plan.cells_of(arguments.which), 60 * arguments.queue
     simulated = timeline.with_pilot(model, cells, arguments.gpus, queue, 60 * arguments.longest)
     taken = timeline.actual(model, arguments.root, cells)
     lines = timeline.lines(simulated, taken, arguments.gpus, model.machine.name, queue)
@@ -77,13 +68,10 @@ def _timeline(arguments: argparse.Namespace, model: CostModel) -> tuple[dict[str
     return timeline.value(simulated, taken), lines
 
 
-def doctor_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", help="profile of a cluster, such as profiles/slurm (default: this machine alone)")
-    parser.add_argument(
-        "--patience", type=float, default=10.0, metavar="MINUTES", help="wait for the probe job to start (default: 10)"
-    )
-
-
+@argument("--profile", help="profile of a cluster, such as profiles/slurm (default: this machine alone)")
+@argument(
+    "--patience", type=float, default=10.0, metavar="MINUTES", help="wait for the probe job to start (default: 10)"
+)
 def doctor(arguments: argparse.Namespace) -> Result:
     """Is this machine, or the cluster of a profile, fit for a run?
 

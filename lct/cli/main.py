@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from lct.cli import audit, claims, export, lineage, machines, results, runs, show
-from lct.cli.options import Result, Verb
+from lct.cli.options import Result, Verb, argument
 from lct.cluster import measure_options
 from lct.config.schema import did_you_mean
 from lct.files.atomic import json_text
 from lct.files.lock import LockHeldError
 from lct.plan.names import target_names
 from lct.plan.plan import Plan
-from lct.plan.selection import add_selection
 
 _PARTS = ("config", "lineage", "results", "reports", ".dvc")  # a folder with one of them is taken as a project
 GREEN, YELLOW, RED, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
@@ -53,10 +52,7 @@ def fault(text: str, stream: TextIO) -> str:
     return f"{RED}{text}{PLAIN}" if shows_colour(stream) else text
 
 
-def completion_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=("bash", "zsh"), help="shell to complete in")
-
-
+@argument("shell", choices=("bash", "zsh"), help="shell to complete in")
 def completion(arguments: argparse.Namespace) -> Result:
     """Print the script by which a shell completes `lct`.
 
@@ -85,28 +81,26 @@ def _names(root: Path) -> dict[str, list[str]]:
 
 
 VERBS = {
-    "show": Verb(show.show, show.arguments, "lct show digits-lct digits-ilct"),
-    "table": Verb(results.table, results.table_arguments, "lct table table1.a"),
-    "score": Verb(results.score, results.score_arguments, "lct score my-samples.npz --like table1.a.lct-1"),
-    "plan": Verb(
-        machines.plan_verb, machines.plan_arguments, "lct plan --scale paper --device h100 --gpus 8 --price 2.5"
-    ),
-    "status": Verb(runs.status, runs.status_arguments, "lct status --scale mini --watch"),
-    "doctor": Verb(machines.doctor, machines.doctor_arguments, "lct doctor --profile profiles/slurm --scale paper"),
-    "measure": Verb(machines.measure, measure_options.arguments, "lct measure", selects=False),
-    "report": Verb(results.report, results.report_arguments, "lct report --scale mini"),
-    "claims": Verb(claims.claims, claims.claims_arguments, "lct claims lct-beats-ilct"),
-    "power": Verb(claims.power, claims.power_arguments, "lct power --difference 5", selects=False),
-    "audit": Verb(audit.audit, audit.audit_arguments, "lct audit table1.a.lct-1.fd"),
-    "verify": Verb(audit.verify, audit.verify_arguments, "lct verify --deep"),
-    "diff": Verb(audit.diff, audit.diff_arguments, "lct diff HEAD~1"),
-    "record": Verb(lineage.record_verb, lineage.record_arguments, "lct record --commit"),
-    "restore": Verb(lineage.restore_verb, lineage.restore_arguments, "lct restore --pull table1.a.lct-1.fd"),
-    "merge": Verb(lineage.merge_verb, lineage.merge_arguments, "lct merge --theirs results/smoke", selects=False),
-    "why": Verb(lineage.why_verb, lineage.why_arguments, "lct why table1.a.lct-1.fd"),
-    "export": Verb(export.export, export.arguments, "lct export table1.a.lct-1 --to diffusers"),
-    "rm": Verb(runs.remove, runs.remove_arguments, "lct rm digits-lct --yes"),
-    "completion": Verb(completion, completion_arguments, 'eval "$(lct completion bash)"', selects=False),
+    "show": Verb(show.show, "lct show digits-lct digits-ilct"),
+    "table": Verb(results.table, "lct table table1.a"),
+    "score": Verb(results.score, "lct score my-samples.npz --like table1.a.lct-1"),
+    "plan": Verb(machines.plan_verb, "lct plan --scale paper --device h100 --gpus 8 --price 2.5"),
+    "status": Verb(runs.status, "lct status --scale mini --watch"),
+    "doctor": Verb(machines.doctor, "lct doctor --profile profiles/slurm --scale paper"),
+    "measure": Verb(machines.measure, "lct measure", shared=measure_options.arguments),
+    "report": Verb(results.report, "lct report --scale mini"),
+    "claims": Verb(claims.claims, "lct claims lct-beats-ilct"),
+    "power": Verb(claims.power, "lct power --difference 5", shared=None),
+    "audit": Verb(audit.audit, "lct audit table1.a.lct-1.fd"),
+    "verify": Verb(audit.verify, "lct verify --deep"),
+    "diff": Verb(audit.diff, "lct diff HEAD~1"),
+    "record": Verb(lineage.record_verb, "lct record --commit"),
+    "restore": Verb(lineage.restore_verb, "lct restore --pull table1.a.lct-1.fd"),
+    "merge": Verb(lineage.merge_verb, "lct merge --theirs results/smoke", shared=None),
+    "why": Verb(lineage.why_verb, "lct why table1.a.lct-1.fd"),
+    "export": Verb(export.export, "lct export table1.a.lct-1 --to diffusers"),
+    "rm": Verb(runs.remove, "lct rm digits-lct --yes"),
+    "completion": Verb(completion, 'eval "$(lct completion bash)"', shared=None),
 }
 
 
@@ -138,9 +132,7 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
-        verb.arguments(sub)
-        if verb.selects:
-            add_selection(sub)
+        verb.add_arguments(sub)
     return root
 
 

@@ -1,4 +1,4 @@
-"""What verbs share: what a verb is, the plan that their options select, and the jobs of the graph that they run."""
+"""What verbs share: a verb and its arguments, the plan that these select, and the jobs of the graph that it runs."""
 
 import argparse
 import subprocess
@@ -10,25 +10,52 @@ from typing import Any
 
 from lct.plan.names import cells_named
 from lct.plan.plan import Cell, Plan
-from lct.plan.selection import option_words, overrides
+from lct.plan.selection import add_selection, option_words, overrides
 
 Result = tuple[int, Any, str]  # exit code, value for --json, text for people
+Run = Callable[[argparse.Namespace], Result]  # the function of a verb
 
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: the function that runs it and returns what is printed, its options, and an example."""
+    """A verb: the function that runs it and returns what is printed, and an example."""
 
-    run: Callable[[argparse.Namespace], Result]
-    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Run
     example: str
-    selects: bool = True  # whether it takes the options that select a plan
+    shared: Callable[[argparse.ArgumentParser], None] | None = add_selection  # adds options that jobs have too
 
     @property
     def help(self) -> str:
         """One line: the first of the function's docstring."""
         line = str(self.run.__doc__).partition("\n")[0].removesuffix(".")
         return line[0].lower() + line[1:]
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Its own arguments in the order of the text, then the shared ones."""
+        for words, options in getattr(self.run, "arguments", ()):
+            parser.add_argument(*words, **options)
+        if self.shared is not None:
+            self.shared(parser)
+
+
+def argument(*words: str, **options: Any) -> Callable[[Run], Run]:
+    """A decorator that gives a verb's function one more argument, described as for argparse's `add_argument`."""
+
+    def declare(run: Run) -> Run:
+        run.arguments = [(words, options), *getattr(run, "arguments", ())]
+        return run
+
+    return declare
+
+
+all_tables = argument(
+    "--all",
+    dest="which",
+    action="store_const",
+    const="all",
+    default="tables",
+    help="with the tables that only `snakemake all_tables` makes",
+)
 
 
 def selected_plan(arguments: argparse.Namespace, **changes: Any) -> Plan:
@@ -49,15 +76,6 @@ def with_unlisted(arguments: argparse.Namespace) -> Plan:
     plan = selected_plan(arguments)
     more_runs = {run for run, _ in plan.unlisted_trainings(arguments.root)} - plan.runs.keys()
     return Plan(arguments.root, overrides(arguments), more_runs) if more_runs else plan
-
-
-def all_tables_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--all", action="store_true", help="with the tables that only `snakemake all_tables` makes")
-
-
-def which(arguments: argparse.Namespace) -> str:
-    """The tables that a report holds: "tables", those that the scale lists, or "all"."""
-    return "all" if arguments.all else "tables"
 
 
 def run_job(root: Path, plan: Plan, name: str, *words: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.checks import require
-from lct.cli.options import Result, all_tables_argument, run_job, selected, selected_plan, which
+from lct.cli.options import Result, all_tables, argument, run_job, selected, selected_plan
 from lct.files.atomic import read_json
 from lct.files.records import settings_path
 from lct.plan.paths import METRICS
@@ -18,12 +18,7 @@ from lct.report.text import number
 PREVIEWS = "reports/preview"  # for reports of what exists, where the graph has rendered one already
 
 
-def table_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "cells", nargs="*", metavar="CELL", help="a table, sub-table, row or run (default: all results)"
-    )
-
-
+@argument("cells", nargs="*", metavar="CELL", help="a table, sub-table, row or run (default: all results)")
 def table(arguments: argparse.Namespace) -> Result:
     """Results in the terminal.
 
@@ -37,17 +32,14 @@ def table(arguments: argparse.Namespace) -> Result:
     return 0, dump(collected)["tables"], "\n".join(lines)
 
 
-def report_arguments(parser: argparse.ArgumentParser) -> None:
-    all_tables_argument(parser)
-    parser.add_argument("--tables", type=Path, metavar="FILE", help="a tables.json to render instead of what exists")
-
-
+@all_tables
+@argument("--tables", type=Path, metavar="FILE", help="a tables.json to render instead of what exists")
 def report(arguments: argparse.Namespace) -> Result:
     """Render the report from whatever cells exist.
 
-    Collects and renders without the graph; cells that do not exist yet appear as not run. A report of the graph, which
+    Collects and renders without the graph; cells that do not exist yet appear as not run. A report of the graph
     has records, stays as it is: this one is then written beside it."""
-    plan, tables = selected_plan(arguments), which(arguments)
+    plan, tables = selected_plan(arguments), arguments.which
     graphs = index = plan.paths.report("index.html", tables)
     if settings_path(arguments.root / index).exists():
         index = f"{PREVIEWS}/{index.removeprefix('reports/')}"
@@ -61,11 +53,8 @@ def report(arguments: argparse.Namespace) -> Result:
     return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: {command}{beside}"
 
 
-def score_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", type=Path, metavar="IMAGES", help="a folder, zip, tar, npz or npy of images")
-    parser.add_argument("--like", required=True, metavar="CELL", help="row whose protocol and real images are taken")
-
-
+@argument("images", type=Path, metavar="IMAGES", help="a folder, zip, tar, npz or npy of images")
+@argument("--like", required=True, metavar="CELL", help="row whose protocol and real images are taken")
 def score(arguments: argparse.Namespace) -> Result:
     """Measure a folder, zip or npz of images of any origin by the protocol of a row.
 

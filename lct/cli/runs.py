@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lct.cli.options import Result, with_unlisted
+from lct.cli.options import Result, argument, with_unlisted
 from lct.cluster.status import overview
 from lct.config.schema import ID_PATTERN
 from lct.files.lock import is_held
@@ -23,13 +23,8 @@ _KINDS = ("train", "sample", "features", "metrics", "neighbours", "pilot")
 _STAGES = ("train", "take", "sample", "score", "neighbours", "distance")
 
 
-def status_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--watch", action="store_true", help="show it again every few seconds, until all is computed")
-    parser.add_argument(
-        "--hung-after", type=float, default=10.0, metavar="MINUTES", help="silence that counts as hung (default: 10)"
-    )
-
-
+@argument("--watch", action="store_true", help="show it again every few seconds, until all is computed")
+@argument("--hung-after", type=float, default=10.0, metavar="MINUTES", help="silence that counts as hung (default: 10)")
 def status(arguments: argparse.Namespace) -> Result:
     """What is computed, and how far running trainings are."""
     return watch(lambda: _status(arguments)) if arguments.watch else _status(arguments)
@@ -69,11 +64,8 @@ def watch(show: Callable[[], Result], every_seconds: float = 5.0) -> Result:
             return code, value, "the last status is above"
 
 
-def remove_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run, of a table or of none")
-    parser.add_argument("--yes", action="store_true", help="remove; without it only what would go is printed")
-
-
+@argument("run", metavar="RUN", help="a run, of a table or of none")
+@argument("--yes", action="store_true", help="remove; without it only what would go is printed")
 def remove(arguments: argparse.Namespace) -> Result:
     """Remove the results and the work of a run that is not recorded.
 

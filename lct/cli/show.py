@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from lct.cli.options import Result, selected
+from lct.cli.options import Result, argument, selected
 from lct.config.folder import ConfigFolder
 from lct.config.model import Dataset, Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
@@ -17,12 +17,7 @@ from lct.plan.plan import Cell, Plan
 from lct.plan.selection import overrides
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="a run, or a table, sub-table or row; with two runs, what differs"
-    )
-
-
+@argument("names", nargs="*", metavar="NAME", help="a run, or a table, sub-table or row; with two runs, what differs")
 def show(arguments: argparse.Namespace) -> Result:
     """Resolved settings of a run, or what differs between two.
 
