@@ -6,8 +6,10 @@ confidence that allows for their number (Bonferroni). Numbers come in as `Body`;
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from lct.claims.noise import (
     CONFIDENCE,
@@ -48,7 +50,7 @@ class Body:
     measures: dict[tuple[str, str, str], dict[str, float]] = field(default_factory=dict)
     command: str = ""
 
-    def noise(self, row: str, metric: str, own: Spread) -> Noise | None:
+    def noise(self, row: str, own: Spread, metric: str) -> Noise | None:
         """The noise of a row whose trainings have the spread `own`: pooled over the runs of its sub-table at a similar
         level, unless `own` is larger than theirs by an F test; else what was known before."""
         subtable = row.split(".")[1]
@@ -73,6 +75,14 @@ class PartVerdict:
     n: tuple[int, ...] = ()  # trainings on each side
     seeds: int | None = None  # on each side, that would decide it, where it is undecided
 
+    @property
+    def interval(self) -> str:
+        """The estimate with its interval, in words; empty where there is no interval."""
+        if self.low is None or self.high is None:
+            return ""
+        trainings = " and ".join(map(str, self.n))
+        return f"{self.kind} {self.estimate:.3g} ({self.low:.3g} to {self.high:.3g}), n = {trainings}"
+
 
 @dataclass(frozen=True)
 class ClaimVerdict:
@@ -91,16 +101,11 @@ class ClaimVerdict:
         """The comparison of a claim with one part in numbers; of one with more, how many parts went which way. Empty
         where nothing is measured."""
         if len(self.parts) == 1:
-            part = self.parts[0]
-            if part.low is None or part.high is None:
-                return ""
-            trainings = " and ".join(map(str, part.n))
-            return f"{part.kind} {part.estimate:.3g} ({part.low:.3g} to {part.high:.3g}), n = {trainings}"
+            return self.parts[0].interval
         verdicts = [part.verdict for part in self.parts]
-        if set(verdicts) == {NOT_MEASURED}:
-            return ""
-        counts = {kind: verdicts.count(kind) for kind in (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)}
-        return ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) + f" of {len(verdicts)} parts"
+        kinds = [kind for kind in (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED) if kind in verdicts]
+        counts = ", ".join(f"{verdicts.count(kind)} {kind}" for kind in kinds)
+        return "" if kinds == [NOT_MEASURED] else f"{counts} of {len(verdicts)} parts"
 
     @property
     def deciding(self) -> str:
@@ -115,70 +120,58 @@ class ClaimVerdict:
 
 def judge(claim: Claim, body: Body) -> ClaimVerdict:
     """The verdict of one body of evidence on one claim."""
-    count = sum(len(part.trend) - 1 if isinstance(part, Trend) else 1 for part in claim.parts)
-    parts = tuple(verdict for part in claim.parts for verdict in _judge_part(part, body, count))
+    steps = [step for part in claim.parts for step in (part.steps if isinstance(part, Trend) else (part,))]
+    parts = tuple(judge_part(step, body, len(steps)) for step in steps)
     verdicts = [part.verdict for part in parts]
     missing = verdicts.count(NOT_MEASURED)
+    why = "; ".join(dict.fromkeys(part.why for part in parts if part.why))
     if CONTRADICTED in verdicts:
         verdict, why = CONTRADICTED, ""
-    elif missing == len(parts):
-        verdict, why = NOT_MEASURED, "; ".join(dict.fromkeys(part.why for part in parts))
-    elif missing:
-        verdict, why = UNDECIDED, f"{missing} of {len(parts)} parts are not measured"
+    elif set(verdicts) in ({SUPPORTED}, {NOT_MEASURED}):
+        verdict = verdicts[0]
     else:
-        verdict, why = (SUPPORTED, "") if set(verdicts) == {SUPPORTED} else (UNDECIDED, "")
-    undecided = [part for part in parts if part.verdict == UNDECIDED]
-    if verdict == UNDECIDED and not why and any(part.why for part in undecided):  # no number of seeds is known to help
-        why = "; ".join(dict.fromkeys(part.why for part in undecided if part.why))
-    seeds = max((part.seeds or 0 for part in undecided), default=None)
-    if undecided and any(part.seeds is None for part in undecided):
-        seeds = None
-    return ClaimVerdict(claim.id, body.id, verdict, why, parts, seeds, body.command if missing else "")
+        verdict, why = UNDECIDED, f"{missing} of {len(parts)} parts are not measured" if missing else why
+    seeds = [part.seeds for part in parts if part.verdict == UNDECIDED]
+    most = None if None in seeds else max(seeds, default=None)
+    return ClaimVerdict(claim.id, body.id, verdict, why, parts, most, body.command if missing else "")
 
 
-def _judge_part(part: Comparison | Gap | Trend | Measurement, body: Body, count: int) -> list[PartVerdict]:
-    if isinstance(part, Trend):
-        pairs = zip(part.trend[1:], part.trend[:-1], strict=True)
-        return [_comparison(Comparison(better=b, worse=w, metric=part.metric), body, count) for b, w in pairs]
+def judge_part(part: Comparison | Gap | Measurement, body: Body, count: int = 1) -> PartVerdict:
+    """The verdict of one body of evidence on one of `count` parts."""
     if isinstance(part, Measurement):
-        return [_measurement(part, body, count)]
-    return [_comparison(part, body, count) if isinstance(part, Comparison) else _gap(part, body, count)]
+        return _measurement(part, body, count)
+    return _comparison(part, body, count) if isinstance(part, Comparison) else _gap(part, body, count)
 
 
 def _comparison(part: Comparison, body: Body, count: int) -> PartVerdict:
-    """log FID(better) - log FID(worse) - log factor < 0, or recall(better) - recall(worse) > 0."""
-    times = f" times {part.factor:g}" if part.factor != 1 else ""
-    text = f"{part.better} beats {part.worse}{times} in {'FID' if part.metric == 'fid' else part.metric}"
-    sides = _values(part.rows, part.metric, body)
-    if isinstance(sides, str):
-        return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
-    n = tuple(map(len, sides))
-    terms = _terms(part.rows, (1.0, -1.0), sides, part.metric, body)
-    if terms is None:
-        return PartVerdict(text, UNDECIDED, f"the spread of {part.metric} between trainings is not known", n=n)
+    """log FID(worse) + log factor - log FID(better) > 0, or recall(better) - recall(worse) > 0."""
+    of_fid, times = part.metric == "fid", f" times {part.factor:g}" if part.factor != 1 else ""
+    text = f"{part.better} beats {part.worse}{times} in {'FID' if of_fid else part.metric}"
+    judged, terms = _terms(text, part, (-1.0, 1.0) if of_fid else (1.0, -1.0), body)
+    if not terms:
+        return judged
     difference, shift = contrast(terms), math.log(part.factor)  # 0 for recall
-    difference = Contrast(difference.estimate - shift, difference.error, difference.df)
-    if part.metric != "fid":
-        return _decided(text, difference, terms, 1.0, count, "difference", n)
-    return _decided(text, difference, terms, -1.0, count, "ratio", n, lambda value: math.exp(value + shift))
+    difference = replace(difference, estimate=difference.estimate + shift)
+    seeds = _seeds(difference, terms)
+    if not of_fid:
+        return _decided(judged, difference, count, "difference", seeds)
+    return _decided(judged, difference, count, "ratio", seeds, lambda value: math.exp(shift - value))
 
 
 def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
     """(start - row) - share (start - goal) > 0, in FID; undecided where goal is not ahead of start."""
     text = f"{part.row} closes at least {part.share:.0%} of the gap from {part.start} to {part.goal}"
-    sides = _values(part.rows, "fid", body)
-    if isinstance(sides, str):
-        return PartVerdict(text, NOT_MEASURED if sides.startswith("no value") else UNDECIDED, sides)
-    levels, n = [math.fsum(side) / len(side) for side in sides], tuple(map(len, sides))
+    judged, logs = _terms(text, part, (-1.0, 1.0 - part.share, part.share), body)
+    if not logs:
+        return judged
+    levels = [statistics.fmean(body.cells[row, "fid"]) for row in part.rows]
     if levels[1] <= levels[2]:
         why = f"there is no gap to close: {part.start} has {levels[1]:.4g}, {part.goal} {levels[2]:.4g}"
-        return PartVerdict(text, UNDECIDED, why, n=n)
-    logs = _terms(part.rows, (-1.0, 1.0 - part.share, part.share), sides, "fid", body)
-    if logs is None:
-        return PartVerdict(text, UNDECIDED, "the spread of fid between trainings is not known")
+        return replace(judged, why=why)
     # the noise is relative: rows that share it keep its df
     terms = [(weight * level, 1.0, *of) for (weight, _, *of), level in zip(logs, levels, strict=True)]
-    return _decided(text, contrast(terms), terms, 1.0, count, "beyond the share", n)
+    difference = contrast(terms)
+    return _decided(judged, difference, count, "beyond the share", _seeds(difference, terms))
 
 
 def _measurement(part: Measurement, body: Body, count: int) -> PartVerdict:
@@ -195,83 +188,60 @@ def _measurement(part: Measurement, body: Body, count: int) -> PartVerdict:
     if observed.df < 1 or observed.variance == 0:
         return PartVerdict(text, UNDECIDED, "one observation gives no interval", observed.level, kind="difference", n=n)
     difference = Contrast(observed.level, math.sqrt(observed.variance / len(differences)), observed.df)
-    verdict, seeds, why = _side(difference, 1.0, count), None, ""
-    if verdict == UNDECIDED and part.source == "curves":  # one observation for each training seed
-        confidence = _confidence(difference, 1.0, count)
-        sd = math.sqrt(observed.variance)
-        seeds = seeds_needed(
-            abs(observed.level), sd, observed.df, sides=1, confidence=confidence, present=len(differences)
-        )
-    elif verdict == UNDECIDED:
-        why = f"{len(differences)} datasets do not decide it"
-    return PartVerdict(text, verdict, why, observed.level, *difference.interval(), "difference", n, seeds)
-
-
-def _values(rows: Sequence[str], metric: str, body: Body) -> list[tuple[float, ...]] | str:
-    """Values of each row, or why they cannot be compared."""
-    sides = [body.cells.get((row, metric), ()) for row in rows]
-    if absent := [row for row, side in zip(rows, sides, strict=True) if not side]:
-        return f"no value of {metric} for {', '.join(absent)}"
-    if any(not math.isfinite(value) for side in sides for value in side):
-        return f"a value of {metric} is not a finite number"
-    if len({body.protocols.get((row, metric)) for row in rows}) > 1:
-        return "measured by different protocols, or trained with different budgets"
-    return sides
+    sd = math.sqrt(observed.variance)  # of one observation for each training seed
+    seeds = partial(seeds_needed, abs(observed.level), sd, observed.df, sides=1, present=len(differences))
+    judged = _decided(PartVerdict(text, UNDECIDED, n=n), difference, count, "difference", seeds)
+    if judged.verdict == UNDECIDED and part.source == "figure1":  # of datasets, which seeds do not add to
+        return replace(judged, why=f"{len(differences)} datasets do not decide it", seeds=None)
+    return judged
 
 
 Terms = list[tuple[float, float, Noise, int]]  # weight, mean of the scaled values, noise, trainings
 
 
-def _terms(
-    rows: Sequence[str], weights: Sequence[float], sides: Sequence[Sequence[float]], metric: str, body: Body
-) -> Terms | None:
-    """Terms of the values of some rows; None where the noise of one is not known."""
+def _terms(text: str, part: Comparison | Gap, weights: Sequence[float], body: Body) -> tuple[PartVerdict, Terms]:
+    """A part without an interval, and the terms of its rows' values; no terms, and why, where these do not compare."""
+    metric, sides = part.metric, [body.cells.get((row, part.metric), ()) for row in part.rows]
+    if absent := [row for row, side in zip(part.rows, sides, strict=True) if not side]:
+        return PartVerdict(text, NOT_MEASURED, f"no value of {metric} for {', '.join(absent)}"), []
+    if any(not math.isfinite(value) for side in sides for value in side):
+        return PartVerdict(text, UNDECIDED, f"a value of {metric} is not a finite number"), []
+    if len({body.protocols.get((row, metric)) for row in part.rows}) > 1:
+        return PartVerdict(text, UNDECIDED, "measured by different protocols, or trained with different budgets"), []
     own = [spread([scaled(metric, value) for value in side]) for side in sides]
-    noises = [body.noise(row, metric, of) for row, of in zip(rows, own, strict=True)]
-    parts = zip(weights, own, noises, sides, strict=True)
-    return None if None in noises else [(weight, of.level, noise, len(side)) for weight, of, noise, side in parts]
+    noises = [body.noise(row, of, metric) for row, of in zip(part.rows, own, strict=True)]
+    n = tuple(map(len, sides))
+    if None in noises:
+        return PartVerdict(text, UNDECIDED, f"the spread of {metric} between trainings is not known", n=n), []
+    return PartVerdict(text, UNDECIDED, n=n), list(zip(weights, [of.level for of in own], noises, n, strict=True))
+
+
+def _seeds(difference: Contrast, terms: Terms) -> Callable[..., int | None]:
+    """Confidence -> seeds on each side, more than there are, that would see a difference as large as this."""
+    weights = math.fsum(weight**2 for weight, *_ in terms)
+    sd = math.sqrt(math.fsum((weight * noise.sd) ** 2 for weight, _, noise, _ in terms) / weights)
+    df, present = min(noise.df for *_, noise, _ in terms), min(n for *_, n in terms)
+    return partial(seeds_needed, abs(difference.estimate) * math.sqrt(2 / weights), sd, df, present=present)
 
 
 def _decided(
-    text: str,
+    judged: PartVerdict,
     difference: Contrast,
-    terms: Terms,
-    sign: float,
     count: int,
     kind: str,
-    n: tuple[int, ...],
+    seeds: Callable[..., int | None],
     show: Callable[[float], float] = float,
 ) -> PartVerdict:
-    """The verdict of a part with an interval; show: from the scale of `difference` to that of the estimate."""
-    interval = map(show, (difference.estimate, *difference.interval()))
-    verdict, seeds = _side(difference, sign, count), _seeds(difference, terms, sign, count)
-    return PartVerdict(text, verdict, "", *interval, kind, n, seeds)
+    """A part with its interval and verdict, where a difference above 0 is claimed.
 
-
-def _side(difference: Contrast, sign: float, count: int) -> str:
-    """supported, contradicted or undecided; sign: +1 where larger is claimed, -1 where smaller is."""
-    limit = quantile(difference.df, _confidence(difference, sign, count)) * difference.error
-    if abs(difference.estimate) <= limit:
-        return UNDECIDED
-    return SUPPORTED if sign * difference.estimate > 0 else CONTRADICTED
-
-
-def _confidence(difference: Contrast, sign: float, count: int) -> float:
-    """Of the decision on the estimate's side: one of several parts is contradicted by chance more often."""
-    return CONFIDENCE if sign * difference.estimate > 0 else 1 - (1 - CONFIDENCE) / count
-
-
-def _seeds(difference: Contrast, terms: Terms, sign: float, count: int) -> int | None:
-    """Seeds on each side, more than there are, that would see a difference as large as this; None where it is decided,
-    or 100 are too few."""
-    if _side(difference, sign, count) != UNDECIDED or difference.estimate == 0:
-        return None
-    weights = math.fsum(weight**2 for weight, *_ in terms)
-    sd = math.sqrt(math.fsum((weight * noise.sd) ** 2 for weight, _, noise, _ in terms) / weights)
-    return seeds_needed(
-        abs(difference.estimate) * math.sqrt(2 / weights),
-        sd,
-        min(noise.df for *_, noise, _ in terms),
-        confidence=_confidence(difference, sign, count),
-        present=min(n for *_, n in terms),
-    )
+    count: parts of the claim: one of several is contradicted by chance more often. seeds: confidence -> number that
+    would decide it. show: from the scale of `difference` to that of the estimate."""
+    claimed, needed = difference.estimate > 0, None
+    confidence = CONFIDENCE if claimed else 1 - (1 - CONFIDENCE) / count
+    if abs(difference.estimate) > quantile(difference.df, confidence) * difference.error:
+        verdict = SUPPORTED if claimed else CONTRADICTED
+    else:
+        verdict, needed = UNDECIDED, seeds(confidence=confidence)
+    estimate, *ends = map(show, (difference.estimate, *difference.interval()))
+    low, high = sorted(ends)
+    return replace(judged, verdict=verdict, estimate=estimate, low=low, high=high, kind=kind, seeds=needed)

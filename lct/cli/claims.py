@@ -3,13 +3,14 @@
 import argparse
 import math
 
-from lct.claims.judge import NOT_MEASURED, PartVerdict
+from lct.claims.judge import NOT_MEASURED
 from lct.claims.noise import seeds_needed, visible_difference
 from lct.cli.options import Result, argument, selected_plan
 from lct.config.claims import PublishedRows
 from lct.config.folder import ConfigFolder
-from lct.config.schema import did_you_mean, plain
+from lct.config.schema import plain
 from lct.plan.files import claimed_tables
+from lct.plan.names import nearest
 from lct.report.claims import JudgedClaim, judged, prior_noise
 from lct.report.tables import read
 
@@ -24,10 +25,8 @@ def claims(arguments: argparse.Namespace) -> Result:
     evidence, judgements = judged(arguments.root, measured)
     ids = [judgement.claim.id for judgement in judgements]
     if unknown := sorted(set(arguments.claims) - set(ids)):
-        raise ValueError(
-            f"expected claims of config/claims/, found {unknown[0]!r}; "
-            f"{did_you_mean(unknown[0], ids) or f'known: {ids}'}"
-        )
+        hint = nearest(unknown[0], ids)
+        raise ValueError(f"expected claims of config/claims/, found {unknown[0]!r}; {hint}")
     chosen = [j for j in judgements if j.claim.id in (arguments.claims or ids)]
     lines = [line for judgement in chosen for line in _lines(judgement, detailed=bool(arguments.claims))]
     if not measured:
@@ -46,15 +45,9 @@ def _lines(judgement: JudgedClaim, detailed: bool) -> list[str]:
         reason = verdict.command if verdict.verdict == NOT_MEASURED and verdict.command else verdict.deciding
         lines.append(f"  {verdict.body:<12} {verdict.verdict}" + (f" ({reason})" if reason else ""))
         if detailed:
-            lines += [f"    {part.verdict:<13} {part.text}{_interval(part)}" for part in verdict.parts]
+            texts = [(part, part.interval or part.why) for part in verdict.parts]
+            lines += [f"    {part.verdict:<13} {part.text}" + (f": {text}" if text else "") for part, text in texts]
     return lines
-
-
-def _interval(part: PartVerdict) -> str:
-    if part.low is None or part.high is None:
-        return f": {part.why}" if part.why else ""
-    trainings = " and ".join(map(str, part.n))
-    return f": {part.kind} {part.estimate:.3g} [{part.low:.3g}, {part.high:.3g}], n = {trainings}"
 
 
 @argument("--difference", type=float, required=True, help="true difference of two FIDs, per cent of them")

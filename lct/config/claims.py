@@ -4,6 +4,7 @@ Claims are statements of the paper, or one's own, as comparisons of table rows; 
 against the rows that they name. Evidence is what is known about the paper's runs, and where sources contradict.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ class Trend:
     @property
     def rows(self) -> tuple[str, ...]:
         return self.trend
+
+    @property
+    def steps(self) -> tuple[Comparison, ...]:
+        """Each row against the one before it."""
+        return tuple(Comparison(better=b, worse=w, metric=self.metric) for w, b in itertools.pairwise(self.trend))
 
     def __post_init__(self):
         different = 3 <= len(self.trend) == len(set(self.trend))

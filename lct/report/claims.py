@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lct.claims.judge import Body, ClaimVerdict, PartVerdict, judge
+from lct.claims.judge import Body, ClaimVerdict, judge
 from lct.claims.noise import Noise, pooled, scaled, spread
-from lct.config.claims import FOLDER, Claim, Comparison, PublishedRows, read_claims, read_repeats
+from lct.config.claims import FOLDER, Claim, PublishedRows, read_claims, read_repeats
 from lct.config.folder import ConfigFolder
 from lct.config.model import REHEARSAL
 from lct.config.published import PublishedRow
@@ -140,9 +140,3 @@ def page(root: Path, tables: Tables, claimed: Tables | None = None, source: str 
     evidence, judgements = judged(root, [claimed or tables])
     titles, measured = {body.id: body.title for body in evidence}, evidence[-1]
     return ClaimsPage(tuple(judgements), titles, measured, source if claimed else "")
-
-
-def compared(better: str, worse: str, body: Body) -> PartVerdict:
-    """Whether a row has a lower FID than another, by one body of evidence."""
-    claim = Claim(id="rows", statement="", place="", parts=(Comparison(better=better, worse=worse),))
-    return judge(claim, body).parts[0]

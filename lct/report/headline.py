@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lct.claims.judge import Body
+from lct.claims.judge import Body, judge_part
+from lct.config.claims import Comparison
 from lct.config.model import REHEARSAL
-from lct.report.claims import compared
 from lct.report.text import number
 from lct.report.view import CellView, Report, RowView, SubtableView
 
@@ -112,7 +112,7 @@ def seeds_sentence(shown: Report, subtables: Sequence[SubtableView], measured: B
     for subtable in subtables:
         rows = [_measured(shown, subtable, method) for method in METHODS]
         if None not in rows:
-            part = compared(*(row.place for row in rows), measured)
+            part = judge_part(Comparison(better=rows[0].place, worse=rows[1].place), measured)
             judged += [(subtable.short, part)] if part.low is not None and min(part.n) > 1 else []
     if not judged:
         return ""

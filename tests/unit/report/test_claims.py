@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from lct.claims.judge import judge_part
 from lct.cli.main import main
-from lct.config.claims import PublishedRows
+from lct.config.claims import Comparison, PublishedRows
 from lct.config.folder import ConfigFolder
 from lct.config.model import REHEARSAL
 from lct.files.atomic import write_text
 from lct.plan import files as stage_files
 from lct.plan import settings
 from lct.plan.plan import Plan
-from lct.report.claims import compared, judged, page, prior_noise
+from lct.report.claims import judged, page, prior_noise
 from lct.report.collect import collect
 from lct.report.paper_figures import schedules
 from lct.report.render import render
@@ -85,7 +86,7 @@ def test_every_report_judges_claims_by_the_rows_of_snakemake_claims_and_says_so(
         assert source not in alone[name] and f'<a href="../../{source}">' in pages[name]
     assert "training seeds of each method" not in alone["index.html"]
     evidence = page(ROOT, shown, claimed, source)
-    part = compared("table1.a.lct-1", "table1.a.ilct-1", evidence.measured)
+    part = judge_part(Comparison(better="table1.a.lct-1", worse="table1.a.ilct-1"), evidence.measured)
     assert part.n == (3, 3) and part.verdict == "contradicted"  # 26 against 17
     interval = f"{part.estimate:.2f} on Digits (95 % interval {part.low:.2f} to {part.high:.2f})"
     top = pages["index.html"]
