@@ -65,7 +65,7 @@ def verify(arguments: argparse.Namespace) -> Result:
     plan = selected_plan(arguments)
     if arguments.recompute:
         return _recompute(arguments, plan)
-    findings = check(cells.auditor(plan, arguments.root, arguments.deep, tables=False), plan.scale_name)
+    findings = check(cells.auditor(plan, arguments.root, arguments.deep), plan.scale_name)
     objects = "".join(f", {count} objects of the {place}" for place, count in findings.objects.items())
     lines = [*findings.faults, *(f"note: {note}" for note in findings.notes)]
     lines.append(f"{findings.checked} outputs{objects} checked, {len(findings.faults)} faults")

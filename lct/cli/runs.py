@@ -32,7 +32,7 @@ def status(arguments: argparse.Namespace) -> Result:
 
 def _status(arguments: argparse.Namespace) -> Result:
     plan = with_unlisted(arguments)
-    outdated = auditor(plan, arguments.root, tables=False).outdated
+    outdated = auditor(plan, arguments.root).outdated
     value, lines = overview(plan, arguments.root, 60 * arguments.hung_after, outdated)
     lines.append(f"what remains, and why: snakemake -n {plan.snakemake_options}")
     paths = unrecorded(arguments.root, plan.scale_name)

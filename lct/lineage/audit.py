@@ -7,8 +7,8 @@ not be looked at is said. No dvc, no network, no cache is needed.
 import functools
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from lct.files.records import (
     versions,
 )
 from lct.lineage import chain, dvc
-from lct.lineage.chain import FAULTS, SMALL, Check, Contents, worst
+from lct.lineage.chain import FAULTS, SMALL, Contents, Finding, worst
 from lct.lineage.registry import Entry
 from lct.plan.settings import Planned, of_file
 
@@ -52,7 +52,7 @@ class Auditor:
     archive: dict[str, Entry]
     lock: dvc.Lock | None
     planned: Planned  # what the configuration asks for now
-    tables: dict[str, dict[str, Any]] = field(default_factory=dict)  # tables file -> its content
+    tables: tuple[str, ...] = ()  # tables files
     shown: dict[str, Mapping[str, list[float]]] = field(default_factory=dict)  # report file -> cell -> its values
     deep: bool = False
 
@@ -60,7 +60,6 @@ class Auditor:
         local_source.look_again()
         self.contents = Contents(self.root, self.deep, self.archive)
         self.records = chain.Records(self.root, self.archive)
-        self._cells = {name: _cells(content) for name, content in self.tables.items()}
         self.link = functools.cache(self._link)  # path -> the file of a chain, its records and the checks of it
         self._stale = functools.cache(self._stale)
         self._sources_since = functools.cache(self._sources_since)
@@ -72,10 +71,8 @@ class Auditor:
         values = [self._value(target, seed, draw, path) for seed, draw, path in target.files]
         paths = dict.fromkeys(path for value in values for path in value["chain"])
         links = {path: self.link(path) for path in paths}
-        checks = [
-            *(check for value in values for check in value["checks"]),
-            *(c for k in links.values() for c in k["checks"]),
-        ]
+        records = [self.records.of(path) for path in paths]
+        checks = [check for part in (*values, *links.values()) for check in part["checks"]]
         unique = list({(check["kind"], check["text"]): check for check in checks}.values())
         return {
             "id": target.id,
@@ -84,10 +81,10 @@ class Auditor:
             "state": worst([check["state"] for check in checks]),
             "values": values,
             "links": links,
-            "cost": chain.cost([self.records.of(path) for path in paths]),
+            "cost": chain.cost(records),
             "faults": [check for check in unique if check["state"] in FAULTS],
             "unchecked": [check for check in unique if check["state"] == "unchecked"],
-            "changed": self._changed([self.records.of(path) for path in paths]),
+            "changed": self._changed(records),
             "checked": sum(check["state"] == "ok" for check in checks),
         }
 
@@ -117,90 +114,84 @@ class Auditor:
         result |= {"value": None, "read_from": None, "protocol": None, "checks": [], "chain": []}
         record = self.records.of(path)
         if not record.where and not (self.root / path).exists():
-            text = f"{path}: not computed and not recorded; `snakemake {path}` makes it"
-            return result | {"checks": [asdict(Check("value", "missing", text))]}
+            missing = "missing", f"{path}: not computed and not recorded; `snakemake {path}` makes it"
+            return result | {"checks": _checks("value", [missing])}
         result["chain"] = list(chain.walk(self.records, path))
-        content, result["read_from"], checks = self._metrics(path, record)
-        if content is not None:
-            result["value"] = content["values"].get(target.metric)
-            checks += [self._protocol(path, content)]
-            result["protocol"] = {"hash": content.get("protocol_hash"), "contents": content.get("protocol")}
-            checks += self._shown(target, seed, draw, path, result["value"])
-        return result | {"checks": [asdict(check) for check in checks]}
+        content, result["read_from"], fault = self._metrics(path, record)
+        if content is None:
+            return result | {"checks": _checks("value", [fault])}
+        value = content["values"].get(target.metric)
+        protocol = {"hash": content.get("protocol_hash"), "contents": content.get("protocol")}
+        checks = _checks("protocol", [self._protocol(path, content)])
+        checks += _checks("value", self._shown(target, seed, draw, path, value))
+        return result | {"value": value, "protocol": protocol, "checks": checks}
 
-    def _metrics(self, path: str, record: chain.Record) -> tuple[dict[str, Any] | None, str | None, list[Check]]:
-        """Content of a metrics file, from the workspace, DVC's cache or the archive."""
-        entry = self.archive.get(path)
-        places = [(self.root / path, "the workspace")]
-        if entry is not None and entry.md5 is not None:
-            places.append((dvc.stored_object(self.contents.cache, entry.md5), "DVC's cache"))
-        for place, name in places:
+    def _metrics(self, path: str, record: chain.Record) -> tuple[dict[str, Any] | None, str | None, Finding]:
+        """Content of a metrics file and where it is: in the workspace, DVC's cache or the archive; or why it is not."""
+        entry, remedy = self.archive.get(path), self.contents.remedy(path)
+        stored = dvc.stored_object(self.contents.cache, str(entry.md5 if entry else None))
+        for place, name in ((self.root / path, "the workspace"), (stored, "DVC's cache")):
             if place.exists():
                 try:
-                    content = read_json(place, self.contents.remedy(path))
+                    content = read_json(place, remedy)
                     if not isinstance(content.get("values"), dict):
-                        raise ValueError(f"{path}: expected a metrics file; {self.contents.remedy(path)}")
+                        raise ValueError(f"{path}: expected a metrics file; {remedy}")
                 except (ValueError, AttributeError) as error:
-                    return None, None, [Check("value", "broken", str(error).replace(f"{self.root}/", ""))]
-                return content, name, []
+                    return None, None, ("broken", str(error).replace(f"{self.root}/", ""))
+                return content, name, ("ok", "")
         if entry is not None and entry.content is not None:
             digest = sha256_text(json_text(entry.content))
-            if digest != entry.sha256:
-                text = f"{path}: expected values of sha256 {entry.sha256[:12]} in the archive, found {digest[:12]}"
-                return None, None, [Check("value", "broken", f"{text}; git checkout brings the committed ones back")]
-            return entry.content, "the archive", []
-        hash_ = (record.sha256 or "?")[:12]
-        text = f"{path}: the number itself: not in the workspace or DVC's cache (recorded: sha256 {hash_})"
-        return None, None, [Check("value", "unchecked", text)]
+            if digest == entry.sha256:
+                return entry.content, "the archive", ("ok", "")
+            text = f"{path}: expected values of sha256 {entry.sha256[:12]} in the archive, found {digest[:12]}"
+            return None, None, ("broken", f"{text}; git checkout brings the committed ones back")
+        text = (
+            f"the number itself: not in the workspace or DVC's cache (recorded: sha256 {(record.sha256 or '?')[:12]})"
+        )
+        return None, None, ("unchecked", f"{path}: {text}")
 
-    def _protocol(self, path: str, content: dict[str, Any]) -> Check:
+    def _protocol(self, path: str, content: dict[str, Any]) -> Finding:
         text = json.dumps(content.get("protocol"), sort_keys=True, separators=(",", ":"))
         digest, stated = sha256_text(text), str(content.get("protocol_hash"))
-        if digest != stated:
-            what = f"expected protocol hash {digest[:12]}, the protocol's own, found {stated[:12]}"
-            return Check("protocol", "broken", f"{path}: {what}; {self.contents.remedy(path)}")
-        return Check("protocol", "ok", f"hash {stated[:12]} is that of the protocol's contents")
+        if digest == stated:
+            return "ok", f"hash {stated[:12]} is that of the protocol's contents"
+        what = f"expected protocol hash {digest[:12]}, the protocol's own, found {stated[:12]}"
+        return "broken", f"{path}: {what}; {self.contents.remedy(path)}"
 
-    def _shown(self, target: Target, seed: int, draw: int, path: str, value: Any) -> list[Check]:
+    def _shown(self, target: Target, seed: int, draw: int, path: str, value: Any) -> Iterator[Finding]:
         """The number again in every table file and rendered report."""
-        checks = []
+        printed: dict[str, list[Any]] = {}
         for name, cells in self._cells.items():
-            cell = cells.get(target.id)
-            if cell is None:
-                continue
-            same = [v for v in cell["values"] if (v.get("seed"), v.get("draw", 0)) == (seed, draw)]
-            wrong = [v for v in same if not equal(v.get("value"), value)]
-            if not same:
-                text = f"{name}: {target.id}: no value of seed {seed}, draw {draw}; `snakemake {name}` collects it anew"
-                checks.append(Check("value", "stale", text))
-            elif wrong:
-                text = f"{name}: {target.id}: expected {value!r}, as in {path}, found {wrong[0]['value']!r}"
-                checks.append(Check("value", "broken", f"{text}; {self.contents.remedy(name)}"))
+            if target.id in cells:
+                values = cells[target.id]["values"]
+                printed[name] = [v.get("value") for v in values if (v.get("seed"), v.get("draw", 0)) == (seed, draw)]
+        printed |= {name: cells[target.id] for name, cells in self.shown.items() if target.id in cells}
+        for name, values in printed.items():
+            if any(equal(other, value) for other in values):
+                yield "ok", f"{name} shows the same value"
+            elif values:
+                text = f"expected {value!r}, as in {path}, found {', '.join(map(repr, values))}"
+                yield "broken", f"{name}: {target.id}: {text}; `{advice.force(name)}` makes it again"
             else:
-                checks.append(Check("value", "ok", f"{name} holds the same value"))
-        for name, cells in self.shown.items():
-            if target.id in cells and not any(equal(value_shown, value) for value_shown in cells[target.id]):
-                text = f"{name}: {target.id}: expected {value!r}, as in {path}, found {cells[target.id]}"
-                checks.append(Check("value", "broken", f"{text}; `snakemake --force {name}` renders it anew"))
-            elif target.id in cells:
-                checks.append(Check("value", "ok", f"{name} shows the same value"))
-        return checks
+                text = f"no value of seed {seed}, draw {draw}; `snakemake {name}` collects it anew"
+                yield "stale", f"{name}: {target.id}: {text}"
+
+    @functools.cached_property
+    def _cells(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Tables file -> cell id -> cell."""
+        return {name: _cells(read_json(self.root / name)) for name in self.tables}
 
     # --- the links -------------------------------------------------------------------------------------------------
     def _link(self, path: str) -> dict[str, Any]:
         record = self.records.of(path)
         entry = self.archive.get(path)
         settings = record.settings or {}
-        checks = [self._file(record, entry)]
-        if record.where:
-            checks += [Check("records", "broken", text) for text in record.damage]
-            checks += self._archived(record, entry)
-            checks += [] if record.holder == path else self._manifest(record)
-            checks += self._inputs(record)
-            checks += self._settings(record)
-            checks += self._source(record)
-            checks += self._git(record)
-        checks += self._dvc(path, entry)
+        checks = _checks("file", [self._file(record, entry)])
+        checks += _checks("records", [("broken", text) for text in record.damage])
+        looks = {"records": self._archived, "manifest": self._manifest, "input": self._inputs}
+        looks |= {"settings": self._settings, "source": self._source, "git": self._git}
+        checks += [check for kind, look in looks.items() if record.where for check in _checks(kind, look(record))]
+        checks += _checks("dvc", self._dvc(path, entry))
         return {
             "path": path,
             "stage": record.stage,
@@ -212,8 +203,8 @@ class Auditor:
             "inputs": [{"role": role, "path": other, "sha256": sha} for role, other, sha in record.inputs],
             "origins": chain.origins(record, self._downloads(path)),
             "run": run_facts(record.run, self._lock_sha256),
-            "state": worst([check.state for check in checks]),
-            "checks": [asdict(check) for check in checks],
+            "state": worst([check["state"] for check in checks]),
+            "checks": checks,
         }
 
     def _downloads(self, path: str) -> Any:
@@ -225,90 +216,87 @@ class Auditor:
         except ValueError:  # the hash says that it is damaged
             return None
 
-    def _file(self, record: chain.Record, entry: Entry | None) -> Check:
+    def _file(self, record: chain.Record, entry: Entry | None) -> Finding:
         path, md5 = record.path, entry.md5 if entry else None
         size, sha256 = record.bytes, record.sha256
         if record.damage and entry is not None:  # its own record is gone, the archive's is not
             size, sha256 = entry.bytes, entry.sha256
-        check = self.contents.check(path, size, sha256, md5)
-        if check.state != "unchecked" or is_dropped(self.root / path):
-            if not record.where:
-                if path.startswith("results/"):
-                    what = "no records beside it and none in the archive; `snakemake --force` its rule"
-                    return Check("file", "missing", f"{path}: {what}")
-                if check.state == "ok" and (sha256 := self.contents.sha256(path, given=True)) is not None:
-                    check = Check("file", "ok", f"{(self.root / path).stat().st_size} bytes, sha256 {sha256[:12]}")
-                return Check("file", check.state, f"a file from outside the graph: {check.text}")
-            return check
+        state, text = self.contents.check(path, size, sha256, md5)
+        if state != "unchecked" or is_dropped(self.root / path):
+            if record.where:
+                return state, text
+            if path.startswith("results/"):
+                what = "no records beside it and none in the archive; `snakemake --force` its rule"
+                return "missing", f"{path}: {what}"
+            if state == "ok" and (sha256 := self.contents.sha256(path, given=True)) is not None:
+                text = f"{(self.root / path).stat().st_size} bytes, sha256 {sha256[:12]}"
+            return state, f"a file from outside the graph: {text}"
         if entry is not None:
             what = f"{entry.bytes} bytes, sha256 {entry.sha256[:12]}"
-            return Check("file", "unchecked", f"{path}: not in the workspace, recorded in the archive ({what})")
+            return "unchecked", f"{path}: not in the workspace, recorded in the archive ({what})"
         if record.holder != path and record.where == "archive":
-            return Check("file", "unchecked", f"{path}: not in the workspace, recorded with {record.holder}")
-        return Check("file", "missing", f"{path}: expected a file, found none and no record of it; `snakemake {path}`")
+            return "unchecked", f"{path}: not in the workspace, recorded with {record.holder}"
+        return "missing", f"{path}: expected a file, found none and no record of it; `snakemake {path}`"
 
-    def _archived(self, record: chain.Record, entry: Entry | None) -> list[Check]:
+    def _archived(self, record: chain.Record) -> list[Finding]:
         """The records beside a file against those in the archive."""
-        held = self.archive.get(record.holder)
+        entry, held = self.archive.get(record.path), self.archive.get(record.holder)
         if record.where == "archive" or not self.archive:
             return []
         keep = advice.record(record.path)
         if held is None:
-            return [Check("records", "unchecked", f"{record.path}: not in the archive yet: `{keep}`")]
-        checks = []
-        newer = f"it was made again or edited since: `{keep}` if that is the version to keep, else `lct restore`"
-        pairs = {"settings": (record.settings, held.settings), "run": (record.run, held.run)}
-        for name, (content, recorded) in pairs.items():
+            return [("unchecked", f"{record.path}: not in the archive yet: `{keep}`")]
+        faults = []
+        for name, content, recorded in (("settings", record.settings, held.settings), ("run", record.run, held.run)):
             if content is not None and content != recorded:
                 keys = ", ".join(key for key, *_ in differing(recorded or {}, content))
-                what = f"{record.holder}.{name}.json: expected what the archive holds, found other values of {keys}"
-                checks.append(Check("records", "broken", f"{what}; {newer}"))
+                what = f"expected what the archive holds, found other values of {keys}"
+                faults.append(f"{record.holder}.{name}.json: {what}")
         if entry is not None and record.sha256 not in (None, entry.sha256):
             what = f"expected sha256 {entry.sha256[:12]}, the archive's, found {record.sha256[:12]} recorded"
-            checks.append(Check("records", "broken", f"{record.path}: {what}; {newer}"))
-        return checks or [Check("records", "ok", "both JSON records are those of the archive")]
+            faults.append(f"{record.path}: {what}")
+        newer = f"it was made again or edited since: `{keep}` if that is the version to keep, else `lct restore`"
+        agreed = "ok", "both JSON records are those of the archive"
+        return [("broken", f"{fault}; {newer}") for fault in faults] or [agreed]
 
-    def _manifest(self, record: chain.Record) -> list[Check]:
+    def _manifest(self, record: chain.Record) -> Iterator[Finding]:
         """A manifest against the image set that it stands for."""
+        if record.holder == record.path:
+            return
         full, held = self.root / record.path, self.records.of(record.holder)
-        zipped = self.contents.check(record.holder, held.bytes, held.sha256)
-        checks = [
-            Check("manifest", zipped.state, f"{record.holder}: {zipped.text}" if zipped.state == "ok" else zipped.text)
-        ]
+        state, text = self.contents.check(record.holder, held.bytes, held.sha256)
+        yield state, f"{record.holder}: {text}" if state == "ok" else text
         if not full.exists():
-            return checks
+            return
+        remedy = self.contents.remedy(record.path)
         try:
-            content = read_json(full, self.contents.remedy(record.path))
+            content = read_json(full, remedy)
             stated = (content["bytes"], content["sha256"])
         except (ValueError, KeyError, TypeError) as error:
             text = f"{record.path}: expected a manifest with `bytes` and `sha256`, found damage ({error})"
-            return [*checks, Check("manifest", "broken", f"{text}; {self.contents.remedy(record.path)}")]
+            yield "broken", f"{text}; {remedy}"
+            return
         if held.sha256 is not None and stated != (held.bytes, held.sha256):
             text = f"{record.path}: expected the {held.bytes} bytes and sha256 {held.sha256[:12]} of {record.holder}"
-            text += f", found {stated[0]} and {str(stated[1])[:12]}; {self.contents.remedy(record.path)}"
-            checks.append(Check("manifest", "broken", text))
-        return checks
+            yield "broken", f"{text}, found {stated[0]} and {str(stated[1])[:12]}; {remedy}"
 
-    def _inputs(self, record: chain.Record) -> list[Check]:
+    def _inputs(self, record: chain.Record) -> Iterator[Finding]:
         """What a job says it read against what the makers of those files say they wrote."""
-        checks = []
         for role, path, read in record.inputs:
             source = self.records.of(path)
             wrote, by = source.sha256, "its record says"
             if wrote is None:
                 wrote, by = self.contents.sha256(path, given=not source.where), "it holds"
+            text = f"{record.path}: input {role} = {path}: read with sha256 {str(read)[:12]}"
             if wrote is None:
-                text = f"input {role} = {path}: read with sha256 {str(read)[:12]}, nothing to compare it with"
-                checks.append(Check("input", "unchecked", f"{record.path}: {text}"))
+                yield "unchecked", f"{text}, nothing to compare it with"
             elif read != wrote:
-                text = f"{record.path}: input {role} = {path}: read with sha256 {str(read)[:12]}, {by} {wrote[:12]}; "
-                text += f"{record.path} was made from another version: `snakemake {record.path}` makes it anew"
-                checks.append(Check("input", "broken", text))
+                text += f", {by} {wrote[:12]}; {record.path} was made from another version"
+                yield "broken", f"{text}: `snakemake {record.path}` makes it anew"
             else:
-                checks.append(Check("input", "ok", f"{role} was read as {path} was written"))
-        return checks
+                yield "ok", f"{role} was read as {path} was written"
 
-    def _settings(self, record: chain.Record) -> list[Check]:
+    def _settings(self, record: chain.Record) -> list[Finding]:
         """A record against today's configuration and inputs; `disagreements` decides, as it does for Snakemake."""
         configured = of_file(self.planned, record.stage, record.holder)
         recorded = (record.settings or {}).get("settings")
@@ -316,27 +304,23 @@ class Auditor:
             return []
         if configured is None:
             text = f"{record.path}: settings: the configuration has no such job now, nothing to compare with"
-            return [Check("settings", "unchecked", text)]
-        changed = differing(recorded, json.loads(json.dumps(configured)))
+            return [("unchecked", text)]
+        again, ignored = f"`{advice.make(record.path)}`", (SETTINGS_CHANGED, self._source_change(record))
         reasons = disagreements([record.holder], configured, self.root)
-        others = [reason for reason in reasons if reason not in (SETTINGS_CHANGED, self._source_change(record))]
-        again = f"`{advice.make(record.path)}`"
-        checks = [Check("settings", "stale", f"{record.path}: stale: {reason}; {again}") for reason in others]
-        if changed:
-            listed = "; ".join(
-                f"{key}: recorded {_short(old)}, configured {_short(new)}" for key, old, new in changed[:6]
-            )
+        stale = [f"{reason}; {again}" for reason in reasons if reason not in ignored]
+        if changed := differing(recorded, json.loads(json.dumps(configured))):
+            listed = "; ".join(f"{key}: recorded {_short(a)}, configured {_short(b)}" for key, a, b in changed[:6])
             more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
-            text = f"{record.path}: stale: {listed}{more}; {again}, or put the setting back"
-            checks.append(Check("settings", "stale", text))
-        return checks or [Check("settings", "ok", "settings are those of the configuration")]
+            stale.append(f"{listed}{more}; {again}, or put the setting back")
+        agreed = "ok", "settings are those of the configuration"
+        return [("stale", f"{record.path}: stale: {text}") for text in stale] or [agreed]
 
     def _source_change(self, record: chain.Record) -> str | None:
         recorded, settings = (record.settings or {}).get("source"), (record.settings or {}).get("settings") or {}
         folder = (self.root / record.holder).parent
         return local_source.change(settings, recorded, folder, self.root, self.deep) if recorded else None
 
-    def _source(self, record: chain.Record) -> list[Check]:
+    def _source(self, record: chain.Record) -> list[Finding]:
         """A local source against what was read from it: sizes and times, and with `deep` its content."""
         settings = (record.settings or {}).get("settings") or {}
         source = local_source.of_settings(settings) if record.holder == record.path else {}
@@ -345,14 +329,13 @@ class Auditor:
         path = source["path"]
         if "source" not in record.settings:
             text = f"{record.path}: the record lacks a hash of its source {path}, so nothing says whether that changed"
-            return [Check("source", "unchecked", text)]
+            return [("unchecked", text)]
         if (change := self._source_change(record)) is not None:
-            text = f"{record.path}: stale: {change}; `{advice.make(record.path)}`, or put the files back"
-            return [Check("source", "stale", text)]
+            return [("stale", f"{record.path}: stale: {change}; `{advice.make(record.path)}`, or put the files back")]
         if not local_source.is_here(path, self.root):
-            return [Check("source", "unchecked", f"{record.path}: its source {path} is not on this machine")]
+            return [("unchecked", f"{record.path}: its source {path} is not on this machine")]
         how = "content" if self.deep else "sizes and times; --deep reads the content"
-        return [Check("source", "ok", f"the source {path} is what was read ({how})")]
+        return [("ok", f"the source {path} is what was read ({how})")]
 
     def outdated(self, path: str) -> list[str]:
         """Why a file, or a file that it was made from, is not what today's configuration, inputs and sources make; []
@@ -361,58 +344,58 @@ class Auditor:
 
     def _stale(self, path: str) -> list[str]:
         record = self.records.of(path)
-        checks = self._settings(record) + self._source(record)
-        texts = [check.text for check in checks if check.state == "stale"]
+        texts = [text for state, text in self._settings(record) + self._source(record) if state == "stale"]
         if record.settings is None and path.startswith("results/") and (self.root / path).exists():
             if record.where != "archive":  # whose outputs without records are those that no job reads
                 texts.append(f"{path}: no record says how it was made; `{advice.make(path)}`")
         return texts
 
-    def _git(self, record: chain.Record) -> list[Check]:
+    def _git(self, record: chain.Record) -> list[Finding]:
         """The revision that made a file."""
         if record.run is None:
             return []
         git = record.run.get("git")
         if not git:
-            text = f"{record.path}: code: no git revision recorded, it was not made in a git checkout"
-            return [Check("git", "unchecked", text)]
-        revision = str(git.get("revision"))
+            return [("unchecked", f"{record.path}: code: no git revision recorded, it was not made in a git checkout")]
+        revision, is_here = str(git.get("revision"))[:12], self._has_commit(str(git.get("revision")))
         if git.get("dirty"):
             named = f" (diff {git['diff_sha256'][:12]})" if git.get("diff_sha256") else ""
-            text = (
-                f"{record.path}: made by uncommitted code on top of {revision[:12]}{named}; commit it, then make the "
-            )
-            return [Check("git", "dirty", f"{text}file again: `snakemake --force {record.path}`")]
-        is_here = self._has_commit(revision)
+            text = f"{record.path}: made by uncommitted code on top of {revision}{named}; commit it, then make the "
+            return [("dirty", f"{text}file again: `snakemake --force {record.path}`")]
         if is_here is None:
-            return [Check("git", "unchecked", f"code: revision {revision[:12]}: {checkout_fault(self.root)}")]
+            return [("unchecked", f"code: revision {revision}: {checkout_fault(self.root)}")]
         if not is_here:
-            text = f"code: revision {revision[:12]} is not in this clone; `git fetch --all` may bring it"
-            return [Check("git", "unchecked", text)]
-        return [Check("git", "ok", f"made by revision {revision[:12]}, committed")]
+            text = f"code: revision {revision} is not in this clone; `git fetch --all` may bring it"
+            return [("unchecked", text)]
+        return [("ok", f"made by revision {revision}, committed")]
 
-    def _dvc(self, path: str, entry: Entry | None) -> list[Check]:
+    def _dvc(self, path: str, entry: Entry | None) -> list[Finding]:
         """The stage of dvc.lock that makes a file against the archive: what it wrote, read and was set to."""
         stage = self.lock.maker(path) if self.lock else []
         if not stage:
             return []
         repair = f"`git checkout dvc.lock`, or `{advice.record(path)}`"
         if entry is None:
-            return [Check("dvc", "broken", f"dvc.lock: {path}: in it, but not in the archive; {repair}")]
-        checks = []
+            return [("broken", f"dvc.lock: {path}: in it, but not in the archive; {repair}")]
+        faults = []
         for stored in stage:
             recorded = self.archive.get(stored.path)
             if recorded is not None and recorded.md5 is not None and stored.md5 != recorded.md5:
                 what = f"expected md5 {recorded.md5[:12]}, the archive's, found {stored.md5[:12]}"
-                text = f"dvc.lock: stage {stored.stage}, {stored.role}: {stored.path}: {what}; {repair}"
-                checks.append(Check("dvc", "broken", text))
+                faults.append(f"{stored.role}: {stored.path}: {what}")
         for name, values in self.lock.params(stage[0].stage).items():
             maker = self.archive.get(name.removesuffix(".settings.json"))
             if maker is not None and (changed := differing(maker.settings or {}, values)):
                 keys = ", ".join(key for key, *_ in changed[:6])
-                text = f"params of {maker.path}: expected the archive's settings, found other values of {keys}"
-                checks.append(Check("dvc", "broken", f"dvc.lock: stage {stage[0].stage}: {text}; {repair}"))
-        return checks or [Check("dvc", "ok", "dvc.lock and the archive agree")]
+                what = f"expected the archive's settings, found other values of {keys}"
+                faults.append(f"params of {maker.path}: {what}")
+        agreed = "ok", "dvc.lock and the archive agree"
+        return [("broken", f"dvc.lock: stage {stage[0].stage}, {fault}; {repair}") for fault in faults] or [agreed]
+
+
+def _checks(kind: str, findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Findings as JSON; kind: what was looked at, such as "file", "input" or "git"."""
+    return [{"kind": kind, "state": state, "text": text} for state, text in findings]
 
 
 def run_facts(run: dict[str, Any] | None, lock_sha256: str | None) -> dict[str, Any] | None:

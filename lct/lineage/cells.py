@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lct.files.atomic import read_json
 from lct.lineage import chain, dvc, registry
 from lct.lineage.audit import Auditor, Target
 from lct.plan.names import beginning_with, nearest
@@ -57,21 +56,19 @@ def auditor(
     deep: bool = False,
     rendered: Mapping[str, Mapping[str, list[float]]] | None = None,
     live: bool = False,
-    tables: bool = True,
 ) -> Auditor:
     """Everything that an audit of cells reads.
 
     deep:     hash big files too.
     rendered: report file -> cell -> the values that it shows.
-    live:     only what is in the workspace, as before any recording.
-    tables:   with the tables; without them, for files and records alone."""
-    paths = [path for which in ("tables", "all") if tables and (root / (path := plan.paths.tables(which))).exists()]
+    live:     only what is in the workspace, as before any recording."""
+    tables = [plan.paths.tables(which) for which in ("tables", "all")]
     return Auditor(
         root=root,
         archive={} if live else registry.read(root, plan.scale_name),
         lock=None if live else dvc.read_lock(root),
         planned=planned(plan),
-        tables={path: read_json(root / path) for path in paths},
+        tables=tuple(path for path in tables if (root / path).exists()),
         shown=dict(rendered or {}),
         deep=deep,
     )

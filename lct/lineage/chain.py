@@ -8,7 +8,7 @@ import contextlib
 import functools
 import os
 import shlex
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ SMALL = 1_000_000  # bytes; files up to this size are hashed even without `deep`
 _GIVEN = ".dvc/tmp/lct-given.json"  # path -> [bytes, mtime, ctime [ns], sha256] of big files from outside the graph
 STATES = ("broken", "missing", "dirty", "stale", "unchecked", "ok")  # worst first
 FAULTS = STATES[:4]
+Finding = tuple[str, str]  # one of STATES; what there is, in one line, for a fault also what to do
 DROPPED = "dropped after it was measured"
 KEEP = "--config keep_images=true"  # else it would be dropped once more
 
@@ -128,37 +129,28 @@ def origins(record: Record, content: Any = None) -> list[dict[str, str]]:
     """Where data come from: downloads with their hashes, packages with their version, local folders.
 
     content: what stands in the file itself, where it lists its downloads."""
-    sources: list[dict[str, str]] = []
-    _urls(record.settings or {}, sources)
-    _urls(content, sources)
-    for kind, source in _sources((record.settings or {}).get("settings") or {}):
+    settings, packages = record.settings or {}, (record.run or {}).get("packages") or {}
+    sources = [
+        {key: str(item[key]) for key in ("url", "hub", "revision", "sha256") if item.get(key)}
+        for _, item in _mappings([settings, content])
+        if isinstance(item.get("url") or item.get("hub"), str)
+    ]
+    for key, source in _mappings(settings.get("settings")):
+        kind = str(source.get("kind", "")) if key == "source" else ""
         if kind in PACKAGED:
-            version = ((record.run or {}).get("packages") or {}).get(PACKAGED[kind])
-            sources.append({"kind": kind, "package": PACKAGED[kind], "version": version or "not recorded"})
-        elif "path" in source:
+            version = packages.get(PACKAGED[kind]) or "not recorded"
+            sources.append({"kind": kind, "package": PACKAGED[kind], "version": version})
+        elif kind and "path" in source:
             sources.append({"kind": kind, "folder": str(source["path"])})
     return sources
 
 
-def _urls(value: Any, sources: list[dict[str, str]]) -> None:
-    """Every mapping that names a place on the network, wherever it stands, with the hash beside it."""
+def _mappings(value: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping in nested values, itself first, with the key that it stands under."""
     if isinstance(value, dict):
-        if isinstance(value.get("url") or value.get("hub"), str):
-            sources.append({key: str(value[key]) for key in ("url", "hub", "revision", "sha256") if value.get(key)})
-        for item in value.values():
-            _urls(item, sources)
-    elif isinstance(value, list):
-        for item in value:
-            _urls(item, sources)
-
-
-def _sources(settings: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(kind, settings) of every `source` in resolved settings."""
-    sources = []
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            sources += [(str(value["kind"]), value)] if key == "source" and "kind" in value else _sources(value)
-    return sources
+        yield key, value
+    for name, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from _mappings(item, str(name))
 
 
 def cost(records: list[Record]) -> dict[str, Any]:
@@ -171,15 +163,6 @@ def cost(records: list[Record]) -> dict[str, Any]:
         "cpu_seconds": round(sum(job.cpu_seconds for job in jobs), 3),
         "gpu_seconds": round(sum(job.gpu_seconds for job in jobs), 1),
     }
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at."""
-
-    kind: str  # "file", "records", "manifest", "input", "settings", "source", "git", "dvc", "value", "protocol"
-    state: str  # one of STATES
-    text: str  # what was found, in one line; for a fault also what to do
 
 
 def worst(states: list[str]) -> str:
@@ -225,27 +208,26 @@ class Contents:
                 write_json(self.root / _GIVEN, memory)
         return memory[path][3]
 
-    def check(self, path: str, size: int | None, sha256: str | None, md5: str | None = None) -> Check:
+    def check(self, path: str, size: int | None, sha256: str | None, md5: str | None = None) -> Finding:
         """A file against its recorded size and hash. Missing here is no fault by itself: the state is "unchecked"."""
         full = self.root / path
         if not full.exists():
             return self._absent(path, full)
         if not full.is_file():
-            return Check("file", "broken", f"{path}: expected a file, found a directory; {self.remedy(path)}")
+            return "broken", f"{path}: expected a file, found a directory; {self.remedy(path)}"
         actual_size = full.stat().st_size
         if size is not None and actual_size != size:
-            what = f"expected {size} bytes, found {actual_size}"
-            return Check("file", "broken", f"{path}: {what}; {self._why(path, full)}")
+            return "broken", f"{path}: expected {size} bytes, found {actual_size}; {self._why(path, full)}"
         if full.is_symlink() and md5 is not None and (named := self._object_name(full)) not in (None, md5):
             what = f"expected a link to the DVC object {md5[:12]}, found one to {named[:12]}"
-            return Check("file", "broken", f"{path}: {what}; {self.remedy(path)}")
+            return "broken", f"{path}: {what}; {self.remedy(path)}"
         if actual_size > SMALL and not self.deep:
-            return Check("file", "ok", f"{actual_size} bytes; not hashed: --deep does")
+            return "ok", f"{actual_size} bytes; not hashed: --deep does"
         hashed = self.hashes(full)[0]
         if sha256 is not None and hashed != sha256:
             what = f"expected sha256 {sha256[:12]}, found {hashed[:12]}" + " (same size)" * (size == actual_size)
-            return Check("file", "broken", f"{path}: {what}; {self._why(path, full)}")
-        return Check("file", "ok", f"{actual_size} bytes, sha256 {hashed[:12]}")
+            return "broken", f"{path}: {what}; {self._why(path, full)}"
+        return "ok", f"{actual_size} bytes, sha256 {hashed[:12]}"
 
     def foreign_cache(self, path: str) -> Path | None:
         """The DVC cache that a link leads to, where it is not this project's."""
@@ -278,17 +260,15 @@ class Contents:
             return "`lct restore --pull` fetches it from a remote"
         return f"`lct restore` removes the link, then `snakemake {shlex.quote(path)}` makes the file again"
 
-    def _absent(self, path: str, full: Path) -> Check:
+    def _absent(self, path: str, full: Path) -> Finding:
         if is_dropped(full):
-            again = f"`snakemake {shlex.quote(path)} {KEEP}` makes it again"
-            return Check("file", "unchecked", f"{path}: {DROPPED}; {again}")
+            return "unchecked", f"{path}: {DROPPED}; `snakemake {shlex.quote(path)} {KEEP}` makes it again"
         if not full.is_symlink():
-            return Check("file", "unchecked", f"{path}: not in the workspace")
+            return "unchecked", f"{path}: not in the workspace"
         target, name = Path(os.readlink(full)), self._object_name(full)
-        here = dvc.stored_object(self.cache, name) if name else None
-        if here is not None and here.exists():
+        if name and dvc.stored_object(self.cache, name).exists():
             what = f"expected a link into {self.cache}, found one to {target}; the project folder was moved or renamed"
-            return Check("file", "missing", f"{path}: {what}: `lct restore` sets the links right")
+            return "missing", f"{path}: {what}: `lct restore` sets the links right"
         what = f"expected a file, found a link to {target}, which does not exist"
         what = f"expected the DVC object {name}, found a link to nothing" if name else what
-        return Check("file", "missing", f"{path}: {what}; {self.back(path)}")
+        return "missing", f"{path}: {what}; {self.back(path)}"

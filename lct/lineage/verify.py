@@ -82,7 +82,7 @@ def _previews(auditor: Auditor) -> tuple[str, ...]:
         folder
         for folder in registry.previews(auditor.root, auditor.archive)
         if any(
-            auditor.contents.check(path, entry.bytes, entry.sha256, entry.md5).state == "broken"
+            auditor.contents.check(path, entry.bytes, entry.sha256, entry.md5)[0] == "broken"
             for path, entry in recorded
             if path.startswith(folder)
         )

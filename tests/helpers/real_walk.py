@@ -50,7 +50,7 @@ def apart(folder: Path, call: Callable, *words: Any) -> Any:
 
 
 def look_at(folder: Path, with_records: list[str]) -> Look:
-    auditor = cells.auditor(Plan(folder, CONFIG), folder, deep=True, tables=False)
+    auditor = cells.auditor(Plan(folder, CONFIG), folder, deep=True)
     here = [path for path in with_records if (folder / path).exists() and path[:7] == "results"]
     return look(folder, "smoke", auditor, here, lambda: plan_jobs(folder, CONFIG, ("all",)))
 
