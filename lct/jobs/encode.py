@@ -9,6 +9,7 @@ content, so that a damaged one is computed again instead of being published.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from lct.checks import invalid
 from lct.config.schema import build
 from lct.data import autoencoder as vae
 from lct.data import imageset
@@ -65,6 +67,14 @@ class ShardContent:
     images: np.ndarray  # (decoded, H, W, 3) uint8
     squares: int  # sum of squared differences between decoded and original pixels
 
+    def digest(self, shard: Shard) -> str:
+        """A hash of the content and of the shard that it is of."""
+        facts = [vars(shard), self.squares, list(self.latents.shape), list(self.images.shape)]
+        digest = hashlib.sha256(canonical_json(facts).encode())
+        for array in (self.latents.numpy(), self.images):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
 
 def cut_shards(split: str, images: ImageSet, encoding: Encoding, reconstruct: int | None) -> list[Shard]:
     """The shards of a split: a function of the images and the encoding, never of who computes them.
@@ -93,32 +103,6 @@ def compute_shard(model: AutoencoderKL, images: ImageSet, encoding: Encoding, sh
     return ShardContent(z, decoded, squares)
 
 
-def write_shard(folder: Path, shard: Shard, content: ShardContent) -> None:
-    """Store a shard atomically."""
-    tensors = {"latents": content.latents, "images": torch.from_numpy(content.images)}
-    metadata = {"squares": content.squares, "sha256": _digest(shard, content)}
-    write_tensors(folder / shard.name, tensors, metadata)
-
-
-def read_shard(folder: Path, shard: Shard) -> ShardContent | None:
-    """A stored shard; None if it is missing, damaged, or another one."""
-    path = folder / shard.name
-    try:
-        tensors, metadata = read_tensors(path), read_metadata(path)
-        content = ShardContent(tensors["latents"], tensors["images"].numpy(), metadata["squares"])
-    except (ValueError, KeyError):
-        return None
-    return content if _digest(shard, content) == metadata.get("sha256") else None
-
-
-def _digest(shard: Shard, content: ShardContent) -> str:
-    facts = [vars(shard), content.squares, list(content.latents.shape), list(content.images.shape)]
-    digest = hashlib.sha256(canonical_json(facts).encode())
-    for array in (content.latents.numpy(), content.images):
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True)
 class EncoderInputs:
     """What shards are computed from, and where they are kept; picklable, so that another process can compute them."""
@@ -134,11 +118,20 @@ class EncoderInputs:
             return cut_shards(split, images, self.encoding, self.encoding.reconstruct if split == "train" else None)
 
     def read(self, shard: Shard) -> ShardContent:
-        """A finished shard. Raises ValueError where it is damaged."""
-        if (content := read_shard(self.folder, shard)) is None:
-            path = self.folder / shard.name
-            raise ValueError(f"{path}: expected a whole shard, found damage; run the same command again")
-        return content
+        """A finished shard. Raises ValueError where it is missing, damaged, or another one."""
+        path = self.folder / shard.name
+        tensors, metadata = read_tensors(path), read_metadata(path)
+        with suppress(KeyError):
+            content = ShardContent(tensors["latents"], tensors["images"].numpy(), metadata["squares"])
+            if content.digest(shard) == metadata["sha256"]:
+                return content
+        raise invalid(path, "a whole shard", "damage", "run the same command again")
+
+    def has(self, shard: Shard) -> bool:
+        """Whether a shard is finished."""
+        with suppress(ValueError):
+            return self.read(shard) is not None
+        return False
 
 
 def encode(
@@ -174,7 +167,7 @@ def encode(
 
 
 def _compute_missing(inputs: EncoderInputs, every: list[Shard], devices: list[str]) -> None:
-    missing = [shard for shard in every if read_shard(inputs.folder, shard) is None]
+    missing = [shard for shard in every if not inputs.has(shard)]
     devices = devices[: max(1, len(missing))]
     log.info("encode shards=%d finished=%d on %s", len(every), len(every) - len(missing), ", ".join(devices))
     count, done = ProgressLogger("encode", sum(shard.stop - shard.first for shard in missing)), 0
@@ -190,7 +183,9 @@ def open_encoder(inputs: EncoderInputs, device: str) -> Callable[[Shard], int]:
 
     def encoder(shard: Shard) -> int:
         content = compute_shard(model, opened[shard.split], inputs.encoding, shard)
-        write_shard(inputs.folder, shard, content)
+        tensors = {"latents": content.latents, "images": torch.from_numpy(content.images)}
+        metadata = {"squares": content.squares, "sha256": content.digest(shard)}
+        write_tensors(inputs.folder / shard.name, tensors, metadata)
         return shard.stop - shard.first
 
     return encoder

@@ -4,7 +4,6 @@ Two networks of one size are trained by lct.training.loop, one on pixels reduced
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +30,6 @@ from lct.training.trainer import Trainer
 log = logging.getLogger("lct.figure1")
 
 BATCH = 64  # images decoded at a time
-OpenState = Callable[[str], StateFolder]  # gives the resume state of the training on "pixels" or "latents"
 
 
 def figure1(
@@ -53,10 +51,7 @@ def figure1(
     record = JobRecord("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=torch_device.type)
     with finished_parts(record, work, "figure of this dataset") as states:
         if not record.has_written([out, *pictures]):
-            identity = record.deterministic()
-            numbers = _numbers(
-                settings, training, inputs, torch_device, lambda name: StateFolder(states / name, identity)
-            )
+            numbers = _numbers(record, training, torch_device, states)
             figure.publish(out, pictures, numbers, box_plots)
             record.write([out, *pictures])
     shares = {box["id"]: box["beyond_outer"] for box in read_json(out)["boxes"]}
@@ -66,11 +61,10 @@ def figure1(
     )
 
 
-def _numbers(
-    settings: dict[str, Any], training: Training, inputs: dict[str, Path], device: torch.device, open_state: OpenState
-) -> dict[str, Any]:
-    """All boxes of the figure, from images, latents and their statistics."""
-    sizes, stop, latents = settings["figure"], Stop(), inputs["latents"]
+def _numbers(record: JobRecord, training: Training, device: torch.device, states: Path) -> dict[str, Any]:
+    """All boxes of the figure, from images, latents and their statistics. states: folder of the resume states."""
+    inputs, sizes, stop, identity = record.inputs, record.settings["figure"], Stop(), record.deterministic()
+    latents = inputs["latents"]
     stored = LatentStatistics.from_tensors(read_tensors(inputs["statistics"]))
     normalised = (stored.normalise(part) for part in read_rows(latents, "latents", PART))
     check_normalised(normalised, stored, str(latents))
@@ -86,8 +80,8 @@ def _numbers(
         _box("x", "values", "latents x,\nnormalised", _pooled(x, sizes["values"])),
     ]
     for name, label, data in (("pixels", "pixels,\nreduced", y), ("latents", "latents x,\nnormalised", x)):
-        trainer = Trainer(training, data, settings["seed"], device)
-        differences = _temporal_differences(trainer, open_state(name), sizes["pairs"], stop)
+        trainer = Trainer(training, data, record.settings["seed"], device)
+        differences = _temporal_differences(trainer, StateFolder(states / name, identity), sizes["pairs"], stop)
         boxes.append(_box(f"td-{name}", "temporal differences", label, _pooled(differences, sizes["values"])))
     intervals = training.curriculum.s1
     return {

@@ -1,7 +1,6 @@
 """Image sets as jobs write them: whole or not at all, with a manifest and a preview beside them."""
 
 import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -58,7 +57,7 @@ class UnfinishedSet:
     @cached_property
     def missing(self) -> list[int]:
         """Batches that have no whole part, by their first index; none where the set is whole."""
-        return [] if self._is_whole else [start for start in self.starts if not self._has(start)]
+        return [] if self._is_whole else [start for start in self.starts if not _is_checked(self._part(start))]
 
     def publish(self, sampled: Iterator[list[imageset.EncodedImage]], out: Path, shown: int) -> None:
         """Make the set whole by the `missing` batches, taken from `sampled`, and give it its place, manifest and
@@ -75,8 +74,7 @@ class UnfinishedSet:
         for start in self.starts:
             if start in self.missing:
                 batch = next(sampled)
-                with atomic(self._part(start)) as temporary:
-                    imageset.write_imageset(temporary, batch)
+                write_set(self._part(start), batch)
             else:
                 with imageset.ImageSet(self._part(start)) as part:
                     batch = [imageset.EncodedImage(part[i], part.read(i)) for i in range(len(part))]
@@ -85,17 +83,15 @@ class UnfinishedSet:
     def _part(self, start: int) -> Path:
         return self.path.with_suffix("") / f"{start:06d}.part"
 
-    def _has(self, start: int) -> bool:
-        try:
-            with zipfile.ZipFile(self._part(start)) as part:
-                return len(part.infolist()) == min(self.starts.step, self.count - start) and part.testzip() is None
-        except (OSError, zipfile.BadZipFile):
-            return False
-
     @cached_property
     def _is_whole(self) -> bool:
-        try:
-            imageset.open_checked(manifest(str(self.path)), deep=True).close()
-        except (OSError, ValueError):
-            return False
-        return True
+        return _is_checked(self.path)
+
+
+def _is_checked(path: Path) -> bool:
+    """Whether a set is there, and has the bytes that its manifest says."""
+    try:
+        imageset.open_checked(manifest(str(path)), deep=True).close()
+    except (OSError, ValueError):
+        return False
+    return True

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from lct.data import imageset
-from lct.data.imageset import ImageSet
 from lct.files.atomic import atomic, write_json
 from lct.files.records import JobRecord
 from lct.jobs import job
@@ -54,10 +53,18 @@ def neighbours(
                 pixels = images.array(0, settings["shown"])
             features = scorer.features(manifest, [spec], len(pixels))[spec].features
             distances, indices = nearest(comparable(protocol, features, scorer.device), real, settings["nearest"])
-            entries = [
-                _entry(i, pixels[i], originals, *pair, radii)
-                for i, pair in enumerate(zip(distances.tolist(), indices.tolist(), strict=True))
-            ]
+            entries = []
+            for i, image in enumerate(pixels):
+                closest = [
+                    {
+                        "image": index,
+                        "distance": distance,
+                        "radius": float(radii[index]),
+                        "same pixels": bool(np.array_equal(image, originals[index])),
+                    }
+                    for distance, index in zip(distances[i].tolist(), indices[i].tolist(), strict=True)
+                ]
+                entries.append({"image": i, "neighbours": closest})
             facts = {"format": 1, "extractor": spec.extractor, "k": protocol.k, "reference": len(real)}
             write_json(out, facts | {"images": entries})
             rows = [pixels, *([originals[index] for index in row] for row in indices.T.tolist())]  # nearest first
@@ -86,22 +93,6 @@ def nearest(generated: torch.Tensor, real: torch.Tensor, count: int) -> tuple[to
     distances = torch.cat(blocks, dim=1)
     closest = distances.topk(min(count, len(real)), dim=1, largest=False, sorted=True)
     return closest.values, closest.indices
-
-
-def _entry(
-    i: int, pixels: np.ndarray, originals: ImageSet, distances: list[float], indices: list[int], radii: torch.Tensor
-) -> dict[str, Any]:
-    """The neighbours of generated image i, nearest first."""
-    neighbours = [
-        {
-            "image": index,
-            "distance": distance,
-            "radius": float(radii[index]),
-            "same pixels": bool(np.array_equal(pixels, originals[index])),
-        }
-        for distance, index in zip(distances, indices, strict=True)
-    ]
-    return {"image": i, "neighbours": neighbours}
 
 
 main = job.program(neighbours)

@@ -132,11 +132,7 @@ def sample(
 
 def encoded(batches: Iterable[list[np.ndarray]]) -> Iterator[list[imageset.EncodedImage]]:
     """`batches`, encoded in order: a thread encodes one batch while the next one is sampled."""
-    return in_order((partial(_encode, batch) for batch in batches), 1, AHEAD)
-
-
-def _encode(batch: list[np.ndarray]) -> list[imageset.EncodedImage]:
-    return [imageset.encode(image) for image in batch]
+    return in_order((partial(list, map(imageset.encode, batch)) for batch in batches), 1, AHEAD)
 
 
 main = job.program(sample)

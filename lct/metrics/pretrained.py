@@ -12,14 +12,13 @@ import warnings
 from pathlib import Path
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
+from lct.checks import invalid
 from lct.metrics.settings import LAYERS, PretrainedExtractor
 
 SIDE = 299  # pixels, of Inception's input
@@ -59,9 +58,19 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _fits(error: RuntimeError, where: str) -> ValueError:
-    reason = " ".join(str(error).split())[:300]
-    return ValueError(f"{where}: expected the tensors of the network, found: {reason}; name another file")
+def _of_torch_fidelity(
+    kind: type[nn.Module], settings: PretrainedExtractor, content: bytes, where: str
+) -> FeatureExtractorInceptionV3 | FeatureExtractorVGG16:
+    """A network of torch-fidelity with the weights in a PyTorch file."""
+    safe = io.BytesIO()  # torch-fidelity unpickles what it is given: it gets bytes that we wrote ourselves
+    torch.save(_state(content, where), safe)
+    safe.seek(0)
+    with torch.random.fork_rng(devices=[]):  # its constructor draws weights before it loads ours
+        try:
+            return kind(settings.id, [LAYERS[settings.architecture]], feature_extractor_weights_path=safe)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise invalid(where, "the tensors of the network", reason, "name another file") from error
 
 
 def resize_torch_fidelity(images: Tensor) -> Tensor:
@@ -92,16 +101,7 @@ class Inception(nn.Module):
     def __init__(self, settings: PretrainedExtractor, content: bytes, where: str):
         super().__init__()
         self.resize = INCEPTION_RESIZES[settings.resize]
-        safe = io.BytesIO()  # torch-fidelity unpickles what it is given: it gets bytes that we wrote ourselves
-        torch.save(_state(content, where), safe)
-        safe.seek(0)
-        with torch.random.fork_rng(devices=[]):  # its constructor draws weights before it loads ours
-            try:
-                self.network = FeatureExtractorInceptionV3(
-                    settings.id, [LAYERS["inception"]], feature_extractor_weights_path=safe
-                )
-            except RuntimeError as error:
-                raise _fits(error, where) from error
+        self.network = _of_torch_fidelity(FeatureExtractorInceptionV3, settings, content, where)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         h = self.resize(images)
@@ -111,29 +111,13 @@ class Inception(nn.Module):
         return features, self.network.fc(features)
 
 
-class _Vgg16(FeatureExtractorVGG16):
-    """torch-fidelity's, around a network that is given instead of loaded by it."""
-
-    def __init__(self, name: str, model: nn.Module):
-        FeatureExtractorBase.__init__(self, name, [LAYERS["vgg16"]])
-        self.feature_extractor_internal_dtype = torch.float32
-        self.model = model
-
-
 class Vgg16(nn.Module):
     """torchvision's VGG16 as torch-fidelity uses it: TensorFlow 1's resize to 224, features (B, 4096) after the second
     fully connected layer and its ReLU; no class scores."""
 
     def __init__(self, settings: PretrainedExtractor, content: bytes, where: str):
         super().__init__()
-        with torch.device("meta"):  # no numbers are drawn here
-            model = torchvision.models.vgg16()
-        try:
-            model.load_state_dict(_state(content, where), strict=True, assign=True)
-        except RuntimeError as error:
-            raise _fits(error, where) from error
-        model.classifier = model.classifier[:4]  # up to the second fully connected layer
-        self.network = _Vgg16(settings.id, model)
+        self.network = _of_torch_fidelity(FeatureExtractorVGG16, settings, content, where)
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         (features,) = self.network(images)
@@ -150,9 +134,7 @@ class TorchScript(nn.Module):
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the published format is this one
                 self.network = torch.jit.load(io.BytesIO(content), map_location="cpu")
         except RuntimeError as error:
-            raise ValueError(
-                f"{where}: expected a TorchScript file, found: {_first_line(error)}; name another file"
-            ) from error
+            raise invalid(where, "a TorchScript file", _first_line(error), "name another file") from error
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         with torch.jit.optimized_execution(False):  # the profiler would give early batches another last bit

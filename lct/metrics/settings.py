@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, PositiveFloat, PositiveInt
 
@@ -34,19 +34,13 @@ class TrainedExtractor:
     lr: PositiveFloat = 3e-3  # AdamW's largest step size (linear warm-up over a tenth of steps, then cosine to zero)
     weight_decay: float = 1e-2  # AdamW's decoupled decay
     seed: int = 0  # of the initial weights, the batches and the rotations
+    layer: ClassVar[str] = "features"  # which activations are the features
+    dtype: ClassVar[str] = "float32"  # of the features
 
     @property
     def learned(self) -> str:
         """What it was trained to tell apart, in words."""
         return "rotations by 0, 90, 180 and 270 degrees" if self.labels == "rotations" else self.task
-
-    @property
-    def layer(self) -> str:
-        return "features"
-
-    @property
-    def dtype(self) -> str:
-        return "float32"
 
 
 LAYERS = {"inception": "2048", "vgg16": "fc2_relu", "torchscript": "return_features"}  # architecture -> its features

@@ -96,11 +96,6 @@ class EMA:
         views = {rate: self._flat.views(average) for rate, average in self._averages.items()}
         return {f"{rate}/{name}": t for rate, averages in views.items() for name, t in averages.items()}
 
-    @torch.no_grad()
-    def load(self, state: dict[str, Tensor]) -> None:
-        for key, value in self.state().items():
-            value.copy_(state[key])
-
 
 class RAdam:
     """m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2, with g = gradient + weight_decay theta; then

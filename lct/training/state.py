@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lct.checks import require
 from lct.files import records
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file
-from lct.files.tensors import METADATA_KEY, stream_tensors
+from lct.files.tensors import read_metadata, read_tensors, stream_tensors
 
 log = logging.getLogger(__name__)
 
@@ -88,16 +88,27 @@ class StateFolder:
         Raises ValueError naming the key that differs when a state belongs to other settings.
         """
         self._remove_strays()
-        damaged = False
-        for step in self._steps():
+        steps = self._steps()
+        for step in steps:
             path = self._tensors(step)
             try:
-                return self._read(step)
-            except _DamagedStateError as error:
+                described, digest = read_json(self._json(step)), sha256_file(path)
+                identity = described["identity"]
+                require(digest == described["sha256"], path, f"sha256 {described['sha256'][:12]}", digest[:12])
+                tensors, metadata = read_tensors(path), read_metadata(path)
+            except (ValueError, KeyError, TypeError, OSError) as error:
                 log.warning("%s: damaged (%s); trying the state before it", path, error)
-                damaged = True
                 self._remove(step)
-        if damaged:
+                continue
+            if identity != self.identity:
+                raise ValueError(
+                    f"{path}: expected a state of this training, found another one's: "
+                    f"{'; '.join(differences(identity, self.identity))}; remove {self.folder} to start anew"
+                )
+            unknown = [None] * len(metadata["curve"]["step"])  # of a column that this state's version did not have
+            curve = {name: metadata["curve"].get(name, unknown[:]) for name in CURVE_COLUMNS}
+            return TrainingProgress(step=metadata["step"], curve=curve), tensors
+        if steps:
             log.warning("%s: no whole state; starting again from step 0, which gives the same result", self.folder)
         return None
 
@@ -125,32 +136,6 @@ class StateFolder:
         for old in self._steps()[KEPT:]:
             self._remove(old)
 
-    def _read(self, step: int) -> tuple[TrainingProgress, dict[str, Tensor]]:
-        path = self._tensors(step)
-        try:
-            described = read_json(self._json(step))
-            identity, size, digest = described["identity"], described["bytes"], described["sha256"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise _DamagedStateError(f"its JSON: {error}") from error
-        if identity != self.identity:
-            raise ValueError(
-                f"{path}: expected a state of this training, found another one's: "
-                f"{'; '.join(differences(identity, self.identity))}; remove {self.folder} to start anew"
-            )
-        try:
-            if path.stat().st_size != size:
-                raise _DamagedStateError(f"expected {size} bytes, found {path.stat().st_size}")
-            if (found := sha256_file(path)) != digest:
-                raise _DamagedStateError(f"expected sha256 {digest[:12]}, found {found[:12]}")
-            with safe_open(str(path), framework="pt") as handle:
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
-                metadata = json.loads(handle.metadata()[METADATA_KEY])
-        except (SafetensorError, OSError) as error:
-            raise _DamagedStateError(str(error)) from error
-        unknown = [None] * len(metadata["curve"]["step"])  # of a column that this state's version did not have
-        curve = {name: metadata["curve"].get(name, unknown[:]) for name in CURVE_COLUMNS}
-        return TrainingProgress(step=metadata["step"], curve=curve), tensors
-
     def _join(self) -> None:
         if self._writer is not None:
             self._writer.join()
@@ -177,10 +162,6 @@ class StateFolder:
 
     def _json(self, step: int) -> Path:
         return self.folder / f"state-{step:09}.json"
-
-
-class _DamagedStateError(Exception):
-    """A state that is not what was written."""
 
 
 def differences(other: dict[str, Any], own: dict[str, Any]) -> list[str]:

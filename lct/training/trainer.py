@@ -10,6 +10,7 @@ import functools
 import math
 import os
 import shutil
+from collections import defaultdict
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,7 +37,6 @@ OPTIMISERS = {
     "adam": functools.partial(torch.optim.Adam, foreach=True),
     "adamw": functools.partial(torch.optim.AdamW, foreach=True),
 }
-PARTS = ("network", "average", "target", "optimiser")  # of a state: first words of its tensors' names
 
 
 @dataclass(frozen=True)
@@ -267,24 +267,19 @@ class Trainer:
             tensors |= {f"optimiser/{number}/{name}": t for name, t in moments.items()}
         return tensors
 
+    @torch.no_grad()
     def load(self, tensors: dict[str, Tensor], where: str) -> None:
         """Restore what `tensors()` returned; raises ValueError naming the tensor that does not fit."""
-        parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
-        for name, tensor in tensors.items():
-            part, _, rest = name.partition("/")
-            parts[part][rest] = tensor
-        expected = {name: t for name, t in self.tensors().items() if not name.startswith("optimiser/")}
-        for name in sorted(expected.keys() | {n for n in tensors if not n.startswith("optimiser/")}):
-            a, b = (tuple(of[name].shape) if name in of else "no such tensor" for of in (expected, tensors))
+        own = {name: t for name, t in self.tensors().items() if not name.startswith("optimiser/")}
+        for name in sorted(own.keys() | {n for n in tensors if not n.startswith("optimiser/")}):
+            a, b = (tuple(of[name].shape) if name in of else "no such tensor" for of in (own, tensors))
             require(a == b, f"{where}: {name}", a, b, "it is of another network: remove it")
-        self.network.load_state_dict(parts["network"])
-        self.ema.load(parts["average"])
-        if self.target is not self.network:
-            self.target.load_state_dict(parts["target"])
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimiser"].items():
-            number, _, moment = name.partition("/")
-            moments.setdefault(int(number), {})[moment] = tensor
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+        moments: defaultdict[int, dict[str, Tensor]] = defaultdict(dict)
+        for name in (name for name in tensors if name not in own):
+            _, number, moment = name.split("/")
+            moments[int(number)][moment] = tensors[name]
         self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
 
     def checksum(self) -> int:
