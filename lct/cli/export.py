@@ -22,7 +22,9 @@ def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
     root, cell = arguments.root, _cell(arguments.cells[0], plan)
     if plan.runs[cell.run].samples is not None:
         raise ValueError(f"{cell.name}: expected a row with weights, found images made elsewhere; name another row")
-    seed = diffusers.training_seed(plan, cell, arguments.seed)
+    seed, seeds = arguments.seed, plan.seeds_of(cell.run)
+    require(seed in (None, *seeds), "--seed", f"one of {list(seeds)}", seed, "choose another")
+    seed = seeds[0] if seed is None else seed
     files = diffusers.generator_files(plan, root, cell, seed)
     out = arguments.out or root / "exports" / f"{cell.name}-s{seed}"
     diffusers.check_folder(out)  # before weights are hashed

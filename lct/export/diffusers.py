@@ -51,14 +51,6 @@ class GeneratorFiles:
         return [self.weights, self.statistics, *(self.vae / name for name in AUTOENCODER_FILES)]
 
 
-def training_seed(plan: Plan, cell: Cell, seed: int | None) -> int:
-    """A training seed of the cell's run: the first one if `seed` is None. ValueError if the run has no such seed."""
-    seeds = plan.seeds_of(cell.run)
-    if seed is not None and seed not in seeds:
-        raise ValueError(f"--seed: expected one of {list(seeds)}, found {seed}; choose another")
-    return seeds[0] if seed is None else seed
-
-
 def generator_files(plan: Plan, root: Path, cell: Cell, seed: int) -> GeneratorFiles:
     """The files behind a row and a training seed. ValueError that names the first missing one."""
     dataset = plan.runs[cell.run].dataset

@@ -159,7 +159,8 @@ def encode(
             cuts = {split: inputs.cut(split) for split in IMAGE_SPLITS}
             every = [shard for cut in cuts.values() for shard in cut]
             _compute_missing(inputs, every, pool.devices(torch_device, workers))
-            record.write(_publish(inputs, cuts, out))
+            _publish(inputs, cuts, out)
+            record.write([out / name for name in names])
     summary = read_json(out / SUMMARY)
     psnrs = {split: summary[f"psnr_{split}"] for split in IMAGE_SPLITS}
     texts = [f"PSNR {float(psnr):.1f} dB {split}" for split, psnr in psnrs.items() if psnr is not None]
@@ -191,16 +192,14 @@ def open_encoder(inputs: EncoderInputs, device: str) -> Callable[[Shard], int]:
     return encoder
 
 
-def _publish(inputs: EncoderInputs, cuts: dict[str, list[Shard]], out: Path) -> list[Path]:
-    """Outputs from the finished shards, one shard in memory at a time; returns the files, the summary last."""
+def _publish(inputs: EncoderInputs, cuts: dict[str, list[Shard]], out: Path) -> None:
+    """Outputs from the finished shards, one shard in memory at a time."""
     summary = _publish_latents(inputs, cuts["train"], out)
     for split, cut in cuts.items():
         summary |= _publish_reconstructions(inputs, split, cut, out)
     shown = "heldout" if cuts["heldout"] else "train"
     _publish_picture(inputs.manifests[shown], out / f"reconstructed-{shown}.zip", out / "reconstructions.grid.png")
     write_json(out / SUMMARY, summary)
-    tensors = [out / name for name in LATENT_FILES if name != SUMMARY]
-    return [*tensors, *(out / f"{name}.zip" for name in RECONSTRUCTIONS), out / SUMMARY]
 
 
 def _publish_latents(inputs: EncoderInputs, cut: list[Shard], out: Path) -> dict[str, Any]:

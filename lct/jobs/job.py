@@ -21,6 +21,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from lct.checks import invalid
 from lct.files.lock import LockHeldError
 from lct.files.progress import ProgressLogger
 
@@ -148,9 +149,7 @@ def device(name: str, threads: int, tf32: bool = False) -> Any:
             torch.cuda.set_device(chosen)
         torch.empty(1, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"--device {name}: expected a usable torch device, found: {error}; try --device cpu"
-        ) from error
+        raise invalid(f"--device {name}", "a usable torch device", error, "try --device cpu") from error
     return chosen
 
 

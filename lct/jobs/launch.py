@@ -48,17 +48,11 @@ def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
     job = arguments.job
     if not re.fullmatch("[a-z][a-z0-9_]*", job) or importlib.util.find_spec(f"lct.jobs.{job}") is None:
         raise ValueError(f"job: expected a module of lct.jobs, such as train, found {job!r}; fix the name")
-    if arguments.nodes > 0 and arguments.gpus % arguments.nodes:
-        raise ValueError(
-            f"--gpus {arguments.gpus}: expected as many on each of {arguments.nodes} nodes; ask for a multiple"
-        )
-    allocation = Allocation(
-        nodes=arguments.nodes,
-        gpus=arguments.gpus // max(1, arguments.nodes),
-        processes=arguments.processes,
-        cpus=arguments.cpus,
-        minutes=arguments.minutes,
-    )
+    nodes = max(1, arguments.nodes)
+    if arguments.gpus % nodes:
+        raise ValueError(f"--gpus {arguments.gpus}: expected as many on each of {nodes} nodes; ask for a multiple")
+    shape = {name: getattr(arguments, name) for name in ("nodes", "processes", "cpus", "minutes")}
+    allocation = Allocation(gpus=arguments.gpus // nodes, **shape)
     if job_id(os.environ) is not None and allocation.minutes and "LCT_DEADLINE" not in os.environ:
         os.environ["LCT_DEADLINE"] = str(time.time() + 60 * allocation.minutes)
     os.environ["LCT_GPUS"] = str(allocation.gpus)

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from lct.checks import require
 from lct.data.threads import results
 from lct.jobs import job
 
@@ -25,8 +26,7 @@ R = TypeVar("R")  # its result
 
 def devices(device: torch.device, workers: int | None) -> list[str]:
     """The device of each process: every GPU of the job once, or `workers` of them in turn."""
-    if workers is not None and workers < 1:
-        raise ValueError(f"--workers: expected 1 or more, found {workers}; leave it out for one per GPU")
+    require(workers is None or workers >= 1, "--workers", "1 or more", workers, "leave it out for one per GPU")
     several = device.type == "cuda" and device.index is None
     gpus = (job.requested_gpus() or torch.cuda.device_count()) if several else 1
     names = [f"cuda:{number}" for number in range(gpus)] if gpus > 1 else [str(device)]

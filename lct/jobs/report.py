@@ -7,7 +7,6 @@ import argparse
 import gc
 import os
 from pathlib import Path
-from typing import Any
 
 from lct.cluster.cost_model import CostModel
 from lct.cluster.forecast import costs
@@ -64,7 +63,7 @@ def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord |
     spent = costs(plan, root, [run for run in tables.runs if run in plan.runs])
     drawn = pictures(tables, root)
     gc.freeze()  # modules and tables stay; the cycles in every drawing make the collector walk them again
-    audits = cell_audits(plan, root, tables)
+    audits = report_audits(plan, root, [cell.id for _, _, row in tables.rows for cell in row.cells.values()])
     up = os.path.relpath(root, out)
     measured = [(read(root / path), plan.claims_paths.report("claims.html")) for path in claimed_tables(plan)]
     claimed = measured[0] if measured else None
@@ -87,11 +86,6 @@ def timelines(plan: Plan, root: Path) -> list[tuple[str, str]]:
         simulated = with_pilot(model, plan.cells_of("tables"), 8, QUEUE, LONGEST)
         drawn.append((title, chart(simulated, title)))
     return drawn
-
-
-def cell_audits(plan: Plan, root: Path, tables: Tables) -> dict[str, Any]:
-    """The audits of a report's cells: what its audit page and the trust line of its first page are made from."""
-    return report_audits(plan, root, [cell.id for _, _, row in tables.rows for cell in row.cells.values()])
 
 
 if __name__ == "__main__":

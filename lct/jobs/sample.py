@@ -8,7 +8,6 @@ so that a killed job goes on from its last batch.
 import functools
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,51 +37,41 @@ AHEAD = 2  # batches that may wait to be encoded or written
 log = logging.getLogger("lct")
 
 
-@dataclass(frozen=True)
-class SamplingInputs:
-    """Settings and files that images are sampled from; picklable, so that another process can read them too."""
-
-    settings: dict[str, Any]
-    train: Path
-    statistics: Path
-    autoencoder: Path
-
-    @property
-    def sampling(self) -> Sampling:
-        return build(Sampling, self.settings["sampling"], "--settings: sampling")
-
-    def open_device(self, name: str) -> torch.device:
-        return job.device(name, self.sampling.threads, tf32=self.sampling.matmul == "tf32")
-
-
 Batch = tuple[str, str, int, int]  # weights, sampler, draw, index of the first image
+
+
+def open_device(settings: dict[str, Any], device: str) -> tuple[Sampling, torch.device]:
+    """The settings of sampling, and the device that is set up as they say."""
+    sampling = build(Sampling, settings["sampling"], "--settings: sampling")
+    return sampling, job.device(device, sampling.threads, tf32=sampling.matmul == "tf32")
 
 
 class SamplingWorker:
     """Samples batches on one device; keeps the network that it used last."""
 
-    def __init__(self, inputs: SamplingInputs, device: str):
-        settings = inputs.settings
-        self.inputs, self.device, self.sampling = inputs, inputs.open_device(device), inputs.sampling
-        self.noise_grid = build(NoiseGrid, settings["grid"], "--settings: grid")
-        self.statistics = LatentStatistics.from_tensors(read_tensors(inputs.statistics))
-        self.autoencoder = vae.load(inputs.autoencoder, self.device)
+    def __init__(self, inputs: tuple[dict[str, Any], Path, Path, Path], device: str):
+        """inputs: settings of the job, folder with the weights, statistics, folder of the autoencoder."""
+        self.settings, self.train, statistics, autoencoder = inputs
+        self.sampling, self.device = open_device(self.settings, device)
+        self.noise_grid = build(NoiseGrid, self.settings["grid"], "--settings: grid")
+        self.statistics = LatentStatistics.from_tensors(read_tensors(statistics))
+        self.autoencoder = vae.load(autoencoder, self.device)
         self.model = functools.lru_cache(maxsize=1)(self._model)
 
     def __call__(self, batch: Batch) -> list[np.ndarray]:
         weights, name, draw, start = batch
-        sampler = build(Sampler, self.inputs.settings["samplers"][name], f"--settings: samplers.{name}")
+        sampler = build(Sampler, self.settings["samplers"][name], f"--settings: samplers.{name}")
         f, shape = self.model(weights)
         values = (self.sampling, self.noise_grid, draw, shape, self.device)
         return list(generate(f, self.decode, sampler, *values, batches=(start,)))
 
     def decode(self, x: torch.Tensor) -> np.ndarray:
-        latents, batch = self.statistics.denormalise(x), self.inputs.settings["encoding"]["batch"]
+        latents, batch = self.statistics.denormalise(x), self.settings["encoding"]["batch"]
         return np.stack(list(vae.decode(self.autoencoder, latents, batch, self.sampling.rounding, where="sampling")))
 
     def _model(self, weights: str) -> tuple[Denoiser, tuple[int, int, int]]:
         """The consistency function of stored weights, and the shape (C, H, W) of its latents."""
-        path, settings = self.inputs.train / f"{weights}.safetensors", self.inputs.settings
+        path, settings = self.train / f"{weights}.safetensors", self.settings
         network = build(Network, settings["network"], "--settings: network")
         scaling = build(Scaling, settings["scaling"], "--settings: scaling")
         channels, height, width = read_metadata(path)["latent_shape"]
@@ -102,8 +91,7 @@ def sample(
     """Write the image sets of all samplers and draws below `out`; arguments are the job's options.
 
     Sets that are whole are not sampled again, nor are the written batches of others."""
-    inputs = SamplingInputs(settings, train, statistics, autoencoder)
-    sampling, torch_device = inputs.sampling, inputs.open_device(device)
+    sampling, torch_device = open_device(settings, device)
     sets = [(weights, name, draw) for weights, name in settings["wanted"] for draw in sampling.draws]
     files = {weights: train / f"{weights}.safetensors" for weights, *_ in sets}
     shared = {"statistics": statistics} | {file: autoencoder / file for file in AUTOENCODER_FILES}
@@ -120,6 +108,7 @@ def sample(
         devices = pool.devices(torch_device, workers)[: max(1, len(batches))]
         every = len(sets) * len(starts(sampling))
         log.info("sample batches=%d finished=%d", every, every - len(batches))
+        inputs = (settings, train, statistics, autoencoder)
         with pool.Pool(SamplingWorker, inputs, devices) as sampling_workers:
             sampled = encoded(sampling_workers.map(batches))
             for of, unfinished in due.items():

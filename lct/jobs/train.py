@@ -15,7 +15,7 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -159,17 +159,13 @@ def _work_folder(
     The folder is named by the hash of settings, seed and inputs. A copy that a killed scheduler left behind may still
     be training; this one waits until it ends.
     """
-    lock = folder = None
+    folder = None
     if world.is_main:
         identity = identity_of(record)
         name = sha256_json([identity["settings"], identity["seeds"], [*identity["inputs"].values()]])[:16]
         folder = StateFolder(work / name, identity, milestone.step)
-    try:
-        lock = _wait_for_lock(folder, world, stop)
+    with _wait_for_lock(folder, world, stop) or nullcontext():
         yield folder
-    finally:
-        if lock is not None:
-            lock.close()
 
 
 def _wait_for_lock(folder: StateFolder | None, world: World, stop: Stop) -> IO[str] | None:

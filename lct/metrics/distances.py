@@ -23,6 +23,7 @@ from lct.metrics.settings import WIDE_FEATURES
 BLOCK = 8192  # images whose features are summed, or compared with as many others, at once; part of the last bit of sets
 # larger than this
 TRACE_ROUNDING = 1e-9  # of tr S1 + tr S2: rounding that a Frechet distance by Cholesky factors may have
+WIDER = "set the protocol's `dtype` to float32 or float64"
 ROUNDING = 1e-5  # of a feature vector's norm: the features of equal images differ by less
 
 
@@ -191,11 +192,8 @@ def _check(features: Tensor, k: int, name: str) -> None:
     if features.dim() != 2 or not features.is_floating_point():
         raise TypeError(f"{name}: expected (N, D) features, found {features.dtype} {tuple(features.shape)}")
     require(len(features) >= k + 1, name, f"more than k = {k} images", len(features), "take more images, or lower `k`")
-    if not torch.isfinite(features).all():
-        raise ValueError(
-            f"{name}: expected features that {features.dtype} can hold, found NaN or infinity; set the protocol's "
-            "`dtype` to float32 or float64"
-        )
+    finite, expected = torch.isfinite(features).all(), f"features that {features.dtype} can hold"
+    require(finite, name, expected, "NaN or infinity", WIDER)
 
 
 def _between(a: Tensor, b: Tensor) -> Tensor:
@@ -228,11 +226,7 @@ def radii(features: Tensor, k: int) -> Tensor:
             nearest = nearest.topk(min(k + 1, nearest.shape[1]), largest=False).values
         distances.append(nearest.amax(1))  # the nearest of all is the point itself
     radius = torch.maximum(torch.cat(distances), rounding(features))
-    if not torch.isfinite(radius).all():
-        raise ValueError(
-            f"radii: expected finite distances, found some beyond {features.dtype}; set the protocol's `dtype` to "
-            "float32 or float64"
-        )
+    require(torch.isfinite(radius).all(), "radii", "finite distances", f"some beyond {features.dtype}", WIDER)
     return radius
 
 

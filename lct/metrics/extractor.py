@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.data.imageset import ImageSet
 from lct.files.advice import make_again
 from lct.files.checkpoint import Checkpoint
@@ -155,20 +155,18 @@ def load(path: Path | str, device: str = "cpu") -> SmallCNN:
     state = read_tensors(path)
     with torch.device("meta"):
         probe = SmallCNN((1, 1), 1, 1)
-    expected, names = set(probe.state_dict()), set(state)
-    if names != expected:
-        raise ValueError(
-            f"{path}: expected the tensors of an extractor, found missing {sorted(expected - names)[:3]} and extra "
-            f"{sorted(names - expected)[:3]}; {make_again(path)}"
-        )
-    channels = state["convs.0.weight"].shape[0], state["convs.2.weight"].shape[0]
+    missing, extra = probe.state_dict().keys() - state.keys(), state.keys() - probe.state_dict().keys()
+    names = f"missing {sorted(missing)[:3]} and extra {sorted(extra)[:3]}"
+    require(not (missing or extra), path, "the tensors of an extractor", names, make_again(path))
+    layers = ("convs.0", "convs.2", "convs.4", "head")
+    first, second, features, classes = (state[f"{layer}.weight"].shape[0] for layer in layers)
     with torch.device("meta"):
-        model = SmallCNN(channels, state["convs.4.weight"].shape[0], state["head.weight"].shape[0])
+        model = SmallCNN((first, second), features, classes)
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: expected tensors that fit together, found: {reason}; make it again") from error
+        raise invalid(path, "tensors that fit together", reason, make_again(path)) from error
     return model.to(device).eval().requires_grad_(False)
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
+from lct.checks import require
 from lct.data.imageset import ImageSet
 from lct.data.threads import in_order, readers
 from lct.metrics import extractor
@@ -47,11 +48,8 @@ class FeatureNetwork(nn.Module):
         """products: dtype of the products inside the layers."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=products == "bfloat16"):
             features, logits = self.module(images)
-        if features.shape[1] != self.settings.features:
-            raise ValueError(
-                f"extractor {self.settings.id}: expected {self.settings.features} features, found {features.shape[1]}; "
-                "correct `features` or name another file"
-            )
+        where, expected, width = f"extractor {self.settings.id}", self.settings.features, features.shape[1]
+        require(width == expected, where, f"{expected} features", width, "correct `features` or name another file")
         return features.to(getattr(torch, self.settings.dtype)), logits
 
 

@@ -18,7 +18,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-from lct.checks import invalid
+from lct.checks import invalid, require
 from lct.metrics.settings import LAYERS, PretrainedExtractor
 
 SIDE = 299  # pixels, of Inception's input
@@ -31,12 +31,9 @@ def load(settings: PretrainedExtractor, path: Path | str, sha256: str) -> nn.Mod
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: expected weights of extractor {settings.id}, found nothing; fetch them") from error
-    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
-        raise ValueError(
-            f"{path}: expected sha256 {sha256}, found {digest}; these are not the weights of extractor "
-            f"{settings.id}, nothing of them was loaded: remove the file and fetch it again"
-        )
+        raise invalid(path, f"weights of extractor {settings.id}", "nothing", "fetch them") from error
+    digest, advice = hashlib.sha256(content).hexdigest(), "nothing of them was loaded: remove the file, fetch it again"
+    require(digest == sha256, f"{path}: extractor {settings.id}", f"sha256 {sha256}", digest, advice)
     return ARCHITECTURES[settings.architecture](settings, content, str(path)).eval().requires_grad_(False)
 
 
@@ -45,10 +42,8 @@ def _state(content: bytes, where: str) -> dict[str, Tensor]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
-        raise ValueError(
-            f"{where}: expected a state dict of tensors and nothing else, found: {_first_line(error)}; "
-            "nothing of it was run"
-        ) from error
+        expected = "a state dict of tensors and nothing else"
+        raise invalid(where, expected, _first_line(error), "nothing of it was run") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{where}: expected a state dict of tensors, found a {type(state).__name__} of other things")
     return state

@@ -100,11 +100,9 @@ class Layout:
 def layout(settings: Network, resolution: int) -> Layout:
     """The U-Net's blocks for latents of side `resolution`; raises ValueError for a side its levels cannot halve."""
     levels = len(settings.channel_mult)
-    if resolution < 1 or resolution % 2 ** (levels - 1):
-        raise ValueError(
-            f"network: expected latents with a side divisible by {2 ** (levels - 1)} ({levels} levels), found "
-            f"{resolution}; shorten channel_mult or change the autoencoder"
-        )
+    divides = resolution >= 1 and resolution % 2 ** (levels - 1) == 0
+    expected = f"latents with a side divisible by {2 ** (levels - 1)} ({levels} levels)"
+    require(divides, "network", expected, resolution, "shorten channel_mult or change the autoencoder")
     widths = [settings.channels * mult for mult in settings.channel_mult]
     encoder: list[Block] = []
     decoder: list[Block] = []
@@ -141,11 +139,8 @@ def _heads(settings: Network, width: int, attends: bool) -> int:
     if not attends:
         return 0
     heads = max(1, width // settings.head_channels)
-    if width % heads:
-        raise ValueError(
-            f"network.head_channels: expected a divisor of the attending width {width}, found {settings.head_channels};"
-            " change it or channel_mult"
-        )
+    where, expected = "network.head_channels", f"a divisor of the attending width {width}"
+    require(width % heads == 0, where, expected, settings.head_channels, "change it or channel_mult")
     return heads
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from lct.checks import require
 from lct.networks.settings import Block, Network, Norm, Scaling, layout
 
 EPS = 1e-5
@@ -30,16 +31,13 @@ ZERO_AT_START = ("conv1", "attention_out", "output_conv")  # each residual branc
 def group_count(channels: int, groups: int | None) -> int:
     """Groups of a group norm: as asked, or 32, but at least 4 channels in each."""
     count = max(1, min(32, channels // 4)) if groups is None else groups
-    if channels % count:
-        raise ValueError(
-            f"network: expected channels divisible by the {count} groups of a group norm, found {channels}; "
-            "change channels, channel_mult or groups"
-        )
+    expected = f"channels divisible by the {count} groups of a group norm"
+    require(channels % count == 0, "network", expected, channels, "change channels, channel_mult or groups")
     return count
 
 
 Make = Callable[[int, int, int | None], nn.Module]  # channels, side, groups -> layer
-SCALING: dict[Norm, Make] = {
+NORMS: dict[Norm, Make] = {
     "group": lambda channels, side, groups: nn.GroupNorm(group_count(channels, groups), channels, eps=EPS),
     "layer": lambda channels, side, groups: nn.LayerNorm((channels, side, side), eps=EPS),
     "rms": lambda channels, side, groups: nn.RMSNorm((channels, side, side)),
@@ -47,25 +45,16 @@ SCALING: dict[Norm, Make] = {
     # one group per channel is instance norm
     "instance": lambda channels, side, groups: nn.GroupNorm(channels, channels, eps=EPS, affine=False),
     "instance-affine": lambda channels, side, groups: nn.GroupNorm(channels, channels, eps=EPS),
+    "non-scaling-layer": lambda *shape: non_scaling(NORMS["layer"](*shape)),
+    "non-scaling-group": lambda *shape: non_scaling(NORMS["group"](*shape)),
+    "non-scaling-instance": lambda *shape: non_scaling(NORMS["instance-affine"](*shape)),
 }
 
 
-def non_scaling(make: Make) -> Make:
-    """The same layer with its weight, which is one from the start, frozen."""
-
-    def frozen(channels: int, side: int, groups: int | None) -> nn.Module:
-        norm = make(channels, side, groups)
-        norm.weight.requires_grad_(False)
-        return norm
-
-    return frozen
-
-
-NORMS: dict[Norm, Make] = SCALING | {
-    "non-scaling-layer": non_scaling(SCALING["layer"]),
-    "non-scaling-group": non_scaling(SCALING["group"]),
-    "non-scaling-instance": non_scaling(SCALING["instance-affine"]),
-}
+def non_scaling(norm: nn.Module) -> nn.Module:
+    """The layer with its weight, which is one from the start, frozen."""
+    norm.weight.requires_grad_(False)
+    return norm
 
 
 class ResidualBlock(nn.Module):
@@ -195,13 +184,10 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], where: str) -> 
             f"{_first(missing)} and {len(extra)} unknown{_first(extra)}; use the settings it was trained with"
         )
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise ValueError(
-                f"{where}: {name}: expected shape {tuple(expected[name].shape)}, found {tuple(tensor.shape)};"
-                " use the settings it was trained with"
-            )
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{where}: {name}: expected finite weights, found NaN or infinity; train again")
+        own, shape = tuple(expected[name].shape), tuple(tensor.shape)
+        require(shape == own, f"{where}: {name}", f"shape {own}", shape, "use the settings it was trained with")
+        finite = not tensor.is_floating_point() or torch.isfinite(tensor).all()
+        require(finite, f"{where}: {name}", "finite weights", "NaN or infinity", "train again")
     network.load_state_dict(tensors, strict=True, assign=True)
     return network
 

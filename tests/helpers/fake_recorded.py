@@ -213,7 +213,7 @@ class Project:
 
     def collect(self) -> None:
         """tables.json and the report, with their records."""
-        from lct.jobs.report import cell_audits
+        from lct.lineage.cells import report_audits
         from lct.report import audit
         from lct.report.collect import collect
         from lct.report.render import render
@@ -228,7 +228,8 @@ class Project:
         settings["settings"] = planned(plan)["tables", "tables"]
         self.records(path, settings, self._run(path, "tables", revision, "0" * 64))
         contents = render(collected, self.root)
-        contents["audit.html"] = audit.page(cell_audits(plan, self.root, collected), report="index.html")
+        audits = report_audits(plan, self.root, [c.id for _, _, row in collected.rows for c in row.cells.values()])
+        contents["audit.html"] = audit.page(audits, report="index.html")
         for name, content in contents.items():
             shown = self.root / plan.paths.report(name)
             shown.parent.mkdir(parents=True, exist_ok=True)
