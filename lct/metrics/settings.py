@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, PositiveFloat, PositiveInt
 
@@ -34,8 +34,7 @@ class TrainedExtractor:
     lr: PositiveFloat = 3e-3  # AdamW's largest step size (linear warm-up over a tenth of steps, then cosine to zero)
     weight_decay: float = 1e-2  # AdamW's decoupled decay
     seed: int = 0  # of the initial weights, the batches and the rotations
-    layer: ClassVar[str] = "features"  # which activations are the features
-    dtype: ClassVar[str] = "float32"  # of the features
+    layer, dtype = "features", "float32"  # of every one: which activations are the features, and their type
 
     @property
     def learned(self) -> str:
