@@ -60,24 +60,19 @@ def generator_files(plan: Plan, root: Path, cell: Cell, seed: int) -> GeneratorF
         vae=root / plan.paths.autoencoder(dataset),
         settings=stage_settings.sample(plan, cell.run, milestone(cell.weights)),
     )
-    for path in files.paths:
-        if not path.exists():
-            name = path.relative_to(root)
-            command = f"snakemake {name} {plan.snakemake_options}"
-            raise ValueError(f"{name}: expected the file that {cell.name} is made from, found nothing; {command}")
+    missing = next((path.relative_to(root) for path in files.paths if not path.exists()), None)
+    expected, command = f"the file that {cell.name} is made from", f"snakemake {missing} {plan.snakemake_options}"
+    checks.require(missing is None, missing, expected, "nothing", command)
     return files
 
 
 def licence_text(plan: Plan, run: Run) -> str:
     """Under which terms weights and images may be used, as far as the configuration says it."""
     dataset = plan.datasets[run.dataset]
-    stated = (
-        f"{dataset.licence} for the images of {dataset.title}"
-        if dataset.licence
-        else (
-            f"no licence is stated for the images of {dataset.title} (`licence` in config/datasets/{run.dataset}.yaml)"
-        )
-    )
+    stated = f"{dataset.licence} for the images of {dataset.title}"
+    if not dataset.licence:
+        key = f"`licence` in config/datasets/{run.dataset}.yaml"
+        stated = f"no licence is stated for the images of {dataset.title} ({key})"
     taken = f"The weights were not trained here: the terms of {run.weights.path} hold. " if run.weights else ""
     return f"{taken}The code is under the MIT licence, which says nothing about weights and images; {stated}."
 
@@ -135,8 +130,9 @@ def _write(folder: Path, files: GeneratorFiles, sampler: str, card: dict[str, An
     settings = files.settings
     statistics = LatentStatistics.from_tensors(read_tensors(files.statistics))
     shape = list(read_metadata(files.weights)["latent_shape"])
-    write_text(folder / f"{PIPELINE}.py", pipeline_source())
-    write_text(folder / MARK, model_source())
+    sampling_code = (checks, streams, schedules, sampling_settings, samplers, autoencoder.to_uint8)
+    write_text(folder / f"{PIPELINE}.py", _joined(PIPELINE, *sampling_code))
+    write_text(folder / MARK, _joined(MODEL, checks, network_settings, unet))
     tensors = {f"net.{name}": tensor for name, tensor in read_tensors(files.weights).items()}
     with atomic(folder / "generator" / "diffusion_pytorch_model.safetensors") as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
@@ -165,19 +161,10 @@ def model_card(card: dict[str, Any]) -> str:
     return environment.from_string(text).render(card=card)
 
 
-def model_source() -> str:
-    parts = [inspect.getsource(module) for module in (checks, network_settings, unet)]
-    return _joined([*parts, (HERE / f"{MODEL}.py").read_text(encoding="utf-8")])
-
-
-def pipeline_source() -> str:
-    parts = [inspect.getsource(module) for module in (checks, streams, schedules, sampling_settings, samplers)]
-    parts.append(inspect.getsource(autoencoder.to_uint8))
-    return _joined([*parts, (HERE / f"{PIPELINE}.py").read_text(encoding="utf-8")])
-
-
-def _joined(sources: list[str]) -> str:
-    """One module of several: the docstring of the last, the imports of other packages, the code of all."""
+def _joined(name: str, *parts: Any) -> str:
+    """One module of parts of this project and the module `name` of this folder: the docstring of the last, the imports
+    of other packages, the code of all."""
+    sources = [*map(inspect.getsource, parts), (HERE / f"{name}.py").read_text(encoding="utf-8")]
     imports: dict[str, None] = {"import torch": None, "from torch import Tensor": None}
     bodies, title = [], ""
     for source in sources:

@@ -11,7 +11,7 @@ from lct.checks import require
 from lct.config.schema import build
 from lct.data import autoencoder as vae
 from lct.data import imageset
-from lct.data.settings import Autoencoder, PretrainedAutoencoder, TrainedAutoencoder
+from lct.data.settings import Autoencoder, TrainedAutoencoder
 from lct.download import record as downloads
 from lct.files.atomic import copy
 from lct.files.records import JobRecord
@@ -48,7 +48,11 @@ def autoencoder(
             loss = losses[-1] if losses else math.nan  # none where an earlier attempt has taken every step
             line = f"trained {chosen.steps} steps, loss {loss:.4f}"
         else:
-            origin = _pretrained_folder(chosen, source)
+            if chosen.folder is None:  # a downloaded one agrees with the record of its download
+                download = downloads.read(source[0])
+                origin = [download.file(name) for name in AUTOENCODER_FILES][0].parent
+            else:
+                origin = Path(os.path.expanduser(chosen.folder))
             for file in AUTOENCODER_FILES:
                 shutil.copyfile(origin / file, folder / file)
             line = f"copied from {origin}"
@@ -63,15 +67,6 @@ def autoencoder(
     record.write([out / file for file in AUTOENCODER_FILES])
     checkpoint.remove()
     return f"autoencoder {out.name}: {line}"
-
-
-def _pretrained_folder(settings: PretrainedAutoencoder, source: list[Path]) -> Path:
-    """The folder of a pretrained autoencoder; a downloaded one agrees with the record of its download."""
-    if settings.folder is not None:
-        return Path(os.path.expanduser(settings.folder))
-    download = downloads.read(source[0])
-    checked = [download.file(name) for name in AUTOENCODER_FILES]
-    return checked[0].parent
 
 
 main = job.program(autoencoder)

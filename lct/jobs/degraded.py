@@ -31,12 +31,11 @@ def degraded(
         pairs, inputs = scorer.references(references)
         files = {"images": images} | scorer.inputs | inputs
         record = JobRecord("degraded", settings, inputs=files, device=scorer.device.type)
-        most = max(protocol.num_images for protocol in scorer.protocols)
-        count = min(most, manifest["count"] // (2 if mirrored else 1))
+        count = min(scorer.most, manifest["count"] // (2 if mirrored else 1))
         rows = {}
         for name, values in settings["degradations"].items():
             degradation = build(Degradation, values, f"--settings: degradations.{name}")
-            features = scorer.features(images, count=count, degradation=degradation)
+            features = scorer.features(images, count, degradation=degradation)
             measured = {p.id: scorer.evaluate(p, features, reference)["values"] for p, reference in pairs}
             rows[name] = {"text": degradation.text(manifest["height"]), "values": measured}
         write_json(out, {"format": 1, "side": settings["side"], "count": count, "rows": rows})

@@ -39,7 +39,7 @@ def distance(
         for manifest, path in zip(samples, distances, strict=True):
             inputs = scorer.inputs | manifests | {"samples": manifest}
             record = JobRecord("distance", settings, inputs=inputs, device=scorer.device.type)
-            (generated,) = scorer.features(manifest, [protocol.spec("distance")], protocol.num_images).values()
+            (generated,) = scorer.features(manifest, protocol.num_images, [protocol.spec("distance")]).values()
             fd = frechet(statistics(generated.features), measured[spec, sets].statistics)
             content = {"format": 1, "values": {"fd": fd}, "num_images": len(generated.features)}
             write_json(path, content | {"protocol": {"id": protocol.id}})

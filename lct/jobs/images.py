@@ -86,7 +86,11 @@ def images(
     texts = [f"{len(splits.train)} training, {len(splits.heldout)} held out"]
     texts += [f"{len(splits.left_out)} left out"] if splits.left_out else []
     texts += [f"not taken: {local_source.describe(splits.others)}"] if not_taken else []
-    texts += [_about(duplicates)] if duplicates else []
+    if duplicates:
+        of = "{train} of training images, {heldout} of held-out images, {across} held-out images that are training "
+        texts.append(f"copies: {of.format(**duplicates)}images too")
+        advice = "Copies count again in every number, and held-out ones look memorised; remove them from the source"
+        log.warning("%s. %s", texts[-1], advice)
     return f"images {train.parent.name}: {', '.join(texts)}"
 
 
@@ -99,22 +103,6 @@ def _home_of_counts(train: Path) -> str:
         f" in config/scales/{scale}.yaml (key `dataset`), which comes before config/datasets/{dataset}.yaml, or take "
         "another scale"
     )
-
-
-def _about(duplicates: dict[str, int]) -> str:
-    """What copies among the images mean for the numbers."""
-    line = (
-        "copies: {train} of training images, {heldout} of held-out images, {across} held-out images that are training "
-        "images too"
-    ).format(**duplicates)
-    log.warning(
-        "%s. Copies count again in every number, and held-out ones look memorised; remove them from the source", line
-    )
-    return line
-
-
-class IncompleteSplitError(Exception):
-    """A split that cannot be written: some of its images are unusable."""
 
 
 class Preparation:
@@ -134,7 +122,7 @@ class Preparation:
         images, items = job.progress(self._images(split), len(split), out.stem), split.items
         try:
             return imageset.write_imageset(path, images, items=items, name=out.name, allow_empty=not items)
-        except IncompleteSplitError:
+        except UnusableImageError:
             return None
 
     def _images(self, split: Split) -> Iterator[EncodedImage]:
@@ -152,7 +140,7 @@ class Preparation:
                     self._digests[-1].append(int.from_bytes(digest, "little"))
                 yield image
         if self.unusable:
-            raise IncompleteSplitError
+            raise UnusableImageError(*next(iter(self.unusable.items())))
 
     def duplicates(self) -> dict[str, int]:
         """How many images have the same pixels as an earlier one: of the first split, of the second one, and how many

@@ -51,7 +51,7 @@ def neighbours(
             record = JobRecord("neighbours", settings, inputs=files, device=scorer.device.type)
             with imageset.open_checked(manifest) as images:
                 pixels = images.array(0, settings["shown"])
-            features = scorer.features(manifest, [spec], len(pixels))[spec].features
+            features = scorer.features(manifest, len(pixels), [spec])[spec].features
             distances, indices = nearest(comparable(protocol, features, scorer.device), real, settings["nearest"])
             entries = []
             for i, image in enumerate(pixels):

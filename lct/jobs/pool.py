@@ -42,14 +42,13 @@ class Pool(AbstractContextManager, Generic[S, T, R]):
 
     def __init__(self, open_: Callable[[S, str], Callable[[T], R]], source: S, devices: list[str]):
         self._open, self._source, self._devices = open_, source, devices
-        self._pool: ProcessPoolExecutor | None = None
 
     def map(self, items: Iterable[T]) -> Iterator[R]:
         if len(self._devices) == 1:
             for item in items:
                 yield self._here(item)
             return
-        futures = (self._processes().submit(_make, item) for item in items)
+        futures = (self._processes.submit(_make, item) for item in items)
         try:
             yield from results(futures, AHEAD * len(self._devices) + 1)
         except BrokenProcessPool as error:
@@ -59,19 +58,18 @@ class Pool(AbstractContextManager, Generic[S, T, R]):
     def _here(self) -> Callable[[T], R]:
         return self._open(self._source, self._devices[0])
 
+    @functools.cached_property
     def _processes(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")  # a GPU cannot be used in a forked process
-            names = context.SimpleQueue()
-            for name in self._devices:
-                names.put(name)
-            given = (self._open, self._source, names)
-            self._pool = ProcessPoolExecutor(len(self._devices), context, initializer=_begin, initargs=given)
-        return self._pool
+        context = multiprocessing.get_context("spawn")  # a GPU cannot be used in a forked process
+        names = context.SimpleQueue()
+        for name in self._devices:
+            names.put(name)
+        given = (self._open, self._source, names)
+        return ProcessPoolExecutor(len(self._devices), context, initializer=_begin, initargs=given)
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if "_processes" in vars(self):
+            self._processes.shutdown(wait=True, cancel_futures=True)
 
 
 _OPEN: list[Callable[[], Callable[[Any], Any]]] = []  # of a process: one

@@ -159,13 +159,12 @@ def reference(
             compared[path.stem] = _reference(scorer, protocols[path.stem], images, results)
             compared[path.stem].write(path)
         few = settings.get("few", False)
-        most = max(protocol.num_images for protocol in scorer.protocols)
         for floor in dict.fromkeys(path.parent.name for path in floors):
             spare = "reconstructed-heldout" in manifests and not few  # else reconstructions of training images
             name = floor if floor == "heldout" else f"reconstructed-{'heldout' if spare else 'train'}"
-            count = min(most, imageset.read_manifest(manifests[name])["count"])
-            features = scorer.features(manifests[name], count=count)
-            same = scorer.features(train, count=count) if few and floor == "heldout" else None
+            count = min(scorer.most, imageset.read_manifest(manifests[name])["count"])
+            features = scorer.features(manifests[name], count)
+            same = scorer.features(train, count) if few and floor == "heldout" else None
             for path in (path for path in floors if path.parent.name == floor):
                 content = scorer.evaluate(protocols[path.stem], features, compared[path.stem]) | {"images": name}
                 if same is not None:

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
+from lct.checks import require
 from lct.config.schema import build
 from lct.data import imageset
 from lct.download import record as downloads
@@ -96,6 +97,7 @@ class Scorer(pool.Pool):
         stored = [StoredExtractor.find(*pair) for pair in zip(extractors, weights, strict=True)]
         self.extractors = {extractor.settings.id: extractor for extractor in stored}
         self.inputs = dict(zip((f"extractor-{name}" for name in self.extractors), weights, strict=True))
+        self.most = max(protocol.num_images for protocol in self.protocols)  # images of a set that a protocol measures
         self.batch = self.protocols[0].batch  # one for all, as the scale's settings demand
         super().__init__(FeatureWorker, (stored, self.batch), pool.devices(self.device, workers))
 
@@ -124,16 +126,15 @@ class Scorer(pool.Pool):
     def features(
         self,
         manifest: Path,
+        count: int,
         specs: Sequence[FeatureSpec] | None = None,
-        count: int | None = None,
         degradation: Degradation | None = None,
     ) -> dict[FeatureSpec, Features]:
-        """Features of the first `count` images of a set, whose hash is checked; by default of all, and all features
-        that a protocol compares of generated images. degradation: what is done to the images first."""
+        """Features of the first `count` images of a set, whose hash is checked; by default all that a protocol compares
+        of generated images. degradation: what is done to the images first."""
         with imageset.open_checked(manifest, deep=True) as images:
-            count = len(images) if count is None else count
-            if len(images) < count:
-                raise ValueError(f"{manifest}: expected {count} images, as the protocol says, found {len(images)}")
+            expected = f"{count} images, as the protocol says"
+            require(len(images) >= count, manifest, expected, len(images), "sample more, or lower `num_images`")
         specs = feature_specs(self.protocols) if specs is None else specs
         return concatenate(self.walk(specs, manifest, count, f"features {manifest}", degradation))
 
@@ -191,8 +192,7 @@ def _features(scorer: Scorer, manifest: Path, kept: Path) -> dict[FeatureSpec, F
             spec: Features(tensors[spec.name], tensors.get(f"{spec.name}-confidence"))
             for spec in feature_specs(scorer.protocols)
         }
-    count = max(protocol.num_images for protocol in scorer.protocols)
-    extracted = scorer.features(manifest, count=count)
+    extracted = scorer.features(manifest, scorer.most)
     tensors = {spec.name: values.features for spec, values in extracted.items()}
     scored = {f"{s.name}-confidence": v.confidence for s, v in extracted.items() if v.confidence is not None}
     write_tensors(kept, tensors | scored)

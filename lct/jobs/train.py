@@ -9,7 +9,6 @@ folder named by the hash of settings, seed and inputs. Runs in one process, or i
 
 import argparse
 import logging
-import math
 import os
 import platform
 import re
@@ -170,15 +169,15 @@ def _work_folder(
 
 def _wait_for_lock(folder: StateFolder | None, world: World, stop: Stop) -> IO[str] | None:
     """The lock, on rank 0. The other ranks wait with it, because a collective that only they enter would time out."""
-    started, logged = time.monotonic(), -math.inf
+    log_at = 0.0
     while True:
         lock = None
         if folder is not None:
             try:
                 lock = acquire(folder.folder.with_suffix(".lock"), "training of this run and seed")
             except LockHeldError as error:
-                if time.monotonic() - started - logged >= 60:
-                    logged = time.monotonic() - started
+                if time.monotonic() >= log_at:
+                    log_at = time.monotonic() + 60
                     log.info("waiting: %s", error)
         acquired, stopped = world.any(lock is not None, stop())
         if acquired:

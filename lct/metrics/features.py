@@ -2,10 +2,10 @@
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -67,8 +67,7 @@ def load_network(
     return FeatureNetwork(settings, pretrained.load(settings, path, sha256), device).eval()
 
 
-@dataclass(frozen=True)
-class Features:
+class Features(NamedTuple):
     """What one network computes of N images."""
 
     features: Tensor  # (N, D) on the CPU, in the dtype of the extractor
@@ -108,10 +107,8 @@ def concatenate(batches: Iterable[Mapping[FeatureSpec, Features]]) -> dict[Featu
     """Features of all images from those of batches."""
     batches, joined = list(batches), {}
     for spec in batches[0]:
-        features = torch.cat([batch[spec].features for batch in batches])
-        confidences = [batch[spec].confidence for batch in batches]
-        scored = all(confidence is not None for confidence in confidences)
-        joined[spec] = Features(features, torch.cat(confidences) if scored else None)
+        features, confidences = zip(*(batch[spec] for batch in batches), strict=True)
+        joined[spec] = Features(torch.cat(features), None if confidences[0] is None else torch.cat(confidences))
     return joined
 
 

@@ -87,23 +87,16 @@ class Inception(nn.Module):
 
     Features: (B, 2048) after the last average pooling. Class scores: 1008, the network's own."""
 
-    LAYERS = (
-        *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3"),
-        *("MaxPool_2", "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d"),
-        *("Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c", "AvgPool"),
-    )
-
     def __init__(self, settings: PretrainedExtractor, content: bytes, where: str):
         super().__init__()
         self.resize = INCEPTION_RESIZES[settings.resize]
-        self.network = _of_torch_fidelity(FeatureExtractorInceptionV3, settings, content, where)
+        # its modules in the order of its forward pass, the last average pooling and the class scores at the end
+        *layers, self.classes = _of_torch_fidelity(FeatureExtractorInceptionV3, settings, content, where).children()
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.resize(images)
-        for name in self.LAYERS:
-            h = getattr(self.network, name)(h)
-        features = h.flatten(1)
-        return features, self.network.fc(features)
+        features = self.layers(self.resize(images)).flatten(1)
+        return features, self.classes(features)
 
 
 class Vgg16(nn.Module):

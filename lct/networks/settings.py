@@ -149,16 +149,16 @@ def parameters(settings: Network, latent_channels: int, resolution: int) -> tupl
     """(all, trainable) parameters of the network. The frozen ones of the non-scaling norms count in the first."""
     plan = layout(settings, resolution)
     total = _convolution(latent_channels, plan.width_in, 3) + _convolution(plan.width_out, latent_channels, 3)
-    total += _linear(settings.channels, plan.embedding) + _linear(plan.embedding, plan.embedding)
+    total += _convolution(settings.channels, plan.embedding) + _convolution(plan.embedding, plan.embedding)
     output_norm = _norm(settings.output_norm, plan.width_out, resolution)
     total, frozen = total + output_norm[0], output_norm[1]
     for block in (*plan.encoder, *plan.decoder):
         c_in, c_out, side = block.channels_in, block.channels_out, block.side_out
-        total += _convolution(c_in, c_out, 3) + _convolution(c_out, c_out, 3) + _linear(plan.embedding, 2 * c_out)
-        total += _convolution(c_in, c_out, 1) * (c_in != c_out)
+        total += _convolution(c_in, c_out, 3) + _convolution(c_out, c_out, 3) + _convolution(plan.embedding, 2 * c_out)
+        total += _convolution(c_in, c_out) * (c_in != c_out)
         norms = [(c_in, block.side_in), (c_out, side)]
         if block.heads:
-            total += _linear(c_out, 3 * c_out) + _linear(c_out, c_out)
+            total += _convolution(c_out, 3 * c_out) + _convolution(c_out, c_out)
             norms.append((c_out, side))
         for width, norm_side in norms:
             count, held = _norm(settings.block_norm, width, norm_side)
@@ -188,11 +188,8 @@ def macs_and_activations(settings: Network, latent_channels: int, resolution: in
     return macs, kept
 
 
-def _linear(fan_in: int, fan_out: int) -> int:
-    return fan_in * fan_out + fan_out
-
-
-def _convolution(channels_in: int, channels_out: int, kernel: int) -> int:
+def _convolution(channels_in: int, channels_out: int, kernel: int = 1) -> int:
+    """Parameters of a convolution; of a linear layer, which is one of kernel 1."""
     return channels_in * channels_out * kernel**2 + channels_out
 
 
