@@ -21,7 +21,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from lct.checks import invalid
+from lct.checks import invalid, require
 from lct.files.lock import LockHeldError
 from lct.files.progress import ProgressLogger
 
@@ -167,11 +167,9 @@ def check_gpus(name: str, usable: int) -> None:
     if not requested or (name == "cpu" and "SLURM_JOB_ID" not in os.environ):
         return
     usable = len([card for card in (visible or "").split(",") if card]) if name == "cpu" else usable
-    if usable < requested:
-        raise ValueError(
-            f"GPUs: expected the {requested} asked for on {platform.node()}, found {usable} (CUDA_VISIBLE_DEVICES="
-            f"{visible}); check the driver (nvidia-smi), the partition and the GPU request of the profile"
-        )
+    expected, value = f"the {requested} asked for on {platform.node()}", f"{usable} (CUDA_VISIBLE_DEVICES={visible})"
+    advice = "check the driver (nvidia-smi), the partition and the GPU request of the profile"
+    require(usable >= requested, "GPUs", expected, value, advice)
     if usable > requested:
         log.warning("%d GPUs are visible, %d were asked for: other jobs may use the same ones", usable, requested)
 

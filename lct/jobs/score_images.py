@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.data.readers import open_images
 from lct.jobs import job
 from lct.jobs.image_sets import write_set
@@ -35,11 +36,9 @@ def main() -> int:
 def score_images(plan: Plan, dataset: str, images: Path, device: str = "auto") -> dict[str, dict[str, Any]]:
     """Protocol -> content of a metrics file. Raises ValueError for unusable images, or where references are missing."""
     references, extractors = stage_files.references(plan, dataset), stage_files.extractors(plan, dataset).values()
-    if missing := [path for path in (*references, *extractors) if not Path(path).exists()]:
-        raise ValueError(
-            f"{missing[0]}: expected what the protocol compares with, found none; "
-            f"snakemake {' '.join(references)} --config scale={plan.scale_name}"
-        )
+    missing = next((path for path in (*references, *extractors) if not Path(path).exists()), None)
+    command = f"snakemake {' '.join(references)} --config scale={plan.scale_name}"
+    require(missing is None, missing, "what the protocol compares with", "none", command)
     count = max(protocol.num_images for protocol in plan.scale.protocols)
     with tempfile.TemporaryDirectory(prefix="lct-score-") as folder:
         write_set(Path(folder) / "images.zip", open_images(images, plan.datasets[dataset].resolution, count).images)

@@ -137,17 +137,12 @@ def train(
 
 
 def _check_labels(images: ImageSet, labels: Sequence[int | None]) -> None:
-    if len(labels) != len(images) or any(label is None for label in labels):
-        missing = sum(label is None for label in labels) + abs(len(images) - len(labels))
-        raise ValueError(
-            f"{images.path}: expected a label for every image, found {missing} without; give the dataset "
-            "`extractor: {kind: trained, labels: rotations}`, which needs none"
-        )
-    if labels and not 0 <= min(labels) <= max(labels) < MOST_CLASSES:
-        raise ValueError(
-            f"{images.path}: expected labels from 0 to {MOST_CLASSES - 1}, found {min(labels)} to {max(labels)}; "
-            "number the classes from 0 on, or give the dataset `extractor: {kind: trained, labels: rotations}`"
-        )
+    missing = sum(label is None for label in labels) + abs(len(images) - len(labels))
+    other_task = "give the dataset `extractor: {kind: trained, labels: rotations}`, which needs none"
+    require(not missing, images.path, "a label for every image", f"{missing} without", other_task)
+    low, high = min(labels, default=0), max(labels, default=0)
+    inside, expected = 0 <= low <= high < MOST_CLASSES, f"labels from 0 to {MOST_CLASSES - 1}"
+    require(inside, images.path, expected, f"{low} to {high}", f"number the classes from 0 on, or {other_task}")
 
 
 def load(path: Path | str, device: str = "cpu") -> SmallCNN:

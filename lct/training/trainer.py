@@ -103,7 +103,10 @@ class Trainer:
         if initial is not None:
             load_weights(self.network, initial, "init")
         self.network = self.network.to(device, latents.dtype, memory_format=self.memory_format).train()
-        self.target = _target_network(settings, self.network)
+        # a copy of the online network at every step (iCT) is that network itself, unless running statistics would then
+        # be updated by both passes
+        is_shared = settings.objective.target_ema == 0 and next(self.network.buffers(), None) is None
+        self.target = self.network if is_shared else copy.deepcopy(self.network).requires_grad_(False)
         # what a step calls: the same weights, so that averages, optimiser and state know nothing of compilation
         check_device(settings, device)
         if settings.compile:  # the compiler has to know of it too
@@ -322,11 +325,3 @@ def check_device(settings: Training, device: torch.device) -> None:
         raise invalid(
             "training.mixed_precision", "a GPU with bfloat16", name, "set it to off, or use one from Ampere (A100) on"
         )
-
-
-def _target_network(settings: Training, network: UNet) -> nn.Module:
-    """The online network itself where the target is a copy at every step (iCT); else a second set of weights, also
-    where running statistics would otherwise be updated by both passes."""
-    if settings.objective.target_ema == 0 and next(network.buffers(), None) is None:
-        return network  # a copy would compute the same
-    return copy.deepcopy(network).requires_grad_(False)
