@@ -95,7 +95,7 @@ def pair_values(a: torch.Tensor, b: torch.Tensor) -> dict[str, float]:
 
 
 def measure(x: torch.Tensor, noise: torch.Tensor, image: torch.Tensor) -> tuple[dict[str, float], np.ndarray]:
-    """LatentStatistics of P pairs, and the distance of each pair.
+    """Statistics of P pairs, and the distance of each pair.
 
     x, noise: (P, C, H, W). image: (P,) index of the image that x belongs to.
     returns:  mean and SD of the squared distance per element, mean cosine, variance of x near a noisy sample per

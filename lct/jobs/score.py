@@ -164,8 +164,10 @@ def score(
         new_record = partial(JobRecord, "score", settings, device=scorer.device.type)
         whole_job = new_record(inputs=scorer.inputs | inputs | {str(path): path for path in samples})
         with finished_parts(whole_job, work_folder(metrics[0].parent), "scoring of these images") as folder:
-            sets = zip(samples, _per_set(features, len(samples)), _per_set(metrics, len(samples)), strict=True)
-            for number, (manifest, feature_files, metric_files) in enumerate(job.progress(sets, len(samples), "score")):
+            networks, protocols = len(features) // len(samples), len(metrics) // len(samples)  # files of an image set
+            for number, manifest in enumerate(job.progress(samples, len(samples), "score")):
+                feature_files = features[number * networks : (number + 1) * networks]
+                metric_files = metrics[number * protocols : (number + 1) * protocols]
                 record = new_record(inputs=scorer.inputs | inputs | {"samples": manifest})
                 extracted = _features(scorer, manifest, folder / f"{number}.safetensors")
                 for values, path in zip(extracted.values(), feature_files, strict=bool(feature_files)):
@@ -197,12 +199,6 @@ def _features(scorer: Scorer, manifest: Path, kept: Path) -> dict[FeatureSpec, F
     scored = {f"{s.name}-confidence": v.confidence for s, v in extracted.items() if v.confidence is not None}
     write_tensors(kept, tensors | scored)
     return extracted
-
-
-def _per_set(files: list[Path], sets: int) -> list[list[Path]]:
-    """Files in order, dealt out evenly to the image sets."""
-    each = len(files) // sets
-    return [files[i * each : (i + 1) * each] for i in range(sets)]
 
 
 main = job.program(score)

@@ -208,10 +208,9 @@ def _train_or_reuse(
         try:
             journal = Journal(folder, world.size, record.device)
         except StuckError as error:
-            stuck = str(error)
-    stuck = world.broadcast(stuck)
-    if stuck is not None:
-        raise StuckError(stuck)
+            stuck = error
+    if (stuck := world.broadcast(stuck)) is not None:
+        raise stuck
     try:
         trainer = new_trainer()
         beat = journal.open(trainer, stop) if journal is not None else lambda progress: None

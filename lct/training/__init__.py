@@ -1,1 +1,1 @@
-"""Training: the loop, its resume state, EMAs; the only room that draws times, noise and pairs."""
+"""Training: the loop, its resume state, EMAs; the only package that draws times, noise and pairs."""

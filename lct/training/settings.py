@@ -141,9 +141,8 @@ class Training:
     def c_stages(self, num_images: int | None, dimension: int) -> list[dict[str, float]]:
         """First step, intervals and c of each stage of the curriculum, for latents of `dimension` elements; empty for
         losses that read no c, for a curriculum without stages, and where the number of steps is open."""
-        if self.objective.loss not in ROBUST or self.curriculum.kind == "progressive":
-            return []
-        if num_images is None and self.steps is None:
+        is_open = num_images is None and self.steps is None
+        if self.objective.loss not in ROBUST or self.curriculum.kind == "progressive" or is_open:
             return []
         total, stages = self.schedule_steps(num_images or 0), []
         for stage in range(self.curriculum.stages):

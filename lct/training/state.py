@@ -92,7 +92,7 @@ class StateFolder:
         for step in steps:
             path = self._tensors(step)
             try:
-                described, digest = read_json(self._json(step)), sha256_file(path)
+                described, digest = read_json(path.with_suffix(".json")), sha256_file(path)
                 identity = described["identity"]
                 require(digest == described["sha256"], path, f"sha256 {described['sha256'][:12]}", digest[:12])
                 tensors, metadata = read_tensors(path), read_metadata(path)
@@ -114,8 +114,7 @@ class StateFolder:
 
     def newest(self) -> Path | None:
         """The file of the newest state."""
-        steps = self._steps()
-        return self._tensors(steps[0]) if steps else None
+        return next(map(self._tensors, self._steps()), None)
 
     def saved_step(self) -> int:
         """Steps done in the newest state, 0 without one; does not look into it."""
@@ -126,7 +125,7 @@ class StateFolder:
         try:
             digest = stream_tensors(path, tensors, {"step": step, "curve": curve})
             content = {"bytes": path.stat().st_size, "sha256": digest, "identity": self.identity}
-            write_json(self._json(step), content | {"step": step})
+            write_json(path.with_suffix(".json"), content | {"step": step})
         except OSError as error:
             self._error = error
             log.warning("%s: not saved, the states before it stay (%s)", path, error)
@@ -154,14 +153,11 @@ class StateFolder:
             path.unlink(missing_ok=True)
 
     def _remove(self, step: int) -> None:
-        self._json(step).unlink(missing_ok=True)
-        self._tensors(step).unlink(missing_ok=True)
+        for suffix in (".json", ".safetensors"):
+            self._tensors(step).with_suffix(suffix).unlink(missing_ok=True)
 
     def _tensors(self, step: int) -> Path:
         return self.folder / f"state-{step:09}.safetensors"
-
-    def _json(self, step: int) -> Path:
-        return self.folder / f"state-{step:09}.json"
 
 
 def differences(other: dict[str, Any], own: dict[str, Any]) -> list[str]:
