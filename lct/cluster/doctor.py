@@ -27,6 +27,7 @@ from lct.files.hashing import sha256_json
 from lct.plan.plan import Plan
 
 FIX_FIRST = "fix the lines above first"
+SHARE = "clone the project into a folder that nodes and login share"
 _NAME = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"  # accounts, partitions, GPU types
 _PLUGIN_TYPE = "[A-Za-z0-9_.]+"  # GPU types that snakemake-executor-plugin-slurm 2.8 accepts
 _EXPRESSION = r"[A-Za-z0-9][A-Za-z0-9_.,:&|*()\[\]-]*"  # SLURM's constraints and generic resources
@@ -61,7 +62,8 @@ def examine(plan: Plan, root: Path, profile: Path | None, patience: float) -> li
     findings += reachable
     if any(finding.level == "fail" for finding in reachable):
         return [*findings, Finding("warn", "the cluster", "not examined further", FIX_FIRST)]
-    findings += [*check_partitions(plan, cluster), check_account(account), check_accounting(settings)]
+    findings += [*check_partitions(plan, cluster), check_account(account)]
+    findings.append(check_accounting(settings.get("slurm-status-command")))
     if any(finding.level == "fail" for finding in findings):
         return [*findings, Finding("warn", "probe job", "not submitted", FIX_FIRST)]
     return findings + probe(root, cluster, account, patience)
@@ -201,27 +203,24 @@ def check_account(account: str) -> Finding:
     return Finding("ok", subject, "yours" if accounts else "the cluster lists none")
 
 
-def check_accounting(settings: dict[str, Any]) -> Finding:
+def check_accounting(status_command: str | None) -> Finding:
     """Without slurmdbd, the executor waits for ever where the sacct binary exists."""
-    command = settings.get("slurm-status-command")
-    try:
-        require_accounting(command)
-    except ValueError as error:
-        observation, _, remedy = str(error).removeprefix("accounting: ").rpartition("; ")
-        return Finding("fail", "accounting", observation, remedy)
-    words = "sacct is not asked; jobs are followed by squeue, GPU hours by their own records"
-    return Finding("ok", "accounting", words if command == "squeue" else "sacct answers")
-
-
-def require_accounting(status_command: str | None) -> None:
-    """Raise ValueError when the end of jobs would go unseen: they are followed by sacct, and it does not answer."""
     if status_command == "squeue":
-        return
+        words = "sacct is not asked; jobs are followed by squeue, GPU hours by their own records"
+        return Finding("ok", "accounting", words)
     try:
         slurm.query(["sacct", "--noheader", "--allocations", f"--user={getpass.getuser()}"])
     except slurm.UnansweredError as error:
         remedy = "put `slurm-status-command: squeue` into the profile, or finished jobs would go unseen"
-        raise ValueError(f"accounting: {error}; {remedy}") from None
+        return Finding("fail", "accounting", str(error), remedy)
+    return Finding("ok", "accounting", "sacct answers")
+
+
+def require_accounting(status_command: str | None) -> None:
+    """Raise ValueError when the end of jobs would go unseen: they are followed by sacct, and it does not answer."""
+    finding = check_accounting(status_command)
+    if finding.level == "fail":
+        raise ValueError(f"accounting: {finding.observation}; {finding.remedy}")
 
 
 def probe(root: Path, cluster: Cluster, account: str, patience: float, sleep: Callable = time.sleep) -> list[Finding]:
@@ -246,14 +245,8 @@ def probe(root: Path, cluster: Cluster, account: str, patience: float, sleep: Ca
             return [Finding("fail", "probe job", f"sbatch said {output[:80]!r}", "ask the cluster's staff")]
         return _wait_and_compare(folder, match.group(1), token, cluster, patience, sleep)
     except slurm.UnansweredError as error:
-        return [
-            Finding(
-                "fail",
-                "probe job",
-                str(error),
-                "correct account, partition, GPU type, qos, constraint, gres or slurm_extra in the profile",
-            )
-        ]
+        remedy = "correct account, partition, GPU type, qos, constraint, gres or slurm_extra in the profile"
+        return [Finding("fail", "probe job", str(error), remedy)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -305,9 +298,7 @@ def _no_answer(folder: Path, job: str) -> Finding:
     log = folder / "log"
     if not log.exists():
         words = f"job {job} ended, but nothing it wrote is seen here"
-        return Finding(
-            "fail", "shared file system", words, "clone the project into a folder that nodes and login share"
-        )
+        return Finding("fail", "shared file system", words, SHARE)
     end = " ".join(log.read_text(errors="replace").split())[-300:]
     return Finding("fail", "probe job", f"job {job} ended without an answer: {end}", "fix the cause it names")
 
@@ -315,8 +306,7 @@ def _no_answer(folder: Path, job: str) -> Finding:
 def _check_files(answer: dict[str, Any], token: str, late: float) -> Finding:
     host = answer.get("host")
     if answer.get("token") != token:
-        remedy = "clone the project into a folder that both see"
-        return Finding("fail", "shared file system", f"{host} does not see a file written here", remedy)
+        return Finding("fail", "shared file system", f"{host} does not see a file written here", SHARE)
     level: Literal["ok", "warn"] = "ok" if late < LATE_SECONDS else "warn"
     remedy = "" if level == "ok" else f"raise latency-wait in the profile above {late:.0f}"
     words = f"{host} reads what is written here, and the other way round, {late:.0f} s late"

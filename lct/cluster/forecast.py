@@ -4,12 +4,12 @@ Costs are taken over all attempts, from the records beside outputs, joined with 
 machine to machine, so they are no part of tables.json; the report shows them behind the numbers.
 """
 
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lct.cluster import slurm
-from lct.cluster.cost_model import SAVE_MINUTES, Cost, CostModel, PlannedJob, minutes_between_states, state_bytes
+from lct.cluster.cost_model import SAVE_MINUTES, CostModel, PlannedJob, minutes_between_states, state_bytes
 from lct.cluster.rates import card
 from lct.files.atomic import read_json_or_empty
 from lct.files.formatting import format_size
@@ -23,33 +23,26 @@ LEFT_OUT = (
 )
 
 
-@dataclass(frozen=True)
-class ForecastRow:
-    """One line of the forecast."""
+def forecast_row(model: CostModel, cells: list[Cell], devices: int, price: float | None) -> dict[str, Any]:
+    """What some cells cost together on so many devices, as JSON; price: of an hour of one device."""
+    jobs = model.needed(cells)
+    cost = model.total(jobs)
+    hours = cost.seconds / 3600
+    row = {
+        "hours": hours,
+        "share_estimated": cost.estimated / cost.seconds if cost.seconds else 0.0,
+        "wall_hours": model.wall(jobs, devices) / 3600,
+        "disk_bytes": round(cost.disk),
+        "not_measured": sorted(cost.unknown),
+    }
+    return row | ({} if price is None else {"price": hours * price})
 
-    name: str
-    cost: Cost
-    wall: float  # seconds
-    price: float | None  # of an hour of one device
 
-    def value(self) -> dict[str, Any]:
-        hours = self.cost.seconds / 3600
-        value = {
-            "hours": hours,
-            "share_estimated": self.cost.estimated / self.cost.seconds if self.cost.seconds else 0.0,
-            "wall_hours": self.wall / 3600,
-            "disk_bytes": round(self.cost.disk),
-            "not_measured": sorted(self.cost.unknown),
-        }
-        return value | ({} if self.price is None else {"price": hours * self.price})
-
-    def line(self, width: int) -> str:
-        mark, more = "~" if self.cost.estimated else " ", "+?" if self.cost.unknown else "  "
-        columns = [f"{self.name:<{width}}"]
-        columns += [f"{mark}{_hours(seconds)}{more}" for seconds in (self.cost.seconds, self.wall)]
-        columns += [f"{format_size(self.cost.disk):>9}"]
-        columns += [] if self.price is None else [f"{self.cost.seconds / 3600 * self.price:>10.2f}"]
-        return "  ".join(columns)
+def _line(name: str, row: dict[str, Any]) -> str:
+    mark, more = "~" if row["share_estimated"] else " ", "+?" if row["not_measured"] else "  "
+    columns = [name, *(f"{mark}{_hours(3600 * row[key])}{more}" for key in ("hours", "wall_hours"))]
+    columns += [f"{format_size(row['disk_bytes']):>9}", *([f"{row['price']:>10.2f}"] if "price" in row else [])]
+    return "  ".join(columns)
 
 
 def forecast(
@@ -57,27 +50,27 @@ def forecast(
 ) -> tuple[dict[str, Any], list[str]]:
     """Value and lines of `lct plan`: `which` tables on so many devices, at a price per device and hour."""
     plan, device = model.plan, model.machine
-
-    def row(name: str, cells: list[Cell]) -> ForecastRow:
-        jobs = model.needed(cells)
-        return ForecastRow(name, model.total(jobs), model.wall(jobs, devices), price)
-
     every_cell = plan.cells_of(which)
-    what = "the pilot" if model.pilot else "all"
-    total, tables, rows = row(f"{what} of {plan.scale_name}", every_cell), {}, {}
+    jobs, all_rows = model.needed(every_cell), forecast_row(model, every_cell, devices, price)
+    cost = model.total(jobs)
+    tables: dict[str, dict[str, Any]] = {}
+    cells: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}  # as they are printed
     for name in plan.tables_of(which):
-        cells = [cell for cell in every_cell if cell.table == name]
-        tables[name] = row(name, cells)
-        rows |= {name: tables[name]} | {cell.name: row(f"  {cell.name}", [cell]) for cell in cells}
-    width = max(len(row.name) for row in (total, *rows.values()))
+        of_table = [cell for cell in every_cell if cell.table == name]
+        rows[name] = tables[name] = forecast_row(model, of_table, devices, price)
+        for cell in of_table:
+            rows[f"  {cell.name}"] = cells[cell.name] = forecast_row(model, [cell], devices, price)
+    rows[f"{'the pilot' if model.pilot else 'all'} of {plan.scale_name}"] = all_rows
+    width = max(map(len, rows))
     lines = [f"{plan.scale_name} on {devices} x {device.name}"]
     lines.append(f"{'':<{width}}  {'GPU h' if device.gpu else 'core h':>9}    {'wall':>9}    {'disk':>9}")
     lines[-1] += "" if price is None else f"  {'price':>10}"
-    lines += [*(row.line(width) for row in (*rows.values(), total)), "", "rates:"]
-    lines += [f"  {work}: {source}" for work, source in sorted(total.cost.sources.items())]
-    lines += [f"  {work}: not measured, left out of the hours (+?)" for work in sorted(total.cost.unknown)]
-    if total.cost.assumed:
-        hours = _hours(total.cost.seconds + total.cost.assumed).strip()
+    lines += [*(_line(f"{name:<{width}}", row) for name, row in rows.items()), "", "rates:"]
+    lines += [f"  {work}: {source}" for work, source in sorted(cost.sources.items())]
+    lines += [f"  {work}: not measured, left out of the hours (+?)" for work in sorted(cost.unknown)]
+    if cost.assumed:
+        hours = _hours(cost.seconds + cost.assumed).strip()
         lines.append(f"with what is not measured, by the low rates that requests assume: {hours} in all")
     lines.append(f"~ holds estimates; {LEFT_OUT}")
     written, minutes = states_per_hour(plan, which)
@@ -87,28 +80,26 @@ def forecast(
             f"states of a training: up to {format_size(written)} an hour, one every {minutes:.3g} minutes{way}"
         )
     sizes = CostModel(plan.whole, device)  # a rehearsal asks for the memory of the whole scale
-    largest = max(model.needed(every_cell), key=sizes.memory, default=None)
-    memory = 0.0 if largest is None else sizes.memory(largest)
-    if largest is not None:
-        of = f"{largest.stage} of {largest.owner}"
+    memory, of = max(((sizes.memory(job), f"{job.stage} of {job.owner}") for job in jobs), default=(0.0, ""))
+    if of:
         lines.append(f"main memory, beyond Python and torch: up to {format_size(memory)} ({of})")
     actual = compare(model, root, which)
     value = {
         "scale": plan.scale_name,
         "device": device.name,
         "devices": devices,
-        "total": total.value(),
-        "tables": {name: table.value() for name, table in tables.items()},
-        "cells": {name: row.value() for name, row in rows.items() if name not in tables},
-        "rates": total.cost.sources,
-        "not_measured": sorted(total.cost.unknown),
-        "assumed_hours": total.cost.assumed / 3600,
+        "total": all_rows,
+        "tables": tables,
+        "cells": cells,
+        "rates": cost.sources,
+        "not_measured": sorted(cost.unknown),
+        "assumed_hours": cost.assumed / 3600,
         "state_bytes_per_hour": round(written),
         "memory_bytes": round(memory),
         "actual": actual,
     }
     lines += _comparison(actual)
-    hours = total.cost.seconds / 3600
+    hours = cost.seconds / 3600
     if max_hours is not None and hours > max_hours:
         value["warning"] = f"{hours:.4g} hours planned, {max_hours:g} wanted at most"
         lines.append(f"warning: {value['warning']}; fewer tables, seeds or epochs in config/scales/ cost less")
@@ -165,9 +156,10 @@ def _hours(seconds: float) -> str:
 def costs(plan: Plan, root: Path, runs: list[str]) -> dict[str, str]:
     """Run -> its cost in words, for runs of which anything is recorded."""
     recorded = {run: sum(recorded_jobs(plan, root, run).values(), []) for run in runs}
-    accounted = _accounted(
-        sorted({slurm_id for jobs in recorded.values() for job in jobs for slurm_id in job.slurm_ids})
-    )
+    accounted: dict[str, list[slurm.JobStart]] = {}  # job -> its starts; empty where nothing is accounted
+    with suppress(slurm.UnansweredError):
+        for start in slurm.job_starts([i for jobs in recorded.values() for job in jobs for i in job.slurm_ids]):
+            accounted.setdefault(start.job, []).append(start)
     return {run: _sentence(plan, run, jobs, accounted) for run, jobs in recorded.items() if jobs}
 
 
@@ -213,15 +205,3 @@ def _sentence(plan: Plan, run: str, jobs: list[JobCost], accounted: dict[str, li
     expected = model.total(job for seed in seeds for job in model.chain(run, seed))
     estimate = (expected.seconds + expected.assumed) / 3600
     return f"{gpu_hours:.3g} GPU h ({basis}); estimated beforehand, for no GPU in particular: {estimate:.3g}"
-
-
-def _accounted(slurm_ids: list[str]) -> dict[str, list[slurm.JobStart]]:
-    """Job -> its starts in SLURM's accounting; empty where there is none."""
-    starts: dict[str, list[slurm.JobStart]] = {}
-    if slurm_ids and slurm.has_command("sacct"):
-        try:
-            for start in slurm.job_starts(slurm_ids):
-                starts.setdefault(start.job, []).append(start)
-        except slurm.UnansweredError:
-            return {}
-    return starts

@@ -271,14 +271,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments(parser)
     options = parser.parse_args()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    try:
-        device = job.device(options.device, threads=1, tf32=True)
-    except ValueError as error:
-        return _refuse(str(error))
+    return job.run(lambda: measure(options))
+
+
+def measure(options: argparse.Namespace) -> str:
+    device = job.device(options.device, threads=1, tf32=True)
     gpu = device.type == "cuda"
     if not gpu and (options.channels >= CHANNELS or options.out is None):
-        return _refuse("no GPU: a rehearsal on a CPU needs fewer --channels, such as 32, and a file to write: --out")
+        raise ValueError("no GPU: a rehearsal on a CPU needs fewer --channels, such as 32, and a file to write: --out")
     card = torch.cuda.get_device_name(device) if gpu else None
     out = options.out or Path("config/devices") / f"{file_name(card or '')}.yaml"
     meter, plain = Meter(device, options.minutes, options.seconds), celebahq_lct(options.channels, options.batch)
@@ -305,17 +305,8 @@ def main() -> int:
     extra = {"all_reduce_gb_per_second": "all-reduce, GB/s", "write_gb_per_second": "writing to work/, GB/s"}
     extra |= {"locks_between_nodes": "a lock is seen from another node"}
     lines = [f"{words}: {content[key]}" for key, words in extra.items() if key in content]
-    print(
-        "\n".join(
-            [f"{content['title']}: {content['measured']}", *advice(switches, out.stem), *lines, f"written: {out}"]
-        )
-    )
-    return 0
-
-
-def _refuse(line: str) -> int:
-    print(f"measure: {line}", file=sys.stderr)
-    return 1
+    first = f"{content['title']}: {content['measured']}"
+    return "\n".join([first, *advice(switches, out.stem), *lines, f"written: {out}"])
 
 
 def _short(entry: Measured | Switch) -> dict[str, Any]:
