@@ -1,5 +1,7 @@
 """The phrase of every message about bad input: where, what was expected, what is there, what to do."""
 
+from collections.abc import Sequence
+
 
 def invalid(where: object, expected: object, value: object, advice: str = "correct it") -> ValueError:
     """The error of one line for a value that cannot be used; to raise."""
@@ -10,3 +12,9 @@ def require(condition: object, where: object, expected: object, value: object, a
     """Raise this error unless a condition holds."""
     if not condition:
         raise invalid(where, expected, value, advice)
+
+
+def require_once(names: Sequence[str], where: object, what: str, advice: str = "rename one of them") -> None:
+    """Raise this error if a name, which is `what` of something, is there twice."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, where, f"every {what} once", f"{twice} twice", advice)

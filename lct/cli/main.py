@@ -140,14 +140,9 @@ def _enter_project(arguments: argparse.Namespace) -> Path:
     """Make the project around the current folder the current folder; files named by the user stay where they are.
     Raises ValueError outside a project."""
     here = Path.cwd()
-    project = next(
-        (
-            folder
-            for folder in (here, *here.parents)
-            if all((folder / name).is_file() for name in ("Snakefile", "config/config.yaml"))
-        ),
-        None,
-    )
+    marks = ("Snakefile", "config/config.yaml")
+    projects = (folder for folder in (here, *here.parents) if all((folder / mark).is_file() for mark in marks))
+    project = next(projects, None)
     if project is None and not any((here / name).exists() for name in _PARTS):
         if arguments.verb == "completion":
             return here

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator
+from pydantic import Discriminator, Field
 
-from lct.checks import require
+from lct.checks import require, require_once
 from lct.config.folder import ConfigFolder, load_yaml
-from lct.config.published import PublishedRow, PublishedTable, TableSpec, check_unique
+from lct.config.published import PublishedRow, PublishedTable, TableSpec
 from lct.config.schema import Name, build, did_you_mean
 
 BOXES = ("pixels", "reduced", "z", "x", "td-pixels", "td-latents")  # of figure 1
@@ -53,17 +53,15 @@ class Gap:
     row: str  # row that closes the gap, as TABLE.SUBTABLE.ROW
     start: str  # where the gap begins: the worse row
     goal: str  # where it ends: the better row
-    share: float  # of the gap, 0 to 1
-    metric: Metric = "fid"  # always FID
+    share: Annotated[float, Field(gt=0, le=1)]  # of the gap
+    metric: Literal["fid"] = "fid"  # always FID
 
     @property
     def rows(self) -> tuple[str, ...]:
         return (self.row, self.start, self.goal)
 
     def __post_init__(self):
-        allowed = len(set(self.rows)) == 3 and 0 < self.share <= 1 and self.metric == "fid"
-        given = f"{', '.join(self.rows)}, {self.share} and {self.metric}"
-        require(allowed, f"gap of {self.row}", "three different rows, a share in (0, 1] and metric fid", given)
+        require(len(set(self.rows)) == 3, f"gap of {self.row}", "three different rows", list(self.rows))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +120,9 @@ class Claim:
     id: Name  # a name of a-z, 0-9, _ and -
     statement: str  # in our own words
     place: str  # where the paper makes it
-    parts: tuple[Part, ...]  # all of them must hold
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)]  # all of them must hold
     note: str | None = None  # what a reader should know
     ours: bool = False  # a statement of this project, not of the paper
-
-    def __post_init__(self):
-        require(self.parts, f"claim {self.id}", "one part or more", "none", "add a comparison")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +173,7 @@ class PublishedRows:
         """The published numbers that a table of config/tables/ is compared with."""
         if name not in self._tables:
             published = self._config.read(TableSpec, "tables", name, where).published
+            require(published is not None, where, "rows of a table with `published`", f"rows of {name}", "name others")
             where = f"config/tables/{name}.yaml: published"
             self._tables[name] = self._config.read(PublishedTable, "published", published, where)
         return self._tables[name]
@@ -193,10 +189,8 @@ def read_claims(config: ConfigFolder, rows: PublishedRows) -> list[Claim]:
         source = str(FOLDER / f"{name}.yaml")
         for claim in config.read(ClaimFile, "claims", name, str(FOLDER)).claims:
             where = f"{source}: {claim.id}"
-            if claim.id in claims:
-                raise ValueError(
-                    f"{where}: expected an id of its own, found it in {claims[claim.id][1]} too; rename one"
-                )
+            _, other = claims.get(claim.id, (None, None))
+            require(other is None, where, "an id of its own", f"it in {other} too", "rename one")
             for part in claim.parts:
                 _check(part, rows, where)
             claims[claim.id] = (claim, source)
@@ -250,9 +244,8 @@ class Fact:
     provenance: str  # where
     key: str | None = None  # setting of the final CelebA-HQ run (celebahq-lct) that it is about
     dataset_key: str | None = None  # setting of the dataset CelebA-HQ, likewise
-    value: str | float | int | bool | None = (
-        None  # what that setting is here; a test compares it with the configuration
-    )
+    value: str | float | int | bool | None = None  # what that setting is here; a test compares it with the
+    # configuration
     settled_by: tuple[str, ...] = ()  # rows of config/tables/, as TABLE.SUBTABLE.ROW, whose runs test it
 
     def __post_init__(self):
@@ -285,4 +278,4 @@ class Evidence:
     conflicts: tuple[Conflict, ...]  # pitfalls, in the order of their numbers
 
     def __post_init__(self):
-        check_unique(tuple(conflict.id for conflict in self.conflicts), "config/evidence/facts.yaml: conflicts")
+        require_once([conflict.id for conflict in self.conflicts], "config/evidence/facts.yaml: conflicts", "id")

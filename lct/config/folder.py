@@ -1,5 +1,6 @@
 """The YAML files under config/: read once, looked up by name, and the runs that config/runs/ declares."""
 
+import functools
 import itertools
 import re
 from collections.abc import Hashable, Mapping
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.config.model import RunEntry, Scale
 from lct.config.schema import ID_PATTERN, build, did_you_mean
 
@@ -45,13 +46,11 @@ class ScaleLayer(Layer):
 
     def under(self, *keys: str) -> list[Layer]:
         """Values under some keys, file by file, for a merge."""
-        parts = []
-        for layer in self.files:
-            values = layer.values
-            for key in keys:
-                values = values.get(key) or {}
-            parts.append(Layer(layer.source, values))
-        return parts
+
+        def inner(values: dict[str, Any]) -> dict[str, Any]:
+            return functools.reduce(lambda value, key: value.get(key) or {}, keys, values)
+
+        return [Layer(layer.source, inner(layer.values)) for layer in self.files]
 
     def name_in(self, by_scale: Mapping[str, Any]) -> str | None:
         """The key of a mapping by scale that counts here: the scale itself, or its nearest base; None: neither."""
@@ -67,7 +66,7 @@ class ConfigFolder:
 
     def __init__(self, root: Path):
         self.root = root
-        self._cache: dict[str, dict[str, Any]] = {}
+        self._load = functools.cache(lambda source: load_yaml(root / source))
         self._runs: dict[str, RunSource] | None = None
 
     def names(self, folder: str) -> list[str]:
@@ -91,11 +90,6 @@ class ConfigFolder:
 
     def main(self) -> Layer:
         return Layer("config/config.yaml", self._load("config/config.yaml"))
-
-    def _load(self, source: str) -> dict[str, Any]:
-        if source not in self._cache:
-            self._cache[source] = load_yaml(self.root / source)
-        return self._cache[source]
 
     def run_entries(self) -> dict[str, RunSource]:
         """Every run by id: those of config/runs/*.yaml (an entry for several datasets gives one for each), and
@@ -218,9 +212,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ValueError(f"{where}: expected YAML, found: {error.problem}; fix that line") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date, no such number, no UTF-8
-        raise ValueError(
-            f"{path}: expected YAML in UTF-8, found: {' '.join(str(error).split())}; fix the file"
-        ) from error
+        raise invalid(path, "YAML in UTF-8", " ".join(str(error).split()), "fix the file") from error
     if content is None:
         return {}
     require(isinstance(content, dict), path, "`key: value` lines", type(content).__name__, "fix the file")

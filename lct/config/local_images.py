@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.config.folder import Layer
 from lct.data.settings import ArchiveSource, FolderSource
 from lct.files.atomic import read_json_or_empty
@@ -33,17 +34,18 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
     kind = source.get("kind") if isinstance(source, dict) else None
     if kind not in ("folder", "archive") or not isinstance(source.get("path"), str):
         return
-    if kind == "folder":
-        _check_outside(
-            root / Path(os.path.expanduser(source["path"])), root, sources.get("source.path", f"dataset {name}")
-        )
+    path = root / Path(os.path.expanduser(source["path"]))
+    outside = kind != "folder" or not root.resolve().is_relative_to(path.resolve())
+    where = f"{sources.get('source.path', f'dataset {name}')}: source.path"
+    given = f"{path}, which holds this project and what it computes"
+    require(outside, where, "a folder of images", given, "name the folder that holds the images alone")
     own = any(OWN in (p.get("distance", OWN), p.get("recall", OWN)) for p in scale.values.get("protocols", [{}]))
     undecided = own and "labels" not in source and extractor.get("labels") != "rotations"
     undecided = undecided and extractor.get("kind", "trained") == "trained"
     scaled = all(isinstance(scale.values.get("dataset", {}).get(key), int) for key in ("train", "heldout"))
     if not (undecided or scaled):
         return
-    path, why = root / Path(os.path.expanduser(source["path"])), "default, since the images lie in class folders"
+    why = "default, since the images lie in class folders"
     if path.is_dir() if kind == "folder" else path.is_file():
         images = _images(path, source) if kind == "folder" else _members(path, source)
         if images is None:
@@ -62,15 +64,6 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
         fitted = f"fitted to the {sum(counts)} images of {source['path']}"
         for key, count in zip(("train", "heldout"), counts, strict=True):
             values[key], sources[key] = count, f"{sources[key]}, {fitted}"
-
-
-def _check_outside(path: Path, root: Path, where: str) -> None:
-    """Raises ValueError for a folder that holds this project, whose pictures every run changes."""
-    if root.resolve().is_relative_to(path.resolve()):
-        raise ValueError(
-            f"{where}: source.path: expected a folder of images, found {path}, which holds this project and what it "
-            "computes; name the folder that holds the images alone"
-        )
 
 
 def _fitting(train: int, heldout: int, available: int) -> tuple[int, int] | None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lct.checks import require
-from lct.config.published import check_seeds
 from lct.config.schema import ID_PATTERN, Name, Partial, plain
 from lct.data.settings import ArchiveSource, DataSettings, FolderSource
 from lct.download.settings import Downloads
 from lct.metrics.settings import Extractor, Protocol, TrainedExtractor
-from lct.sampling.settings import Sampler, Sampling
+from lct.sampling.settings import Sampler, Sampling, Seeds
 from lct.schedules import OPTIONAL
 from lct.training.settings import Training
 
@@ -73,12 +72,9 @@ class ReducedBudget:
     """A smaller budget for the runs of `more_tables`: runs of their own, RUN-SUFFIX, which no other table uses."""
 
     suffix: str = "short"  # run digits-lct becomes digits-lct-short
-    seeds: dict[Name, tuple[int, ...]]  # dataset -> training seeds
+    seeds: dict[Name, Seeds]  # dataset -> training seeds
     training: TrainingChanges = field(default_factory=dict)  # settings on top of each run's own
     note: str  # what this does to the numbers, printed under every such table
-
-    def __post_init__(self):
-        check_seeds(self.seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +119,7 @@ class Scale:
     pilot: tuple[str, ...] = ()  # rows of early milestones that `snakemake pilot` sets against the authors' log
     subtables: dict[Name, str] = field(default_factory=dict)  # sub-table -> file in config/datasets/; missing ones are
     # reported as not run
-    seeds: dict[Name, tuple[int, ...]] = field(default_factory=dict)  # dataset -> training seeds
+    seeds: dict[Name, Seeds] = field(default_factory=dict)  # dataset -> training seeds
     sampling: Sampling = field(default_factory=Sampling)  # how many images each sampling job makes
     counts: dict[Name, int] | None = field(default=None, metadata=OPTIONAL)  # dataset -> images that are sampled, and
     # scored by the first protocol, where its authors had another number
@@ -137,7 +133,6 @@ class Scale:
         for key in ("banner", "tables", "subtables", "seeds"):
             if not getattr(self, key) and self.base is None:
                 raise ValueError(f"expected key {key!r} with a value, or `base`, found neither; add it")
-        check_seeds(self.seeds)
         ids = [protocol.id for protocol in self.protocols]
         allowed = ids and len(set(ids)) == len(ids) and all(re.fullmatch(ID_PATTERN, name) for name in ids)
         require(allowed, "protocols", "one or more different ids of a-z, 0-9, _ and -", ids, "fix them")

@@ -6,21 +6,10 @@ Published numbers live in these files only. Torch-free.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lct.checks import require
+from lct.checks import require, require_once
 from lct.config.schema import Name
+from lct.sampling.settings import Seeds
 from lct.schedules import OPTIONAL
-
-
-def check_unique(ids: tuple[str, ...], where: str) -> None:
-    twice = sorted({name for name in ids if ids.count(name) > 1})
-    require(not twice, where, "every id once", f"{twice} twice", "rename one of them")
-
-
-def check_seeds(seeds: dict[str, tuple[int, ...]]) -> None:
-    """Training seeds by a name: a seed given twice would be counted as two trainings."""
-    for name, given in seeds.items():
-        allowed = given and len(set(given)) == len(given) and min(given) >= 0
-        require(allowed, f"seeds.{name}", "different seeds from 0 on", list(given), "fix them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +93,7 @@ class PublishedSubtable:
     rows: tuple[PublishedRow, ...]  # in the order of print
 
     def __post_init__(self):
-        check_unique(tuple(row.id for row in self.rows), f"published sub-table {self.id!r}")
+        require_once([row.id for row in self.rows], f"published sub-table {self.id!r}", "id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +133,7 @@ class PublishedTable:
 
     def __post_init__(self):
         where = f"published table {self.id!r}"
-        check_unique(tuple(s.id for s in self.subtables), where)
+        require_once([s.id for s in self.subtables], where, "id")
         places = {f"{s.id}.{row.id}" for s in self.subtables for row in s.rows}
         for entry in (*self.remarks, *self.cross_checks):
             unknown = sorted(set(entry.rows) - places)
@@ -197,13 +186,10 @@ class TableRow:
     # keeps
     epoch: dict[Name, int] = field(default_factory=dict)  # scale -> a kept epoch; left out: the last
     datasets: dict[Name, RowChange] = field(default_factory=dict)  # dataset -> what is different there
-    seeds: dict[Name, tuple[int, ...]] | None = field(default=None, metadata=OPTIONAL)  # scale -> training seeds of
+    seeds: dict[Name, Seeds] | None = field(default=None, metadata=OPTIONAL)  # scale -> training seeds of
     # this row; left out: the scale's
     model: str | None = field(default=None, metadata=OPTIONAL)  # name in a table without `published`; left out: its id
     group: str | None = field(default=None, metadata=OPTIONAL)  # heading in such a table; left out: "Measured here"
-
-    def __post_init__(self):
-        check_seeds(self.seeds or {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 The dataclasses are the only home of keys, types and defaults; a field's trailing comment becomes its description.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -145,9 +146,11 @@ def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
     if kind.endswith("_type") or kind == "int_from_float":
         types = [e.get("type", "object") for e in entry.get("anyOf", [entry])]
         hint = "fix the value"
-        if _looks_like_number(value) or isinstance(value, float):
-            decimal = "with a decimal point, such as 1.0e-4"
-            hint = f"write it {decimal if 'number' in types else 'as a whole number, such as 1000'}, without quotes"
+        with contextlib.suppress(ValueError):
+            if isinstance(value, str | float):
+                float(value)  # fails for a text that is no number
+                decimal = "with a decimal point, such as 1.0e-4"
+                hint = f"write it {decimal if 'number' in types else 'as a whole number, such as 1000'}, without quotes"
         return f"{prefix}expected {' or '.join(types)}, found {value!r} ({type(value).__name__}); {hint}"
     return f"{prefix}{error['msg'].replace('Input should be', 'expected')}, found {value!r}; fix the value"
 
@@ -193,14 +196,6 @@ def _resolve(entry: dict[str, Any], values: Any, root: dict[str, Any]) -> dict[s
     return entry
 
 
-def _looks_like_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return isinstance(value, str)
-
-
 # --- JSON schemas -----------------------------------------------------------------------------------------------------
 def schema(settings: type) -> dict[str, Any]:
     """JSON schema (draft 2020-12) of the YAML files of a settings dataclass, every key with its description."""
@@ -235,10 +230,8 @@ def _describe(entry: dict[str, Any], settings: type) -> dict[str, Any]:
 @functools.cache
 def field_comments(settings: type) -> dict[str, str]:
     """Field name -> its trailing comment (with continuation comment lines directly below it)."""
-    comments: dict[str, str] = {}
-    for base in settings.__bases__:
-        comments |= field_comments(base) if dataclasses.is_dataclass(base) else {}
-    return comments | _own_comments(settings)
+    classes = filter(dataclasses.is_dataclass, reversed(settings.__mro__))
+    return {name: text for cls in classes for name, text in _own_comments(cls).items()}
 
 
 def _own_comments(settings: type) -> dict[str, str]:

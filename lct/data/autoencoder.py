@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from lct.checks import invalid
+from lct.checks import invalid, require
 from lct.data.imageset import ImageSet
 from lct.data.latents import check_finite
 from lct.data.settings import Encoding, TrainedAutoencoder
@@ -107,21 +107,19 @@ def save(model: AutoencoderKL, folder: Path | str) -> None:
 
 def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
     """The model stored in `folder`, frozen, in eval mode; refuses anything but exactly the tensors it needs."""
-    folder = Path(folder)
+    folder, advice = Path(folder), "make or download it again"
     for name in (CONFIG_NAME, WEIGHTS_NAME):
         if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder / name}: expected a file of an AutoencoderKL folder, found nothing; make or download it again"
-            )
+            what = "expected a file of an AutoencoderKL folder, found nothing"
+            raise FileNotFoundError(f"{folder / name}: {what}; {advice}")
     try:
         config = json.loads((folder / CONFIG_NAME).read_text())
         if (name := config.get("_class_name")) != "AutoencoderKL":
             raise ValueError(f"class {name}")
     except (ValueError, AttributeError) as error:
-        raise invalid(
-            folder / CONFIG_NAME, "the configuration of an AutoencoderKL", error, "make or download it again"
-        ) from error
-    read_metadata(folder / WEIGHTS_NAME)  # refuses a damaged file
+        raise invalid(folder / CONFIG_NAME, "the configuration of an AutoencoderKL", error, advice) from error
+    weights = folder / WEIGHTS_NAME
+    read_metadata(weights)  # refuses a damaged file
     # from_pretrained also reads the older names of attention weights. It draws initial values, which it overwrites, and
     # only warns of a missing tensor.
     with torch.random.fork_rng(devices=[]):
@@ -141,15 +139,10 @@ def load(folder: Path | str, device: str = "cpu") -> AutoencoderKL:
         for key, word in (("missing_keys", "missing"), ("unexpected_keys", "extra"), ("mismatched_keys", "misshaped"))
         if report.get(key)
     ]
-    if faults or report.get("error_msgs"):
-        raise ValueError(
-            f"{folder / WEIGHTS_NAME}: expected exactly the tensors of {CONFIG_NAME}, found "
-            f"{'; '.join(faults) or report['error_msgs']}; make or download it again"
-        )
-    if wrong := [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]:
-        raise invalid(
-            folder / WEIGHTS_NAME, "finite weights", f"NaN or infinity in {wrong[0]}", "make or download it again"
-        )
+    others = "; ".join(faults) or report.get("error_msgs")
+    require(not others, weights, f"exactly the tensors of {CONFIG_NAME}", others, advice)
+    wrong = [name for name, weight in model.named_parameters() if not torch.isfinite(weight).all()]
+    require(not wrong, weights, "finite weights", f"NaN or infinity in {''.join(wrong[:1])}", advice)
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -197,11 +190,9 @@ def downsampling(model: AutoencoderKL) -> int:
 def _latent_shape(model: AutoencoderKL, images: ImageSet) -> tuple[int, int, int]:
     """(C, h, w) of the latents of an image set. Raises ValueError where the images do not fit."""
     factor = downsampling(model)
-    if images.height % factor or images.width % factor:
-        raise ValueError(
-            f"{images.path}: expected sides that are multiples of {factor}, the autoencoder's reduction, "
-            f"found {images.height}x{images.width}; change resolution"
-        )
+    expected = f"sides that are multiples of {factor}, the autoencoder's reduction"
+    fits = images.height % factor == images.width % factor == 0
+    require(fits, images.path, expected, f"{images.height}x{images.width}", "change resolution")
     return model.config.latent_channels, images.height // factor, images.width // factor
 
 

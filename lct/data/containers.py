@@ -158,19 +158,14 @@ def _labels(
     """The label of every image: the number of its sub-folder, or None. Raises ValueError where there is no image.
 
     others: the files that are no images, by kind."""
-    if not names:
-        beside = f" ({text})" if (text := describe(others)) else ""
-        raise invalid(
-            where, f"images ending in {sorted(reading.extensions)}{below}", f"none{beside}", "correct the source"
-        )
+    given = f"none ({text})" if (text := describe(others)) else "none"
+    require(names, where, f"images ending in {sorted(reading.extensions)}{below}", given, "correct the source")
     if reading.labels == "none":
         return [None] * len(names)
-    folders = [name.partition("/")[0] if "/" in name else None for name in names]
-    if None in folders:
-        raise ValueError(
-            f"{where}: labels: expected every image in a sub-folder, found {names[folders.index(None)]!r} in none; "
-            "move it, or set `labels: none`"
-        )
+    alone = next((name for name in names if "/" not in name), None)
+    advice = "move it, or set `labels: none`"
+    require(alone is None, f"{where}: labels", "every image in a sub-folder", f"{alone!r} in none", advice)
+    folders = [name.partition("/")[0] for name in names]
     classes = sorted(set(folders))
     require(len(classes) >= 2, f"{where}: labels", "two sub-folders or more", classes, "set `labels: none`")
     return [classes.index(folder) for folder in folders]

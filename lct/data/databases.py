@@ -195,9 +195,8 @@ def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> tuple[Path, Counter[
         folders = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("data.mdb"))
         require(folders, folder, "an LMDB (a folder with data.mdb)", "none", "get it again")
         if len(folders) > 1 or reading.inside:
-            raise invalid(
-                folder, f"one LMDB at {reading.inside or 'its top'!r}", f"them in {folders}", "set `inside` to one"
-            )
+            expected = f"one LMDB at {reading.inside or 'its top'!r}"
+            raise invalid(folder, expected, f"them in {folders}", "set `inside` to one")
         data = folder / folders[0] / "data.mdb"
     names = [path.relative_to(folder).as_posix() for path in paths if path != data and path.name != "lock.mdb"]
     return data, files.others + select(((name, None) for name in names), ())[1]

@@ -118,12 +118,9 @@ def from_moments(moments: LatentMoments, encoding: Encoding) -> LatentStatistics
     if encoding.normalisation == "per-channel":
         moments = _over_space(moments)
     std = moments.std()
-    if not torch.isfinite(std).all() or not (std > 0).all():
-        count = int((~(torch.isfinite(std) & (std > 0))).sum())
-        raise ValueError(
-            f"latent statistics: expected a positive finite spread everywhere, found {count} of {std.numel()} without; "
-            "check that the images differ and the autoencoder is whole"
-        )
+    count = int((~(torch.isfinite(std) & (std > 0))).sum())
+    given, advice = f"{count} of {std.numel()} without", "check that the images differ and the autoencoder is whole"
+    require(count == 0, "latent statistics", "a positive finite spread everywhere", given, advice)
     return LatentStatistics(moments.mean, std, encoding.sigma_data)
 
 

@@ -46,11 +46,9 @@ def _downloaded(
 ) -> tuple[FilesReading, SourceFiles, dict[str, Any]]:
     require(download is not None, "images", "the dataset's download", "none given", "pass --download")
     folder = download.path.parent
-    if download.alternative >= len(source.alternatives) or not download.files:
-        raise ValueError(
-            f"{folder}: expected files of one of {len(source.alternatives)} alternatives, found "
-            f"{len(download.files)} of number {download.alternative}; fetch it again: {force(download.path)}"
-        )
+    fits, expected = download.alternative < len(source.alternatives), f"one of {len(source.alternatives)} alternatives"
+    given, advice = f"{len(download.files)} of number {download.alternative}", f"fetch it again: {force(download.path)}"
+    require(fits and download.files, folder, f"files of {expected}", given, advice)
     reading = source.alternatives[download.alternative].read
     names = {download.file(name): name for name in download.names}  # their hashes are checked before any is opened
     description = {

@@ -65,9 +65,8 @@ class Reading:
     first: PositiveInt | None = None  # keep only the first so many usable images, in the source's own order; null: all
     count: PositiveInt | None = None  # images that the source must hold, exceptions included; null: not checked
     exceptions: tuple[str, ...] = ()  # names of images known to be damaged: left out, and named in the manifest
-    convert: bool = (
-        False  # bring palette, transparent, CMYK and 16-bit images to RGB too; false: a stop that names them
-    )
+    convert: bool = False  # bring palette, transparent, CMYK and 16-bit images to RGB too; false: a stop that names
+    # them
     min_side: PositiveInt = 2  # an image with a shorter side is unusable; others below the resolution are enlarged
     split: Literal["seeded", "ordered"] = "seeded"  # seeded: both sides drawn, training images in a seeded order;
     # ordered: the first `train` images are for training, the last `heldout` ones held out, in the source's own order
@@ -212,12 +211,9 @@ class TrainedAutoencoder:
 
     def __post_init__(self):
         _require(self.steps >= 1, "autoencoder.steps", "a positive whole number", self.steps)
-        _require(
-            bool(self.block_out_channels) and all(c > 0 and c % self.norm_groups == 0 for c in self.block_out_channels),
-            "autoencoder.block_out_channels",
-            f"one or more multiples of norm_groups={self.norm_groups}",
-            self.block_out_channels,
-        )
+        widths, expected = self.block_out_channels, f"one or more multiples of norm_groups={self.norm_groups}"
+        fits = widths and all(c > 0 and c % self.norm_groups == 0 for c in widths)
+        _require(fits, "autoencoder.block_out_channels", expected, widths)
 
     @property
     def downsampling(self) -> int:

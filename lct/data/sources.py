@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lct.checks import invalid
+from lct.checks import invalid, require
 from lct.data.decode import decode
 from lct.data.readers import open_source
 from lct.data.settings import DataSettings, DigitsSource, DownloadSource, PatchesSource, Reading
@@ -159,11 +159,9 @@ def patches(source: PatchesSource, dataset: DataSettings) -> Splits:
     rows, columns = source.cells
 
     def split(name: str, positions: np.ndarray, count: int) -> Split:
-        if count > len(positions):
-            raise ValueError(
-                f"{dataset.title}: {name}: expected at most {len(positions)} distinct {crop}x{crop} crops of "
-                f"{source.photograph}, found {count} asked for; lower {name} or shrink"
-            )
+        where, expected = f"{dataset.title}: {name}", f"at most {len(positions)} distinct {crop}x{crop} crops"
+        expected, advice = f"{expected} of {source.photograph}", f"lower {name} or shrink"
+        require(count <= len(positions), where, expected, f"{count} asked for", advice)
         picks = positions[:count].tolist()
 
         def item(top: int, left: int) -> dict[str, Any]:
@@ -233,11 +231,9 @@ def _usable(where: str, reading: Reading, names: list[str]) -> list[int]:
     if reading.count is not None and len(names) != reading.count:
         raise invalid(where, f"{reading.count} images (`count`)", len(names), "complete the files or correct `count`")
     exceptions = set(reading.exceptions)
-    if missing := sorted(exceptions - set(names)):
-        raise ValueError(
-            f"{where}: expected every name of `exceptions` among the images, found none called {missing[0]!r}; names "
-            f"look like {names[0]!r}"
-        )
+    missing, advice = min(exceptions - set(names), default=None), f"names look like {names[0]!r}"
+    expected = "every name of `exceptions` among the images"
+    require(missing is None, where, expected, f"none called {missing!r}", advice)
     usable = [i for i, name in enumerate(names) if name not in exceptions][: reading.first]
     if reading.first is not None and len(usable) < reading.first:
         raise ValueError(f"{where}: expected {reading.first} images (`first`), found {len(usable)}; complete it")

@@ -98,8 +98,9 @@ def _file(origin: HubOrigin, path: str, bytes: int | None, sha256: str | None) -
 
 def _list(origin: HubOrigin, policy: Policy) -> dict[str, Any]:
     """Name -> size and sha256 (where the hub has one: large files) of everything in a repository at its commit."""
+    address = endpoint()
     try:
-        info = huggingface_hub.HfApi(endpoint=endpoint()).repo_info(
+        info = huggingface_hub.HfApi(endpoint=address).repo_info(
             origin.repo,
             repo_type=origin.repo_type,
             revision=origin.revision,
@@ -109,17 +110,15 @@ def _list(origin: HubOrigin, policy: Policy) -> dict[str, Any]:
     except (HTTPError, OSError) as error:
         response = getattr(error, "response", None)
         if response is None:
-            raise TransientError(f"no connection to {public(endpoint())} ({type(error).__name__})") from error
+            raise TransientError(f"no connection to {public(address)} ({type(error).__name__})") from error
         try:
             policy.check_status(response.status_code, response.reason_phrase, response.headers)
         except FetchError as refusal:
             raise explained(refusal, origin) from error
         raise
-    except FetchError:
-        raise
     except Exception as error:  # noqa: BLE001 huggingface_hub and its client have no common base of errors
         why = "does not answer as a hub does, or a proxy or token that is set cannot be used"
-        raise FetchError(f"{public(endpoint())} {why} ({type(error).__name__})") from error
+        raise FetchError(f"{public(address)} {why} ({type(error).__name__})") from error
     if info.sha != origin.revision:
         raise FetchError(f"expected commit {origin.revision}, found {info.sha} at the hub")
     return {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lct.checks import invalid, require
 from lct.files.advice import force, make_again
@@ -32,17 +32,12 @@ class Download:
         """A file, checked: its size always, its sha256 when `deep`. ValueError with the remedy when it is not it."""
         entry = next((entry for entry in self.files if entry["path"] == name), None)
         require(entry is not None, self.path, f"a file {name!r}", self.names, "correct config/")
-        path = self.path.parent / "files" / name
-        if not path.is_file():
-            self._refuse(path, f"{entry['bytes']} bytes", "nothing")
-        if (size := path.stat().st_size) != entry["bytes"]:
-            self._refuse(path, f"{entry['bytes']} bytes", size)
-        if deep and (digest := sha256_file(path)) != entry["sha256"]:
-            self._refuse(path, f"sha256 {entry['sha256']}", digest)
+        path, advice = self.path.parent / "files" / name, f"fetch it again: {force(self.path)}"
+        size = path.stat().st_size if path.is_file() else "nothing"
+        require(size == entry["bytes"], path, f"{entry['bytes']} bytes", size, advice)
+        digest = sha256_file(path) if deep else entry["sha256"]
+        require(digest == entry["sha256"], path, f"sha256 {entry['sha256']}", digest, advice)
         return path
-
-    def _refuse(self, path: Path, expected: str, actual: object) -> NoReturn:
-        raise ValueError(f"{path}: expected {expected}, found {actual}; fetch it again: {force(self.path)}")
 
 
 def read(path: Path | str) -> Download:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Discriminator, Field
 
-from lct.checks import require
+from lct.checks import require, require_once
 
 _SECRET = re.compile("token|secret|signature|password|credential|(^|[-_])(key|sig|auth)$", re.IGNORECASE)
 
@@ -54,12 +54,6 @@ class RemoteFile:
         _require(bool(fits), f"{self.path}: sha256_prefix", "6 or more first digits of the sha256, or null", prefix)
 
 
-def _check_files(files: tuple[RemoteFile, ...]) -> None:
-    names = [f.path for f in files]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    _require(not twice, "files", "every path once", twice)
-
-
 @dataclass(frozen=True, kw_only=True)
 class HubOrigin:
     """Files of a Hugging Face repository at one commit; hashes are the hub's own, checked again here."""
@@ -68,12 +62,10 @@ class HubOrigin:
     repo: str  # owner/name
     repo_type: Literal["dataset", "model"] = "dataset"  # kind of repository
     revision: str  # commit: 40 hexadecimal digits, never a branch
-    files: Annotated[
-        tuple[str, ...], Field(min_length=1)
-    ]  # names or glob patterns inside the repository, in reading order
-    sha256: dict[str, str] = field(
-        default_factory=dict
-    )  # name -> hash, where known: for files the hub itself gives no hash of
+    files: Annotated[tuple[str, ...], Field(min_length=1)]  # names or glob patterns inside the repository, in reading
+    # order
+    sha256: dict[str, str] = field(default_factory=dict)  # name -> hash, where known: for files the hub itself gives
+    # no hash of
 
     def __post_init__(self):
         _require(bool(re.fullmatch(r"[\w.-]+/[\w.-]+", self.repo)), "repo", "owner/name", self.repo)
@@ -91,7 +83,7 @@ class WebOrigin:
 
     def __post_init__(self):
         _require(bool(self.files) and all(f.url for f in self.files), "files", "files with a url", self.files)
-        _check_files(self.files)
+        require_once([file.path for file in self.files], "files", "path", "remove one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +95,7 @@ class ManualOrigin:
     instructions: str  # what to do, where, in words
 
     def __post_init__(self):
-        _check_files(self.files)
+        require_once([file.path for file in self.files], "files", "path", "remove one")
 
 
 Origin = Annotated[HubOrigin | WebOrigin | ManualOrigin, Discriminator("kind")]

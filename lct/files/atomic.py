@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,8 @@ def _remove_leftovers(path: Path) -> None:
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
+    except OSError as error:
+        return error.errno == errno.EPERM  # somebody else's
     return True
 
 
@@ -186,13 +184,11 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def _remove(partial: Path) -> None:
-    try:
+    with suppress(OSError):  # the error that brought us here says more
         if partial.is_dir():
             shutil.rmtree(partial)
         else:
-            partial.unlink(missing_ok=True)
-    except OSError:  # the error that brought us here says more
-        return
+            partial.unlink()
 
 
 def _sync_directory(directory: Path) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lct.checks import invalid, require
 from lct.files.atomic import read_json_or_empty, write_text
 from lct.files.hashing import sha256_file, sha256_text
 
@@ -25,14 +26,8 @@ KINDS = ("folder", "archive", "parquet", "lmdb")
 MEMORY = "source.json"  # its name, beside the image sets
 Files = dict[str, tuple[int, int, int, str]]  # name -> (bytes, mtime, ctime [ns], sha256)
 ALIASES = {"jpg": ("jfif", "jpe"), "jpeg": ("jfif", "jpe")}  # other endings of the same format
-TOOL_FOLDERS = {
-    "$RECYCLE.BIN",
-    "#recycle",
-    "@eaDir",
-    "__MACOSX",
-    "lost+found",
-    "System Volume Information",
-}  # made by systems and tools, as are those that start with a dot
+# made by systems and tools, as are those that start with a dot
+TOOL_FOLDERS = {"$RECYCLE.BIN", "#recycle", "@eaDir", "__MACOSX", "lost+found", "System Volume Information"}
 CONTAINERS = set("7z arrow bz2 gz h5 hdf5 mat mdb npy npz parquet rar tar tfrecord tgz xz zip zst".split())  # of images
 PICTURES = set(
     "apng arw avif bmp cr2 cr3 dng exr gif heic heif ico j2k jfif jp2 jpe jpeg jpg jxl nef orf pbm pgm png pnm ppm psd "
@@ -133,10 +128,8 @@ def _entries(parent: Path, root: Path) -> list[os.DirEntry[str]]:
     except PermissionError as error:
         if _of_tools(parent, root):
             return []
-        raise ValueError(
-            f"{parent}: expected a folder that may be listed, found: {os.strerror(error.errno)}; make it readable "
-            "(chmod u+rx), or move it elsewhere"
-        ) from error
+        advice = "make it readable (chmod u+rx), or move it elsewhere"
+        raise invalid(parent, "a folder that may be listed", os.strerror(error.errno), advice) from error
 
 
 def _of_tools(path: Path, root: Path) -> bool:
@@ -172,11 +165,8 @@ class SourceState:
 
     def check_unchanged(self, source: Mapping[str, Any]) -> None:
         """Raises ValueError where the source does not hold this any more."""
-        if read_state(source, memory=self.files) != self:
-            raise ValueError(
-                f"{self.path}: expected files that stay the same while they are read, found changes; run the same "
-                "command again when nothing writes there"
-            )
+        same, advice = read_state(source, memory=self.files) == self, "run it again when nothing writes there"
+        require(same, self.path, "files that stay the same while they are read", "changes", advice)
 
     def remember(self, folder: Path) -> None:
         """Write the memory of it beside the image sets in `folder`."""

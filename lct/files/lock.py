@@ -27,32 +27,30 @@ def acquire(path: Path | str, what: str) -> IO[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = open(path, "a+")  # noqa: SIM115 the handle is the lock and outlives this call
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-            handle.close()
-            raise OSError(
-                error.errno,
-                f"{path}: expected a file system with locks, found: {os.strerror(error.errno)}; mount it with them "
-                "(Lustre: -o flock), or work on another one",
-            ) from error
-        handle.seek(0)
-        holder = handle.read().strip() or "unknown"
-        handle.close()
-        raise LockHeldError(
-            f"{path}: expected no other {what}, found one (process {holder}); wait for it to end, or stop it"
-        ) from None
-    job = os.environ.get("SLURM_JOB_ID")
-    try:
+        _lock(handle, path, what)
+        job = os.environ.get("SLURM_JOB_ID")
         with writing(path):
             handle.truncate(0)
             handle.write(f"{os.getpid()} on {platform.node()}{f', SLURM job {job}' if job else ''}\n")
             handle.flush()
-    except OSError:
+    except (OSError, LockHeldError):
         with suppress(OSError):
             handle.close()
         raise
     return handle
+
+
+def _lock(handle: IO[str], path: Path, what: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+            advice = "mount it with them (Lustre: -o flock), or work on another one"
+            text = f"{path}: expected a file system with locks, found: {os.strerror(error.errno)}; {advice}"
+            raise OSError(error.errno, text) from error
+        handle.seek(0)
+        holder, advice = handle.read().strip() or "unknown", "wait for it to end, or stop it"
+        raise LockHeldError(f"{path}: expected no other {what}, found one (process {holder}); {advice}") from None
 
 
 def is_held(path: Path | str) -> bool:

@@ -161,9 +161,7 @@ def read_state_dict(path: Path | str, sha256: str | None = None) -> dict[str, to
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
             text = " ".join(str(error).split())[:200]
-            raise ValueError(
-                f"{path}: expected a state dict of tensors alone, found something else ({text})"
-            ) from error
+            raise invalid(path, "a state dict of tensors alone", f"something else ({text})", "save one") from error
         nested = [key for key in _NESTED if isinstance(tensors, dict) and isinstance(tensors.get(key), dict)]
         tensors = tensors[nested[0]] if nested else tensors
         if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):

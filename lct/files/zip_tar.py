@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from lct.checks import invalid
+from lct.checks import invalid, require
 from lct.files.atomic import atomic_folder, require_space
 from lct.files.file_type import describe
 
@@ -147,10 +147,9 @@ class Archive(AbstractContextManager):
                     raise tarfile.ReadError("more behind the end mark than padding")
 
     def _tar(self) -> tarfile.TarFile:
-        if self.compression and self.compression not in tarfile.TarFile.OPEN_METH:
-            raise invalid(
-                self.path, "a compression that Python reads", self.compression, "use Python 3.14, or unpack it yourself"
-            )
+        readable = self.compression in ("", *tarfile.TarFile.OPEN_METH)
+        advice = "use Python 3.14, or unpack it yourself"
+        require(readable, self.path, "a compression that Python reads", self.compression, advice)
         return tarfile.open(self.path, f"r:{self.compression}")
 
     def _infos(self, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -220,11 +219,8 @@ def extract(
                 with open(place, "xb") as handle:
                     shutil.copyfileobj(content, handle, 2**20)
                     os.fsync(handle.fileno())
-                if (size := place.stat().st_size) != member.size:
-                    raise ValueError(
-                        f"{path}: member {member.name!r}: expected {member.size} bytes, found {size}; the archive is "
-                        "damaged: get it again"
-                    )
+                where, size = f"{path}: member {member.name!r}", place.stat().st_size
+                require(size == member.size, where, f"{member.size} bytes", size, "it is damaged: get it again")
                 if progress:
                     progress(count)
     return into
@@ -294,20 +290,16 @@ def _refused(path: Path, name: str, fault: str) -> ValueError:
 
 def _fault(entry: Member) -> str | None:
     """Why a member is refused whatever else is in the archive; None when it is not."""
-    name = entry.name
-    if entry.type not in ("file", "folder"):
-        return entry.type
-    if name.startswith("/"):
-        return "an absolute path"
-    if "\\" in name:
-        return "a backslash"
-    if re.match(r"[A-Za-z]:", name):
-        return "a drive letter"
-    if ".." in name.split("/"):
-        return "a path that leaves its folder"
-    if not name or any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        return "an empty name, or one with control characters or bytes that are not Unicode"
-    return None
+    name, control = entry.name, "an empty name, or one with control characters or bytes that are not Unicode"
+    faults = {
+        entry.type: entry.type not in ("file", "folder"),
+        "an absolute path": name.startswith("/"),
+        "a backslash": "\\" in name,
+        "a drive letter": re.match(r"[A-Za-z]:", name),
+        "a path that leaves its folder": ".." in name.split("/"),
+        control: not name or any(unicodedata.category(character) in ("Cc", "Cs") for character in name),
+    }
+    return next((fault for fault, holds in faults.items() if holds), None)
 
 
 @contextmanager
@@ -320,6 +312,5 @@ def _damage(path: Path, member: str | None = None) -> Iterator[None]:
             raise
         inside = f": member {member!r}" if member else ""
         remedy = _JOIN if _is_part(path) else "it may be cut off: delete it and get it again"
-        raise ValueError(
-            f"{path}{inside}: expected a whole archive, found damage ({str(error) or type(error).__name__}); {remedy}"
-        ) from error
+        damage = f"damage ({str(error) or type(error).__name__})"
+        raise invalid(f"{path}{inside}", "a whole archive", damage, remedy) from error

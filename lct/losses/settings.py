@@ -56,9 +56,8 @@ class Objective:
     loss: Loss = "pseudo-huber"  # distance
     form: Literal["mean", "sum", "elementwise"] = "mean"  # rho(mean) (final runs), rho(sum) or mean(rho) over C, H, W
     scale: RobustScale = field(default_factory=RobustScale)  # c, for pseudo-huber, cauchy and geman-mcclure
-    weighting: Literal["inverse-gap", "uniform", "edm", "flow"] = (
-        "inverse-gap"  # 1/(t-r); 1; 1/t^2 + 1/sigma_data^2; (1 + 1/t)^2
-    )
+    weighting: Literal["inverse-gap", "uniform", "edm", "flow"] = "inverse-gap"  # 1/(t-r); 1; 1/t^2 + 1/sigma_data^2;
+    # (1 + 1/t)^2
     diffusion: DiffusionTerm | None = None  # diffusion loss at low noise, added to the consistency loss; null: off
     transport: Transport = field(default_factory=Transport)  # coupling of latents and noise
     shared_dropout: bool = True  # online and target pass drop the same units (CM); no effect at dropout 0

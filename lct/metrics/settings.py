@@ -58,10 +58,8 @@ class PretrainedExtractor:
     weights: str  # a file in config/weights/: whose download holds the network
     file: str  # name of the network's file in that download
     features: PositiveInt  # dimension of the features
-    resize: Literal[
-        "torch-fidelity", "pytorch-fid", "own"
-    ]  # how images get the network's size and range: TensorFlow 1's
-    # bilinear, torch's bilinear (align_corners false), or inside the TorchScript file
+    resize: Literal["torch-fidelity", "pytorch-fid", "own"]  # how images get the network's size and range: TensorFlow
+    # 1's bilinear, torch's bilinear (align_corners false), or inside the TorchScript file
     dtype: Literal["float32", "float16"] = "float32"  # features are cast to this; the network computes in float32
 
     def __post_init__(self):
@@ -125,9 +123,8 @@ class Protocol:
     k: int = 3  # neighbour whose distance is the radius of precision's and recall's balls
     dtype: Literal["float64", "float32", "float16"] = "float64"  # precision of these distances; statistics are float64
     batch: int = 250  # images per pass of the extractor; part of the result's last bit
-    products: Literal["float32", "bfloat16"] = (
-        "float32"  # of the networks' layers; bfloat16 moves every number a little
-    )
+    products: Literal["float32", "bfloat16"] = "float32"  # of the networks' layers; bfloat16 moves every number a
+    # little
     second_opinion: bool = True  # clean-fid's distance beside ours: the root of a D x D matrix for every image set
 
     def __post_init__(self):

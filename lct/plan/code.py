@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.losses.robust import ROBUST
 
 _PACKAGE = __name__.partition(".")[0]
@@ -37,11 +38,8 @@ def loss_code(*losses: str) -> dict[str, dict[str, str]]:
 
 def check_code(recorded: dict[str, str], loss: str) -> None:
     """Raise ValueError when the code of a loss is not `recorded`, that of the settings which a job was given."""
-    if recorded != loss_code(loss).get("code", {}):
-        raise ValueError(
-            f"--settings: code of loss {loss}: expected the one that this job was planned with, found another, edited "
-            "since; start snakemake again"
-        )
+    where, same = f"--settings: code of loss {loss}", recorded == loss_code(loss).get("code", {})
+    require(same, where, "the one that this job was planned with", "another, edited since", "start snakemake again")
 
 
 def fingerprint(function: Callable[..., Any]) -> str:

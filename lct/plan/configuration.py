@@ -5,7 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from lct.checks import require
+from lct.checks import require, require_once
 from lct.config.claims import Claim, PublishedRows, read_claims, read_repeats
 from lct.config.model import Dataset, Main, Scale, words
 from lct.config.published import (
@@ -105,12 +105,11 @@ class Configuration:
 
     def _read_tables(self) -> dict[str, TableSpec]:
         where, names = self.scale_layer.source, (*self.scale.tables, *self.scale.more_tables)
-        twice = sorted({name for name in names if names.count(name) > 1})
-        require(not twice, f"{where}: tables, more_tables", "every table once", f"{twice} twice", "remove one")
-        keys = ["tables"] * len(self.scale.tables) + ["more_tables"] * len(self.scale.more_tables)
+        require_once(names, f"{where}: tables, more_tables", "table", "remove one")
         return {
             name: self.config.read(TableSpec, "tables", name, f"{where}: {key}")
-            for name, key in zip(names, keys, strict=True)
+            for key in ("tables", "more_tables")
+            for name in getattr(self.scale, key)
         }
 
     def _read_datasets(self) -> None:
@@ -150,9 +149,8 @@ class Configuration:
         source, batch, least = self.scale_layer.source, self.scale.sampling.batch, self.scale.sampling.count
         for protocol in self.scale.protocols:
             where, count = f"{source}: protocols.{protocol.id}: num_images", protocol.num_images
-            require(
-                count <= least, where, f"at most the {least} images of `sampling`", count, "sample more or score fewer"
-            )
+            expected = f"at most the {least} images of `sampling`"
+            require(count <= least, where, expected, count, "sample more or score fewer")
         for dataset, count in (self.scale.counts or {}).items():
             allowed = dataset in self.config.names("datasets") and count % batch == 0 and count >= least
             expected = f"a dataset of config/datasets/ and full batches of {batch}, no fewer than the {least} images of"
@@ -178,16 +176,13 @@ class Configuration:
         """A ball that reaches the k-th neighbour needs more than k images: those of the reference, and of a floor."""
         for name, dataset in self.datasets.items():
             for protocol in self.scale.protocols:
-                counts = {"train": dataset.train}
-                if self.floor_missing(name, "heldout", protocol) is None:
-                    counts["heldout"] = dataset.heldout
-                for key, count in counts.items():
-                    if count is not None and count <= protocol.k:
-                        raise ValueError(
-                            f"{self.home(name, key)}: {key}: expected more than k = {protocol.k} images, the "
-                            f"neighbours of protocol {protocol.id} of {self.scale_layer.source}, found {count} for "
-                            f"dataset {name}; raise {key}, or lower k there"
-                        )
+                expected = f"more than k = {protocol.k} images, the neighbours of protocol {protocol.id}"
+                expected = f"{expected} of {self.scale_layer.source}"
+                compared = ["heldout"] if self.floor_missing(name, "heldout", protocol) is None else []
+                for key in ("train", *compared):
+                    count, where = getattr(dataset, key), f"{self.home(name, key)}: {key}"
+                    enough, advice = count is None or count > protocol.k, f"raise {key}, or lower k there"
+                    require(enough, where, expected, f"{count} for dataset {name}", advice)
 
     def home(self, dataset: str, key: str) -> str:
         """The file that sets a key of a dataset."""
@@ -199,10 +194,6 @@ class Configuration:
         expected, advice = f"a download of {sorted(self.downloads)}", f"fix it or add config/weights/{name}.yaml"
         require(name in self.downloads, where, expected, repr(name), advice)
         return download(name)
-
-    def tables_of(self, which: str) -> list[str]:
-        """Tables of a report: those that the scale lists ("tables"), or its further ones too ("all")."""
-        return list(self.tables if which == "all" else self.scale.tables)
 
     @property
     def protocol(self) -> Protocol:

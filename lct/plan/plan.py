@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.config.model import Figure, Run
 from lct.config.published import (
     PublishedRow,
@@ -144,18 +144,15 @@ class Plan(Configuration):
         epochs = training.keep_epochs
         require(epoch in epochs, f"{where}: epoch", f"{keeps}, {list(epochs)}", epoch, "add it to keep_epochs")
         name = f"step{training.step_of(epoch, self.datasets[run.dataset].count)}-ema{rate or training.emas[0]}"
-        if name not in kept:
-            raise ValueError(
-                f"{where}: ema: expected {training.emas[0]}, the one kept before the last step, found {rate}"
-            )
+        expected = f"{training.emas[0]}, the one kept before the last step"
+        require(name in kept, f"{where}: ema", expected, rate, "fix it")
         return name
 
     def _run(self, name: str, table: str, where: str) -> Run:
         """The run that a row names; in the scale's further tables its form with the reduced budget, if there is one."""
         entries, reduced = self.config.run_entries(), self.scale.short
-        require(
-            name in entries, where, "a run of config/runs/", repr(name), f"known: {sorted(entries)}; fix it or add it"
-        )
+        advice = f"known: {sorted(entries)}; fix it or add it"
+        require(name in entries, where, "a run of config/runs/", repr(name), advice)
         given = entries[name].entry.weights or entries[name].entry.samples
         if reduced is not None and table in self.scale.more_tables and given is None:
             name = f"{name}-{reduced.suffix}"
@@ -163,10 +160,8 @@ class Plan(Configuration):
                 raise ValueError(f"{entries[name].source}: run {name!r} is the name of a shortened run; rename it")
         if name not in self.runs:
             run = run_settings(self.config, name, self.scale_layer)
-            if run.dataset not in self.datasets:
-                raise ValueError(
-                    f"{where}: run {name} is trained on {run.dataset!r}, expected one of {sorted(self.datasets)}"
-                )
+            expected, given = f"a run on one of {sorted(self.datasets)}", f"{name} on {run.dataset!r}"
+            require(run.dataset in self.datasets, where, expected, given, "name another")
             seeded, at = not run.reduced or run.dataset in reduced.seeds, f"{self.scale_layer.source}: short.seeds"
             require(seeded, at, f"training seeds for {run.dataset!r}", "none", f"add `{run.dataset}: [0]`")
             self.runs[name] = run
@@ -199,11 +194,9 @@ class Plan(Configuration):
         """Rows of a table of its own for runs that no table lists: each with the samplers that the first table uses for
         its method, and those that its own entry names."""
         if unknown := sorted(set(names) - set(self.unlisted())):
-            runs = [*self.runs, *self.unlisted()]
-            raise ValueError(
-                f"own_runs: expected runs of config/runs/ on {', '.join(self.datasets)}, found {unknown[0]!r}; "
-                f"{did_you_mean(unknown[0], runs) or 'fix the name'}"
-            )
+            expected = f"runs of config/runs/ on {', '.join(self.datasets)}"
+            advice = did_you_mean(unknown[0], [*self.runs, *self.unlisted()]) or "fix the name"
+            raise invalid("own_runs", expected, repr(unknown[0]), advice)
         usual: dict[str, set[str]] = {}
         for cell in self.cells:
             if cell.table == self.scale.tables[0]:
@@ -245,10 +238,8 @@ class Plan(Configuration):
         for name in set(self.scale.pilot) - {*rows}:
             table, letter, *_ = (*name.split("."), "")
             if table in self.tables and letter in self.scale.subtables:
-                raise ValueError(
-                    f"{self.scale_layer.source}: pilot: expected rows of {table} that this scale computes, "
-                    f"found {name!r}; {did_you_mean(name, rows) or 'fix the name'}"
-                )
+                where, expected = f"{self.scale_layer.source}: pilot", f"rows of {table} that this scale computes"
+                raise invalid(where, expected, repr(name), did_you_mean(name, rows) or "fix the name")
 
     def _check_distinct_runs(self) -> None:
         names: dict[str, str] = {}
@@ -380,7 +371,7 @@ class Plan(Configuration):
         those that have rows of it. Runs that no table lists have a table of their own."""
         if self.only:
             return [name for name in self.tables if any(row.startswith(f"{name}.") for row in self._only)]
-        names = [name for name in super().tables_of(which) if name != OWN_RUNS]
+        names = [name for name in (self.tables if which == "all" else self.scale.tables) if name != OWN_RUNS]
         return [*names, *([OWN_RUNS] if OWN_RUNS in self.tables else [])]
 
     def cells_of(self, which: str) -> list[Cell]:

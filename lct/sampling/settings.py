@@ -3,9 +3,18 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, PositiveInt
+from pydantic import AfterValidator, Discriminator, Field, PositiveInt
 
 from lct.checks import require
+
+
+def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"expected different seeds from 0 on, found {list(seeds)}; fix them")
+    return seeds
+
+
+Seeds = Annotated[tuple[int, ...], AfterValidator(_different)]  # a seed given twice would count as two
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,18 +74,13 @@ class Sampling:
 
     num_images: Annotated[int, Field(ge=2)] = 50_000  # generated images per (run, seed, sampler, draw)
     batch: PositiveInt = 250  # images per fixed batch; part of the result's bytes, so not a matter of speed alone
-    draws: tuple[int, ...] = (0,)  # sampling seeds
+    draws: Seeds = (0,)  # sampling seeds
     grid_images: int = 32  # images in the preview grid; the same image seeds for every method
     threads: int = 1  # torch threads; part of the result's bytes
     rounding: Literal["truncate", "nearest"] = "truncate"  # pixels to uint8; the authors truncate
-    full_batches: bool = (
-        False  # num_images rounded up to full batches; the authors scored 50 176 for 50 000 (batch 256)
-    )
+    full_batches: bool = False  # num_images rounded up to full batches; the authors scored 50 176 for 50 000 (batch
+    # 256)
     matmul: Literal["float32", "tf32"] = "float32"  # precision of float32 products on a GPU; the authors allow TF32
-
-    def __post_init__(self):
-        different = len(set(self.draws)) == len(self.draws) and min(self.draws, default=-1) >= 0
-        require(different, "draws", "different seeds from 0 on", list(self.draws), "fix them")
 
     @property
     def count(self) -> int:

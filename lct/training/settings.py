@@ -42,22 +42,18 @@ class Training:
     emas: tuple[float, ...] = (0.9999,)  # evaluation EMAs kept in parallel, updated every step without warm-up
     keep_steps: tuple[int, ...] = ()  # further steps after which the first EMA is kept; the last step keeps all EMAs
     keep_epochs: tuple[int, ...] = ()  # the same in epochs, counted as `epochs` is; not with `steps`
-    steps_per_milestone: int | None = field(
-        default=None, metadata=OPTIONAL
-    )  # of a rehearsal: so many steps lead to each
-    # of the steps that are kept, whatever epochs and steps say; the schedules end with the last of them
+    steps_per_milestone: int | None = field(default=None, metadata=OPTIONAL)  # of a rehearsal: so many steps lead to
+    # each of the steps that are kept, whatever epochs and steps say; the schedules end with the last of them
     matmul: Literal["float32", "tf32"] = "float32"  # precision of float32 products on a GPU; the authors allow TF32
-    mixed_precision: Literal["off", "bfloat16"] = (
-        "off"  # dtype of the network's products; weights and losses stay float32
-    )
+    mixed_precision: Literal["off", "bfloat16"] = "off"  # dtype of the network's products; weights and losses stay
+    # float32
     memory_format: Literal["contiguous", "channels-last"] = "contiguous"  # order of activations in memory; speed only
     compile: bool = False  # torch.compile of the network; speed only
     cuda_graphs: bool = False  # a compiled pass is launched as one graph; speed only, needs compile and a GPU
     threads: int = 1  # torch threads; part of the result's bytes, never taken from the scheduler
     log_every: int = 25  # steps between points of the training curve
-    divergence: float | None = (
-        10.0  # stop when 5 logged losses average more than this times the median of their stage; null: never
-    )
+    divergence: float | None = 10.0  # stop when 5 logged losses average more than this times the median of their
+    # stage; null: never
 
     def __post_init__(self):
         if (self.epochs is None) == (self.steps is None):

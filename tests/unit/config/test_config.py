@@ -352,3 +352,14 @@ def test_another_grid_is_given_once_and_accepted_by_samplers(project):
     edit(method, "sigma_max: 120.0", "sigma_max: 90.0")
     with pytest.raises(ValueError, match=r"far: expected middle_sigmas inside \(0\.01, 90\.0\)"):
         Plan(project, {"scale": "smoke"})
+
+
+def test_a_claim_about_rows_that_nothing_is_published_about_is_refused(project):
+    rows = "rows:\n  r: {run: '{dataset}-lct', sampler: {mini: one, smoke: one}}\n"
+    (project / "config/tables/own-rows.yaml").write_text(f"id: own-rows\ntitle: t\ncaption: c\n{rows}")
+    part = "{kind: beats, better: own-rows.a.r, worse: table1.a.ilct-1}"
+    (project / "config/claims/mine.yaml").write_text(
+        f"claims:\n  - {{id: x, statement: s, place: p, parts: [{part}]}}\n"
+    )
+    with pytest.raises(ValueError, match=r"claims/mine\.yaml: x: expected rows of a table with `published`, found"):
+        Plan(project)
