@@ -34,20 +34,20 @@ PART = 256  # latents converted to float64 at a time
 TOLERANCE = 0.02  # allowed relative error of the normalised latents' standard deviation
 
 
+@dataclass
 class LatentMoments:
     """Count, mean and squared deviations of every element, in float64 and one pass; merged parts equal one pass over
     all of them up to rounding (Chan, Golub and LeVeque 1979)."""
 
-    def __init__(self):
-        self.count, self.mean, self.m2 = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    count: int = 0
+    mean: Tensor = torch.zeros((), dtype=torch.float64)
+    m2: Tensor = torch.zeros((), dtype=torch.float64)
 
     def update(self, batch: Tensor) -> LatentMoments:
         """Add (B, ...) values."""
-        part, values = LatentMoments(), batch.to(torch.float64)
-        if (part_count := len(values)) > 0:
-            part.count, part.mean = part_count, values.mean(0)
-            part.m2 = (values - part.mean).square().sum(0)
-        return self.merge(part)
+        values = batch.to(torch.float64)
+        mean = values.mean(0)
+        return self.merge(LatentMoments(len(values), mean, (values - mean).square().sum(0)))
 
     def merge(self, other: LatentMoments) -> LatentMoments:
         """Add the values of `other`."""
@@ -127,11 +127,8 @@ def from_moments(moments: LatentMoments, encoding: Encoding) -> LatentStatistics
 def _over_space(moments: LatentMoments) -> LatentMoments:
     """Moments per channel from moments per element (C, H, W): the elements of a channel are merged."""
     count, mean = moments.count, moments.mean.mean((1, 2), keepdim=True)
-    merged = LatentMoments()
-    merged.count = count * moments.mean[0].numel()
-    merged.mean = mean
-    merged.m2 = (moments.m2 + count * (moments.mean - mean).square()).sum((1, 2), keepdim=True)
-    return merged
+    m2 = (moments.m2 + count * (moments.mean - mean).square()).sum((1, 2), keepdim=True)
+    return LatentMoments(count * moments.mean[0].numel(), mean, m2)
 
 
 def check_finite(latents: Tensor, where: str, first: int = 0) -> None:

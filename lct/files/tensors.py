@@ -126,14 +126,8 @@ def pick_rows(path: Path | str, name: str, rows: Iterable[int]) -> torch.Tensor:
 def map_tensor(path: Path | str, name: str) -> torch.Tensor:
     """A stored tensor as a map of its file: what is not looked at is not read. Writing to it does not change the
     file."""
-    shape = shape_of(path, name)  # refuses a damaged file
-    with open(path, "rb") as file:
-        size = struct.unpack("<Q", file.read(8))[0]
-        entry = json.loads(file.read(size))[name]
-    dtype = next(dtype for dtype, text in _DTYPES.items() if text == entry["dtype"])
-    count, offset = math.prod(shape), 8 + size + entry["data_offsets"][0]
-    mapped = torch.from_file(str(path), shared=False, size=offset + entry["data_offsets"][1], dtype=torch.uint8)
-    return mapped[offset:][: count * dtype.itemsize].view(dtype).view(shape)
+    with _opened(path, "cpu") as handle:  # safetensors maps a file, and copies nothing for the CPU
+        return handle.get_tensor(name)
 
 
 def shape_of(path: Path | str, name: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +72,12 @@ class Archive(AbstractContextManager):
         self.path, self.size = Path(path), os.path.getsize(path)
         self.compression = _compression(self.path)
         self.random_access = self.compression in (None, "")  # zip or plain tar: any member at any time
-        self._descriptor = os.open(self.path, os.O_RDONLY)
+        self._file = open(self.path, "rb")  # noqa: SIM115 lives as long as this object
         self._zip: zipfile.ZipFile | None = None
         try:
             with _damage(self.path):
                 if self.compression is None:
-                    self._zip = zipfile.ZipFile(self.path)
+                    self._zip = zipfile.ZipFile(self._file)
                 entries = self._zip_entries() if self._zip else self._tar_entries()
                 self.members = _checked(self.path, entries, limits or Limits(), self.size)
         except BaseException:
@@ -89,7 +89,7 @@ class Archive(AbstractContextManager):
         with _damage(self.path, member.name):
             if self._zip:
                 return self._zip.read(self._zip.infolist()[member.key])
-            content = os.pread(self._descriptor, member.size, member.key)
+            content = os.pread(self._file.fileno(), member.size, member.key)
             if len(content) != member.size:
                 raise EOFError(f"{len(content)} of {member.size} bytes")
             return content
@@ -133,13 +133,13 @@ class Archive(AbstractContextManager):
                 type_ = "file" if info.isreg() else types.get(info.type, "a device")
                 yield Member(info.name, info.size, info.offset_data, "a sparse file" if info.issparse() else type_)
             # tarfile takes damage or an end between two members for the end; the end mark is two blocks of zeros
-            after = tar.fileobj.read(_BLOCK) if self.compression else os.pread(self._descriptor, _BLOCK, tar.offset)
+            if not self.compression:
+                tar.fileobj.seek(tar.offset)
+            after = tar.fileobj.read(_BLOCK)
             if any(after) or not (self.compression or after):
                 raise tarfile.ReadError("no end mark")
             padding = 0
-            while rest := (  # the checksum of a compressed one comes last
-                tar.fileobj.read(2**20) if self.compression else os.pread(self._descriptor, 2**20, tar.offset + padding)
-            ):
+            while rest := tar.fileobj.read(2**20):  # the checksum of a compressed one comes last
                 if rest.count(0) != len(rest):
                     raise tarfile.ReadError("more behind the end mark than padding, as in joined archives")
                 padding += len(rest)
@@ -162,11 +162,7 @@ class Archive(AbstractContextManager):
             tar.members = []  # a million of them would take a gigabyte
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-            if self._zip:
-                self._zip.close()
+        self._file.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -197,14 +193,10 @@ def has_listing(path: Path | str) -> bool:
     return _compression(Path(path)) in (None, "")
 
 
-def extract(
-    path: Path | str, into: Path | str, limits: Limits | None = None, progress: Callable[[int], None] | None = None
-) -> Path:
+def extract(path: Path | str, into: Path | str, limits: Limits | None = None) -> Path:
     """Unpack an archive into the new folder `into`; one that holds all members already, with their sizes, is kept.
 
-    It appears whole or not at all, so whatever interrupts this, doing it again is all that is needed. `progress` is
-    told the number of files written.
-    """
+    It appears whole or not at all, so whatever interrupts this, doing it again is all that is needed."""
     into = Path(into)
     with Archive(path, limits) as archive:
         if into.is_dir():
@@ -213,7 +205,7 @@ def extract(
             shutil.rmtree(into)
         require_space(into.parent, sum(member.size for member in archive.members), f"{into}: unpacked files")
         with atomic_folder(into) as partial:
-            for count, (member, content) in enumerate(archive.stream(), start=1):
+            for member, content in archive.stream():
                 place = partial / member.name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with open(place, "xb") as handle:
@@ -221,8 +213,6 @@ def extract(
                     os.fsync(handle.fileno())
                 where, size = f"{path}: member {member.name!r}", place.stat().st_size
                 require(size == member.size, where, f"{member.size} bytes", size, "it is damaged: get it again")
-                if progress:
-                    progress(count)
     return into
 
 

@@ -74,8 +74,7 @@ def test_every_kind_is_listed_read_and_unpacked(tmp_path, kind):
         assert archive.random_access == (kind in ("zip", "tar"))
         if archive.random_access:
             assert {member.name: archive.read(member) for member in archive.members} == FILES
-    told = []
-    assert content(extract(path, tmp_path / "out", progress=told.append)) == FILES and told == [1, 2, 3]
+    assert content(extract(path, tmp_path / "out")) == FILES
 
 
 def test_unpacking_again_keeps_what_is_whole_and_repairs_what_is_not(tmp_path):
