@@ -33,7 +33,7 @@ def load(settings: PretrainedExtractor, path: Path | str, sha256: str) -> nn.Mod
     except FileNotFoundError as error:
         raise invalid(path, f"weights of extractor {settings.id}", "nothing", "fetch them") from error
     digest, advice = hashlib.sha256(content).hexdigest(), "nothing of them was loaded: remove the file, fetch it again"
-    require(digest == sha256, f"{path}: extractor {settings.id}", f"sha256 {sha256}", digest, advice)
+    require(digest == sha256, path, f"sha256 {sha256} of extractor {settings.id}", digest, advice)
     return ARCHITECTURES[settings.architecture](settings, content, str(path)).eval().requires_grad_(False)
 
 
