@@ -79,11 +79,10 @@ def doctor(arguments: argparse.Namespace) -> Result:
     plan = selected_plan(arguments)
     profile = None if arguments.profile is None else arguments.root / arguments.profile
     findings = examine(plan, arguments.root, profile, 60 * arguments.patience)
-    fault = place_fault(arguments.root)
-    if fault and plan.main.record:
-        findings.append(Finding("fail", "recording", fault))
-    elif plan.main.record:
-        findings.append(Finding("ok", "recording", "git and DVC take what a run makes here"))
+    if plan.main.record:
+        fault = place_fault(arguments.root)
+        why = fault or "git and DVC take what a run makes here"
+        findings.append(Finding("fail" if fault else "ok", "recording", why))
     value, lines = summary(findings)
     return int(not value["ok"]), value, "\n".join(lines)
 

@@ -143,9 +143,7 @@ def _enter_project(arguments: argparse.Namespace) -> Path:
     marks = ("Snakefile", "config/config.yaml")
     projects = (folder for folder in (here, *here.parents) if all((folder / mark).is_file() for mark in marks))
     project = next(projects, None)
-    if project is None and not any((here / name).exists() for name in _PARTS):
-        if arguments.verb == "completion":
-            return here
+    if project is None and arguments.verb != "completion" and not any((here / name).exists() for name in _PARTS):
         raise ValueError(f"{here}: expected the project's folder, or one inside it, found neither; cd to the clone")
     if project not in (None, here):
         for name, value in vars(arguments).items():

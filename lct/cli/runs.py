@@ -95,8 +95,8 @@ def remove(arguments: argparse.Namespace) -> Result:
 def _folders(root: Path, plan: Plan, run: str) -> list[Path]:
     """Folders of a run that exist. Raises ValueError naming the nearest run when there is none."""
     kinds = [root / "results" / plan.scale_name / kind for kind in _KINDS]
-    work = [(root / plan.paths.work(run, 0)).parent]
-    work += [root / "work" / plan.scale_name / kind / run for kind in ("sample", "metrics")]  # of killed jobs
+    parts = ((run,), ("sample", run), ("metrics", run))  # the last two of killed jobs
+    work = [root / plan.paths.work(*of) for of in parts]
     folders = [*(kind / run for kind in kinds), *work, *(root / plan.paths.log(stage, run) for stage in _STAGES)]
     folders = [folder for folder in folders if folder.is_dir()]
     if run == "reference" or not re.match(ID_PATTERN, run) or not folders:

@@ -9,7 +9,7 @@ from lct.config.folder import ConfigFolder
 from lct.config.model import Dataset, Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings
 from lct.config.schema import plain
-from lct.files.records import flatten
+from lct.files.records import MISSING, differences, flatten
 from lct.plan import listing
 from lct.plan.listing import facts
 from lct.plan.names import cells_named
@@ -62,16 +62,12 @@ def _overview(plan: Plan) -> Result:
 
 def _rows(cells: list[Cell]) -> Result:
     """Which run, weights and sampler answer each row."""
+    keys = ("run", "weights", "sampler")
     value = {
-        cell.name: {
-            "run": cell.run,
-            "weights": cell.weights,
-            "sampler": cell.sampler,
-            "seeds": sorted({s.seed for s in cell.sets}),
-        }
+        cell.name: {key: getattr(cell, key) for key in keys} | {"seeds": sorted({s.seed for s in cell.sets})}
         for cell in cells
     }
-    rows = [(cell.name, cell.run, cell.weights, cell.sampler) for cell in cells]
+    rows = [(name, *(of[key] for key in keys)) for name, of in value.items()]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return 0, value, "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -100,15 +96,12 @@ def _show(run: Run, run_facts: dict[str, Any], data: Sourced) -> Result:
 
 
 def _compare(a: Run, b: Run, scale_name: str) -> Result:
-    left, right = flatten(a.applied), flatten(b.applied)
-    differing = {
-        key: {a.id: left.get(key, "-"), b.id: right.get(key, "-")}
-        for key in left | right
-        if left.get(key, "-") != right.get(key, "-")
-    }
+    pairs = differences(flatten(a.applied), flatten(b.applied))
+    sides = {key: ["-" if value is MISSING else value for value in pair] for key, pair in pairs.items()}
+    differing = {key: dict(zip((a.id, b.id), of, strict=True)) for key, of in sides.items()}
     width = max(map(len, differing), default=0)
     lines = [f"{f'scale {scale_name}':<{width}}  {a.id:<24}  {b.id}"]
-    lines += [f"{key:<{width}}  {_text(pair[a.id]):<24}  {_text(pair[b.id])}" for key, pair in differing.items()]
+    lines += [f"{key:<{width}}  {_text(left):<24}  {_text(right)}" for key, (left, right) in sides.items()]
     return 0, differing, "\n".join(lines)
 
 

@@ -161,7 +161,7 @@ def _status(
         return RunStatus(state=state, where=_where(None, jobs), note="trained", **facts)
     suffix = plan.suffix(run, ahead[0])
     jobs = [job for job in queue if job.comment == f"rule_train_{_rule(run + suffix)}_wildcards_{seed}"]
-    beat = _heartbeat(root / plan.paths.work(run, seed), now)
+    beat = _heartbeat(root / plan.paths.work(run, f"s{seed}"), now)
     log = plan.paths.log("train", run, f"s{seed}{suffix}.log")
     facts |= {name: beat.get(name) for name in _SHOWN}
     if not beat and ahead != milestones:

@@ -28,12 +28,10 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class RunSource:
-    """One run as an entry of a file gives it."""
+class RunSource(Layer):
+    """One run as an entry of a file gives it; `source` names both."""
 
-    source: str
     entry: RunEntry
-    values: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,10 @@ class ScaleLayer(Layer):
 
     def under(self, *keys: str) -> list[Layer]:
         """Values under some keys, file by file, for a merge."""
-
-        def inner(values: dict[str, Any]) -> dict[str, Any]:
-            return functools.reduce(lambda value, key: value.get(key) or {}, keys, values)
-
-        return [Layer(layer.source, inner(layer.values)) for layer in self.files]
+        return [
+            Layer(of.source, functools.reduce(lambda values, key: values.get(key) or {}, keys, of.values))
+            for of in self.files
+        ]
 
     def name_in(self, by_scale: Mapping[str, Any]) -> str | None:
         """The key of a mapping by scale that counts here: the scale itself, or its nearest base; None: neither."""
@@ -110,11 +107,12 @@ class ConfigFolder:
     def _add_run(self, run: str, values: dict[str, Any], source: str) -> None:
         expected = "run names of a-z, 0-9, _ and -, no - in front"
         require(re.fullmatch(ID_PATTERN, run), source, expected, repr(run), "rename it")
+        where = f"{source}: {run}"
         if run in self._runs:
-            raise ValueError(f"{source}: run {run!r} is also in {self._runs[run].source}; rename one")
+            raise ValueError(f"{where}: expected a name of its own, found {self._runs[run].source}; rename one")
         if run in _TAKEN:
             raise ValueError(f"{source}: run name {run!r} is taken by a folder or target of the project; rename it")
-        self._runs[run] = RunSource(source, build(RunEntry, values, f"{source}: {run}"), values)
+        self._runs[run] = RunSource(where, values, build(RunEntry, values, where))
 
     def dataset_of(self, run: str) -> str | None:
         """The dataset of a run; None where it starts from a run that does not exist, or from itself."""
@@ -124,16 +122,15 @@ class ConfigFolder:
             run = entries[run].entry.base
         return entries[run].entry.dataset if run in entries and run not in passed else None
 
-    def run_chain(self, run: str) -> list[tuple[str, RunSource]]:
+    def run_chain(self, run: str) -> list[RunSource]:
         """The run and those it starts from, the first one first."""
-        entries, chain = self.run_entries(), []
+        chain: list[RunSource] = []
         while run is not None:
-            source = entries[run]
-            where, circle = f"{source.source}: {run}", run in [name for name, _ in chain]
-            require(not circle, f"{where}: base", "no circle", f"{run!r} again", "remove one base")
-            chain.insert(0, (run, source))
-            _check_base(source.entry, where, entries)
-            run = source.entry.base
+            link = self.run_entries()[run]
+            require(link not in chain, f"{link.source}: base", "no circle", f"{run!r} again", "remove one base")
+            chain.insert(0, link)
+            _check_base(link.entry, link.source, self.run_entries())
+            run = link.entry.base
         return chain
 
 

@@ -3,6 +3,7 @@
 Where it is not on this machine, as in a clone, the record of the images that were read from it says the same.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -114,15 +115,9 @@ def _recorded(root: Path, scale: str, name: str, path: str) -> dict[str, Any]:
     content = read_json_or_empty(root / f"{output}.settings.json")
     archive = root / f"lineage/{scale}.jsonl"
     if not content and archive.is_file():
-        lines = (line for line in archive.read_text(encoding="utf-8", errors="replace").split("\n") if output in line)
-        entries = map(_entry, lines)
-        content = next((e["settings"] for e in entries if e.get("path") == output and e.get("settings")), {})
+        lines = archive.read_text(encoding="utf-8", errors="replace").split("\n")
+        with contextlib.suppress(json.JSONDecodeError):
+            entries = (json.loads(line) for line in lines if output in line)
+            content = next((e["settings"] for e in entries if e.get("path") == output and e.get("settings")), {})
     dataset = content.get("settings", {}).get("dataset", {})
     return dataset if dataset.get("source", {}).get("path") == path else {}
-
-
-def _entry(line: str) -> dict[str, Any]:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return {}

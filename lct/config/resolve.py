@@ -12,10 +12,11 @@ from typing import Any
 from lct.checks import require
 from lct.config import local_images
 from lct.config.folder import ConfigFolder, Layer, ScaleLayer
-from lct.config.model import ELSEWHERE, GIVEN, Dataset, Figure, Initial, Main, Method, ReducedBudget, Run, Scale
-from lct.config.schema import build, check_layer, written_fields
+from lct.config.model import ELSEWHERE, GIVEN, Dataset, Figure, Main, Method, Run, Scale
+from lct.config.schema import build, check_layer, plain
 from lct.data.settings import COUNTS_ADVICE, DownloadSource, readings
 from lct.download.settings import Origin, Weights
+from lct.files.records import flatten
 from lct.metrics.settings import PretrainedExtractor
 from lct.training.settings import Training
 
@@ -48,16 +49,9 @@ def _merge_into(into: dict[str, Any], new: dict[str, Any], source: str, sources:
             sources[name] = source
 
 
-def every_source(settings: Any, sources: dict[str, str], prefix: str = "") -> dict[str, str]:
+def every_source(settings: Any, sources: dict[str, str]) -> dict[str, str]:
     """Source of every leaf of resolved settings; what no layer set comes from the dataclass: "default"."""
-    leaves: dict[str, str] = {}
-    for f in written_fields(settings):
-        value, name = getattr(settings, f.name), f"{prefix}{f.name}"
-        if dataclasses.is_dataclass(value):
-            leaves |= every_source(value, sources, f"{name}.")
-        else:
-            leaves[name] = sources.get(name, "default")
-    return leaves
+    return {name: sources.get(name, "default") for name in flatten(plain(settings))}
 
 
 # --- settings of one file ---------------------------------------------------------------------------------------------
@@ -146,39 +140,39 @@ def gives_labels(dataset: Dataset) -> bool:
 
 def _fitting(overrides: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """Overrides of a tagged union apply only to datasets that have the same kind."""
-
-    def fits(value: Any, present: Any) -> bool:
-        both = isinstance(value, dict) and isinstance(present, dict)
-        return not both or value.get("kind", present.get("kind")) == present.get("kind")
-
-    return {key: value for key, value in overrides.items() if fits(value, values.get(key))}
+    kinds = {key: value.get("kind") for key, value in values.items() if isinstance(value, dict)}
+    other = [key for key, new in overrides.items() if key in kinds and new.get("kind", kinds[key]) != kinds[key]]
+    return {key: value for key, value in overrides.items() if key not in other}
 
 
 def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
     """Resolved settings of a run, with the source of each. RUN-SUFFIX is RUN with the scale's reduced budget."""
     reduced = scale.settings.short if run not in config.run_entries() else None
     chain = config.run_chain(run if reduced is None else run.removesuffix(f"-{reduced.suffix}"))
-    (root, first), (_, last) = chain[0], chain[-1]
+    first, last = chain[0], chain[-1]
     if (images := last.entry.samples) is not None:
-        sources = {f"samples.{key}": f"{last.source}: {run}" for key in last.values["samples"]}
+        sources = {f"samples.{key}": last.source for key in last.values["samples"]}
         about = {"dataset": last.entry.dataset, "method": ELSEWHERE, "note": last.entry.note}
         return Run(id=run, training=None, samplers={GIVEN: images}, sources=sources, samples=images, **about)
-    method_layer = config.layer("methods", first.entry.method, f"{first.source}: {root}: method")
-    dataset_layer = config.layer("datasets", first.entry.dataset, f"{first.source}: {root}: dataset")
+    method_layer = config.layer("methods", first.entry.method, f"{first.source}: method")
+    dataset_layer = config.layer("datasets", first.entry.dataset, f"{first.source}: dataset")
     method = build(Method, method_layer.values, method_layer.source)
     check_layer(Dataset, dataset_layer.values, dataset_layer.source)
     layers = [
         *_of_method(method_layer, first.entry.method, scale),
         Layer(dataset_layer.source, dataset_layer.values.get("training", {})),
-        *(Layer(f"{link.source}: {name}", link.values.get("training", {})) for name, link in chain),
+        *(Layer(link.source, link.values.get("training", {})) for link in chain),
     ]
     if reduced is not None:
         layers.append(Layer(f"{scale.source}: short", reduced.training))
     values, sources = merge(_one_length(layers))
-    training = build(Training, values, f"{last.source}: {run}: training")
-    samplers = method.samplers
-    for _, link in chain:
-        samplers = samplers | link.entry.samplers
+    training = build(Training, values, f"{last.source}: training")
+    samplers = dict(method.samplers)
+    for link in chain:
+        samplers.update(link.entry.samplers)
+    init = next((link.entry.init for link in reversed(chain) if link.entry.init is not None), None)
+    if init is not None and init.run is not None and reduced is not None:  # the reduced form of the run it names
+        init = dataclasses.replace(init, run=f"{init.run}-{reduced.suffix}")
     return Run(
         id=run,
         dataset=first.entry.dataset,
@@ -188,7 +182,7 @@ def run_settings(config: ConfigFolder, run: str, scale: ScaleLayer) -> Run:
         sources=every_source(training, sources),
         note=last.entry.note,
         weights=last.entry.weights,
-        init=_initial([link.entry.init for _, link in chain], reduced),
+        init=init,
         reduced=reduced is not None,
     )
 
@@ -197,14 +191,6 @@ def _of_method(method: Layer, name: str, scale: ScaleLayer) -> list[Layer]:
     """The first layers of a training: a method's, and what the scale changes of it."""
     own = Layer(method.source, method.values.get("training", {}))
     return [own, *scale.under("training"), *scale.under("methods", name)]
-
-
-def _initial(inits: list[Initial | None], reduced: ReducedBudget | None) -> Initial | None:
-    """The last `init` of a chain of bases; in a reduced run, that of the reduced form of the run it names."""
-    init = next((init for init in reversed(inits) if init is not None), None)
-    if init is None or init.run is None or reduced is None:
-        return init
-    return dataclasses.replace(init, run=f"{init.run}-{reduced.suffix}")
 
 
 def run_exists(config: ConfigFolder, run: str, scale: ScaleLayer) -> bool:

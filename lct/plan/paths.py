@@ -75,15 +75,11 @@ class Paths:
         return f"results/{self.scale}/features/{run}/s{seed}/{weights}/{sampler}/d{draw}/{view}.safetensors"
 
     def metrics(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, protocol: str) -> str:
-        return f"{self.metrics_folder()}/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
+        return f"results/{self.scale}/metrics/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
 
     def distance(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, protocol: str) -> str:
         """The Frechet distance alone, which the pilot reads."""
         return f"results/{self.scale}/pilot/{run}/s{seed}/{weights}/{sampler}/d{draw}/{protocol}.json"
-
-    def metrics_folder(self) -> str:
-        """Folder of a folder for each run."""
-        return f"results/{self.scale}/metrics"
 
     def neighbours(self, run: str, seed: int | str, weights: str, sampler: str, draw: int, kind: str) -> str:
         """Training images nearest to some generated ones: numbers (json) and picture (png)."""
@@ -112,21 +108,14 @@ class Paths:
         only = f"only-{'+'.join(self.only)}/" if self.only else ""
         return f"dataset-{self.dataset}/{only}" if self.dataset else only
 
-    def work(self, run: str, seed: int | str) -> str:
-        """Undeclared: resume state and progress, in a folder per hash of the settings."""
-        return f"work/{self.scale}/{run}/s{seed}"
+    def work(self, *parts: str) -> str:
+        """Undeclared: resume state and finished parts of a job, in a folder per hash of its settings and inputs. Parts:
+        RUN and sSEED, encode and DATASET, or figures, FIGURE and DATASET."""
+        return f"work/{self.scale}/{'/'.join(parts)}"
 
     def figure(self, figure: str, dataset: str, kind: str) -> str:
         """Numbers (json) or picture (svg, png, pdf) of a figure."""
         return f"results/{self.scale}/figures/{figure}/{dataset}.{kind}"
-
-    def work_encode(self, dataset: str) -> str:
-        """Undeclared: finished parts of an encoding, in a folder per hash of its settings and inputs."""
-        return f"work/{self.scale}/encode/{dataset}"
-
-    def work_figure(self, figure: str, dataset: str) -> str:
-        """Undeclared: resume states of a figure's trainings, in a folder per hash of its settings and inputs."""
-        return f"work/{self.scale}/figures/{figure}/{dataset}"
 
     def log(self, *parts: str) -> str:
         return f"logs/{self.scale}/{'/'.join(parts)}"

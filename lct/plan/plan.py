@@ -157,7 +157,7 @@ class Plan(Configuration):
         if reduced is not None and table in self.scale.more_tables and given is None:
             name = f"{name}-{reduced.suffix}"
             if name in entries:
-                raise ValueError(f"{entries[name].source}: run {name!r} is the name of a shortened run; rename it")
+                raise ValueError(f"{entries[name].source}: this is the name of a shortened run; rename it")
         if name not in self.runs:
             run = run_settings(self.config, name, self.scale_layer)
             expected, given = f"a run on one of {sorted(self.datasets)}", f"{name} on {run.dataset!r}"
@@ -175,7 +175,7 @@ class Plan(Configuration):
         return [name for name in entries if name not in listed and self.config.dataset_of(name) in self.datasets]
 
     def _with_results(self) -> tuple[str, ...]:
-        folder = self.root / self.paths.metrics_folder()
+        folder = self.root / "results" / self.scale_name / "metrics"
         names = self.unlisted() if folder.is_dir() else []
         return tuple(name for name in names if any((folder / name).glob("s*/*/*/d*/*.json")))
 
@@ -184,7 +184,7 @@ class Plan(Configuration):
         shown = {(s.run, s.seed) for cell in self.cells_of("all") for s in cell.sets}
         trainings = set()
         for run in (*self.runs, *self.unlisted()):
-            folders = [(root / of(run, 0)).parent for of in (self.paths.train, self.paths.work)]
+            folders = [root / "results" / self.scale_name / "train" / run, root / self.paths.work(run)]
             seeds = {path.parent.parent.name for folder in folders for path in folder.glob("s*/*/progress.json")}
             seeds |= {path.parent.name for folder in folders for path in folder.glob("s*/*.safetensors")}
             trainings |= {(run, int(seed[1:])) for seed in seeds if seed[1:].isdecimal()}

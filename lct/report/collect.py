@@ -228,7 +228,7 @@ def _stopped(plan: Plan, root: Path, cell: Cell, row: model.Row) -> model.Row:
             error = _logged_error(root / plan.paths.log(stage, s.run, f"s{s.seed}{plan.suffix(s.run, at)}.log"))
             if error is not None:
                 return replace(row, status="failed", why=f"{stage} of seed {s.seed}: {error}")
-        for path in sorted((root / plan.paths.work(s.run, s.seed)).glob("*/progress.json")):
+        for path in sorted((root / plan.paths.work(s.run, f"s{s.seed}")).glob("*/progress.json")):
             progress = read_json(path)
             why = f"training of seed {s.seed} has done {progress.get('step')} of {progress.get('total')} steps"
             return replace(row, status="partial" if row.cells else "half-finished", why=why)

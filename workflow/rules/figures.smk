@@ -40,7 +40,7 @@ for _figure in PLAN.figures_of("box-plots"):
             **resource_class("gpu_train", "figure", _figure),
         params:
             settings=settings_param("figure", _figure),
-            work=PATHS.work_figure(_figure, "{dataset}"),
+            work=PATHS.work("figures", _figure, "{dataset}"),
         shell:
             LAUNCH
             + " figure1 --settings {params.settings:q} --images {input.images:q}"

@@ -55,7 +55,7 @@ rule encode:
         settings=settings_param("encode"),
         autoencoder=subpath(lambda wildcards, input: input.autoencoder[0], parent=True),
         folder=subpath(lambda wildcards, output: output.tensors[0], parent=True),
-        work=PATHS.work_encode("{dataset}"),
+        work=PATHS.work("encode", "{dataset}"),
     shell:
         LAUNCH
         + " encode --settings {params.settings:q} --train {input.train:q} --heldout {input.heldout:q}"

@@ -39,7 +39,7 @@ for _run in (run for run in PLAN.runs.values() if run.is_trained):
                 **resource_class("gpu_train", "train", _run.id, _at),
             params:
                 settings=settings_param("train", _run.id),
-                state=PATHS.work(_run.id, "{seed}"),
+                state=PATHS.work(_run.id, "s{seed}"),
                 folder=subpath(lambda wildcards, output: output.weights[0], parent=True),
             # A shell command is put together when its job starts: what changes in this loop must not be in it.
             shell:
