@@ -65,7 +65,8 @@ def _timeline(arguments: argparse.Namespace, model: CostModel) -> tuple[dict[str
         title = f"{model.plan.scale_name} on {arguments.gpus} x {model.machine.name}"
         write_text(arguments.chart, timeline.chart(simulated, title))
         lines.append(f"  drawn: {arguments.chart}")
-    return timeline.value(simulated, taken), lines
+    appears = simulated.appears | {"everything": simulated.end}
+    return {"appears_seconds": appears, "taken_seconds": taken, "jobs": len(simulated.jobs)}, lines
 
 
 @argument("--profile", help="profile of a cluster, such as profiles/slurm (default: this machine alone)")

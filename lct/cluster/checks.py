@@ -11,8 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -98,15 +98,12 @@ def check_folders(root: Path) -> list[Finding]:
     for name in FOLDERS:
         folder = root / name
         existing = next(path for path in (folder, *folder.parents) if path.exists())
-        trial = existing / f".lct-doctor-{uuid.uuid4().hex}"
         try:
-            trial.write_text("written by lct doctor\n")
-            acquire(trial, "doctor").close()
+            with tempfile.NamedTemporaryFile(prefix=".lct-doctor-", dir=existing) as trial:
+                acquire(trial.name, "doctor").close()  # which writes into it
         except OSError as error:
             words = f"cannot be written or locked ({os.strerror(error.errno or 0)})"
             findings.append(Finding("fail", str(folder), words, "fix its permissions, its mount or the quota"))
-        finally:
-            trial.unlink(missing_ok=True)
     return findings or [Finding("ok", "folders", f"{', '.join(FOLDERS)} can be written and locked")]
 
 
@@ -143,13 +140,9 @@ def quota_left(root: Path) -> float | None:
 
 def check_clock(root: Path) -> Finding:
     """This host's clock against that of the file system."""
-    trial = root / f".lct-doctor-{uuid.uuid4().hex}"
-    try:
-        before = time.time()
-        trial.write_text("")
-        written = trial.stat().st_mtime
-    finally:
-        trial.unlink(missing_ok=True)
+    before = time.time()
+    with tempfile.NamedTemporaryFile(prefix=".lct-doctor-", dir=root) as trial:
+        written = os.stat(trial.name).st_mtime
     return check_skew("clock of the file system", written - before)
 
 

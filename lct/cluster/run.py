@@ -36,15 +36,13 @@ _DATASET_STAGES = ("images", "autoencoder", "encode", "extractor")
 
 def check_settings(triggers: set[str], max_checksum_bytes: int, snakemake_lock: bool, rerun_incomplete: bool) -> None:
     """Raise ValueError when Snakemake was started without the keys of profiles/default that results depend on."""
-    wrong = []
-    if triggers != {"mtime", "params", "input"}:
-        wrong.append(f"rerun-triggers: [mtime, params, input] (found {sorted(triggers)})")
-    if max_checksum_bytes < 100_000_000_000:
-        wrong.append(f"max-checksum-file-size: 100GB (found {max_checksum_bytes} bytes)")
-    if not rerun_incomplete:
-        wrong.append("rerun-incomplete: true (found false)")
-    if snakemake_lock:
-        wrong.append("nolock: true (found false)")
+    given = {
+        "rerun-triggers: [mtime, params, input]": (triggers == {"mtime", "params", "input"}, sorted(triggers)),
+        "max-checksum-file-size: 100GB": (max_checksum_bytes >= 100_000_000_000, f"{max_checksum_bytes} bytes"),
+        "rerun-incomplete: true": (rerun_incomplete, "false"),
+        "nolock: true": (not snakemake_lock, "false"),
+    }
+    wrong = [f"{expected} (found {value})" for expected, (is_set, value) in given.items() if not is_set]
     if wrong:
         raise ValueError(f"snakemake: expected {'; '.join(wrong)}; {_ADVICE}")
 

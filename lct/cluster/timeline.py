@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
 from xml.sax.saxutils import escape
 
 from lct.cluster.cost_model import RUN_STAGES, CostModel, PlannedJob
@@ -174,12 +173,6 @@ def lines(timeline: Timeline, taken: dict[str, float], gpus: int, device: str, q
         out.append(f"  {name:<{width}}  {_duration(seconds)}{beside}")
     busy = sum((entry.end - entry.start) * entry.gpus for entry in timeline.jobs)
     return [*out, f"  GPUs busy {busy / (gpus * timeline.end or 1.0):.0%} of the time"]
-
-
-def value(timeline: Timeline, taken: dict[str, float]) -> dict[str, Any]:
-    """The same as JSON."""
-    appears = timeline.appears | {"everything": timeline.end}
-    return {"appears_seconds": appears, "taken_seconds": taken, "jobs": len(timeline.jobs)}
 
 
 def chart(timeline: Timeline, title: str) -> str:

@@ -140,16 +140,13 @@ def measure_training(settings: Training, device: torch.device, limit: float) -> 
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     trainer = Trainer(settings, latents(), 0, device)
-    losses, durations, begun = [], [], None
+    losses, durations = [], []
     for step in range(WARM + MOST):
-        if step == WARM:
-            begun = time.monotonic()
         started = wall_clock(device)
         total = trainer.step(step, False)[0].total
         durations.append(wall_clock(device) - started)
         losses.append(total.clone())
-        enough = step + 1 >= max(COMPARED, WARM + 2)
-        if enough and begun is not None and time.monotonic() - begun > limit:
+        if step + 1 >= max(COMPARED, WARM + 2) and sum(durations[WARM:]) > limit:
             break
     peak = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
     return statistics.median(durations[WARM:]), [float(loss) for loss in losses[:COMPARED]], peak
