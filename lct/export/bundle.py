@@ -9,8 +9,8 @@ import io
 import json
 import mimetypes
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -40,6 +40,7 @@ _CONTEXTUAL = [
     {"@id": _PROFILE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
     {"@id": "#lct", "@type": "SoftwareApplication", "name": "lct"},
 ]
+Entity = dict[str, Any]  # of an RO-Crate
 ABOUT = ("LICENSE", "CITATION.cff", "requirements.lock", "requirements-cuda12.lock")
 
 
@@ -58,7 +59,7 @@ def write(
     title, description: of the published record. command: what computes all of it again. licence: SPDX id of what is in
     it; None where it is not stated, which leaves the choice to whoever publishes it."""
     names = sorted(set(files))
-    archived: dict[str, ArchivedFile] = {}
+    archived: dict[str, Entity] = {}
     with atomic(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name in names:
             with open(root / name, "rb") as content:
@@ -72,20 +73,12 @@ def write(
         add(".zenodo.json", json_text(_zenodo(title, description, licence)))
         records = {name: read_json(root / name) for name in names if name.endswith(RECORDS)}
         add("ro-crate-metadata.json", json_text(crate(archived, records, title, description, licence)))
-        add("SHA256SUMS", "".join(f"{file.sha256}  {name}\n" for name, file in sorted(archived.items())))
+        add("SHA256SUMS", "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(archived.items())))
     return len(archived)
 
 
-@dataclass(frozen=True)
-class ArchivedFile:
-    """Size and hash of a file of the archive."""
-
-    bytes: int
-    sha256: str
-
-
-def _add(archive: zipfile.ZipFile, name: str, content: BinaryIO) -> ArchivedFile:
-    """Write a file to the archive in small pieces, because weights may be larger than the memory."""
+def _add(archive: zipfile.ZipFile, name: str, content: BinaryIO) -> Entity:
+    """Write a file to the archive in small pieces, because weights may be larger than the memory; return its entity."""
     entry = zipfile.ZipInfo(name, _DATE)
     entry.create_system, entry.external_attr = 3, 0o644 << 16
     entry.compress_type = zipfile.ZIP_STORED if Path(name).suffix in _DENSE else zipfile.ZIP_DEFLATED
@@ -94,15 +87,13 @@ def _add(archive: zipfile.ZipFile, name: str, content: BinaryIO) -> ArchivedFile
         while piece := content.read(_PIECE):
             digest.update(piece)
             size += target.write(piece)
-    return ArchivedFile(size, digest.hexdigest())
+    entity = {"@id": name, "@type": "File", "name": name, "contentSize": str(size), "sha256": digest.hexdigest()}
+    media_type, _ = _TYPES.guess_type(name)
+    return entity | ({"encodingFormat": media_type} if media_type else {})
 
 
 def crate(
-    files: dict[str, ArchivedFile],
-    records: dict[str, dict[str, Any]],
-    title: str,
-    description: str,
-    licence: str | None = None,
+    files: dict[str, Entity], records: dict[str, dict[str, Any]], title: str, description: str, licence: str | None
 ) -> dict[str, Any]:
     """RO-Crate metadata: an entity for every file, and an action for every job.
 
@@ -120,26 +111,23 @@ def crate(
         "hasPart": _references(files),
         "mentions": _references(actions),
     }
-    graph = [_DESCRIPTOR, dataset, *_CONTEXTUAL, *(_file_entity(name, files[name]) for name in sorted(files))]
-    return {"@context": _CONTEXT, "@graph": graph + [actions[action] for action in sorted(actions)]}
-
-
-def _file_entity(name: str, file: ArchivedFile) -> dict[str, Any]:
-    entity = {"@id": name, "@type": "File", "name": name, "contentSize": str(file.bytes), "sha256": file.sha256}
-    media_type, _ = _TYPES.guess_type(name)
-    return entity | ({"encodingFormat": media_type} if media_type else {})
+    entities = [of[name] for of in (files, actions) for name in sorted(of)]
+    return {"@context": _CONTEXT, "@graph": [_DESCRIPTOR, dataset, *_CONTEXTUAL, *entities]}
 
 
 def _actions(
-    runs: dict[str, dict[str, Any]], records: dict[str, dict[str, Any]], files: dict[str, ArchivedFile]
-) -> dict[str, dict[str, Any]]:
+    runs: dict[str, dict[str, Any]], records: dict[str, dict[str, Any]], files: dict[str, Entity]
+) -> dict[str, Entity]:
     """Id of each job -> its action, with inputs and outputs where the archive holds them. runs: run.json by output."""
-    actions: dict[str, dict[str, Any]] = {}
-    inputs: dict[str, set[str]] = {}
-    outputs: dict[str, set[str]] = {}
+    actions: dict[str, Entity] = {}
+    inputs: dict[str, set[str]] = defaultdict(set)
+    outputs: dict[str, set[str]] = defaultdict(set)
     for output, run in runs.items():
         identity = json.dumps([run["stage"], run["started"], run["command"]])
         action = f"#job-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+        settings = records.get(f"{output}{SETTINGS}", {"inputs": {}})
+        inputs[action].update(source["path"] for source in settings["inputs"].values())
+        outputs[action].add(output)
         actions[action] = {
             "@id": action,
             "@type": "CreateAction",
@@ -148,13 +136,9 @@ def _actions(
             "startTime": run["started"],
             "endTime": run["finished"],
             "description": " ".join(run["command"]),
+            "object": _references(inputs[action] & files.keys()),
+            "result": _references(outputs[action] & files.keys()),
         }
-        settings = records.get(f"{output}{SETTINGS}", {"inputs": {}})
-        inputs.setdefault(action, set()).update(source["path"] for source in settings["inputs"].values())
-        outputs.setdefault(action, set()).add(output)
-    for action, entity in actions.items():
-        entity["object"] = _references(inputs[action] & files.keys())
-        entity["result"] = _references(outputs[action] & files.keys())
     return actions
 
 

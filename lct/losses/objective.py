@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lct.checks import require
 from lct.losses.robust import ROBUST_FUNCTIONS
 from lct.losses.settings import DiffusionTerm, Objective
 
@@ -132,12 +133,10 @@ def denoising_terms(
 
 def named_distance(settings: Objective) -> Distance:
     """The distance that (loss, form) name; E-LatentLPIPS is a network and must be loaded first."""
-    if (settings.loss, settings.form) not in DISTANCES:
-        raise ValueError(
-            f"objective: expected a distance of {sorted(DISTANCES)}, found {(settings.loss, settings.form)}; "
-            "load E-LatentLPIPS with load_perceptual and hand it over, or change the loss"
-        )
-    return DISTANCES[settings.loss, settings.form]
+    name, expected = (settings.loss, settings.form), f"a distance of {sorted(DISTANCES)}"
+    advice = "load E-LatentLPIPS with load_perceptual and hand it over, or change the loss"
+    require(name in DISTANCES, "objective", expected, name, advice)
+    return DISTANCES[name]
 
 
 def load_perceptual(device: torch.device | str = "cpu") -> Distance:

@@ -175,11 +175,8 @@ def accuracy(
         _check_labels(images, labels)
     for start, stack, valid in images.batches(batch):
         pixels = to_network(stack)
-        if rotations:
-            for turn in range(TURNS):
-                _, logits = model(turned(pixels, torch.full((batch,), turn)).to(device))
-                hits += int((logits[:valid].argmax(1) == turn).sum())
-        else:
-            _, logits = model(pixels.to(device))
-            hits += int((logits[:valid].argmax(1).cpu() == torch.tensor(labels[start : start + valid])).sum())
+        for turn in range(TURNS if rotations else 1):
+            _, logits = model(turned(pixels, torch.full((batch,), turn)).to(device))
+            target = torch.tensor([turn] * valid if rotations else labels[start : start + valid])
+            hits += int((logits[:valid].argmax(1).cpu() == target).sum())
     return hits / len(images) / (TURNS if rotations else 1)

@@ -93,11 +93,10 @@ def extract(
     for spec, network in networks.items():
         features, logits = network(extractor.to_network(pixels[spec.jpeg_quality], network.device), spec.products)
         for what, values in (("features", features), ("class scores", logits)):
-            if values is not None and not torch.isfinite(values[:count]).all():
-                raise ValueError(
-                    f"{images.path}: images {span.start}-{span.stop - 1}: expected finite {what}, found NaN or "
-                    f"infinity; the weights of extractor {spec.extractor} are damaged: make or fetch them again"
-                )
+            finite = values is None or torch.isfinite(values[:count]).all()
+            where = f"{images.path}: images {span.start}-{span.stop - 1}"
+            advice = f"the weights of extractor {spec.extractor} are damaged: make or fetch them again"
+            require(finite, where, f"finite {what}", "NaN or infinity", advice)
         probability = None if logits is None else confidence(logits[:count]).cpu()
         extracted[spec] = Features(features[:count].cpu(), probability)
     return extracted

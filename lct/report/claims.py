@@ -123,16 +123,6 @@ class ClaimsPage:
     measured: Body  # what was measured here
     source: str  # report that shows the measured rows, from the project's folder; empty for the one that is shown
 
-    @property
-    def command(self) -> str:
-        """What makes all rows that claims compare."""
-        return self.measured.command
-
-    @property
-    def missing(self) -> bool:
-        """Whether a claim compares rows that are not measured here."""
-        return any(judgement.verdicts[-1].command for judgement in self.judgements)
-
 
 def page(root: Path, tables: Tables, claimed: Tables | None = None, source: str = "") -> ClaimsPage:
     """Every claim of the project at `root`, with the measurements of `tables` as evidence, or those of `claimed`, the

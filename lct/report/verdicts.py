@@ -10,7 +10,7 @@ Error rates by simulation: benchmarks/verdicts.py.
 
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
@@ -128,7 +128,7 @@ def score(tables: Tables, rows: Mapping[str, Mapping[str, Verdict]]) -> dict[str
 
     A measurement counts once, whatever the number of rows that show it, and for the paper where both have it. So does
     a printed number that another table repeats, as ablation A does with iLCT at another EMA: by its first row."""
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     counted: set[tuple[object, ...]] = set()
     printed_first = sorted(
         (entry for entry in tables.rows if place(*entry) in rows),
@@ -142,12 +142,9 @@ def score(tables: Tables, rows: Mapping[str, Mapping[str, Verdict]]) -> dict[str
             if not start:
                 numbers = (row.published.nfe, row.published.fid, row.published.recall)
                 keys.add((subtable.id, "printed", *numbers, metric))
-            repeated = not counted.isdisjoint(keys)
+            if counted.isdisjoint(keys):
+                outcomes = () if verdict.kind == NOT_RUN else ("run", SCORED[verdict.kind])
+                counts.update(start + name for name in ("published", *outcomes))
             counted |= keys
-            if repeated:
-                continue
-            for name in ("published", "" if verdict.kind == NOT_RUN else "run", SCORED.get(verdict.kind, "")):
-                if name:
-                    counts[start + name] = counts.get(start + name, 0) + 1
     names = ("reproduced", "within", "differs", "not comparable", "run", "published")
-    return {start + name: counts.get(start + name, 0) for start in ("", "log ") for name in names}
+    return {start + name: counts[start + name] for start in ("", "log ") for name in names}
