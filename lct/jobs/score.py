@@ -6,7 +6,6 @@ Other jobs measure by the same Scorer: protocols, networks with their weights, f
 
 import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,21 +40,14 @@ HeldoutImages = Annotated[Path | None, "manifest of the held-out images, if ther
 TrainingImages = Annotated[Path, "manifest of the training images"]
 
 
-@dataclass(frozen=True)
-class StoredExtractor(ExtractorIdentity):
-    """An extractor and the file of its weights; picklable."""
-
-    weights: Path
-
-    @classmethod
-    def find(cls, settings: Extractor, path: Path) -> "StoredExtractor":
-        """path: the weights made in the graph, or the record of their download."""
-        if not isinstance(settings, PretrainedExtractor):
-            return cls(settings, sha256_file(path), path)
-        download = downloads.read(path)
-        weights = download.file(settings.file, deep=False)  # hashed when it is loaded
-        sha256 = next(entry["sha256"] for entry in download.files if entry["path"] == settings.file)
-        return cls(settings, sha256, weights)
+def stored_extractor(settings: Extractor, path: Path) -> ExtractorIdentity:
+    """path: the weights made in the graph, or the record of their download."""
+    if not isinstance(settings, PretrainedExtractor):
+        return ExtractorIdentity(settings, sha256_file(path), path)
+    download = downloads.read(path)
+    weights = download.file(settings.file, deep=False)  # hashed when it is loaded
+    sha256 = next(entry["sha256"] for entry in download.files if entry["path"] == settings.file)
+    return ExtractorIdentity(settings, sha256, weights)
 
 
 # image set, images of it, what is taken of them, what is done to them first
@@ -65,7 +57,7 @@ FeatureBatch = tuple[Path, range, Sequence[FeatureSpec], Degradation | None]
 class FeatureWorker:
     """Computes features on one device; keeps its networks and the image set that it read last."""
 
-    def __init__(self, inputs: tuple[Sequence[StoredExtractor], int], device: str):
+    def __init__(self, inputs: tuple[Sequence[ExtractorIdentity], int], device: str):
         """inputs: extractors, and the images of every pass."""
         (extractors, self.batch), on = inputs, job.device(device, threads=1)
         self.networks = {e.settings.id: load_network(e.settings, e.weights, e.weights_sha256, on) for e in extractors}
@@ -94,7 +86,7 @@ class Scorer(pool.Pool):
         extractors = [
             build(Extractor, values, f"--settings: extractors.{values['id']}") for values in settings["extractors"]
         ]
-        stored = [StoredExtractor.find(*pair) for pair in zip(extractors, weights, strict=True)]
+        stored = [stored_extractor(*pair) for pair in zip(extractors, weights, strict=True)]
         self.extractors = {extractor.settings.id: extractor for extractor in stored}
         self.inputs = dict(zip((f"extractor-{name}" for name in self.extractors), weights, strict=True))
         self.most = max(protocol.num_images for protocol in self.protocols)  # images of a set that a protocol measures

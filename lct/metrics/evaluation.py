@@ -29,10 +29,11 @@ RECIPE = 2  # raised when the meaning of this package's numbers changes
 
 @dataclass(frozen=True)
 class ExtractorIdentity:
-    """An extractor and the hash of its weights."""
+    """An extractor and its weights; picklable."""
 
     settings: Extractor
     weights_sha256: str
+    weights: Path | None = None  # their file, where it is to be loaded
 
 
 @dataclass(frozen=True)
