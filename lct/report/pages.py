@@ -11,16 +11,9 @@ from urllib.parse import quote
 
 from lct.report.images import curve, inside
 from lct.report.tables import by_step
-from lct.report.text import count, seed_name, thinned
+from lct.report.text import QUANTITIES, count, seed_name, thinned
 from lct.report.view import Report, RowView, SubtableView, TableView, training_curves
 
-QUANTITIES = {  # key in curves.json -> title
-    "loss": "Training loss",
-    "c": "Robustness constant c",
-    "residual_rms": "Residual, RMS",
-    "intervals": "Discretisation intervals",
-    "gradient_norm": "Gradient norm",
-}
 POINTS = 120  # of a curve, at most
 
 
@@ -64,8 +57,8 @@ def row_pages(shown: Report, root: Path, up: str) -> dict[str, dict[str, Any]]:
 
 def _draw_by_step(shown: Report, rows: Sequence[RowView], run: str, sampler: str, ema: str) -> tuple[str, str]:
     """Metrics of a run at each step that some row measures with this sampler and EMA: an SVG, and what was measured."""
-    points = by_step(row.data for row in rows).get((run, sampler, ema), {})
-    steps = ", ".join(f"step {count(step)}" for step in sorted(points))
+    points = by_step(row.data for row in rows).get((run, sampler, ema), [])
+    steps = ", ".join(f"step {count(step)}" for step, _ in points)
     if not points:
         return "", "Measured at no step yet."
     if len(points) < 2:
@@ -73,7 +66,7 @@ def _draw_by_step(shown: Report, rows: Sequence[RowView], run: str, sampler: str
     from lct.report import paper_figures, plotting  # matplotlib takes half a second to import
 
     labels = {metric.id: metric.label for metric in shown.data.metrics if metric.id in ("fd", "recall")}
-    draw = functools.partial(paper_figures.by_step, [(step, points[step].means) for step in sorted(points)], labels)
+    draw = functools.partial(paper_figures.by_step, points, labels)
     return plotting.embedded(draw, "steps", f"Metrics of {run} by step"), f"Measured at {steps}."
 
 
@@ -122,8 +115,7 @@ def _by_step(shown: Report, rows: list[RowView]) -> list[dict[str, Any]]:
     columns = [f"{metric.label} by step" for metric in shown.data.metrics]
     series = []
     for (run, sampler, ema), points in by_step(row.data for row in rows).items():
-        means = [(step, points[step].means) for step in sorted(points)]
-        lines = tuple((str(step), *(_text(of.get(metric.id)) for metric in shown.data.metrics)) for step, of in means)
+        lines = tuple((str(step), *(_text(of.get(metric.id)) for metric in shown.data.metrics)) for step, of in points)
         if len(lines) > 1:
             series.append({"name": f"{run}, {sampler}, EMA {ema}", "columns": columns, "lines": lines})
     return series

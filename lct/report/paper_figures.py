@@ -71,11 +71,7 @@ def couplings(numbers: dict[str, Any]) -> Figure:
         colour, dashes = STYLES[i % len(STYLES)]
         label = "independent pairs" if group == "0" else f"coupled in groups of {group}"
         left.stairs(shares, edges, color=colour, linestyle=dashes, linewidth=1.7, label=label)
-    _head(
-        left,
-        "Distances of latents and noise, share of pairs",
-        "distance of a pair, in the mean of independent ones",
-    )
+    _head(left, "Distances of latents and noise, share of pairs", "distance of a pair, in the mean of independent ones")
     sizes = [coupling["group"] for coupling in numbers["couplings"]]
     places = range(len(sizes))
     base = numbers["couplings"][0]
@@ -129,12 +125,8 @@ def schedules(data: FigureResult, tables: Tables) -> Figure:
     _head(middle, "FID by epoch, the authors' log", "epoch")
     for axes, metric in zip(more, ("fd", "recall"), strict=False):
         for i, (run, points) in enumerate(ours.items()):
-            _line(
-                axes,
-                i,
-                _run_name(tables, run),
-                [(step, values[metric]) for step, values in points if metric in values],
-            )
+            measured = [(step, values[metric]) for step, values in points if metric in values]
+            _line(axes, i, _run_name(tables, run), measured)
         _head(axes, f"Ours: {labels[metric]} by step", "training step")
     for axes in figure.axes:
         if axes.get_legend_handles_labels()[0]:
@@ -201,8 +193,7 @@ def _line(axes: Any, place: int, label: str, points: list[tuple[float, float]]) 
 
 def measured_by_step(tables: Tables) -> dict[str, list[tuple[int, dict[str, float]]]]:
     """Run -> (step, metric -> mean) of every run that rows measure at two steps or more by one sampler and EMA."""
-    measured = rows_by_step(row for *_, row in tables.rows)
-    points = {run: [(step, of[step].means) for step in sorted(of)] for (run, *_), of in measured.items()}
+    points = {run: of for (run, *_), of in rows_by_step(row for *_, row in tables.rows).items()}
     return {run: of for run, of in points.items() if len(of) >= 2}
 
 
@@ -246,68 +237,60 @@ def grids(pictures: list[tuple[str, bytes]]) -> Figure:
 
 
 Summary = tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]  # what was measured; columns and rows of a table
+Columns = dict[str, Callable[[dict[str, Any]], str]]  # head -> text of an entry
+_BOX: Columns = {
+    "Values": lambda box: f"{box['panel']}: {' '.join(box['label'].split())}",
+    "pooled": lambda box: count(box["count"]),
+    "beyond inner fences": lambda box: f"{number(100 * box['beyond_inner'])} %",
+    "beyond outer fences": lambda box: f"{number(100 * box['beyond_outer'])} %",
+    "excess kurtosis": lambda box: number(box["excess_kurtosis"]),
+    "largest, in SD": lambda box: number(box["max_abs"]),
+}
+_LOSS: Columns = {
+    "Loss": lambda loss: _NAMES.get(loss["name"], loss["name"]),
+    "c": lambda loss: number(loss["c"]),
+    "residual of the largest derivative, in c": lambda loss: (
+        "none: it only grows" if loss["peak"] is None else number(loss["peak"])
+    ),
+    "derivative at 10 c, share of the largest": lambda loss: number(loss["tail"]),
+}
+_COUPLING: Columns = {
+    "Pairs": lambda pairs: pairs.get("name") or (f"groups of {pairs['group']}" if pairs["group"] else "independent"),
+    "mean squared distance per element": lambda pairs: _measure(pairs, "distance"),
+    "its SD over pairs": lambda pairs: _measure(pairs, "spread"),
+    "mean cosine of latent and noise": lambda pairs: _measure(pairs, "cosine"),
+    "variance of x near a noisy sample, per element": lambda pairs: _measure(pairs, "variance"),
+}
+
+
+def _measure(pairs: dict[str, Any], key: str) -> str:
+    return number(pairs[key]) if key in pairs else "-"
+
+
+def _summary(about: str, columns: Columns, entries: Sequence[dict[str, Any]]) -> Summary:
+    return about, tuple(columns), tuple(tuple(text(entry) for text in columns.values()) for entry in entries)
 
 
 def _box_summary(numbers: dict[str, Any]) -> Summary:
-    rows = tuple(
-        (
-            f"{box['panel']}: {' '.join(box['label'].split())}",
-            count(box["count"]),
-            f"{number(100 * box['beyond_inner'])} %",
-            f"{number(100 * box['beyond_outer'])} %",
-            number(box["excess_kurtosis"]),
-            number(box["max_abs"]),
-        )
-        for box in numbers["boxes"]
-    )
-    columns = (
-        "Values",
-        "pooled",
-        "beyond inner fences",
-        "beyond outer fences",
-        "excess kurtosis",
-        "largest, in SD",
-    )
     about = f"{count(numbers.get('images'))} images; each network trained for {count(numbers['steps'])} steps"
-    return about, columns, rows
+    return _summary(about, _BOX, numbers["boxes"])
 
 
 def _loss_summary(numbers: dict[str, Any]) -> Summary:
-    peaks = ["none: it only grows" if curve["peak"] is None else number(curve["peak"]) for curve in numbers["curves"]]
-    rows = tuple(
-        (_NAMES.get(curve["name"], curve["name"]), number(curve["c"]), peak, number(curve["tail"]))
-        for curve, peak in zip(numbers["curves"], peaks, strict=True)
-    )
-    columns = ("Loss", "c", "residual of the largest derivative, in c", "derivative at 10 c, share of the largest")
     about = f"c = {number(numbers['c'])}, the constant 0.00054 sqrt(d) of a latent space of d = {numbers['dimension']}"
-    return about, columns, rows
+    return _summary(about, _LOSS, numbers["curves"])
 
 
 def _coupling_summary(numbers: dict[str, Any]) -> Summary:
-    keys = ("distance", "spread", "cosine", "variance")
-    rows = tuple(
-        (
-            "independent" if coupling["group"] == 0 else f"groups of {coupling['group']}",
-            *(number(coupling[key]) for key in keys),
-        )
-        for coupling in numbers["couplings"]
-    )
-    if (random := numbers.get("random")) is not None:
+    entries = list(numbers["couplings"])
+    if random := numbers.get("random"):
         shape = " x ".join(map(str, random["shape"]))
-        name = f"random latents of {shape}, groups of {random['group']}"
-        rows += ((name, *(number(random[key]) if key in random else "-" for key in keys)),)
-    columns = (
-        "Pairs",
-        "mean squared distance per element",
-        "its SD over pairs",
-        "mean cosine of latent and noise",
-        "variance of x near a noisy sample, per element",
-    )
+        entries.append(random | {"name": f"random latents of {shape}, groups of {random['group']}"})
     about = (
         f"{count(numbers['pairs'])} pairs each, of {count(numbers['images'])} training images; noise level "
         f"{number(numbers['sigma'])} in the last column"
     )
-    return about, columns, rows
+    return _summary(about, _COUPLING, entries)
 
 
 DRAWERS: dict[str, Callable[[dict[str, Any]], Figure]] = {

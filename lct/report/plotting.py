@@ -17,14 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from lct.report.text import count, thinned
+from lct.report.text import QUANTITIES, count, thinned
 
-PANELS = (  # list in curves.json, title
-    ("loss", "Training loss"),
-    ("intervals", "Discretisation intervals"),
-    ("c", "Robustness constant c"),
-    ("gradient_norm", "Gradient norm"),
-)
+PANELS = ("loss", "intervals", "c", "gradient_norm")  # lists in curves.json
 # one run, one style: colours differ in lightness too, and the dashes tell them apart without any colour
 STYLES = (
     ("#004488", "-"),
@@ -95,16 +90,20 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
     title:  what a screen reader says.
     """
     runs = list(dict.fromkeys(run for run, _, _ in curves))
-    seeds = list(dict.fromkeys(seed for _, seed, _ in curves))
+    series = []  # label, style, lists
+    for run, seed, lists in curves:
+        colour, dashes = STYLES[runs.index(run) % len(STYLES)]
+        style = {"color": colour, "linestyle": dashes, "linewidth": 1.7 if seed == curves[0][1] else 0.9}
+        series.append((f"{run}, seed {seed}".replace("$", r"\$"), style, lists))  # a bare $ would start a formula
     last = max((step for _, _, lists in curves for step in lists["step"] if _finite(step)), default=0) or 1
 
     def draw() -> Figure:
         figure, drawn = _emptied_panels(-(-len(curves) // 3))
         handles: dict[str, Any] = {}
-        for axes, (key, _) in zip(drawn.flat, PANELS, strict=True):
-            handles = _panel(axes, curves, runs, seeds, key) | handles
+        for axes, key in zip(drawn.flat, PANELS, strict=True):
+            handles = _panel(axes, series, key) | handles
             axes.set_xlim(-0.03 * last, 1.03 * last)
-        labels = [label for label in _labels(curves) if label in handles]
+        labels = [label for label, *_ in series if label in handles]
         if labels:
             shown = [handles[label] for label in labels]
             figure.legend(shown, labels, handlelength=4, loc="lower center", ncols=min(3, len(labels)))
@@ -117,10 +116,9 @@ def training_curves(curves: list[tuple[str, int, dict[str, list[Any]]]], name: s
 def _curve_panels(lines: int) -> tuple[Figure, np.ndarray]:
     """The panels of training curves above a legend of so many lines; making them takes as long as drawing them."""
     figure, drawn = panels(2, 2, 5.0 + LINE * lines, lines)
-    for axes in drawn.flat:
+    for axes, key in zip(drawn.flat, PANELS, strict=True):
         axes.set_xlabel("step")
-    for axes, (_, heading) in zip(drawn.flat, PANELS, strict=True):
-        axes.set_title(heading)
+        axes.set_title(QUANTITIES[key])
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: count(round(step))))
         axes.tick_params(axis="y", left=False)
@@ -141,22 +139,13 @@ def _emptied_panels(lines: int) -> tuple[Figure, np.ndarray]:
     return figure, drawn
 
 
-def _labels(curves: list[Any]) -> list[str]:
-    return [f"{run}, seed {seed}".replace("$", r"\$") for run, seed, _ in curves]  # a bare $ would start a formula
-
-
-def _panel(axes: Any, curves: list[Any], runs: list[str], seeds: list[int], key: str) -> dict[str, Any]:
-    """Draw one list of every run; returns label -> line of those that have something to draw."""
+def _panel(axes: Any, series: list[tuple[str, dict[str, Any], dict[str, list[Any]]]], key: str) -> dict[str, Any]:
+    """Draw one list of every training; returns label -> line of those that have something to draw."""
     lines = {}
-    for (run, seed, lists), label in zip(curves, _labels(curves), strict=True):
-        points = _points(lists["step"], lists.get(key, []))
-        if not points:
-            continue
-        colour, dashes = STYLES[runs.index(run) % len(STYLES)]
-        x, y = zip(*points, strict=True)
-        steps = "steps-post" if key in ("intervals", "c") else "default"
-        width = 1.7 if seeds.index(seed) == 0 else 0.9
-        (lines[label],) = axes.plot(x, y, color=colour, linestyle=dashes, linewidth=width, drawstyle=steps)
+    for label, style, lists in series:
+        if points := _points(lists["step"], lists.get(key, [])):
+            steps = "steps-post" if key in ("intervals", "c") else "default"
+            (lines[label],) = axes.plot(*zip(*points, strict=True), drawstyle=steps, **style)
     round_ticks(axes, lines.values())
     if not lines:
         axes.text(0.5, 0.5, "not recorded", ha="center", va="center", transform=axes.transAxes, color="#57606a")
@@ -181,14 +170,8 @@ def _finite(value: Any) -> bool:
 
 def _points(steps: list[Any], values: list[Any]) -> list[tuple[float, float]]:
     """Thinned (step, value) pairs that have a logarithm; gaps, NaN and infinities are left out."""
-    if not values:
-        return []
-    drawable = []
-    for i in thinned(len(steps), MOST_POINTS):
-        x, y = steps[i], values[i]
-        if _finite(x) and _finite(y) and y > 0:
-            drawable.append((x, y))
-    return drawable
+    pairs = [(steps[i], values[i]) for i in thinned(len(steps), MOST_POINTS)] if values else []
+    return [(x, y) for x, y in pairs if _finite(x) and _finite(y) and y > 0]
 
 
 CANVASES = {  # kind of picture -> what draws it, what would name the moment or the program

@@ -250,6 +250,11 @@ class Subtable:
     curves: tuple[CurvesFile, ...] = ()
     outside: dict[str, Any] = field(default_factory=dict)  # measurements beside the table
 
+    @property
+    def has_print(self) -> bool:
+        """Whether anything is published about its rows; without that, tables have no columns for it."""
+        return any(row.published and row.published.origin.kind != "not published" for row in self.rows)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -458,13 +463,13 @@ def place(table: Table, subtable: Subtable, row: Row) -> str:
     return f"{table.id}.{subtable.id}.{row.id}"
 
 
-def by_step(rows: Iterable[Row]) -> dict[tuple[str, str, str], dict[int, Row]]:
-    """(run, sampler, EMA) -> step of the weights -> row, of the rows that measure trained weights."""
-    points: dict[tuple[str, str, str], dict[int, Row]] = {}
+def by_step(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[tuple[int, dict[str, float]]]]:
+    """(run, sampler, EMA) -> (step of the weights, means by metric) each, of the rows that measure trained weights."""
+    points: dict[tuple[str, str, str], dict[int, dict[str, float]]] = {}
     for row in rows:
         if row.run and row.steps and row.measured:
-            points.setdefault((row.run, row.sampler or "", row.ema), {})[row.steps] = row
-    return points
+            points.setdefault((row.run, row.sampler or "", row.ema), {})[row.steps] = row.means
+    return {key: sorted(of.items()) for key, of in points.items()}
 
 
 # --- reading and writing ------------------------------------------------------------------------------------------

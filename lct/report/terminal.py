@@ -2,7 +2,7 @@
 
 from lct.report import tables as model
 from lct.report.text import printed
-from lct.report.view import best_cells, cell_text, has_print
+from lct.report.view import best_cells, cell_text
 
 BEST = "*"
 _MISSING = "-"
@@ -23,7 +23,7 @@ def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
             floors = [row for row in subtable.floors if row.measured]
             title = subtable.dataset_title or subtable.paper_dataset
             is_other = subtable.dataset and not (tables.comparable or tables.own) and subtable.paper_dataset != title
-            stands = f", in place of {subtable.paper_dataset}" if is_other and has_print(subtable) else ""
+            stands = f", in place of {subtable.paper_dataset}" if is_other and subtable.has_print else ""
             lines += ["", f"{table.title} ({subtable.id}) {title}{stands}"]
             lines += aligned(_lines(tables, table, subtable, rows, floors))
             printed_beside = printed_beside or bool(stands)

@@ -10,6 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 NOT_GIVEN = "\N{EM DASH}"  # a dash in print
+QUANTITIES = {  # key in curves.json -> title
+    "loss": "Training loss",
+    "c": "Robustness constant c",
+    "residual_rms": "Residual, RMS",
+    "intervals": "Discretisation intervals",
+    "gradient_norm": "Gradient norm",
+}
 MINUS, PLUS_MINUS, INFINITY = "\N{MINUS SIGN}", "\N{PLUS-MINUS SIGN}", "\N{INFINITY}"
 
 
@@ -116,28 +123,14 @@ def markdown_code(value: Any) -> Raw:
     return Raw(f"`{text}`") if text else Raw("")
 
 
+_TEXT_SYMBOLS = {"\\": "backslash", "^": "asciicircum", "~": "asciitilde", "<": "less", ">": "greater", "|": "bar"}
+_TEXT_SYMBOLS |= {"\N{EM DASH}": "emdash", "\N{EN DASH}": "endash"}
 _LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "[": "{[}",  # after a line end it would start an option
-    "]": "{]}",
+    **{character: f"\\{character}" for character in "{}$&#%_"},
+    # braces: "[" after a line end would start an option, two quotes or hyphens in a row would become one glyph
+    **{character: f"{{{character}}}" for character in "[]`'-"},
     '"': "{''}",
-    "`": "{`}",  # braces: two quotes or hyphens in a row would become one glyph
-    "'": "{'}",
-    "-": "{-}",
-    "\N{EM DASH}": r"\textemdash{}",
-    "\N{EN DASH}": r"\textendash{}",
+    **{character: f"\\text{name}{{}}" for character, name in _TEXT_SYMBOLS.items()},
     "\N{MINUS SIGN}": "$-$",
     "\N{PLUS-MINUS SIGN}": r"$\pm$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",

@@ -180,7 +180,7 @@ class SubtableView:
     @property
     def heading(self) -> str:
         """What is shown, and in place of what, where something is published."""
-        of = f", in place of {self.data.paper_dataset}" if self.stands_in and self.has_print else ""
+        of = f", in place of {self.data.paper_dataset}" if self.stands_in and self.data.has_print else ""
         return f"({self.data.id}) {self.short}{of}"
 
     @property
@@ -191,11 +191,6 @@ class SubtableView:
     def axis(self) -> str:
         axes = dict.fromkeys(cell.data.axis for row in self.rows for cell in row.cells if cell.data)
         return ", ".join(axes) or "training seed"
-
-    @property
-    def has_print(self) -> bool:
-        """Whether anything is published about its rows; without that, tables have no columns for it."""
-        return has_print(self.data)
 
     @property
     def printed(self) -> bool:
@@ -212,15 +207,10 @@ class SubtableView:
         return [row for row in self.rows if row.data.status != "quoted"]
 
     @property
-    def quoted(self) -> int:
-        """Rows that the paper quotes from other works."""
-        return len(self.rows) - len(self.ours)
-
-    @property
     def folded(self) -> str:
         """The rows that are folded at first, in words; empty where there are none."""
         counts = (
-            (self.quoted, "that the paper quotes from other works"),
+            (sum(row.data.quoted for row in self.rows), "that the paper quotes from other works"),
             (sum(row.is_left_out for row in self.rows), "that this report leaves out"),
         )
         return ", ".join(f"{n} row{'s' if n > 1 else ''} {what}" for n, what in counts if n)
@@ -282,11 +272,6 @@ class Drawing:
     about: str = ""  # how many images, steps
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def picture(self) -> str:
-        """Path of the PNG beside the numbers."""
-        return self.path.removesuffix("json") + "png"
 
 
 @dataclass(frozen=True)
@@ -379,7 +364,7 @@ def _subtable(
     marks = {protocol.data.hash: protocol.mark for protocol in protocols}
 
     best = best_cells(subtable.rows, tables.metrics)
-    against = {} if has_print(subtable) else _against(subtable, tables.metrics[0], best)
+    against = {} if subtable.has_print else _against(subtable, tables.metrics[0], best)
 
     def view(row: model.Row, is_floor: bool) -> RowView:
         place, cost = model.place(table, subtable, row), costs.get(row.run or "")
@@ -461,11 +446,6 @@ def best_cells(rows: Sequence[model.Row], metrics: tuple[model.Metric, ...]) -> 
             value = pick(cell.shown for cell in finite)
             best |= {cell.id for cell in finite if cell.shown == value}
     return frozenset(best)
-
-
-def has_print(subtable: model.Subtable) -> bool:
-    """Whether anything is published about the rows of a sub-table."""
-    return any(row.published and row.published.origin.kind != "not published" for row in subtable.rows)
 
 
 def _against(subtable: model.Subtable, metric: model.Metric, best: frozenset[str]) -> dict[str, str]:
