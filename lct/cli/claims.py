@@ -3,15 +3,16 @@
 import argparse
 import math
 
-from lct.claims.judge import NOT_MEASURED
+from lct.checks import invalid, require
+from lct.claims.judge import NOT_MEASURED, ClaimVerdict
 from lct.claims.noise import seeds_needed, visible_difference
 from lct.cli.options import Result, argument, selected_plan
-from lct.config.claims import PublishedRows
+from lct.config.claims import Claim, PublishedRows
 from lct.config.folder import ConfigFolder
 from lct.config.schema import plain
 from lct.plan.files import claimed_tables
 from lct.plan.names import nearest
-from lct.report.claims import JudgedClaim, judged, prior_noise
+from lct.report.claims import judged, prior_noise
 from lct.report.tables import read
 
 
@@ -23,30 +24,29 @@ def claims(arguments: argparse.Namespace) -> Result:
     files = [arguments.root / path for path in paths]
     measured = [read(path) for path in files if path.exists()][:1]
     evidence, judgements = judged(arguments.root, measured)
-    ids = [judgement.claim.id for judgement in judgements]
+    ids = [claim.id for claim, _ in judgements]
     if unknown := sorted(set(arguments.claims) - set(ids)):
-        hint = nearest(unknown[0], ids)
-        raise ValueError(f"expected claims of config/claims/, found {unknown[0]!r}; {hint}")
-    chosen = [j for j in judgements if j.claim.id in (arguments.claims or ids)]
-    lines = [line for judgement in chosen for line in _lines(judgement, detailed=bool(arguments.claims))]
+        raise invalid("config/claims/", "the id of a claim", repr(unknown[0]), nearest(unknown[0], ids))
+    chosen = [(claim, of) for claim, of in judgements if claim.id in (arguments.claims or ids)]
+    lines = [line for claim, of in chosen for line in _lines(claim, of, detailed=bool(arguments.claims))]
     if not measured:
         command = f"snakemake claims --config scale={plan.scale_name}"
         lines.append(f"nothing is measured here at {plan.scale_name} scale: {command}")
     lines.append("statements and rows: config/claims/; rules: docs/protocol.md")
     titles = {body.id: body.title for body in evidence}
     keys = ("id", "statement", "place", "note", "ours")
-    listed = [{key: plain(getattr(j.claim, key)) for key in keys} | {"verdicts": plain(j.verdicts)} for j in chosen]
+    listed = [{key: plain(getattr(claim, key)) for key in keys} | {"verdicts": plain(of)} for claim, of in chosen]
     return 0, {"evidence": titles, "claims": listed}, "\n".join(lines)
 
 
-def _lines(judgement: JudgedClaim, detailed: bool) -> list[str]:
-    lines = [f"{judgement.claim.id}: {judgement.claim.statement}"]
-    for verdict in judgement.verdicts:
+def _lines(claim: Claim, verdicts: tuple[ClaimVerdict, ...], detailed: bool) -> list[str]:
+    lines = [f"{claim.id}: {claim.statement}"]
+    for verdict in verdicts:
         reason = verdict.command if verdict.verdict == NOT_MEASURED and verdict.command else verdict.deciding
         lines.append(f"  {verdict.body:<12} {verdict.verdict}" + (f" ({reason})" if reason else ""))
-        if detailed:
-            texts = [(part, part.interval or part.why) for part in verdict.parts]
-            lines += [f"    {part.verdict:<13} {part.text}" + (f": {text}" if text else "") for part, text in texts]
+        for part in verdict.parts if detailed else ():
+            reason = part.interval or part.why
+            lines.append(f"    {part.verdict:<13} {part.text}" + (f": {reason}" if reason else ""))
     return lines
 
 
@@ -59,9 +59,8 @@ def power(arguments: argparse.Namespace) -> Result:
     config = ConfigFolder(arguments.root)
     prior = prior_noise(config, PublishedRows(config))
     noise = prior.sd if arguments.noise is None else arguments.noise / 100
-    if not arguments.difference > 0 or not noise > 0:
-        pair = f"{arguments.difference:g} and {100 * noise:g}"
-        raise ValueError(f"expected a difference and a noise above 0 %, found {pair}; fix them")
+    given = f"{arguments.difference:g} and {100 * noise:g}"
+    require(arguments.difference > 0 and noise > 0, "--difference and --noise", "both above 0 %", given)
     seeds = seeds_needed(math.log1p(arguments.difference / 100), noise, prior.df)
     visible = {n: 100 * math.expm1(visible_difference(noise, n, prior.df + 2 * (n - 1), 1 / n)) for n in range(1, 6)}
     need = "more than 100 seeds" if seeds is None else f"{seeds} seed{'s' * (seeds > 1)}"

@@ -20,14 +20,7 @@ from lct.report.tables import PAIRS, Tables, place
 from lct.report.verdicts import measured_spreads
 
 FEWEST = 5  # logged points of a stage that give a spread
-
-
-@dataclass(frozen=True)
-class JudgedClaim:
-    """A claim with the verdict of each body of evidence, in the order of `bodies`."""
-
-    claim: Claim
-    verdicts: tuple[ClaimVerdict, ...]
+JudgedClaim = tuple[Claim, tuple[ClaimVerdict, ...]]  # with the verdict of each body of evidence, in their order
 
 
 def bodies(root: Path, claims: Sequence[Claim], measured: Iterable[Tables], rows: PublishedRows) -> list[Body]:
@@ -111,7 +104,7 @@ def judged(root: Path, measured: Iterable[Tables]) -> tuple[list[Body], list[Jud
     rows = PublishedRows(config)
     claims = read_claims(config, rows)
     evidence = bodies(root, claims, measured, rows)
-    return evidence, [JudgedClaim(claim, tuple(judge(claim, body) for body in evidence)) for claim in claims]
+    return evidence, [(claim, tuple(judge(claim, body) for body in evidence)) for claim in claims]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ are missing is "not run"; a damaged file stops with its name.
 import math
 import re
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,8 @@ class MetricsFile:
 
     seed: int
     draw: int
-    path: str
+    metrics: str  # path
+    sha256: str
     content: dict[str, Any]
 
     @property
@@ -199,12 +200,13 @@ def _row(
             if (root / (path := grid(plan.paths.samples(*s)))).exists()
         ),
         neighbours=_neighbours(plan, root, shown),
+        why="not computed yet; run snakemake",
     )
     files = {
         protocol.id: [(s.seed, s.draw, plan.paths.metrics(*s, protocol.id)) for s in cell.sets]
         for protocol in plan.scale.protocols
     }
-    row = _filled(row, root, files, cell.id, protocols, missing="not computed yet; run snakemake")
+    row = _filled(row, root, files, cell.name, protocols)
     return _stopped(plan, root, cell, row) if row.status in ("not run", "partial") else row
 
 
@@ -265,6 +267,7 @@ def _floor(plan: Plan, root: Path, at: tuple[str, str], dataset: str, floor: str
         model=title,
         explanation=explanation,
         status="not run",
+        why=why or "not computed yet; run snakemake",
         page=None if why else page_name(*at, f"floor-{floor}"),
     )
     files = {
@@ -272,9 +275,7 @@ def _floor(plan: Plan, root: Path, at: tuple[str, str], dataset: str, floor: str
         for protocol, reason in missing.items()
         if reason is None
     }
-    names = ".".join((*at, f"floor-{floor}"))
-    absent = why or "not computed yet; run snakemake"
-    row = _filled(row, root, files, lambda metric: f"{names}.{metric}", protocols, missing=absent)
+    row = _filled(row, root, files, ".".join((*at, row.id)), protocols)
     if row.status == "complete":
         row = replace(row, model=f"{title}, {count(row.extra['images'][0])}")
     return row
@@ -301,12 +302,7 @@ def _degraded(plan: Plan, root: Path, dataset: str) -> model.Degraded | None:
 
 
 def _filled(
-    row: model.Row,
-    root: Path,
-    paths: dict[str, list[tuple[int, int, str]]],
-    cell_id: Callable[[str], str],
-    protocols: Protocols,
-    missing: str,
+    row: model.Row, root: Path, paths: dict[str, list[tuple[int, int, str]]], name: str, protocols: Protocols
 ) -> model.Row:
     """The row with the values of the metrics files that exist, and its status.
 
@@ -314,7 +310,7 @@ def _filled(
     protocols: those of the files are added to it."""
     files = {
         protocol: [
-            MetricsFile(seed, draw, path, _metrics_file(root / path))
+            MetricsFile(seed, draw, path, sha256_file(root / path), _metrics_file(root / path))
             for seed, draw, path in of
             if (root / path).exists()
         ]
@@ -324,7 +320,7 @@ def _filled(
         protocols[file.hash] = file.content["protocol"]
     (first, present), *others = files.items() or [("", [])]
     if not present:
-        return replace(row, why=missing)
+        return row
     extra: dict[str, Any] = {"images": sorted({file.content["num_images"] for file in present})}
     if any("training" in file.content for file in present):
         extra["distance of as many training images"] = [file.content["training"]["fd"] for file in present]
@@ -336,27 +332,18 @@ def _filled(
                 for metric in METRICS
             }
             extra |= values | {f"hash of protocol {protocol}": " ".join(sorted({file.hash for file in further}))}
-    expected = len(paths[first])
+    cells = {metric: _cell(f"{name}.{metric}", metric, present) for metric in METRICS}
+    row, expected = replace(row, status="complete", why=None, cells=cells, extra=extra), len(paths[first])
     why = f"{len(present)} of {expected} metrics files exist"
-    cells = {metric: _cell(root, cell_id(metric), metric, present) for metric in METRICS}
-    if len(present) < expected:
-        return replace(row, status="partial", why=why, cells=cells, extra=extra)
-    return replace(row, status="complete", cells=cells, extra=extra)
+    return row if len(present) == expected else replace(row, status="partial", why=why)
 
 
-def _cell(root: Path, cell_id: str, metric: str, files: list[MetricsFile]) -> model.CellValues:
+def _cell(cell_id: str, metric: str, files: list[MetricsFile]) -> model.CellValues:
     numbers = [float(file.number(metric)) for file in files]
     return model.CellValues(
         id=cell_id,
         values=tuple(
-            model.Value(
-                seed=file.seed,
-                draw=file.draw,
-                value=file.number(metric),
-                metrics=file.path,
-                sha256=sha256_file(root / file.path),
-            )
-            for file in files
+            model.Value(**_same(file, "seed", "draw", "metrics", "sha256"), value=file.number(metric)) for file in files
         ),
         n=len(numbers),
         mean=math.fsum(numbers) / len(numbers),

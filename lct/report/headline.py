@@ -16,6 +16,7 @@ from lct.report.text import number
 from lct.report.view import CellView, Report, RowView, SubtableView
 
 METHODS = ("lct", "ilct")  # the paper's method, and the one that it improves
+Pair = tuple[SubtableView, RowView, RowView]  # with a measured row of each method
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,19 @@ def headline(shown: Report, measured: Body) -> dict[str, Any]:
     """The headline of the first table. measured: what all trainings that are here say about its rows.
 
     Keys: sentence; seeds, what several trainings of each say, with intervals, empty without two seeds; subtables, the
-    columns; lines, (method and evaluations, a Bar or None for each column); strip, (what, images of the same noise);
-    strip_of, its dataset."""
+    columns; lines, (method and evaluations, a Bar or None for each column); shows, the one whose images are shown."""
     subtables = [subtable for subtable in shown.tables[0].subtables if subtable.title]
     rows = list(dict.fromkeys(row.name for subtable in subtables for row in subtable.ours if row.measured))
     columns = [_bars(subtable) for subtable in subtables]
     shows = sorted((s for s in subtables if s.strip), key=lambda s: not any(row.measured for row in s.ours))
-    of = shows[0] if shows else None
+    pairs = [(subtable, *(_measured(shown, subtable, method) for method in METHODS)) for subtable in subtables]
+    both = [pair for pair in pairs if None not in pair]
     return {
-        "sentence": sentence(shown, subtables),
-        "seeds": seeds_sentence(shown, subtables, measured),
+        "sentence": sentence(shown, both),
+        "seeds": seeds_sentence(shown, both, measured),
         "subtables": subtables,
         "lines": [(name, [bars.get(name) for bars in columns]) for name in rows],
-        "strip": of.strip if of else (),
-        "strip_of": of.short if of else "",
+        "shows": shows[0] if shows else None,
     }
 
 
@@ -73,7 +73,7 @@ def _bars(subtable: SubtableView) -> dict[str, Bar]:
     return {name: Bar(cell, row, *shares.get(name, (0.0, 0.0, 0.0))) for name, (row, cell) in cells.items()}
 
 
-def sentence(shown: Report, subtables: Sequence[SubtableView]) -> str:
+def sentence(shown: Report, both: Sequence[Pair]) -> str:
     """The result of the first table in numbers, whatever part of it is measured."""
     table, metric = shown.tables[0], shown.data.metrics[0]
     rows = [row for subtable in table.subtables for row in subtable.ours]
@@ -83,8 +83,6 @@ def sentence(shown: Report, subtables: Sequence[SubtableView]) -> str:
         return f"Nothing is measured yet: 0 of the {len(rows)} rows of {title} have run."
     if shown.data.watermark == REHEARSAL:
         return f"A rehearsal: {measured} of the {len(rows)} rows of {title} have run. What they took: rehearsal.html."
-    pairs = [(subtable, *(_measured(shown, subtable, method) for method in METHODS)) for subtable in subtables]
-    both = [(subtable, ours, theirs) for subtable, ours, theirs in pairs if ours and theirs]
     if not both:
         return (
             f"{measured} of the {len(rows)} rows of {title} are measured; LCT and iLCT in one evaluation are not both "
@@ -106,14 +104,11 @@ def sentence(shown: Report, subtables: Sequence[SubtableView]) -> str:
     )
 
 
-def seeds_sentence(shown: Report, subtables: Sequence[SubtableView], measured: Body) -> str:
+def seeds_sentence(shown: Report, both: Sequence[Pair], measured: Body) -> str:
     """LCT against iLCT in one evaluation over all seeds that are measured, by the rules of the claims."""
-    judged = []
-    for subtable in subtables:
-        rows = [_measured(shown, subtable, method) for method in METHODS]
-        if None not in rows:
-            part = judge_part(Comparison(better=rows[0].place, worse=rows[1].place), measured)
-            judged += [(subtable.short, part)] if part.low is not None and min(part.n) > 1 else []
+    pairs = [(of, Comparison(better=ours.place, worse=theirs.place)) for of, ours, theirs in both]
+    parts = [(of.short, judge_part(pair, measured)) for of, pair in pairs]
+    judged = [(of, part) for of, part in parts if part.low is not None and min(part.n) > 1]
     if not judged:
         return ""
     counts = sorted({n for _, part in judged for n in part.n})

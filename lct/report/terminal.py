@@ -14,10 +14,8 @@ def results(tables: model.Tables, names: set[str] | None = None) -> list[str]:
     printed_beside = False
     for table in tables.tables:
         for subtable in table.subtables:
-            own = [row for row in subtable.rows if row.status != "quoted"]
-            rows = [
-                row for row in own if (row.measured if names is None else model.place(table, subtable, row) in names)
-            ]
+            own = {model.place(table, subtable, row): row for row in subtable.rows if row.status != "quoted"}
+            rows = [row for name, row in own.items() if (row.measured if names is None else name in names)]
             if not rows:
                 continue
             floors = [row for row in subtable.floors if row.measured]
@@ -38,16 +36,8 @@ def _lines(
 ) -> list[list[str]]:
     """Head and rows: name, NFE, every metric, number of trainings, the paper's numbers, what is wrong."""
     best = best_cells(rows, tables.metrics)
-    head = [
-        "",
-        "NFE",
-        *(metric.label.replace(" to reconstructions", ", rec.") for metric in tables.metrics),
-        "n",
-        "paper FID",
-        "recall",
-        "",
-    ]
-    lines = [head]
+    labels = [metric.label.replace(" to reconstructions", ", rec.") for metric in tables.metrics]
+    lines = [["", "NFE", *labels, "n", "paper FID", "recall", ""]]
     for row in [*rows, *floors]:
         cells = [_text(metric, row, best) for metric in tables.metrics]
         count = max((cell.n for cell in row.cells.values()), default=0)

@@ -41,7 +41,7 @@ def project(tmp_path):
 
 def verdicts(root, tables=()):
     _, judgements = judged(root, tables)
-    return {j.claim.id: {verdict.body: verdict for verdict in j.verdicts} for j in judgements}
+    return {claim.id: {verdict.body: verdict for verdict in of} for claim, of in judgements}
 
 
 def test_the_prior_is_the_spread_of_the_authors_repeated_runs():
@@ -92,9 +92,9 @@ def test_every_report_judges_claims_by_the_rows_of_snakemake_claims_and_says_so(
     top = pages["index.html"]
     assert f"Over 3 training seeds of each method, LCT&#39;s FD(cnn64) divided by iLCT&#39;s is {interval}" in top
     assert "The claim that LCT is ahead is contradicted on Digits, China and Flower" in top
-    (tails,) = (j for j in evidence.judgements if j.claim.id == "lct-reaches-ldm")
+    (tails,) = (of for claim, of in evidence.judgements if claim.id == "lct-reaches-ldm")
     assert (
-        tails.verdicts[-1].summary == "3 contradicted of 3 parts" and tails.verdicts[-1].summary in pages["claims.html"]
+        tails[-1].summary == "3 contradicted of 3 parts" and tails[-1].summary in pages["claims.html"]
     )
 
 
