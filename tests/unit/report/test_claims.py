@@ -93,9 +93,7 @@ def test_every_report_judges_claims_by_the_rows_of_snakemake_claims_and_says_so(
     assert f"Over 3 training seeds of each method, LCT&#39;s FD(cnn64) divided by iLCT&#39;s is {interval}" in top
     assert "The claim that LCT is ahead is contradicted on Digits, China and Flower" in top
     (tails,) = (of for claim, of in evidence.judgements if claim.id == "lct-reaches-ldm")
-    assert (
-        tails[-1].summary == "3 contradicted of 3 parts" and tails[-1].summary in pages["claims.html"]
-    )
+    assert tails[-1].summary == "3 contradicted of 3 parts" and tails[-1].summary in pages["claims.html"]
 
 
 def test_the_tables_of_claims_are_an_input_of_every_other_report(project):
