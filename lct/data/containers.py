@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lct.checks import invalid, require
+from lct.checks import invalid
 from lct.data.settings import ArchiveReading, FolderReading
 from lct.files.file_type import HEAD_BYTES, is_image
 from lct.files.hashing import sha256_json
-from lct.files.local_source import describe, select
+from lct.files.local_source import select
 from lct.files.zip_tar import Archive
 
 Content = Callable[[], bytes]  # gives the encoded bytes of one image, in any thread
@@ -36,10 +36,10 @@ class Container:
     """Encoded images, numbered in the container's own order."""
 
     names: list[str]  # different from each other
-    labels: list[int | None]
     contents: Callable[[Sequence[int]], Iterator[Content]]  # the images of these numbers, in the order of the argument
+    others: Counter[str]  # what else there is, by kind (lct/files/local_source.py)
+    labels: Sequence[int | None] = ()  # of all images, or of none where the container does not know them
     source: dict[str, Any] = field(default_factory=dict)  # what was read, for the manifest
-    others: Counter[str] = field(default_factory=Counter)  # what else there is, by kind (lct/files/local_source.py)
 
 
 class Sequential:
@@ -90,7 +90,6 @@ def folder(files: SourceFiles, reading: FolderReading) -> Container:
     images, others = select(((name, path) for path, name in files.names.items()), reading.extensions, _is_image)
     images.sort()
     names = [name for name, _ in images]
-    labels = _labels(files.where, names, reading, others + files.others)
     for name in names:
         try:
             name.encode()
@@ -102,7 +101,7 @@ def folder(files: SourceFiles, reading: FolderReading) -> Container:
     def contents(indices: Sequence[int]) -> Iterator[Content]:
         return (images[i][1].read_bytes for i in indices)
 
-    return Container(names, labels, contents, source, others + files.others)
+    return Container(names, contents, others, source=source)
 
 
 def _is_image(path: Path) -> bool:
@@ -123,15 +122,12 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
     others: Counter[str] = Counter()
     for number, (archive, archive_name) in enumerate(zip(archives, files.names.values(), strict=True)):
         prefix = f"{archive_name}/" if len(archives) > 1 else ""
-        below = [(m.name.removeprefix(inside), m) for m in archive.members if m.name.startswith(inside)]
-        taken, rest = select(below, reading.extensions)
-        images += [(prefix + name, number, member) for name, member in taken]
-        elsewhere = ((m.name, m) for m in archive.members if not m.name.startswith(inside))
-        outside, further = select(elsewhere, reading.extensions)
-        others += rest + further + Counter({f"outside {ascii(inside)}": len(outside)})
+        every, rest = select(((m.name.removeprefix(inside), m) for m in archive.members), reading.extensions)
+        taken = [(prefix + name, number, member) for name, member in every if member.name.startswith(inside)]
+        others += rest + Counter({f"outside {ascii(inside)}": len(every) - len(taken)})
+        images += taken
     images.sort(key=lambda image: image[0])
     names = [name for name, _, _ in images]
-    labels = _labels(files.where, names, reading, others, below=f" below {inside!r}" if inside else "")
 
     def read(i: int) -> bytes:
         _, number, member = images[i]
@@ -140,7 +136,7 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
         return archives[number].read(member)
 
     if all(archive.random_access for archive in archives):
-        return Container(names, labels, lambda indices: (partial(read, i) for i in indices), others=others)
+        return Container(names, lambda indices: (partial(read, i) for i in indices), others)
     index = {(number, member.key): i for i, (_, number, member) in enumerate(images)}
 
     def forward() -> Iterator[tuple[int, bytes]]:
@@ -149,23 +145,4 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
                 if (i := index.get((number, member.key))) is not None:
                     yield i, handle.read(LARGEST)
 
-    return Container(names, labels, Sequential(forward, files.scratch), others=others)
-
-
-def _labels(
-    where: str, names: list[str], reading: FolderReading | ArchiveReading, others: Counter[str], below: str = ""
-) -> list[int | None]:
-    """The label of every image: the number of its sub-folder, or None. Raises ValueError where there is no image.
-
-    others: the files that are no images, by kind."""
-    given = f"none ({text})" if (text := describe(others)) else "none"
-    require(names, where, f"images ending in {sorted(reading.extensions)}{below}", given, "correct the source")
-    if reading.labels == "none":
-        return [None] * len(names)
-    alone = next((name for name in names if "/" not in name), None)
-    advice = "move it, or set `labels: none`"
-    require(alone is None, f"{where}: labels", "every image in a sub-folder", f"{alone!r} in none", advice)
-    folders = [name.partition("/")[0] for name in names]
-    classes = sorted(set(folders))
-    require(len(classes) >= 2, f"{where}: labels", "two sub-folders or more", classes, "set `labels: none`")
-    return [classes.index(folder) for folder in folders]
+    return Container(names, Sequential(forward, files.scratch), others)

@@ -27,7 +27,7 @@ def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
     names: list[str] = []
     paths: list[str | None] = []
     labels: list[int | None] = []
-    further: Counter[str] = Counter(files.others)
+    further: Counter[str] = Counter()
     columns: dict[Path, tuple[str, ...]] = {}  # file -> the column, or column and field, of the encoded images
     for path, name in files.names.items():
         with _parquet_file(path) as file:
@@ -36,7 +36,7 @@ def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
             further += Counter({f"in column {ascii(other)}": rows for other in _further(file.schema_arrow, reading)})
             names += [f"{name}#{row}" for row in range(rows)]
             paths += _values(path, file, reading.image, "path") if has_paths else [None] * rows
-            labels += _values(path, file, reading.label) if reading.label else [None] * rows
+            labels += _values(path, file, reading.label) if reading.label else ()
     if None not in paths and len(set(paths)) == len(paths):
         names = paths
 
@@ -47,7 +47,7 @@ def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
                 for content in _values(path, file, *column):
                     yield next(numbers), content or b""
 
-    return Container(names, labels, Sequential(forward, files.scratch, ordered=True), others=further)
+    return Container(names, Sequential(forward, files.scratch, ordered=True), further, labels)
 
 
 def _image_column(path: Path, schema: Any, reading: ParquetReading) -> tuple[tuple[str, ...], bool]:
@@ -157,7 +157,7 @@ def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
     readable = all(key.isascii() and key.decode("ascii").isprintable() for key in keys)
     names = [key.decode("ascii") if readable else key.hex() for key in keys]
     others += Counter({"entries under other keys": beyond})
-    return Container(names, [None] * len(keys), contents, others=others)
+    return Container(names, contents, others)
 
 
 def _keys(database: Any, data: Path, reading: LmdbReading) -> list[bytes]:
@@ -187,7 +187,7 @@ def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> tuple[Path, Counter[
     paths = list(files.names)
     if not others and first.name != "data.mdb":
         if not is_archive(first):
-            return first, files.others
+            return first, Counter()
         folder = extract(first, files.unpacked, reading.limits)
         paths = [path for path in folder.rglob("*") if path.is_file()]
     data = folder / reading.inside / "data.mdb"
@@ -199,4 +199,4 @@ def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> tuple[Path, Counter[
             raise invalid(folder, expected, f"them in {folders}", "set `inside` to one")
         data = folder / folders[0] / "data.mdb"
     names = [path.relative_to(folder).as_posix() for path in paths if path != data and path.name != "lock.mdb"]
-    return data, files.others + select(((name, None) for name in names), ())[1]
+    return data, select(((name, None) for name in names), ())[1]

@@ -23,7 +23,7 @@ from lct.data.decode import decode, formats
 from lct.data.settings import ArchiveSource, DownloadSource, FilesReading, FolderSource, Reading
 from lct.download.record import Download
 from lct.files.advice import force
-from lct.files.local_source import check_link, content_sha256, relevant, select, walk
+from lct.files.local_source import check_link, content_sha256, describe, relevant, select, walk
 
 
 def open_source(
@@ -37,8 +37,26 @@ def open_source(
     else:
         reading, files, description = source, *_local(source, scratch)
     container = CONTAINERS[reading.kind](files, reading)
-    require(container.names, files.where, "images", "none", "correct the dataset's source")
-    return files.where, reading, replace(container, source=description | container.source)
+    others, names = files.others + container.others, container.names
+    endings = f" ending in {sorted(reading.extensions)}" if hasattr(reading, "extensions") else ""
+    below = f" below {inside + '/'!r}" if (inside := getattr(reading, "inside", "").strip("/")) else ""
+    given = f"none ({text})" if (text := describe(others)) else "none"
+    require(names, files.where, f"images{endings}{below}", given, "correct the dataset's source")
+    classed = getattr(reading, "labels", "none") == "folders"
+    labels = _folder_labels(files.where, names) if classed else container.labels or [None] * len(names)
+    complete = replace(container, labels=labels, others=others, source=description | container.source)
+    return files.where, reading, complete
+
+
+def _folder_labels(where: str, names: list[str]) -> list[int]:
+    """The label of every image: the number of its sub-folder. Raises ValueError for an image in none."""
+    alone = next((name for name in names if "/" not in name), None)
+    advice = "move it, or set `labels: none`"
+    require(alone is None, f"{where}: labels", "every image in a sub-folder", f"{alone!r} in none", advice)
+    folders = [name.partition("/")[0] for name in names]
+    classes = sorted(set(folders))
+    require(len(classes) >= 2, f"{where}: labels", "two sub-folders or more", classes, "set `labels: none`")
+    return [classes.index(folder) for folder in folders]
 
 
 def _downloaded(

@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import pairwise
@@ -25,7 +25,7 @@ import urllib3
 from urllib3.util.retry import Retry
 
 from lct.files.atomic import publish, read_json_or_empty, require_space, write_fully, write_json
-from lct.files.file_type import HEAD_BYTES, is_html
+from lct.files.file_type import is_html
 from lct.files.formatting import format_size
 from lct.files.progress import ProgressLogger
 
@@ -212,18 +212,14 @@ class Transfer:
             raise TransientError("the file at the server is shorter than what was received; starting again", wait=0)
         self.policy.check_status(response.status_code, response.reason or "", headers)
         content_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if content_type in ("text/html", "application/xhtml+xml"):
-            self._refuse_html(b"<html")
+        if content_type in ("text/html", "application/xhtml+xml") and is_unexpected_html(name, b"<html"):
+            raise FetchError(
+                f"expected {name}, found an HTML page, usually a licence to accept or a login: open the address in a "
+                "browser, or declare another origin"
+            )
         encoding = headers.get("Content-Encoding", "identity").lower()
         if encoding != "identity" and not name.endswith((".gz", ".tgz")):  # some servers call these encoded
             raise FetchError(f"expected the file as it is, found it encoded ({encoding}); declare another origin")
-
-    def _refuse_html(self, head: bytes) -> None:
-        if is_unexpected_html(self.part.target.name, head):
-            raise FetchError(
-                f"expected {self.part.target.name}, found an HTML page, usually a licence to accept or a login: "
-                "open the address in a browser, or declare another origin"
-            )
 
     def _receive(self, response: requests.Response) -> None:
         part, description = self.part, _describe(response, public(self.url))
@@ -238,9 +234,7 @@ class Transfer:
         size = part.size
         require_space(part.path.parent, (total or 0) - size, part.target.name)
         progress = ProgressLogger(part.target.name, total, done=size, amount=format_size)
-        for block in _blocks(response):
-            if not size:
-                self._refuse_html(block)
+        while block := response.raw.read1(_CHUNK, decode_content=False):  # a cut or a silence loses nothing
             part.append(block, description)
             size += len(block)
             progress(size)
@@ -296,11 +290,3 @@ def _describe(response: requests.Response, url: str) -> dict[str, Any]:
         total = headers.get("Content-Range", "").rpartition("/")[2]
     validator = tag if tag.startswith('"') else headers.get("Last-Modified")  # a weak tag allows other bytes
     return {"url": url, "validator": validator, "total": int(total) if total.isdigit() else None}
-
-
-def _blocks(response: requests.Response) -> Iterator[bytes]:
-    """The body as it arrives, so that a cut or a silence loses nothing; the first block tells what the file is."""
-    block = response.raw.read(HEAD_BYTES, decode_content=False)
-    while block:
-        yield block
-        block = response.raw.read1(_CHUNK, decode_content=False)
