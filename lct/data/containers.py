@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lct.data.settings import ArchiveReading, FolderReading
 from lct.files.file_type import HEAD_BYTES, is_image
 from lct.files.hashing import sha256_json
 from lct.files.local_source import select
-from lct.files.zip_tar import Archive
+from lct.files.zip_tar import Archive, naming_damage
 
 Content = Callable[[], bytes]  # gives the encoded bytes of one image, in any thread
 LARGEST = 2**28  # bytes of one encoded image
@@ -58,17 +59,10 @@ class Sequential:
     def __call__(self, indices: Sequence[int]) -> Iterator[Content]:
         indices = list(indices)
         if self._ordered and all(a < b for a, b in zip(indices, indices[1:], strict=False)) and len(indices) > 1:
-            return self._pass_on(indices)
+            numbers = set(indices)
+            passing = (content for i, content in self._forward() if i in numbers)
+            return (lambda content=content: content for content in islice(passing, len(numbers)))
         return self._spool(indices)
-
-    def _pass_on(self, indices: list[int]) -> Iterator[Content]:
-        remaining = iter(indices)
-        target = next(remaining)
-        for i, content in self._forward():
-            if i == target:
-                yield lambda content=content: content
-                if (target := next(remaining, None)) is None:
-                    return
 
     def _spool(self, indices: list[int]) -> Iterator[Content]:
         if self._spans is None:
@@ -143,6 +137,8 @@ def archive(files: SourceFiles, reading: ArchiveReading) -> Container:
         for number, archive in enumerate(archives):
             for member, handle in archive.stream():
                 if (i := index.get((number, member.key))) is not None:
-                    yield i, handle.read(LARGEST)
+                    with naming_damage(archive.path, member.name):
+                        content = handle.read(LARGEST)
+                    yield i, content
 
     return Container(names, Sequential(forward, files.scratch), others)

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lct.checks import invalid, require
+from lct.checks import require
 from lct.data.containers import Container, Content, Sequential, SourceFiles
 from lct.data.settings import LmdbReading, ParquetReading
 from lct.files.file_type import describe
@@ -182,21 +182,18 @@ def _keys(database: Any, data: Path, reading: LmdbReading) -> list[bytes]:
 def _lmdb_file(files: SourceFiles, reading: LmdbReading) -> tuple[Path, Counter[str]]:
     """The data.mdb of an LMDB that is given as a file, as a folder, as the files of a download, or in an archive; and
     what lies beside it, by kind."""
-    first, *others = files.names
-    folder = Path(os.path.commonpath([path.parent for path in files.names]))
     paths = list(files.names)
-    if not others and first.name != "data.mdb":
-        if not is_archive(first):
-            return first, Counter()
-        folder = extract(first, files.unpacked, reading.limits)
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    if len(paths) == 1 and paths[0].name != "data.mdb":
+        if not is_archive(paths[0]):
+            return paths[0], Counter()
+        folder = extract(paths[0], files.unpacked, reading.limits)
         paths = [path for path in folder.rglob("*") if path.is_file()]
-    data = folder / reading.inside / "data.mdb"
-    if not data.is_file():
-        folders = sorted(path.parent.relative_to(folder).as_posix() for path in folder.rglob("data.mdb"))
-        require(folders, folder, "an LMDB (a folder with data.mdb)", "none", "get it again")
-        if len(folders) > 1 or reading.inside:
-            expected = f"one LMDB at {reading.inside or 'its top'!r}"
-            raise invalid(folder, expected, f"them in {folders}", "set `inside` to one")
-        data = folder / folders[0] / "data.mdb"
+    bases = {path.parent.relative_to(folder): path for path in paths if path.name == "data.mdb"}
+    require(bases, folder, "an LMDB (a folder with data.mdb)", "none", "get it again")
+    sole = next(iter(bases.values())) if len(bases) == 1 and not reading.inside else None
+    expected, given = f"one LMDB at {reading.inside or 'its top'!r}", f"them in {sorted(map(str, bases))}"
+    data = bases.get(Path(reading.inside), sole)
+    require(data, folder, expected, given, "set `inside` to one")
     names = [path.relative_to(folder).as_posix() for path in paths if path != data and path.name != "lock.mdb"]
     return data, select(((name, None) for name in names), ())[1]

@@ -263,7 +263,7 @@ def look_again() -> None:
 
 
 def _memory(folder: Path, path: str) -> Files:
-    content = read_json_or_empty(folder / MEMORY) if (folder / MEMORY).exists() else {}
+    content = read_json_or_empty(folder / MEMORY)
     return content["files"] if content.get("path") == path and isinstance(content.get("files"), dict) else {}
 
 

@@ -40,19 +40,13 @@ _DTYPES = {  # safetensors' names of the types that are streamed here
 def write_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any] | None = None) -> None:
     """Write `tensors` (any device) and a JSON-able `metadata` atomically to `path`."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic(path) as partial, _system_errors():
-        save_file(contiguous, partial, metadata={METADATA_KEY: canonical_json(metadata or {})})
-
-
-@contextmanager
-def _system_errors() -> Iterator[None]:
-    """A full disk as the OSError it is: safetensors tells only in words."""
-    try:
-        yield
-    except SafetensorError as error:
-        if number := re.search(r"os error (\d+)", str(error)):
+    with atomic(path) as partial:
+        try:
+            save_file(contiguous, partial, metadata={METADATA_KEY: canonical_json(metadata or {})})
+        except SafetensorError as error:  # tells of a full disk only in words
+            if (number := re.search(r"os error (\d+)", str(error))) is None:
+                raise
             raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-        raise
 
 
 def stream_tensor(

@@ -75,7 +75,7 @@ class Archive(AbstractContextManager):
         self._file = open(self.path, "rb")  # noqa: SIM115 lives as long as this object
         self._zip: zipfile.ZipFile | None = None
         try:
-            with _damage(self.path):
+            with naming_damage(self.path):
                 if self.compression is None:
                     self._zip = zipfile.ZipFile(self._file)
                 entries = self._zip_entries() if self._zip else self._tar_entries()
@@ -86,7 +86,7 @@ class Archive(AbstractContextManager):
 
     def read(self, member: Member) -> bytes:
         """One member's content; from any thread. Not for compressed tars."""
-        with _damage(self.path, member.name):
+        with naming_damage(self.path, member.name):
             if self._zip:
                 return self._zip.read(self._zip.infolist()[member.key])
             content = os.pread(self._file.fileno(), member.size, member.key)
@@ -95,19 +95,20 @@ class Archive(AbstractContextManager):
             return content
 
     def stream(self) -> Iterator[tuple[Member, IO[bytes]]]:
-        """Every member with its content as a file, in the archive's order; read it before the next is asked for."""
+        """Every member with its content as a file, in the archive's order; read it before the next is asked for, inside
+        `naming_damage`."""
         if self._zip:
             for member in self.members:
-                with _damage(self.path, member.name):
+                with naming_damage(self.path, member.name):
                     handle = self._zip.open(self._zip.infolist()[member.key])
                 with handle:
-                    yield member, _Guarded(handle, self.path, member)
+                    yield member, handle
             return
         members = {member.key: member for member in self.members}
         with self._tar() as tar:
             for info in self._infos(tar):
                 if info.isreg() and (member := members.get(info.offset_data)):
-                    yield member, _Guarded(tar.extractfile(info), self.path, member)
+                    yield member, tar.extractfile(info)
 
     def _zip_entries(self) -> Iterator[Member]:
         types = {0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "a symbolic link"}
@@ -154,7 +155,7 @@ class Archive(AbstractContextManager):
 
     def _infos(self, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         while True:
-            with _damage(self.path):
+            with naming_damage(self.path):
                 info = tar.next()
             if info is None:
                 return
@@ -166,17 +167,6 @@ class Archive(AbstractContextManager):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _Guarded:
-    """A member's content; damage inside it names the archive and the member."""
-
-    def __init__(self, handle: IO[bytes], path: Path, member: Member):
-        self._handle, self._path, self._member = handle, path, member
-
-    def read(self, size: int = -1) -> bytes:
-        with _damage(self._path, self._member.name):
-            return self._handle.read(size)
 
 
 def is_archive(path: Path | str) -> bool:
@@ -208,7 +198,7 @@ def extract(path: Path | str, into: Path | str, limits: Limits | None = None) ->
             for member, content in archive.stream():
                 place = partial / member.name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with open(place, "xb") as handle:
+                with open(place, "xb") as handle, naming_damage(path, member.name):
                     shutil.copyfileobj(content, handle, 2**20)
                     os.fsync(handle.fileno())
                 where, size = f"{path}: member {member.name!r}", place.stat().st_size
@@ -293,7 +283,7 @@ def _fault(entry: Member) -> str | None:
 
 
 @contextmanager
-def _damage(path: Path, member: str | None = None) -> Iterator[None]:
+def naming_damage(path: Path | str, member: str | None = None) -> Iterator[None]:
     """Turn what the libraries say about broken archives into one line; a full disk or a missing file stays as it is."""
     try:
         yield
@@ -301,6 +291,6 @@ def _damage(path: Path, member: str | None = None) -> Iterator[None]:
         if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and error.errno is not None:
             raise
         inside = f": member {member!r}" if member else ""
-        remedy = _JOIN if _is_part(path) else "it may be cut off: delete it and get it again"
+        remedy = _JOIN if _is_part(Path(path)) else "it may be cut off: delete it and get it again"
         damage = f"damage ({str(error) or type(error).__name__})"
         raise invalid(f"{path}{inside}", "a whole archive", damage, remedy) from error
