@@ -164,9 +164,13 @@ def encode(model: AutoencoderKL, images: ImageSet, encoding: Encoding, split: st
 
     Image i's posterior mean, plus, if encoding.sample is "posterior", its spread times noise drawn from
     (encoding.seed, "encode/{split}", i): training and held-out images never share noise. Batches are fixed: the last
-    one is filled by repeating its last image. Raises ValueError for a latent that is not finite."""
+    one is filled by repeating its last image. Raises ValueError for images that do not fit, and latents not finite."""
     device = next(model.parameters()).device
-    shape = _latent_shape(model, images)
+    factor = downsampling(model)
+    fits, size = images.height % factor == images.width % factor == 0, f"{images.height}x{images.width}"
+    expected = f"sides that are multiples of {factor}, the autoencoder's reduction"
+    require(fits, images.path, expected, size, "change resolution")
+    shape = (model.config.latent_channels, images.height // factor, images.width // factor)
     span = range(len(images)) if span is None else span
     latents = torch.empty(len(span), *shape)
     starts, threads = range(span.start, span.stop, encoding.batch), readers()
@@ -185,15 +189,6 @@ def encode(model: AutoencoderKL, images: ImageSet, encoding: Encoding, split: st
 def downsampling(model: AutoencoderKL) -> int:
     """Image side divided by latent side."""
     return 2 ** (len(model.config.block_out_channels) - 1)
-
-
-def _latent_shape(model: AutoencoderKL, images: ImageSet) -> tuple[int, int, int]:
-    """(C, h, w) of the latents of an image set. Raises ValueError where the images do not fit."""
-    factor = downsampling(model)
-    expected = f"sides that are multiples of {factor}, the autoencoder's reduction"
-    fits = images.height % factor == images.width % factor == 0
-    require(fits, images.path, expected, f"{images.height}x{images.width}", "change resolution")
-    return model.config.latent_channels, images.height // factor, images.width // factor
 
 
 @torch.no_grad()

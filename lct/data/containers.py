@@ -29,6 +29,7 @@ class SourceFiles:
     names: dict[Path, str]  # file -> its name in the source, in reading order
     unpacked: Path  # folder for the content of an archive that has to be unpacked
     scratch: Path | str | None  # folder for temporary files
+    source: dict[str, Any]  # what is read, for the manifest
     others: Counter[str] = field(default_factory=Counter)  # what lies beside the files and is not read, by kind
 
 
@@ -40,7 +41,7 @@ class Container:
     contents: Callable[[Sequence[int]], Iterator[Content]]  # the images of these numbers, in the order of the argument
     others: Counter[str]  # what else there is, by kind (lct/files/local_source.py)
     labels: Sequence[int | None] = ()  # of all images, or of none where the container does not know them
-    source: dict[str, Any] = field(default_factory=dict)  # what was read, for the manifest
+    source: dict[str, Any] = field(default_factory=dict)  # what was read, for the manifest, beside that of its files
 
 
 class Sequential:

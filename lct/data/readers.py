@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -32,10 +31,8 @@ def open_source(
     """(name for messages, reading options, opened container) of a source, whose relative path is looked up here.
 
     download: of a source that is one. scratch: folder for temporary files; None: the system's."""
-    if isinstance(source, DownloadSource):
-        reading, files, description = _downloaded(source, download, scratch)
-    else:
-        reading, files, description = source, *_local(source, scratch)
+    downloaded = isinstance(source, DownloadSource)
+    reading, files = _downloaded(source, download, scratch) if downloaded else (source, _local(source, scratch))
     container = CONTAINERS[reading.kind](files, reading)
     others, names = files.others + container.others, container.names
     endings = f" ending in {sorted(reading.extensions)}" if hasattr(reading, "extensions") else ""
@@ -44,7 +41,7 @@ def open_source(
     require(names, files.where, f"images{endings}{below}", given, "correct the dataset's source")
     classed = getattr(reading, "labels", "none") == "folders"
     labels = _folder_labels(files.where, names) if classed else container.labels or [None] * len(names)
-    complete = replace(container, labels=labels, others=others, source=description | container.source)
+    complete = replace(container, labels=labels, others=others, source=files.source | container.source)
     return files.where, reading, complete
 
 
@@ -61,7 +58,7 @@ def _folder_labels(where: str, names: list[str]) -> list[int]:
 
 def _downloaded(
     source: DownloadSource, download: Download | None, scratch: Path | str | None
-) -> tuple[FilesReading, SourceFiles, dict[str, Any]]:
+) -> tuple[FilesReading, SourceFiles]:
     require(download is not None, "images", "the dataset's download", "none given", "pass --download")
     folder = download.path.parent
     fits, expected = download.alternative < len(source.alternatives), f"one of {len(source.alternatives)} alternatives"
@@ -77,10 +74,10 @@ def _downloaded(
         "files": [{key: entry[key] for key in ("path", "sha256")} for entry in download.files],
     }
     unpacked = folder / "unpacked" / download.files[0]["sha256"][:16]
-    return reading, SourceFiles(str(folder), names, unpacked, scratch), description
+    return reading, SourceFiles(str(folder), names, unpacked, scratch, description)
 
 
-def _local(source: FilesReading, scratch: Path | str | None) -> tuple[SourceFiles, dict[str, Any]]:
+def _local(source: FilesReading, scratch: Path | str | None) -> SourceFiles:
     path = Path(os.path.expanduser(source.path))
     check_link(path)
     if source.kind == "folder" and not path.is_dir():
@@ -103,7 +100,7 @@ def _local(source: FilesReading, scratch: Path | str | None) -> tuple[SourceFile
         description["files"] = [{"path": names[file], "sha256": content_sha256(file)} for file in hashed]
         if path.is_file():
             unpacked = path.parent / f".{path.name}.{description['files'][0]['sha256'][:16]}"
-    return SourceFiles(str(path), names, unpacked, scratch, others), description
+    return SourceFiles(str(path), names, unpacked, scratch, description, others)
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,7 @@ METADATA_KEY = "lct"  # one key holding sorted JSON: safetensors does not fix th
 _PICKLED = (".pt", ".pth", ".ckpt", ".bin")  # written by torch.save
 _NESTED = ("state_dict", "model", "ema")  # keys under which training programs keep the weights
 _PREFIXES = ("net.", "module.", "_orig_mod.")  # of wrappers: an exported pipeline, DDP, torch.compile
-_DTYPES = {  # safetensors' names of the types that are streamed here
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+_TYPE_NAMES = {"uint": "U", "int": "I", "bfloat": "BF", "float": "F", "bool": "BOOL"}  # of torch and of safetensors
 
 
 def write_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any] | None = None) -> None:
@@ -95,7 +86,8 @@ def _header(tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]], metadata: d
     start = 0
     for name, (dtype, shape) in tensors.items():
         stop = start + math.prod(shape) * dtype.itemsize
-        content[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [start, stop]}
+        kind, bits = re.fullmatch(r"torch\.([a-z]+)(\d*)", str(dtype)).groups()
+        content[name] = {"dtype": _TYPE_NAMES[kind] + bits, "shape": list(shape), "data_offsets": [start, stop]}
         start = stop
     header = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
