@@ -30,21 +30,21 @@ def parquet(files: SourceFiles, reading: ParquetReading) -> Container:
     further: Counter[str] = Counter()
     columns: dict[Path, tuple[str, ...]] = {}  # file -> the column, or column and field, of the encoded images
     for path, name in files.names.items():
-        with _parquet_file(path) as file:
+        with _opened_parquet(path) as file:
             columns[path], has_paths = _image_column(path, file.schema_arrow, reading)
             rows = file.metadata.num_rows
             further += Counter({f"in column {ascii(other)}": rows for other in _further(file.schema_arrow, reading)})
             names += [f"{name}#{row}" for row in range(rows)]
-            paths += _values(path, file, reading.image, "path") if has_paths else [None] * rows
-            labels += _values(path, file, reading.label) if reading.label else ()
+            paths += _values(file, reading.image, "path") if has_paths else [None] * rows
+            labels += _values(file, reading.label) if reading.label else ()
     if None not in paths and len(set(paths)) == len(paths):
         names = paths
 
     def forward() -> Iterator[tuple[int, bytes]]:
         numbers = count()
         for path, column in columns.items():
-            with _parquet_file(path) as file:
-                for content in _values(path, file, *column):
+            with _opened_parquet(path) as file:
+                for content in _values(file, *column):
                     yield next(numbers), content or b""
 
     return Container(names, Sequential(forward, files.scratch, ordered=True), further, labels)
@@ -98,12 +98,13 @@ def _is_bytes(type_: Any) -> bool:
 
 
 @contextmanager
-def _whole_parquet(path: Path) -> Iterator[None]:
-    """Errors of pyarrow as one line that names the file."""
-    import pyarrow
+def _opened_parquet(path: Path) -> Iterator[Any]:
+    """The file, opened; errors of pyarrow, also while it is read, as one line that names the file."""
+    import pyarrow.parquet
 
     try:
-        yield
+        with pyarrow.parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+            yield file
     except (pyarrow.ArrowException, OSError) as error:
         with open(path, "rb") as handle:
             start = handle.read(64)
@@ -111,22 +112,14 @@ def _whole_parquet(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: expected a whole parquet file, found {content}; get it again") from error
 
 
-def _parquet_file(path: Path) -> Any:
-    import pyarrow.parquet
-
-    with _whole_parquet(path):
-        return pyarrow.parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False)
-
-
-def _values(path: Path, file: Any, column: str, field: str | None = None) -> Iterator[Any]:
+def _values(file: Any, column: str, field: str | None = None) -> Iterator[Any]:
     """The values of a column, or of a field of a struct column, row after row."""
     columns = [column if field is None else f"{column}.{field}"]
     for group in range(file.num_row_groups):
-        with _whole_parquet(path):
-            for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
-                values = batch.column(0) if field is None else batch.column(0).field(field)
-                for value in values:
-                    yield value.as_py()
+        for batch in file.iter_batches(_BATCH, row_groups=[group], columns=columns, use_threads=False):
+            values = batch.column(0) if field is None else batch.column(0).field(field)
+            for value in values:
+                yield value.as_py()
 
 
 def lmdb(files: SourceFiles, reading: LmdbReading) -> Container:
