@@ -9,6 +9,7 @@ Files that are no images of a dataset are counted by kind, never passed over.
 
 import contextlib
 import functools
+import heapq
 import json
 import os
 from collections import Counter
@@ -95,12 +96,9 @@ def walk(folder: Path, recursive: bool = True) -> tuple[list[Path], Counter[str]
     files: list[Path] = []
     others: Counter[str] = Counter()
     visited: set[tuple[int, int]] = set()
-    pending, links = [folder], []
-    while pending or links:
-        if not pending:  # links come last, so that a folder's own name is the one that counts
-            links.sort()
-            pending.append(links.pop(0))
-        parent = pending.pop()
+    pending = [(False, folder)]  # links come last, so that a folder's own name is the one that counts
+    while pending:
+        _, parent = heapq.heappop(pending)
         state = parent.stat()
         if (identity := (state.st_dev, state.st_ino)) in visited:
             others["links to folders that are read already"] += 1
@@ -109,7 +107,7 @@ def walk(folder: Path, recursive: bool = True) -> tuple[list[Path], Counter[str]
         for entry in _entries(parent, folder):
             if entry.is_dir():
                 if recursive:
-                    (links if entry.is_symlink() else pending).append(Path(entry.path))
+                    heapq.heappush(pending, (entry.is_symlink(), Path(entry.path)))
                 elif not is_tool_folder(entry.name):
                     others["sub-folders"] += 1
             elif entry.is_file():

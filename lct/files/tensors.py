@@ -97,16 +97,12 @@ def _header(tensors: dict[str, tuple[torch.dtype, tuple[int, ...]]], metadata: d
 def read_rows(path: Path | str, name: str, size: int) -> Iterator[torch.Tensor]:
     """A stored tensor in parts of `size` rows, one in memory at a time: the file is mapped anew for each."""
     for start in range(0, shape_of(path, name)[0], size):
-        with _opened(path, "cpu") as handle:
-            part = handle.get_slice(name)[start : start + size]
-        yield part
+        yield map_tensor(path, name)[start : start + size]
 
 
 def pick_rows(path: Path | str, name: str, rows: Iterable[int]) -> torch.Tensor:
     """Some rows of a stored tensor, in the order given; the others are not read."""
-    with _opened(path, "cpu") as handle:
-        stored = handle.get_slice(name)
-        return torch.cat([stored[row : row + 1] for row in map(int, rows)])
+    return map_tensor(path, name)[[int(row) for row in rows]]
 
 
 def map_tensor(path: Path | str, name: str) -> torch.Tensor:
