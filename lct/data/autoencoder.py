@@ -219,12 +219,9 @@ def check_decoded(decoded: Tensor, where: str, first: int = 0) -> None:
     largest = decoded.abs().flatten(1).amax(1)  # NaN where there is one
     if not (largest <= LARGEST).all():
         index = int((~(largest <= LARGEST)).nonzero()[0])
-        value = largest[index].item()
-        raise ValueError(
-            f"{where}: image {first + index}: expected decoded values near [-1, 1], found "
-            f"{'NaN' if math.isnan(value) else f'{value:.3g}'}; the autoencoder's weights are damaged or leave "
-            "the range of half precision: get them again, in float32"
-        )
+        value = "NaN" if math.isnan(value := largest[index].item()) else f"{value:.3g}"
+        advice = "the autoencoder's weights are damaged or leave half precision's range: get them again, in float32"
+        raise invalid(f"{where}: image {first + index}", "decoded values near [-1, 1]", value, advice)
 
 
 def squared_error(first: np.ndarray, second: np.ndarray) -> int:

@@ -128,11 +128,9 @@ class ImageSet(AbstractContextManager):
         ending = entries[0].filename.rpartition(".")[2] if entries else ENDINGS[0]
         expected = [f"{i:06d}.{ending}" for i in range(len(entries))]
         stored = not any(entry.compress_type for entry in entries)
-        if ending not in ENDINGS or self._archive.namelist() != expected or not stored:
-            raise ValueError(
-                f"{path}: expected stored 000000.{ENDINGS[0]}, 000001.{ENDINGS[0]}, ..., found a zip of {len(entries)} "
-                "other files; make image sets with lct.data.imageset.write_imageset"
-            )
+        ours = ending in ENDINGS and self._archive.namelist() == expected and stored
+        files, advice = f"stored 000000.{ENDINGS[0]}, 000001.{ENDINGS[0]}, ...", "make it with write_imageset"
+        require(ours, path, files, f"a zip of {len(entries)} other files", advice)
         self.height, self.width = self[0].shape[:2] if entries else (0, 0)
 
     def __len__(self) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.files.tensors import map_tensor, shape_of
 
 if TYPE_CHECKING:  # a training needs no pydantic, which the settings bring
@@ -135,11 +135,8 @@ def check_finite(latents: Tensor, where: str, first: int = 0) -> None:
     """Refuse NaN and infinity in (B, ...) latents, naming the image; `first` is the index of the first one."""
     finite = torch.isfinite(latents).flatten(1).all(1)
     if not finite.all():
-        index = first + int((~finite).nonzero()[0])
-        raise ValueError(
-            f"{where}: image {index}: expected finite latents, found NaN or infinity; "
-            "look at this image and at the autoencoder's loss"
-        )
+        image, advice = first + int((~finite).nonzero()[0]), "look at this image and at the autoencoder's loss"
+        raise invalid(f"{where}: image {image}", "finite latents", "NaN or infinity", advice)
 
 
 def check_normalised(x: Tensor | Iterable[Tensor], statistics: LatentStatistics, where: str) -> float:
@@ -158,11 +155,9 @@ def check_normalised(x: Tensor | Iterable[Tensor], statistics: LatentStatistics,
     else:
         variance = (squares - total.square() / count) / (count - 1)
     spread = variance.mean().sqrt().item()
-    if not abs(spread / statistics.sigma_data - 1) <= TOLERANCE:
-        raise ValueError(
-            f"{where}: expected normalised latents of standard deviation {statistics.sigma_data} within 2 %, found "
-            f"{spread:.4g}; the statistics belong to other latents: delete both files, then run the same command again"
-        )
+    expected = f"normalised latents of standard deviation {statistics.sigma_data} within 2 %"
+    advice = "the statistics belong to other latents: delete both files, then run the same command again"
+    require(abs(spread / statistics.sigma_data - 1) <= TOLERANCE, where, expected, f"{spread:.4g}", advice)
     return spread
 
 

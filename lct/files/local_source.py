@@ -137,10 +137,8 @@ def _of_tools(path: Path, root: Path) -> bool:
 def check_link(path: Path) -> None:
     """Raises ValueError for a link to nothing."""
     if path.is_symlink() and not path.exists():
-        raise ValueError(
-            f"{path}: expected a file or folder, found a link to nothing ({os.readlink(path)}); copy what it should "
-            "lead to (cp -L, rsync -L), or remove the link"
-        )
+        advice = "copy what it should lead to (cp -L, rsync -L), or remove the link"
+        raise invalid(path, "a file or folder", f"a link to nothing ({os.readlink(path)})", advice)
 
 
 @dataclass(frozen=True)
