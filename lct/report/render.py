@@ -173,9 +173,8 @@ def csv(tables: Tables) -> str:
     lines = []
     for table, subtable, row in tables.rows:
         start = {"scale": tables.scale, "watermark": tables.watermark, "table": table.id, "subtable": subtable.id}
-        start |= {"row": row.id} | {
-            key: getattr(row, key) for key in ("group", "model", "citation", "dagger", "status")
-        }
+        start |= {key: getattr(row, key) for key in ("group", "model", "citation", "dagger", "status")}
+        start["row"] = row.id
         lines += [start | line for line in _published_lines(subtable, row)]
         if row.status != "quoted":
             verdicts = tables.verdicts.rows.get(place(table, subtable, row), {})

@@ -60,12 +60,8 @@ def _text(metric: model.Metric, row: model.Row, best: frozenset[str]) -> str:
 def aligned(lines: list[list[str]]) -> list[str]:
     """Columns of one width, the first and the last to the left; columns without a word are left out."""
     columns = [column for column in zip(*lines, strict=True) if any(column[1:])]
-    widths = [max(map(len, column)) for column in columns]
-    texts = []
-    for line in zip(*columns, strict=True):
-        words = [
-            word.ljust(width) if i in (0, len(line) - 1) and i != 1 else word.rjust(width)
-            for i, (word, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        texts.append("  ".join(words).rstrip())
-    return texts
+    left, padded = {0, len(columns) - 1} - {1}, []
+    for i, column in enumerate(columns):
+        width = max(map(len, column))
+        padded.append([word.ljust(width) if i in left else word.rjust(width) for word in column])
+    return ["  ".join(line).rstrip() for line in zip(*padded, strict=True)]

@@ -79,7 +79,7 @@ class RowView:
 
     data: model.Row
     place: str  # table.sub-table.row
-    anchor: str  # of its section on the first page; empty if there is none
+    anchor: str  # of its section behind the numbers; empty if there is none
     cells: tuple[CellView, ...]
     verdicts: dict[str, Verdict]  # by published metric
     samples: tuple[tuple[str, Picture], ...]  # ("seed 0", picture)
