@@ -179,5 +179,5 @@ def _joined(name: str, *parts: Any) -> str:
                 lines[node.lineno - 1 : node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
         bodies.append(re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines).strip()))
     head = "\n".join(sorted(imports, key=lambda line: (not line.startswith("import"), line)))
-    docstring = f'"""{title}.\n\nWritten by `lct export`; needs torch, diffusers and safetensors alone."""'
+    docstring = f'"""{title}.\n\nWritten by `lct export`; needs safetensors and the packages imported here alone."""'
     return "\n\n".join([docstring, head, "\n\n\n".join(["", *bodies]).strip("\n")]) + "\n"
