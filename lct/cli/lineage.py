@@ -60,13 +60,12 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
     lines = [] if reports else ["nothing is recorded here: lineage/ is empty"]
     for report in reports:
         lines.append(f"{report.scale}: {report.restored} files are as recorded ({report.linked} linked now)")
-        lines += _list("not recorded by this revision, taken away (the cache keeps it)", report.removed)
-        lines += _list(
-            "recorded, but not on this machine; `dvc pull` or `lct restore --pull` fetches it", report.absent
-        )
-        lines += _list(
-            "not what is recorded, and nowhere else: left alone; move it away, then restore", report.differing
-        )
+        for title, paths in (
+            ("not recorded by this revision, taken away (the cache keeps it)", report.removed),
+            ("recorded, but not on this machine; `dvc pull` or `lct restore --pull` fetches it", report.absent),
+            ("not what is recorded, and nowhere else: left alone; move it away, then restore", report.differing),
+        ):
+            lines += _list(title, paths)
     lines += merge.install_quietly(arguments.root)
     wrong = any(report.absent or report.differing for report in reports)
     return int(wrong), [vars(report) for report in reports], "\n".join(lines)

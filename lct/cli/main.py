@@ -26,12 +26,11 @@ from lct.plan.plan import Plan
 
 _PARTS = ("config", "lineage", "results", "reports", ".dvc")  # a folder with one of them is taken as a project
 GREEN, YELLOW, RED, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
-WORDS = {
-    GREEN: ("ok", "equal", "same", "reproduced", "whole"),
-    YELLOW: ("stale", "dirty", "unchecked", "interrupted", "partial", "half-finished"),
-    RED: ("broken", "missing", "differs", "failed", "error", "REFUSED"),
+_COLOURS = {
+    **dict.fromkeys(("ok", "equal", "same", "reproduced", "whole"), GREEN),
+    **dict.fromkeys(("stale", "dirty", "unchecked", "interrupted", "partial", "half-finished"), YELLOW),
+    **dict.fromkeys(("broken", "missing", "differs", "failed", "error", "REFUSED"), RED),
 }
-_COLOURS = {word: colour for colour, words in WORDS.items() for word in words}
 _STATE = re.compile(rf"(?m)^(\s*)({'|'.join(map(re.escape, _COLOURS))})(?=[\s:,]|$)")
 
 

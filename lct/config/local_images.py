@@ -48,8 +48,7 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
         return
     why = "default, since the images lie in class folders"
     if path.is_dir() if kind == "folder" else path.is_file():
-        images = _images(path, source) if kind == "folder" else _members(path, source)
-        if images is None:
+        if not (images := _images(path, source)):
             return
         labelled = bool(class_folders(images))
         available = min(len(images) - len(source.get("exceptions", ())), source.get("first") or len(images))
@@ -82,31 +81,27 @@ def class_folders(names: Iterable[str]) -> list[str]:
     return sorted(folders) if classes and not {folder.lower() for folder in folders} & SPLITS else []
 
 
-def _images(folder: Path, source: dict[str, Any]) -> list[str]:
-    files = walk(folder, source.get("recursive", FolderSource.recursive))[0]
-    names = ((file.relative_to(folder).as_posix(), file) for file in files)
+def _images(path: Path, source: dict[str, Any]) -> list[str]:
+    """The images of a folder, or below `inside` of a zip or tar, by relative names; none of an archive that cannot be
+    listed at once."""
+    if source["kind"] == "folder":
+        files = walk(path, source.get("recursive", FolderSource.recursive))[0]
+        names = [(file.relative_to(path).as_posix(), file) for file in files]
+    else:
+        status, inside = path.stat(), source.get("inside", ArchiveSource.inside).strip("/")
+        below, members = f"{inside}/" if inside else "", _members(path, status.st_size, status.st_mtime_ns)
+        names = [(name.removeprefix(below), None) for name in members if name.startswith(below)]
     return [name for name, _ in select(names, source.get("extensions", FolderSource.extensions))[0]]
 
 
-def _members(path: Path, source: dict[str, Any]) -> list[str] | None:
-    """The images of a zip or an uncompressed tar, below `inside`; None where it cannot be listed at once."""
-    status, inside = path.stat(), source.get("inside", ArchiveSource.inside).strip("/")
-    names = _listing(path, status.st_size, status.st_mtime_ns) or ()
-    below = f"{inside}/" if inside else ""
-    members = ((name.removeprefix(below), None) for name in names if name.startswith(below))
-    return [name for name, _ in select(members, source.get("extensions", ArchiveSource.extensions))[0]] or None
-
-
 @functools.lru_cache(maxsize=16)
-def _listing(path: Path, _size: int, _mtime_ns: int) -> tuple[str, ...] | None:
-    """Names of an archive's members; None for a compressed tar, and for a file whose fault the job will name."""
-    try:
-        if not has_listing(path):
-            return None
-        with Archive(path) as archive:
-            return tuple(member.name for member in archive.members)
-    except (OSError, ValueError):
-        return None
+def _members(path: Path, _size: int, _mtime_ns: int) -> tuple[str, ...]:
+    """Names of an archive's members; none of a compressed tar, and of a file whose fault the job will name."""
+    with contextlib.suppress(OSError, ValueError):
+        if has_listing(path):
+            with Archive(path) as archive:
+                return tuple(member.name for member in archive.members)
+    return ()
 
 
 def _recorded(root: Path, scale: str, name: str, path: str) -> dict[str, Any]:

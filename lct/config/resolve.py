@@ -91,9 +91,8 @@ def extractor_settings(config: ConfigFolder, name: str, where: str) -> Pretraine
 
 def download_origins(config: ConfigFolder) -> dict[str, tuple[Origin, ...]]:
     """Origins of every download by id: the networks of config/weights/, and the datasets whose source is one."""
-    origins: dict[str, tuple[Origin, ...]] = {}
-    for name in config.names("weights"):
-        origins[name] = config.read(Weights, "weights", name, "config/weights").origins
+    weights = config.names("weights")
+    origins = {name: config.read(Weights, "weights", name, "config/weights").origins for name in weights}
     for name in config.names("datasets"):
         layer = config.layer("datasets", name, "config/datasets")
         values = layer.values.get("source")

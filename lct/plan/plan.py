@@ -138,12 +138,11 @@ class Plan(Configuration):
         training, rate = run.training, self._at_scale(entry.ema)
         keeps = f"one that run {run.id} keeps"
         require(rate in (None, *training.emas), f"{where}: ema", f"{keeps}, {list(training.emas)}", rate, "fix it")
-        epoch = self._at_scale(entry.epoch)
-        if epoch is None:
-            return kept[0] if rate is None else kept[0].rpartition("-ema")[0] + f"-ema{rate}"
-        epochs = training.keep_epochs
-        require(epoch in epochs, f"{where}: epoch", f"{keeps}, {list(epochs)}", epoch, "add it to keep_epochs")
-        name = f"step{training.step_of(epoch, self.datasets[run.dataset].count)}-ema{rate or training.emas[0]}"
+        epoch, epochs, step = self._at_scale(entry.epoch), training.keep_epochs, milestone(kept[0])
+        if epoch is not None:
+            require(epoch in epochs, f"{where}: epoch", f"{keeps}, {list(epochs)}", epoch, "add it to keep_epochs")
+            step = f"step{training.step_of(epoch, self.datasets[run.dataset].count)}"
+        name = f"{step}-ema{training.emas[0] if rate is None else rate}"
         expected = f"{training.emas[0]}, the one kept before the last step"
         require(name in kept, f"{where}: ema", expected, rate, "fix it")
         return name
@@ -276,7 +275,7 @@ class Plan(Configuration):
         if init is None or init.run is None:
             return None
         kept = self.kept_weights(init.run)
-        name = kept[0] if init.ema is None else kept[0].rpartition("-ema")[0] + f"-ema{init.ema}"
+        name = kept[0] if init.ema is None else f"{milestone(kept[0])}-ema{init.ema}"
         expected = f"one that run {init.run} keeps, {list(self.runs[init.run].training.emas)}"
         require(name in kept, f"run {run}: init.ema", expected, init.ema, "fix it")
         return name
