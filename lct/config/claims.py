@@ -6,7 +6,6 @@ against the rows that they name. Evidence is what is known about the paper's run
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -184,44 +183,35 @@ def read_claims(config: ConfigFolder, rows: PublishedRows) -> list[Claim]:
 
     Raises ValueError with one line on a damaged file, a row that does not exist, a metric that its table does not have,
     a part whose rows are of different datasets or protocols, or a published number that cannot be compared."""
-    claims: dict[str, tuple[Claim, str]] = {}
+    claims, homes = [], {}
     for name in config.names("claims"):
-        source = str(FOLDER / f"{name}.yaml")
         for claim in config.read(ClaimFile, "claims", name, str(FOLDER)).claims:
-            where = f"{source}: {claim.id}"
-            _, other = claims.get(claim.id, (None, None))
-            require(other is None, where, "an id of its own", f"it in {other} too", "rename one")
+            where = f"{FOLDER / name}.yaml: {claim.id}"
+            require(claim.id not in homes, where, "an id of its own", homes.get(claim.id), "rename one")
             for part in claim.parts:
                 _check(part, rows, where)
-            claims[claim.id] = (claim, source)
-    return [claim for claim, _ in claims.values()]
+            claims.append(claim)
+            homes[claim.id] = where
+    return claims
 
 
 def _check(part: Part, rows: PublishedRows, where: str) -> None:
-    metric, named = getattr(part, "metric", None), ", ".join(part.rows)
+    """The rows of a part exist, have its metric, and were measured alike: by one protocol, on as many images."""
+    metric, named, protocols = getattr(part, "metric", None), ", ".join(part.rows), set()
     for name in part.rows:
-        fid = rows.row(name, where).fid
+        row, (table, subtable, _) = rows.row(name, where), name.split(".")
+        fid, published = row.fid, rows.table(table, where)
         require(fid is None or 0 < fid < math.inf, where, f"a number above 0 as FID of {name}", fid, "correct its row")
-        metrics = [m.id for m in rows.table(name.split(".")[0], where).metrics]
+        metrics = [m.id for m in published.metrics]
         has_it = metric is None or metric in metrics
         require(has_it, where, f"a metric of {metrics}, which {name} has", repr(metric), "fix it")
+        if fid is not None or row.recall is not None:
+            images = {of.id: of.generated for of in published.subtables}[subtable] or published.generated
+            protocols.add(f"{published.protocol} on {images} images")
     letters, expected = {name.split(".")[1] for name in part.rows}, "rows of one sub-table, that is of one dataset"
     require(len(letters) < 2, where, expected, named, "compare rows of the same letter")
-    protocols = _protocols(part.rows, rows, where)
-    expected, given = "published numbers of one protocol", f"{' and '.join(protocols)} in {named}"
+    expected, given = "published numbers of one protocol", f"{' and '.join(sorted(protocols))} in {named}"
     require(len(protocols) < 2, where, expected, given, "compare rows that were measured alike")
-
-
-def _protocols(names: Sequence[str], rows: PublishedRows, where: str) -> list[str]:
-    """How the rows that have published numbers were measured: protocol and number of images."""
-    described = set()
-    for name in names:
-        (table, subtable, _), row = name.split("."), rows.row(name, where)
-        if row.fid is not None or row.recall is not None:
-            published = rows.table(table, where)
-            of = {part.id: part.generated for part in published.subtables}
-            described.add(f"{published.protocol} on {of[subtable] or published.generated} images")
-    return sorted(described)
 
 
 def read_repeats(config: ConfigFolder, rows: PublishedRows) -> tuple[Repeat, ...]:

@@ -277,22 +277,6 @@ class Run:
             return {key: values[key] for key in ("network", "scaling", "grid")}
         return values | ({} if self.init is None else {"init": plain(self.init)})
 
-    def kept_weights(self, num_images: int | None) -> list[str]:
-        """Names of the (step, EMA) pairs that are kept, the one evaluated first; existing weights go by their hash.
-        num_images: training images, None where the dataset does not say. Raises ValueError if the length needs them."""
-        if self.samples is not None:
-            return [GIVEN]
-        if self.weights is not None:
-            return [self.weights.name]
-        training = self.training
-        if num_images is None and training.steps is None:
-            raise ValueError("epochs need the number of training images; set `train` in the dataset or `steps`")
-        count = max(training.batch, num_images or 0) if training.steps is not None else num_images
-        training.curriculum.stage_steps(training.schedule_steps(count))  # refuses fewer steps than stages
-        last, *earlier = training.kept_steps(count)
-        at_end = [f"step{last}-ema{rate}" for rate in training.emas]
-        return at_end + [f"step{step}-ema{training.emas[0]}" for step in earlier]
-
 
 @dataclass(frozen=True, kw_only=True)
 class FigureScale:

@@ -103,8 +103,7 @@ def trained(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
 
 def trained_before(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
     """Weights of the milestone before this one; none where it is the first."""
-    position = plan.milestones(run).index(at)
-    before = plan.milestones(run)[max(0, position - 1) : position]
+    before = plan.milestones(run)[: plan.milestones(run).index(at)][-1:]
     return [plan.paths.weights(run, seed, plan.weights_at(run, name)[0]) for name in before]
 
 

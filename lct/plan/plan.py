@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lct.checks import invalid, require
-from lct.config.model import Figure, Run
+from lct.config.model import GIVEN, Figure, Run
 from lct.config.published import (
     PublishedRow,
     PublishedTable,
@@ -282,11 +282,22 @@ class Plan(Configuration):
 
     # --- what a run keeps, and what the cells need of it -----------------------------------------------------------
     def kept_weights(self, run: str) -> list[str]:
-        """(step, EMA) pairs that a run keeps; the first is the one evaluated. Existing weights go by their hash."""
+        """(step, EMA) pairs that a run keeps; the first is the one evaluated. Existing weights go by their hash. Raises
+        ValueError where a length in epochs needs the number of training images, and the dataset does not give it."""
+        if not self.runs[run].is_trained:
+            return [GIVEN if self.runs[run].weights is None else self.runs[run].weights.name]
+        training, count = self.runs[run].training, self.datasets[self.runs[run].dataset].count
         try:
-            return self.runs[run].kept_weights(self.datasets[self.runs[run].dataset].count)
+            if training.steps is not None:
+                count = max(training.batch, count or 0)
+            elif count is None:
+                raise ValueError("epochs need the number of training images; set `train` in the dataset or `steps`")
+            training.curriculum.stage_steps(training.schedule_steps(count))  # refuses fewer steps than stages
+            last, *earlier = training.kept_steps(count)
         except ValueError as error:
             raise ValueError(f"run {run}: {error}") from error
+        at_end = [f"step{last}-ema{rate}" for rate in training.emas]
+        return at_end + [f"step{step}-ema{training.emas[0]}" for step in earlier]
 
     def milestones(self, run: str) -> list[str]:
         """Steps whose weights a run keeps, as step1200, the earliest first: each is a job. Existing weights are one."""
