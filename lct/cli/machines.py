@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lct.checks import require
 from lct.cli.options import Result, all_tables, argument, selected_plan
 from lct.cluster import measure_options, timeline
 from lct.cluster.checks import Finding
@@ -31,15 +32,12 @@ from lct.lineage.dvc import place_fault
 @argument("--max-gpu-hours", type=float, help="warn when the scale costs more; nothing is refused")
 def plan_verb(arguments: argparse.Namespace) -> Result:
     """What a scale costs: hours, wall time, disk and money per cell and table; afterwards, against what it took."""
-    if arguments.gpus < 1:
-        raise ValueError(f"--gpus: expected 1 or more, found {arguments.gpus}")
+    require(arguments.gpus >= 1, "--gpus", "1 or more", arguments.gpus)
     plan = selected_plan(arguments)
     graph = f"snakemake -n {plan.snakemake_options}"
     pilot = arguments.target == "pilot"
-    if pilot and not plan.pilot:
-        raise ValueError(
-            f"--target pilot: expected a scale whose tables have a pilot, found {plan.scale_name}; take paper"
-        )
+    has_it, expected = plan.pilot or not pilot, "a scale whose tables have a pilot"
+    require(has_it, "--target pilot", expected, plan.scale_name, "take paper")
     if arguments.target is not None:
         rows = ",".join(plan.scale.pilot) if pilot else arguments.target
         graph = f"snakemake -n {arguments.target} {plan.snakemake_options}"
@@ -54,9 +52,8 @@ def plan_verb(arguments: argparse.Namespace) -> Result:
 
 
 def _timeline(arguments: argparse.Namespace, model: CostModel) -> tuple[dict[str, Any], list[str]]:
-    if arguments.queue < 0 or arguments.longest <= 0:
-        given = f"{arguments.queue:g} and {arguments.longest:g}"
-        raise ValueError(f"--queue, --longest: expected minutes, 0 or more and above 0, found {given}")
+    allowed, given = arguments.queue >= 0 < arguments.longest, f"{arguments.queue:g} and {arguments.longest:g}"
+    require(allowed, "--queue, --longest", "minutes, 0 or more and above 0", given)
     cells, queue = model.plan.cells_of(arguments.which), 60 * arguments.queue
     simulated = timeline.with_pilot(model, cells, arguments.gpus, queue, 60 * arguments.longest)
     taken = timeline.actual(model, arguments.root, cells)

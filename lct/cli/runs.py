@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lct.checks import require
 from lct.cli.options import Result, argument, with_unlisted
 from lct.cluster.status import overview
 from lct.config.schema import ID_PATTERN
@@ -77,12 +78,9 @@ def remove(arguments: argparse.Namespace) -> Result:
     if held := [lock for folder in folders for lock in folder.rglob("*.lock") if is_held(lock)]:
         raise ValueError(f"run {run}: expected no running training, found {held[0]} held; wait for it, or end its job")
     recorded = [path for path in registry.read(root, plan.scale_name) if (of := training(path)) and of[0] == run]
-    if recorded:
-        raise ValueError(
-            f"run {run}: expected one that is not recorded, found {len(recorded)} recorded files; "
-            "nothing was removed; take it out of config/runs/ and its tables, then "
-            f"`lct record {plan.lct_options}`, then remove it"
-        )
+    given, record = f"{len(recorded)} recorded files; nothing was removed", f"`lct record {plan.lct_options}`"
+    advice = f"take it out of config/runs/ and its tables, then {record}, then remove it"
+    require(not recorded, f"run {run}", "one that is not recorded", given, advice)
     names = [str(folder.relative_to(root)) for folder in folders]
     if not arguments.yes:
         line = f"nothing was removed: lct rm {run} {plan.lct_options} --yes does it"

@@ -6,7 +6,6 @@ from typing import Any
 
 from lct.config.model import GIVEN, Dataset, Run
 from lct.config.published import TableSpec
-from lct.losses.robust import ROBUST
 from lct.networks.settings import parameters
 from lct.plan import files
 from lct.plan.configuration import CLAIM_SEEDS, CLAIMS, OWN_TABLE
@@ -107,20 +106,14 @@ def facts(run: Run, dataset: Dataset, scale_name: str) -> dict[str, Any]:
     steps = training.schedule_steps(count or 0)
     values |= {"steps of the schedule": steps, "steps taken": training.total_steps(count or 0)}
     values |= {"steps per epoch": training.steps_per_epoch(count)} if training.epochs else {}
-    return values | (_stages(run, steps, channels * side**2) if training.curriculum.kind == "ict" else {})
-
-
-def _stages(run: Run, steps: int, dimension: int) -> dict[str, Any]:
-    """Intervals, points and c of each stage of the curriculum. dimension: number of values of a latent."""
-    curriculum, objective = run.training.curriculum, run.training.objective
+    if (curriculum := training.curriculum).kind != "ict":
+        return values
     length = curriculum.stage_steps(steps)
     intervals = [curriculum.intervals(stage * length, steps) for stage in range(curriculum.stages)]
-    values: dict[str, Any] = {"steps of a stage": length, "intervals s by stage": intervals}
+    values |= {"steps of a stage": length, "intervals s by stage": intervals}
     values["points N by stage"] = [s + 1 for s in intervals]
-    if objective.loss in ROBUST:
-        scales = [objective.scale.c(s, curriculum.s0, dimension, run.training.grid) for s in intervals]
-        values["c by stage"] = [float(f"{c:.4g}") for c in scales]
-    return values
+    stages = training.c_stages(count, channels * side**2)
+    return values | ({"c by stage": [float(f"{stage['c']:.4g}") for stage in stages]} if stages else {})
 
 
 def descriptions(plan: Plan) -> dict[str, str]:
