@@ -131,7 +131,10 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
-        verb.add_arguments(sub)
+        for words, options in getattr(verb.run, "arguments", ()):
+            sub.add_argument(*words, **options)
+        if verb.shared is not None:
+            verb.shared(sub)
     return root
 
 
@@ -165,10 +168,7 @@ def main(words: list[str] | None = None) -> int:
         print(json.dumps({"error": line}) if arguments.json else fault(line, sys.stderr), file=sys.stderr)
         return 1
     try:
-        if arguments.json:
-            print(json_text(value), end="", flush=True)
-        else:
-            print(paint(text, sys.stdout), flush=True)
+        print(json_text(value).rstrip("\n") if arguments.json else paint(text, sys.stdout), flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print
         if not isinstance(error, BrokenPipeError):  # the reader, such as `head`, has closed the pipe

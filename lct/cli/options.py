@@ -30,13 +30,6 @@ class Verb:
         line = str(self.run.__doc__).partition("\n")[0].removesuffix(".")
         return line[0].lower() + line[1:]
 
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Its own arguments in the order of the text, then the shared ones."""
-        for words, options in getattr(self.run, "arguments", ()):
-            parser.add_argument(*words, **options)
-        if self.shared is not None:
-            self.shared(parser)
-
 
 def argument(*words: str, **options: Any) -> Callable[[Run], Run]:
     """A decorator that gives a verb's function one more argument, described as for argparse's `add_argument`."""

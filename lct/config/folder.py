@@ -85,9 +85,6 @@ class ConfigFolder:
         layer = self.layer(folder, name, where)
         return build(settings, layer.values, layer.source)
 
-    def main(self) -> Layer:
-        return Layer("config/config.yaml", self._load("config/config.yaml"))
-
     def run_entries(self) -> dict[str, RunSource]:
         """Every run by id: those of config/runs/*.yaml (an entry for several datasets gives one for each), and
         DATASET-METHOD where these do not name it: the plain run of a method needs no entry."""

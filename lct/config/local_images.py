@@ -46,7 +46,6 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
     scaled = all(isinstance(scale.values.get("dataset", {}).get(key), int) for key in ("train", "heldout"))
     if not (undecided or scaled):
         return
-    why = "default, since the images lie in class folders"
     if path.is_dir() if kind == "folder" else path.is_file():
         if not (images := _images(path, source)):
             return
@@ -56,9 +55,9 @@ def fit(name: str, values: dict[str, Any], sources: dict[str, str], scale: Layer
     else:
         recorded = _recorded(root, Path(scale.source).stem, name, source["path"])
         labelled = recorded.get("source", {}).get("labels") == "folders"
-        counts, available = (recorded.get("train"), recorded.get("heldout")), None
+        counts = (recorded.get("train"), recorded.get("heldout"))
     if undecided and labelled:
-        source["labels"], sources["source.labels"] = "folders", why
+        source["labels"], sources["source.labels"] = "folders", "default, since the images lie in class folders"
         values["extractor"] = {"kind": "trained", "task": "class folders"} | extractor
     if scaled and counts and None not in counts and sum(counts) < values["train"] + values["heldout"]:
         fitted = f"fitted to the {sum(counts)} images of {source['path']}"

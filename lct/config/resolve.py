@@ -11,7 +11,7 @@ from typing import Any
 
 from lct.checks import require
 from lct.config import local_images
-from lct.config.folder import ConfigFolder, Layer, ScaleLayer
+from lct.config.folder import ConfigFolder, Layer, ScaleLayer, load_yaml
 from lct.config.model import ELSEWHERE, GIVEN, Dataset, Figure, Main, Method, Run, Scale
 from lct.config.schema import build, check_layer, plain
 from lct.data.settings import COUNTS_ADVICE, DownloadSource, readings
@@ -57,7 +57,8 @@ def every_source(settings: Any, sources: dict[str, str]) -> dict[str, str]:
 # --- settings of one file ---------------------------------------------------------------------------------------------
 def main_settings(config: ConfigFolder, overrides: dict[str, Any] | None = None) -> Main:
     """config/config.yaml with what the command line sets on top."""
-    layer = config.main()
+    source = "config/config.yaml"
+    layer = Layer(source, load_yaml(config.root / source))
     build(Main, layer.values, layer.source)
     switches = {"true": True, "false": False}  # Snakemake reads True and False only
     given = {key: switches.get(str(value), value) for key, value in (overrides or {}).items()}
@@ -83,9 +84,8 @@ def scale_settings(config: ConfigFolder, name: str) -> tuple[Scale, ScaleLayer]:
 
 def extractor_settings(config: ConfigFolder, name: str, where: str) -> PretrainedExtractor:
     extractor = config.read(PretrainedExtractor, "extractors", name, where)
-    if extractor.id != name:
-        where = f"config/extractors/{name}.yaml: id"
-        raise ValueError(f"{where}: expected {name!r}, the file's name, found {extractor.id!r}; make them equal")
+    at, expected = f"config/extractors/{name}.yaml: id", f"{name!r}, the file's name"
+    require(extractor.id == name, at, expected, repr(extractor.id), "make them equal")
     return extractor
 
 

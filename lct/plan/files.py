@@ -135,23 +135,18 @@ def distances(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
 
 def first_samples(plan: Plan, run: str, seed: int | str, at: str | None = None) -> list[str]:
     """Image sets of the first draw of each sampler."""
-    return [plan.paths.samples(run, seed, *sample_set) for sample_set in _first_sets(plan, run, at)]
+    return [plan.paths.samples(run, seed, *sample_set) for sample_set in plan.sample_sets(run, at, first=True)]
 
 
 def neighbours(plan: Plan, run: str, seed: int | str, kind: str, at: str | None = None) -> list[str]:
     """Nearest training images of those image sets, in the same order; kind: json or png."""
-    return [plan.paths.neighbours(run, seed, *sample_set, kind) for sample_set in _first_sets(plan, run, at)]
+    return [plan.paths.neighbours(run, seed, *sample_set, kind) for sample_set in plan.sample_sets(run, at, first=True)]
 
 
 def image_readers(plan: Plan, run: str, seed: int | str, at: str) -> list[str]:
     """What is computed from the image sets of a milestone."""
     numbers = metrics(plan, run, seed, at) + features(plan, run, seed, at)
     return numbers + [path for kind in ("json", "png") for path in neighbours(plan, run, seed, kind, at)]
-
-
-def _first_sets(plan: Plan, run: str, at: str | None) -> list[tuple[str, str, int]]:
-    first = min(plan.scale.sampling.draws)
-    return [(weights, sampler, draw) for weights, sampler, draw in plan.sample_sets(run, at) if draw == first]
 
 
 # --- of a report: `which` is "tables", those that the scale lists, or "all", its further ones too ---------------------

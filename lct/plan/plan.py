@@ -13,7 +13,6 @@ from lct.checks import invalid, require
 from lct.config.model import GIVEN, Figure, Run
 from lct.config.published import (
     PublishedRow,
-    PublishedTable,
     RowChange,
     TableRow,
     TableSpec,
@@ -214,14 +213,11 @@ class Plan(Configuration):
                     nfe, title = run.samplers[sampler].nfe, f"{name}, {sampler}"
                     rows[letter].append(row_without_print(f"{name}-{sampler}", run.method, title, nfe))
         if any(rows.values()):
-            self.tables[OWN_RUNS], self.published[OWN_RUNS] = self._own_table(rows)
-
-    def _own_table(self, rows: dict[str, list[PublishedRow]]) -> tuple[TableSpec, PublishedTable]:
-        title, caption = "Own runs", "Runs of config/runs/ that no table lists, measured like the rows of the tables."
-        printed = next(iter(self.published.values()))
-        published = without_print(OWN_RUNS, "This project alone.", self.subtables_of(rows))
-        published = replace(published, paper=printed.paper, metrics=printed.metrics)
-        return TableSpec(id=OWN_RUNS, title=title, caption=caption, published=OWN_RUNS), published
+            first = next(iter(self.published.values()))
+            published = without_print(OWN_RUNS, "This project alone.", self.subtables_of(rows))
+            self.published[OWN_RUNS] = replace(published, paper=first.paper, metrics=first.metrics)
+            caption = "Runs of config/runs/ that no table lists, measured like the rows of the tables."
+            self.tables[OWN_RUNS] = TableSpec(id=OWN_RUNS, title="Own runs", caption=caption, published=OWN_RUNS)
 
     def _check_batches(self) -> None:
         """A batch is drawn without replacement, so it holds at most all training images."""
@@ -348,9 +344,11 @@ class Plan(Configuration):
         """Weights of a run, or of one of its milestones, that are sampled from."""
         return sorted({weights for weights, _ in self.evaluations(run, at)})
 
-    def sample_sets(self, run: str, at: str | None = None) -> list[tuple[str, str, int]]:
-        """(weights, sampler, draw) of every image set of a run, or of one of its milestones, for each seed."""
-        return [(w, s, d) for w, s in self.evaluations(run, at) for d in self.draws_of(self.runs[run])]
+    def sample_sets(self, run: str, at: str | None = None, first: bool = False) -> list[tuple[str, str, int]]:
+        """(weights, sampler, draw) of every image set of a run, or of one of its milestones, for each seed; first: of
+        the first draw alone."""
+        draws = sorted(self.draws_of(self.runs[run]))[:1] if first else self.draws_of(self.runs[run])
+        return [(weights, sampler, draw) for weights, sampler in self.evaluations(run, at) for draw in draws]
 
     def parameters_of(self, run: str) -> tuple[int, int]:
         """(all, trainable) parameters of a run's network."""
