@@ -6,6 +6,7 @@ fails and takes another name when it starts again, so that nothing received woul
 
 import fnmatch
 import os
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,11 @@ HUB = "https://huggingface.co"
 def endpoint() -> str:
     """The hub's address, or that of the mirror in HF_ENDPOINT. Raises FetchError where that is no address."""
     address = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUB
-    try:
+    with suppress(ValueError):
         parts = urlsplit(address)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        is_address = False
-    if not is_address:
-        raise FetchError(f"HF_ENDPOINT: expected an address such as {HUB}, found {address!r}; correct or unset it")
-    return address
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return address
+    raise FetchError(f"HF_ENDPOINT: expected an address such as {HUB}, found {address!r}; correct or unset it")
 
 
 def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:

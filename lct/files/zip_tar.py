@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from pydantic import PositiveInt
+
 from lct.checks import invalid, require
 from lct.files.atomic import atomic_folder, require_space
 from lct.files.file_type import describe
@@ -47,13 +49,9 @@ _PADDING = 2**24  # bytes that may follow the end mark of a tar
 class Limits:
     """What an archive may hold. The defaults leave room for a million photographs."""
 
-    members: int = 2_000_000  # files and folders
-    total_bytes: int = 2**41  # size of all files, unpacked
-    ratio: int = 200  # unpacked size divided by the archive's; images hardly compress
-
-    def __post_init__(self):
-        if min(self.members, self.total_bytes, self.ratio) < 1:
-            raise ValueError(f"limits: expected positive numbers, found {self}; correct them")
+    members: PositiveInt = 2_000_000  # files and folders
+    total_bytes: PositiveInt = 2**41  # size of all files, unpacked
+    ratio: PositiveInt = 200  # unpacked size divided by the archive's; images hardly compress
 
 
 class Member(NamedTuple):
