@@ -45,16 +45,12 @@ class LatentMoments:
 
     def update(self, batch: Tensor) -> LatentMoments:
         """Add (B, ...) values."""
-        values = batch.to(torch.float64)
-        mean = values.mean(0)
-        return self.merge(LatentMoments(len(values), mean, (values - mean).square().sum(0)))
-
-    def merge(self, other: LatentMoments) -> LatentMoments:
-        """Add the values of `other`."""
-        if other.count:
-            count, delta = self.count + other.count, other.mean - self.mean
-            self.m2 = self.m2 + other.m2 + delta.square() * (self.count * other.count / count)
-            self.mean = self.mean + delta * (other.count / count)
+        if added := len(batch):
+            values, count = batch.to(torch.float64), self.count + added
+            mean = values.mean(0)
+            m2, delta = (values - mean).square().sum(0), mean - self.mean
+            self.m2 = self.m2 + m2 + delta.square() * (self.count * added / count)
+            self.mean = self.mean + delta * (added / count)
             self.count = count
         return self
 

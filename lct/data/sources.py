@@ -40,7 +40,7 @@ class TooFewImagesError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one split: `items[i]` describes the image that `image(i)` returns; `tasks` gives several, in order."""
+    """Images of one split: `items[i]` describes image i; `tasks` gives those of some numbers, in that order."""
 
     items: list[dict[str, Any]]
     tasks: Callable[[Sequence[int]], Iterator[Task]]
@@ -48,12 +48,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.items)
-
-    def image(self, index: int) -> np.ndarray:
-        return next(self.tasks([index]))()
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (task() for task in self.tasks(range(len(self))))
 
 
 @dataclass(frozen=True)

@@ -108,19 +108,19 @@ def pick_rows(path: Path | str, name: str, rows: Iterable[int]) -> torch.Tensor:
 def map_tensor(path: Path | str, name: str) -> torch.Tensor:
     """A stored tensor as a map of its file: what is not looked at is not read. Writing to it does not change the
     file."""
-    with _opened(path, "cpu") as handle:  # safetensors maps a file, and copies nothing for the CPU
+    with _opened(path) as handle:  # safetensors maps a file, and copies nothing for the CPU
         return handle.get_tensor(name)
 
 
 def shape_of(path: Path | str, name: str) -> tuple[int, ...]:
     """Shape of a stored tensor."""
-    with _opened(path, "cpu") as handle:
+    with _opened(path) as handle:
         return tuple(handle.get_slice(name).get_shape())
 
 
-def read_tensors(path: Path | str, device: str = "cpu") -> dict[str, torch.Tensor]:
+def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
     """All tensors of a safetensors file; raises ValueError naming the file when it is missing or damaged."""
-    with _opened(path, device) as handle:
+    with _opened(path) as handle:
         return {name: handle.get_tensor(name) for name in handle.keys()}
 
 
@@ -150,14 +150,14 @@ def read_state_dict(path: Path | str, sha256: str | None = None) -> dict[str, to
 
 def read_metadata(path: Path | str) -> dict[str, Any]:
     """The JSON metadata that `write_tensors` stored; {} in a file of another origin."""
-    with _opened(path, "cpu") as handle:
+    with _opened(path) as handle:
         return json.loads((handle.metadata() or {}).get(METADATA_KEY, "{}"))
 
 
 @contextmanager
-def _opened(path: Path | str, device: str) -> Iterator[Any]:
+def _opened(path: Path | str) -> Iterator[Any]:
     try:
-        with safe_open(str(path), framework="pt", device=device) as handle:
+        with safe_open(str(path), framework="pt", device="cpu") as handle:
             yield handle
     except FileNotFoundError as error:
         raise ValueError(f"{path}: expected a safetensors file, found nothing; `{make(path)}` makes it") from error

@@ -47,6 +47,14 @@ def read_image(path, resolution, convert=False):
     return decode(path.read_bytes, str(path), resolution, convert)
 
 
+def picture(split, index):
+    return next(split.tasks([index]))()
+
+
+def pictures(split):
+    return [task() for task in split.tasks(range(len(split)))]
+
+
 def place(item):
     return tuple(map(int, item["source"].split()[1].split(",")))
 
@@ -56,10 +64,10 @@ def test_a_source_gives_what_it_declares_and_gives_it_again(dataset):
     first, again = load(dataset), load(dataset)
     for name, count in (("train", 60), ("heldout", 40)):
         side, other = getattr(first, name), getattr(again, name)
-        images = np.stack(list(side))
+        images = np.stack(pictures(side))
         assert images.shape == (count, 16, 16, 3) and images.dtype == np.uint8 and len(side.items) == count
         assert images.std() > 10  # pictures, not blanks
-        np.testing.assert_array_equal(images, np.stack(list(other)))
+        np.testing.assert_array_equal(images, np.stack(pictures(other)))
         assert side.items == other.items
     assert load(dataclasses.replace(dataset, split_seed=1)).train.items != first.train.items
 
@@ -86,7 +94,7 @@ def test_digits_without_jitter_are_the_enlarged_originals():
     dataset = digits(source=DigitsSource(rotate=0, zoom=0, shift=0), resolution=8)
     sides = load(dataset)
     originals = load_digits().images
-    for item, image in list(zip(sides.train.items, sides.train, strict=True))[:10]:
+    for item, image in list(zip(sides.train.items, pictures(sides.train), strict=True))[:10]:
         original = 255 / 16 * originals[int(item["source"].split()[1])]
         assert np.abs(image[:, :, 0] - original).mean() < 16  # bicubic up, box down: soft, but the same digit
         assert np.corrcoef(image[:, :, 0].ravel(), original.ravel())[0, 1] > 0.97
@@ -98,7 +106,7 @@ def test_jitter_makes_different_images_of_one_original():
     for i, item in enumerate(sides.train.items):
         by_original.setdefault(item["source"], []).append(i)
     first, second = next(iter(by_original.values()))[:2]
-    assert not np.array_equal(sides.train.image(first), sides.train.image(second))
+    assert not np.array_equal(picture(sides.train, first), picture(sides.train, second))
 
 
 @pytest.mark.parametrize("split", ["positions", "regions"])
@@ -110,7 +118,7 @@ def test_patches_are_distinct_crops_of_the_photograph(split):
 
     half = np.array(Image.fromarray(load_sample_image("china.jpg")).reduce(2))
     top, left = train[7]
-    np.testing.assert_array_equal(sides.train.image(7), half[top : top + 16, left : left + 16])
+    np.testing.assert_array_equal(picture(sides.train, 7), half[top : top + 16, left : left + 16])
 
 
 def test_enlarged_photographs_give_softer_crops_of_the_same_places():
@@ -118,7 +126,7 @@ def test_enlarged_photographs_give_softer_crops_of_the_same_places():
     assert max(place(item)[0] for item in soft.train.items) > 100  # places are counted in the resized photograph
 
     def roughness(side):
-        return np.mean([np.abs(np.diff(image.astype(float), axis=1)).mean() for image in side])
+        return np.mean([np.abs(np.diff(image.astype(float), axis=1)).mean() for image in pictures(side)])
 
     assert roughness(soft.train) < 0.7 * roughness(sharp.train)
 
@@ -143,7 +151,7 @@ def test_a_patch_is_labelled_with_its_cell():
 
 
 def test_grey_patches_have_three_equal_channels():
-    image = load(patches(colour=False)).train.image(0)
+    image = picture(load(patches(colour=False)).train, 0)
     assert (image[:, :, 0] == image[:, :, 1]).all() and (image[:, :, 0] == image[:, :, 2]).all()
 
 
@@ -155,7 +163,7 @@ def test_too_many_patches_are_refused():
 def test_flips_follow_the_images_they_mirror():
     sides = load(digits(flips="appended"))
     assert len(sides.train) == 120 and len(sides.heldout) == 40
-    np.testing.assert_array_equal(sides.train.image(63), sides.train.image(3)[:, ::-1])
+    np.testing.assert_array_equal(picture(sides.train, 63), picture(sides.train, 3)[:, ::-1])
     assert sides.train.items[63] == {
         "source": sides.train.items[3]["source"] + " mirrored",
         "label": sides.train.items[3]["label"],
@@ -191,7 +199,7 @@ def test_a_folder_of_mixed_images_is_read_in_a_seeded_order(mixed_folder, monkey
     sides = load(folder_dataset(mixed_folder, heldout=1))
     names = [item["source"] for item in sides.train.items + sides.heldout.items]
     assert sorted(names) == ["a.png", "b.JPG", "c.webp", "deeper/d.png"] and len(sides.train) == 3
-    assert {image.shape for image in [*sides.train, *sides.heldout]} == {(8, 8, 3)}
+    assert {image.shape for image in [*pictures(sides.train), *pictures(sides.heldout)]} == {(8, 8, 3)}
     flat = FolderSource(path=str(mixed_folder), recursive=False)
     assert len(load(folder_dataset(mixed_folder, source=flat)).train) == 3
     monkeypatch.chdir(mixed_folder.parent)
@@ -351,7 +359,7 @@ def test_moments_do_not_depend_on_how_the_latents_are_divided(cuts):
     z = latents()
     whole, merged = LatentMoments().update(z), LatentMoments()
     for part in z.split(cuts):
-        merged.merge(LatentMoments().update(part))
+        merged.update(part)
     assert merged.count == whole.count == 200
     torch.testing.assert_close(merged.mean, whole.mean, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(merged.std(), whole.std(), rtol=1e-12, atol=1e-12)
