@@ -210,18 +210,13 @@ def decode(
         check_finite(part, where, first + start)
         filled = torch.cat([part, part[-1:].expand(batch - len(part), *part.shape[1:])]) if len(part) < batch else part
         decoded = model.decode(filled.to(device)).sample[: len(part)]
-        check_decoded(decoded, where, first + start)
+        largest = decoded.abs().flatten(1).amax(1)  # NaN where there is one
+        if len(wrong := (~(largest <= LARGEST)).nonzero()):
+            value, image = largest[wrong[0]].item(), first + start + int(wrong[0])
+            given = "NaN" if math.isnan(value) else f"{value:.3g}"
+            advice = "the autoencoder's weights are damaged or leave half precision's range: get them again, in float32"
+            raise invalid(f"{where}: image {image}", "decoded values near [-1, 1]", given, advice)
         yield from to_uint8(decoded, rounding)
-
-
-def check_decoded(decoded: Tensor, where: str, first: int = 0) -> None:
-    """Refuse decoded values (B, 3, H, W) that are no pixels, naming the image; `first` is the first one's index."""
-    largest = decoded.abs().flatten(1).amax(1)  # NaN where there is one
-    if not (largest <= LARGEST).all():
-        index = int((~(largest <= LARGEST)).nonzero()[0])
-        value = "NaN" if math.isnan(value := largest[index].item()) else f"{value:.3g}"
-        advice = "the autoencoder's weights are damaged or leave half precision's range: get them again, in float32"
-        raise invalid(f"{where}: image {first + index}", "decoded values near [-1, 1]", value, advice)
 
 
 def squared_error(first: np.ndarray, second: np.ndarray) -> int:

@@ -61,7 +61,13 @@ def files(
         if not names_suffice or any(set(pattern) & set("*?[") for pattern in origin.files):
             raise FetchError("the names of its files are not known without asking the hub; go online once")
         listing = {path: {"bytes": None, "sha256": None} for path in origin.files}
-    return tuple(_file(origin, path, **listing[path]) for path in _matching(origin, list(listing)))
+    paths: dict[str, None] = {}
+    for pattern in origin.files:
+        matches = [pattern] if pattern in listing else sorted(fnmatch.filter(listing, pattern))
+        if not matches:
+            raise FetchError(f"expected {pattern} in it at commit {origin.revision[:12]}, found no such file")
+        paths |= dict.fromkeys(matches)
+    return tuple(_file(origin, path, **listing[path]) for path in paths)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -69,16 +75,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     listing = read_json_or_empty(path)
     whole = all(isinstance(entry, dict) and entry.keys() == {"bytes", "sha256"} for entry in listing.values())
     return listing if listing and whole else None
-
-
-def _matching(origin: HubOrigin, names: list[str]) -> list[str]:
-    paths: dict[str, None] = {}
-    for pattern in origin.files:
-        matches = [pattern] if pattern in names else sorted(fnmatch.filter(names, pattern))
-        if not matches:
-            raise FetchError(f"expected {pattern} in it at commit {origin.revision[:12]}, found no such file")
-        paths |= dict.fromkeys(matches)
-    return list(paths)
 
 
 def _file(origin: HubOrigin, path: str, bytes: int | None, sha256: str | None) -> RemoteFile:

@@ -227,7 +227,8 @@ def _change(text: str, path: str, sha256: str, folder: Path, root: Path, deep: b
     source = json.loads(text)
     if not is_local(source) or source["path"] != path:
         return None  # other settings: that alone is a difference
-    memory = _memory(folder, path)
+    content = read_json_or_empty(folder / MEMORY)
+    memory: Files = content["files"] if content.get("path") == path and isinstance(content.get("files"), dict) else {}
     try:
         state = read_state(source, root, None if deep else memory)
     except ValueError as error:
@@ -256,11 +257,6 @@ def is_here(path: str, root: Path) -> bool:
 def look_again() -> None:
     """Forget which sources are unchanged, which is looked at once for each plan."""
     _change.cache_clear()
-
-
-def _memory(folder: Path, path: str) -> Files:
-    content = read_json_or_empty(folder / MEMORY)
-    return content["files"] if content.get("path") == path and isinstance(content.get("files"), dict) else {}
 
 
 def content_sha256(path: Path) -> str:

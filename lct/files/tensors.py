@@ -114,8 +114,7 @@ def map_tensor(path: Path | str, name: str) -> torch.Tensor:
 
 def shape_of(path: Path | str, name: str) -> tuple[int, ...]:
     """Shape of a stored tensor."""
-    with _opened(path) as handle:
-        return tuple(handle.get_slice(name).get_shape())
+    return tuple(map_tensor(path, name).shape)
 
 
 def read_tensors(path: Path | str) -> dict[str, torch.Tensor]:
@@ -157,7 +156,7 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
 @contextmanager
 def _opened(path: Path | str) -> Iterator[Any]:
     try:
-        with safe_open(str(path), framework="pt", device="cpu") as handle:
+        with safe_open(str(path), framework="pt") as handle:
             yield handle
     except FileNotFoundError as error:
         raise ValueError(f"{path}: expected a safetensors file, found nothing; `{make(path)}` makes it") from error

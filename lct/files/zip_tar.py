@@ -188,7 +188,8 @@ def extract(path: Path | str, into: Path | str, limits: Limits | None = None) ->
     into = Path(into)
     with Archive(path, limits) as archive:
         if into.is_dir():
-            if all(_has(into, member) for member in archive.members):
+            sizes = {path.relative_to(into).as_posix(): path.lstat().st_size for path in into.rglob("*")}
+            if all(sizes.get(member.name) == member.size for member in archive.members):
                 return into
             shutil.rmtree(into)
         require_space(into.parent, sum(member.size for member in archive.members), f"{into}: unpacked files")
@@ -202,13 +203,6 @@ def extract(path: Path | str, into: Path | str, limits: Limits | None = None) ->
                 where, size = f"{path}: member {member.name!r}", place.stat().st_size
                 require(size == member.size, where, f"{member.size} bytes", size, "it is damaged: get it again")
     return into
-
-
-def _has(folder: Path, member: Member) -> bool:
-    try:
-        return os.lstat(folder / member.name).st_size == member.size
-    except OSError:
-        return False
 
 
 def _compression(path: Path) -> str | None:
