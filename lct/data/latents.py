@@ -11,7 +11,6 @@ since a row is normalised by itself. Those of the paper's datasets take 0.5 to 4
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 
 from lct.checks import invalid, require
-from lct.files.tensors import map_tensor, shape_of
+from lct.files.tensors import map_tensor
 
 if TYPE_CHECKING:  # a training needs no pydantic, which the settings bring
     from lct.data.settings import Encoding
@@ -187,17 +186,15 @@ def load_latents(
     path: Path, statistics: LatentStatistics, device: torch.device, where: LatentsIn = "auto"
 ) -> Tensor | MappedLatents:
     """The latents in `path`, normalised; auto: in memory where they fit, with a warning where they do not."""
-    size, free = 4 * math.prod(shape_of(path, "latents")), free_memory(device)
-    if where == "auto" and free is not None and size > SHARE * free:
+    raw, free = map_tensor(path, "latents"), free_memory(device)
+    if where == "auto" and free is not None and raw.nbytes > SHARE * free:
         log.warning(
             "%s: %.1f GB of latents are more than %.0f %% of the %.1f GB that are free on %s: each step reads its own "
             "from the file, which is slower",
-            *(path, size / 1e9, 100 * SHARE, free / 1e9, device),
+            *(path, raw.nbytes / 1e9, 100 * SHARE, free / 1e9, device),
         )
         where = "file"
-    raw = map_tensor(path, "latents")
-    stored = MappedLatents(raw, statistics, device)
-    return stored if where == "file" else statistics.normalise(raw).to(device)
+    return MappedLatents(raw, statistics, device) if where == "file" else statistics.normalise(raw).to(device)
 
 
 def parts(latents: Tensor | MappedLatents) -> Iterator[Tensor]:
