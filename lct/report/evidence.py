@@ -1,13 +1,12 @@
 """What we know and do not: facts, conflicts and the authors' logged evaluations, from config/evidence/, as one page."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
-
-import numpy as np
 
 from lct.config.claims import Certainty, Evidence
 from lct.config.folder import load_yaml
@@ -18,7 +17,6 @@ from lct.report.view import Report
 FOLDER = Path("config/evidence")
 SETTINGS = ("dataset", "loss", "ot", "c_schedule", "norm", "diff_threshold")  # columns that tell trainings apart
 ON_REQUEST = ("readings",)  # tables that only `snakemake all_tables` makes
-WIDTH, HEIGHT = 120, 26  # of a small curve, in pixels
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,8 @@ class LoggedRun:
     lines: int
     last: str  # FID at the last epoch
     epochs: str
-    path: str  # of its small curve, an SVG path; empty for fewer than three epochs
+    path: str  # of its small curve: minus log FID against the epoch, an SVG path; empty for fewer than three epochs
+    box: str  # the part of the plane that it fills, as an SVG's viewBox
     spoken: str
 
 
@@ -82,25 +81,20 @@ def logged_runs(lines: list[dict[str, str]]) -> list[LoggedRun]:
     runs = []
     for (name, assigned, *settings, ema, sampling), of in groups.items():
         points = sorted({(float(e), float(line["fid"])) for line in of if (e := line["epoch"]).isdigit()})
-        text = ", ".join(
-            f"{key.replace('_', ' ')} {value}" for key, value in zip(SETTINGS, settings, strict=True) if value
-        )
-        last, span, spoken, path = NOT_GIVEN, NOT_GIVEN, "", ""
+        named = zip(SETTINGS, settings, strict=True)
+        text = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in named if value)
+        last = span = NOT_GIVEN
+        spoken = path = box = ""
         if points:
-            (first, fid), (latest, last_fid) = points[0], points[-1]
-            last, span = number(last_fid), f"{first:.0f} to {latest:.0f}"
-            spoken = f"FID {number(fid)} at epoch {first:.0f}, {last} at {latest:.0f}"
-            path = _path(points) if len({epoch for epoch, _ in points}) >= 3 else ""
-        runs.append(LoggedRun(name, assigned, text, ema, sampling, len(of), last, span, path, spoken))
+            (first, start), (end, fid) = points[0], points[-1]
+            last, span = number(fid), f"{first:.0f} to {end:.0f}"
+            spoken = f"FID {number(start)} at epoch {first:.0f}, {last} at {end:.0f}"
+        if len({epoch for epoch, _ in points}) >= 3:
+            heights = [-math.log(fid) for _, fid in points]
+            path = "M" + "L".join(f"{epoch:.0f} {y:.4f}" for (epoch, _), y in zip(points, heights, strict=True))
+            box = f"{first:.0f} {min(heights):.4f} {end - first:.0f} {(max(heights) - min(heights)) or 1:.4f}"
+        runs.append(LoggedRun(name, assigned, text, ema, sampling, len(of), last, span, path, box, spoken))
     return sorted(
         runs,
         key=lambda run: (run.last == NOT_GIVEN, float(run.last) if run.last != NOT_GIVEN else 0, run.name, run.ema),
     )
-
-
-def _path(points: list[tuple[float, float]]) -> str:
-    """FID on a logarithmic axis against the epoch, as an SVG path in a box of WIDTH x HEIGHT."""
-    epochs, fids = np.array(points).T
-    x = np.interp(epochs, (epochs[0], epochs[-1]), (1, WIDTH - 1))
-    y = np.interp(-np.log(fids), (-np.log(fids.max()), -np.log(fids.min())), (1, HEIGHT - 1))
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(x, y, strict=True))

@@ -92,11 +92,7 @@ def generate(
     """
     for start in starts(settings) if batches is None else batches:
         images = range(start, start + settings.batch)  # the last batch is padded: its surplus is computed and dropped
-
-        def noise(step: int, images: range = images) -> Tensor:
-            return image_noise(draw, step, images, shape).to(device)
-
-        latents = sample(f, sampler, grid, noise)
+        latents = sample(f, sampler, grid, lambda step, i=images: image_noise(draw, step, i, shape).to(device))
         finite = torch.isfinite(latents).flatten(1).all(1)
         if not bool(finite.all()):
             bad = start + int((~finite).nonzero()[0])
