@@ -1,7 +1,9 @@
 """Git, called as a program."""
 
+import io
 import re
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,14 @@ def run_git(root: Path, *arguments: str, text: bool = True) -> subprocess.Comple
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False, **coding)
     except FileNotFoundError:
         return subprocess.CompletedProcess(arguments, 127, *(("", "git: not found") if text else (b"", b"")))
+
+
+def export(root: Path, revision: str, path: str, folder: Path) -> None:
+    """Write what a revision holds of `path`, a file, a folder or a pattern, below `folder`, and check nothing out."""
+    done = run_git(root, "archive", "--format=zip", revision, "--", path, text=False)
+    if done.returncode == 0:  # else it holds none
+        with zipfile.ZipFile(io.BytesIO(done.stdout)) as packed:
+            packed.extractall(folder)
 
 
 def checkout_fault(root: Path) -> str | None:

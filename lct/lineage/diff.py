@@ -3,22 +3,19 @@
 A state is a git revision, read without checking it out, or the workspace.
 """
 
-import io
 import json
 import math
 import re
 import tempfile
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lct.checks import require
-from lct.files.git import checkout_fault, run_git
+from lct.files.git import checkout_fault, export, run_git
 from lct.files.records import outputs_below
 from lct.lineage import dvc, registry
-from lct.lineage.audit import Target, differing, equal
+from lct.lineage.audit import differing, equal
 from lct.lineage.cells import targets
 from lct.lineage.chain import MANIFEST, Contents, Record, Records
 from lct.plan.plan import Plan
@@ -27,20 +24,6 @@ GRID = ".grid.png"
 Pictures = list[tuple[Path | None, Path | None]]
 WORKSPACE = "workspace"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/~^@{}+-]*")
-
-
-@dataclass
-class State:
-    """What was recorded of a scale at one time."""
-
-    name: str  # as the user gave it
-    commit: str | None  # None: the workspace
-    root: Path  # where config/, lineage/ and dvc.lock of that time lie
-    records: dict[str, Record]
-    md5: dict[str, str]  # file -> DVC's name of its content
-    entries: dict[str, registry.Entry]  # what the archive holds
-    notes: list[str] = field(default_factory=list)
-    cells: dict[str, Target] = field(default_factory=dict)  # as its configuration names them
 
 
 def commit(root: Path, name: str) -> str:
@@ -57,74 +40,57 @@ def commit(root: Path, name: str) -> str:
     return done.stdout.strip()
 
 
-def at_revision(root: Path, scale: str, name: str, folder: Path) -> State:
-    """A revision; its configuration and records are written under `folder`, a new one."""
-    revision = commit(root, name)
-    folder.mkdir()
-    for path in (f"lineage/{scale}.jsonl", "dvc.lock"):
-        done = run_git(root, "show", f"{revision}:./{path}", text=False)
-        if done.returncode == 0:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(done.stdout)
-    done = run_git(root, "archive", "--format=zip", revision, "config", text=False)
-    if done.returncode == 0:
-        with zipfile.ZipFile(io.BytesIO(done.stdout)) as packed:
-            packed.extractall(folder)
-    try:
-        entries = registry.read(folder, scale)
-        md5 = _md5(folder, entries)
-    except ValueError as error:
-        raise ValueError(str(error).replace(f"{folder}/", f"{name}:")) from error
-    records = Records(folder, entries)
-    state = State(name, revision, folder, {path: records.of(path) for path in entries}, md5, entries)
-    if not entries:
-        state.notes.append(f"{name}: no lineage/{scale}.jsonl: nothing was recorded of this scale then")
-    return state
+class State:
+    """What was recorded of a scale at one time."""
 
+    def __init__(self, workspace: Contents, config: dict[str, Any], name: str | None, folder: Path):
+        """name: of a revision, whose configuration and records are written to `folder`; None: what is in the workspace
+        now, and of files that are not there, what the archive says."""
+        self.workspace, self.name, self.notes = workspace, name or WORKSPACE, []
+        self.commit, root = None if name is None else commit(workspace.root, name), workspace.root
+        archive = registry.archive_path(Path(), config["scale"])
+        if self.commit is not None:
+            for path in (str(archive), "dvc.lock", "config"):
+                export(root, self.commit, path, folder)
+            root = folder
+        try:
+            self.entries, lock = registry.read(root, config["scale"]), dvc.read_lock(root)
+            self._md5 = lock.outs() if lock else {}
+        except ValueError as error:
+            raise ValueError(str(error).replace(f"{folder}/", f"{name}:")) from error
+        self._md5 |= {path: entry.md5 for path, entry in self.entries.items() if entry.md5}
+        records, here = Records(root, self.entries), outputs_below(root, f"results/{config['scale']}")
+        self.records = {path: records.of(path) for path in sorted({*self.entries, *here})}
+        if name is not None and not self.entries:
+            self.notes.append(f"{name}: no {archive}: nothing was recorded of this scale then")
+        try:
+            self.cells = targets(Plan(root, config))
+        except ValueError as error:
+            text = f"its configuration is not one of this version, so its cells are left out: {error}"
+            self.notes.append(f"{self.name}: {text.replace(f'{root}/', '')}")
+            self.cells = {}
 
-def in_workspace(root: Path, scale: str) -> State:
-    """What is in the workspace now; of files that are not there, what the archive says."""
-    entries = registry.read(root, scale)
-    records, paths = Records(root, entries), {*entries, *outputs_below(root, f"results/{scale}")}
-    every = {path: records.of(path) for path in sorted(paths)}
-    return State(WORKSPACE, None, root, every, _md5(root, entries), entries)
-
-
-def _md5(root: Path, entries: dict[str, registry.Entry]) -> dict[str, str]:
-    lock = dvc.read_lock(root)
-    return (lock.outs() if lock else {}) | {path: entry.md5 for path, entry in entries.items() if entry.md5}
-
-
-class Reader:
-    """Contents of files as they were in a state, from the workspace where it still holds them, or DVC's cache."""
-
-    def __init__(self, root: Path, hashes: Any):
-        self.root = root  # of the workspace
-        self.cache = dvc.cache_folder(root)
-        self.hashes = hashes  # path -> (sha256, md5)
-
-    def find(self, state: State, path: str) -> Path | None:
-        """A file with the content that `path` had, or None."""
-        here, record, md5 = self.root / path, state.records.get(path), state.md5.get(path)
-        if here.exists() and state.commit is None:
+    def file(self, path: str) -> Path | None:
+        """A file of the workspace, or of DVC's cache, with the content that `path` had; None where there is none."""
+        here, record, md5 = self.workspace.root / path, self.records.get(path), self._md5.get(path)
+        if here.exists() and self.commit is None:
             return here
         sha256 = record.sha256 if record else None
-        if here.exists() and sha256 is not None and self.hashes(here)[0] == sha256:
+        if here.exists() and sha256 is not None and self.workspace.hashes(here)[0] == sha256:
             return here
-        if md5 is not None and (stored := dvc.stored_object(self.cache, md5)).exists():
-            return stored if sha256 is None or self.hashes(stored)[0] == sha256 else None
+        if md5 is not None and (stored := dvc.stored_object(self.workspace.cache, md5)).exists():
+            return stored if sha256 is None or self.workspace.hashes(stored)[0] == sha256 else None
         return None
 
-    def json(self, state: State, path: str) -> dict[str, Any] | None:
+    def json(self, path: str) -> dict[str, Any] | None:
         """A JSON object as it was; None where it is not here or damaged."""
-        place = self.find(state, path)
+        place = self.file(path)
         try:
             content = json.loads(place.read_bytes()) if place else None
         except ValueError:
             return None
-        newer = (self.root / path).exists() and state.commit is None  # than what the archive holds
-        if place is None and not newer and path in state.entries:
-            content = state.entries[path].content
+        if place is None and path in self.entries:
+            content = self.entries[path].content
         return content if isinstance(content, dict) else None
 
 
@@ -133,35 +99,25 @@ def compare(
 ) -> tuple[dict[str, Any], Callable[[], Pictures]]:
     """What differs between two revisions, or a revision and the workspace (`new` is None), as JSON; and a function that
     gives the (old, new) pictures of each of its "samples". Nothing is checked out."""
-    scale = Plan(root, config).scale_name
-    reader = Reader(root, Contents(root, deep=False).hashes)
+    config = config | {"scale": Plan(root, config).scale_name}
+    workspace = Contents(root, deep=False)
     with tempfile.TemporaryDirectory(prefix="lct-diff-") as folder:
-        before = at_revision(root, scale, old, Path(folder, "old"))
-        after = in_workspace(root, scale) if new is None else at_revision(root, scale, new, Path(folder, "new"))
-        for state in (before, after):
-            _name_cells(state, config | {"scale": scale})
-        value = _differences(before, after, reader, scale)
+        before, after = (
+            State(workspace, config, old, Path(folder, "old")),
+            State(workspace, config, new, Path(folder, "new")),
+        )
+        value = _differences(before, after, config["scale"])
 
     def pictures() -> Pictures:
         sides = ((before, "old"), (after, "new"))
-        return [tuple(row[side] and reader.find(of, row[side]) for of, side in sides) for row in value["samples"]]
+        return [tuple(row[side] and of.file(row[side]) for of, side in sides) for row in value["samples"]]
 
     return value, pictures
 
 
-def _name_cells(state: State, config: dict[str, Any]) -> None:
-    try:
-        state.cells = targets(Plan(state.root, config))
-    except ValueError as error:
-        text = str(error).replace(f"{state.root}/", "")
-        state.notes.append(
-            f"{state.name}: its configuration is not one of this version, so its cells are left out: {text}"
-        )
-
-
-def _differences(old: State, new: State, reader: Reader, scale: str) -> dict[str, Any]:
+def _differences(old: State, new: State, scale: str) -> dict[str, Any]:
     """All differences, as JSON."""
-    compared = [_cell(name, old, new, reader) for name in dict.fromkeys([*new.cells, *old.cells])]
+    compared = [_cell(name, old, new) for name in dict.fromkeys([*new.cells, *old.cells])]
     return {
         "scale": scale,
         "old": {"name": old.name, "commit": old.commit},
@@ -176,8 +132,8 @@ def _differences(old: State, new: State, reader: Reader, scale: str) -> dict[str
     }
 
 
-def _cell(name: str, old: State, new: State, reader: Reader) -> dict[str, Any]:
-    before, after = _values(name, old, reader), _values(name, new, reader)
+def _cell(name: str, old: State, new: State) -> dict[str, Any]:
+    before, after = _values(name, old), _values(name, new)
     numbers = [[value["value"] for value in side if value["value"] is not None] for side in (before, after)]
     if not before and not after:
         state = "not run"
@@ -200,7 +156,7 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _values(name: str, state: State, reader: Reader) -> list[dict[str, Any]]:
+def _values(name: str, state: State) -> list[dict[str, Any]]:
     """Each value of a cell in a state, as far as it was computed then."""
     target = state.cells.get(name)
     values = []
@@ -208,7 +164,7 @@ def _values(name: str, state: State, reader: Reader) -> list[dict[str, Any]]:
         record = state.records.get(path)
         if record is None or not record.where:
             continue
-        content = reader.json(state, path) or {}
+        content = state.json(path) or {}
         value = (content.get("values") or {}).get(target.metric)
         number = float(value) if isinstance(value, int | float | str) else None
         values.append(

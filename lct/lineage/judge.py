@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,6 @@ from lct.lineage.stages import archived_content
 
 _MEMO = ".dvc/tmp/lct-hashes.json"
 Entries = dict[str, Entry]  # path -> entry
-
-
-@dataclass
-class Judgement:
-    """What may be recorded of a graph, and what may not."""
-
-    good: list[Entries] = field(default_factory=list)  # of each good job, the entries of its outputs
-    left_out: dict[str, str] = field(default_factory=dict)  # an output of a job that is left out -> why
-    not_made: list[str] = field(default_factory=list)  # first outputs of jobs that no run has done yet
-
-    @property
-    def entries(self) -> Entries:
-        return {path: entry for job in self.good for path, entry in job.items()}
 
 
 class HashMemo:
@@ -59,17 +46,23 @@ class HashMemo:
             write_json(self.root / _MEMO, self._stamps | stamps)
 
 
-def judge(root: Path, jobs: list[Job], recorded: Mapping[str, Entry], memo: HashMemo) -> Judgement:
-    """Judge every job of a graph, producers first. `recorded`: the entries of before."""
-    judgement, bad = Judgement(), set()
+def judge(
+    root: Path, jobs: list[Job], recorded: Mapping[str, Entry], memo: HashMemo
+) -> tuple[list[Entries], dict[str, str], list[str]]:
+    """Judge every job of a graph, producers first. recorded: the entries of before.
+
+    Returns the entries of the outputs of each job that may be recorded; an output of each other job -> why not; and the
+    first outputs of the jobs that no run has done yet."""
+    may, left_out, not_made = [], {}, []
     good: dict[str, str] = {}  # path -> sha256
+    bad: set[str] = set()
     declared = {path for job in jobs for path in job.outputs}
     for job in upstream(jobs):
         present = [path for path in job.outputs if os.path.lexists(root / path)]
         path = present[0] if present else job.outputs[0]
         try:
             if not present:
-                judgement.not_made += [] if path in recorded else [path]  # recorded, and merely not here
+                not_made += [] if path in recorded else [path]  # recorded, and merely not here
                 bad.update(job.outputs)
                 continue
             records = {}
@@ -83,12 +76,12 @@ def judge(root: Path, jobs: list[Job], recorded: Mapping[str, Entry], memo: Hash
                 entries[path] = _entry(root, path, records[path], recorded, memo)
                 _check_chain(root, entries[path], declared, good, bad, recorded)
         except ValueError as error:
-            judgement.left_out[path] = " ".join(str(error).split())
+            left_out[path] = " ".join(str(error).split())
             bad.update(job.outputs)
             continue
         good |= {path: entry.sha256 for path, entry in entries.items()}
-        judgement.good.append(_with_lead(entries))
-    return judgement
+        may.append(_with_lead(entries))
+    return may, left_out, not_made
 
 
 def _with_lead(entries: Entries) -> Entries:

@@ -10,13 +10,12 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from lct.checks import require
 from lct.files.atomic import write_text
-from lct.files.git import checkout_fault, run_git
+from lct.files.git import checkout_fault, export, run_git
 from lct.files.lock import hold
 from lct.lineage import registry
 from lct.lineage.dvc import Lock, lock_path, lock_text, read_lock
@@ -34,14 +33,6 @@ _UNFINISHED = {  # what git calls the other side -> what ends it
 _DRIVER = "merge.lct.driver"  # git's setting that names the program behind `merge=lct` in .gitattributes
 
 
-@dataclass(frozen=True)
-class Side:
-    """The recorded state of a revision."""
-
-    archives: Mapping[str, Entries]  # scale -> path -> entry
-    lock: Lock
-
-
 def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> MergeReport:
     """Join both sides of the merge, rebase, cherry-pick or revert that git is in, or of the merge commit that is
     checked out.
@@ -51,13 +42,13 @@ def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> M
     """
     if fault := checkout_fault(root):
         raise ValueError(fault)
-    with hold(root / LOCK, "running `lct record` or `lct restore`"), contextlib.ExitStack() as stack:
+    with hold(root / LOCK, "running `lct record` or `lct restore`"):
         undo(root)
         revisions = _revisions(root)
-        ancestor, mine, other = (stack.enter_context(_side(root, name)) for name in revisions)
+        archives, (_, mine, other) = zip(*(_recorded(root, name) for name in revisions), strict=True)
         report, merged = MergeReport(next=_UNFINISHED.get(revisions[2].rstrip("^"), "git commit")), {}
-        for scale in sorted({*mine.archives, *other.archives}):
-            sides = [side.archives.get(scale, {}) for side in (ancestor, mine, other)]
+        for scale in sorted({*archives[1], *archives[2]}):
+            sides = [entries.get(scale, {}) for entries in archives]
             merged[scale] = merge_entries(*sides, report, ours, theirs)
             report.removed += sorted((sides[0].keys() & {*sides[1], *sides[2]}) - merged[scale].keys())
         differing = [*report.conflicts, *report.decided]
@@ -66,7 +57,7 @@ def merge(root: Path, ours: Sequence[str] = (), theirs: Sequence[str] = ()) -> M
             expected = "a file or folder that both sides have recorded with other content"
             require(decides, path, expected, "none that begins so", f"nothing is written; {advice}")
         if not report.conflicts:
-            _write(root, merged, mine.lock, other.lock)
+            _write(root, merged, mine, other)
         state = tuple(path if path != "lineage" else "lineage/" for path in state_paths(root))
         report.unmerged = [path for path in _unmerged(root) if not path.startswith(state)]
         return report
@@ -107,23 +98,18 @@ def _is_under_way(root: Path, name: str) -> bool:
     return name != "REBASE_HEAD" or any((root / path).is_dir() for path in paths)
 
 
-@contextlib.contextmanager
-def _side(root: Path, revision: str) -> Iterator[Side]:
-    """The recorded state at a revision, read without checking it out; empty for no revision."""
+def _recorded(root: Path, revision: str) -> tuple[dict[str, Entries], Lock]:
+    """The recorded state at a revision: scale -> entries, and dvc.lock; empty for no revision."""
     with tempfile.TemporaryDirectory(prefix="lct-merge-") as name:
         folder = Path(name)
-        listed = run_git(root, "ls-tree", "--name-only", revision, "lineage/", "dvc.lock").stdout if revision else ""
-        for path in (path for path in listed.splitlines() if path.endswith((".jsonl", "dvc.lock"))):
-            content = run_git(root, "show", f"{revision}:./{path}", text=False).stdout
-            (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_bytes(content)
+        for path in (":(glob)lineage/*.jsonl", "dvc.lock"):
+            export(root, revision, path, folder)
         try:
             archives = {scale: registry.read(folder, scale) for scale in registry.scales(folder)}
-            side = Side(archives, read_lock(folder) or Lock(""))
+            return archives, read_lock(folder) or Lock("")
         except ValueError as error:
             text = str(error).replace(f"{folder}/", f"{revision}:").partition("; git checkout")[0]
             raise ValueError(f"{text}; mend the commit on its branch, or leave it out of the merge") from error
-        yield side
 
 
 def _write(root: Path, merged: dict[str, Entries], mine: Lock, other: Lock) -> None:

@@ -70,8 +70,8 @@ def record(
         lock = read_lock(root) or Lock("")
         lock.all()  # readable, or nothing is touched
         jobs, memo = plan_jobs(root, config, adopt=True), HashMemo(root)
-        judgement = judge(root, jobs, before[scale], memo)
-        new = judgement.entries
+        good, left_out, not_made = judge(root, jobs, before[scale], memo)
+        new = {path: entry for entries in good for path, entry in entries.items()}
         gone = _undeclared(root, config, jobs, before[scale])
         after = before | {scale: _merged({p: e for p, e in before[scale].items() if p not in gone}, new)}
         update = {
@@ -89,9 +89,9 @@ def record(
         return RecordReport(
             scale,
             recorded=sorted(update),
-            kept=len(judgement.good) - len(update),
-            left_out=judgement.left_out,
-            not_made=judgement.not_made,
+            kept=len(good) - len(update),
+            left_out=left_out,
+            not_made=not_made,
             dropped=[name for name, stage in stages(before).items() if gone.issuperset(stage.outs)],
             dirty=sum(any((run.get("git") or {}).get("dirty") for run in of) for of in runs.values()),
         )

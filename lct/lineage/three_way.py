@@ -127,10 +127,10 @@ def merge_texts(path: str, ancestor: str, mine: str, other: str) -> str:
         return lock_text(_stages(path, *(Lock(text, path).blocks for text in texts), str))
     if name == "dvc.yaml":
         before, here, there = (_dvc_yaml(text, path) for text in texts)
-        stages = [side["stages"] for side in (before, here, there)]
+        stages = [side.pop("stages") for side in (before, here, there)]
         content: dict[str, Any] = {"stages": _stages(path, *stages, lambda stage: str(stage.get("cmd")))}
-        lists = {part: joined(before[part], here[part], there[part], lambda _, ours, theirs: ours) for part in _LISTS}
-        return dump(content | {part: _LISTS[part](values) for part, values in lists.items() if values})
+        lists = {part: joined(before[part], here[part], there[part], lambda _, ours, theirs: ours) for part in here}
+        return dump(content | {part: list(items.values()) for part, items in lists.items() if items})
     raise ValueError(f"{path}: expected a file of the recorded state; git merges its lines")
 
 
@@ -151,19 +151,13 @@ def _stages(
     return result
 
 
-_LISTS: dict[str, Callable[[dict[str, Any]], list[Any]]] = {
-    "metrics": list,
-    "plots": lambda plots: [{path: axes} for path, axes in plots.items()],
-}
-
-
 def _dvc_yaml(text: str, path: str) -> dict[str, dict[str, Any]]:
-    """The parts of a dvc.yaml, each by its key. Raises ValueError on damage."""
+    """The parts of a dvc.yaml: its stages by name, the items of its lists by their content. Raises ValueError on
+    damage."""
     try:
         content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}  # noqa: S506 safe
-        plots = {name: axes for plot in content.get("plots", []) for name, axes in plot.items()}
-        return {"stages": content.get("stages") or {}, "metrics": dict.fromkeys(content.get("metrics", []), True),
-                "plots": plots}  # fmt: skip
+        lists = {part: {canonical_json(item): item for item in content.get(part, [])} for part in ("metrics", "plots")}
+        return {"stages": content.get("stages") or {}, **lists}
     except (yaml.YAMLError, AttributeError, TypeError) as error:
         raise ValueError(f"{path}: expected stages, metrics and plots, found damage ({' '.join(str(error).split())}); "
                          "`lct record` writes it") from error  # fmt: skip

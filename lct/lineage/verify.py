@@ -121,56 +121,46 @@ def _counted(paths: list[str], what: str) -> list[str]:
 
 def _cache(auditor: Auditor, findings: Findings) -> None:
     """Every object of DVC's cache, whichever revision it belongs to, against its own name."""
+    lacking = "not in DVC's cache (`dvc pull` fetches them, if a remote has them)"
+    for path, _, owner in _damaged(auditor, findings, "cache", _objects(auditor.contents.cache), lacking):
+        of, back = (f" ({owner})", f"; then {auditor.contents.back(owner)}") if owner else ("", "")
+        findings.faults.append(
+            f"{path}: expected content with the md5 of its name, found other content{of}: a damaged object of "
+            f"DVC's cache; delete it{back}"
+        )
+
+
+def _damaged(
+    auditor: Auditor, findings: Findings, place: str, objects: list[tuple[Path, str]], lacking: str
+) -> list[tuple[Path, str, str]]:
+    """(file, md5 that it should have, path that DVC stores there) of the damaged objects of a cache or a remote; those
+    that it lacks are noted."""
     owners = _owners(auditor)
-    folder = auditor.contents.cache
-    objects = _objects(folder)
-    for path, md5 in objects:
-        if auditor.contents.hashes(path)[1] != md5:
-            owner, back = "", ""
-            if md5 in owners:
-                owner, back = f" ({owners[md5]})", f"; then {auditor.contents.back(owners[md5])}"
-            findings.faults.append(
-                f"{path}: expected content with the md5 of its name, found other content{owner}: a damaged object of "
-                f"DVC's cache; delete it{back}"
-            )
-    findings.objects["cache"] = len(objects)
-    lacking = [owners[md5] for md5 in owners.keys() - {md5 for _, md5 in objects}]
-    findings.notes += _counted(sorted(lacking), "not in DVC's cache (`dvc pull` fetches them, if a remote has them)")
+    findings.objects[place] = len(objects)
+    findings.notes += _counted(sorted(owners[md5] for md5 in owners.keys() - {md5 for _, md5 in objects}), lacking)
+    return [(path, md5, owners.get(md5, "")) for path, md5 in objects if auditor.contents.hashes(path)[1] != md5]
 
 
 def _remotes(auditor: Auditor, findings: Findings) -> None:
     """The recorded objects in each remote, hashed here."""
-    places = dvc.remotes(auditor.root)
+    places, owners = dvc.remotes(auditor.root), _owners(auditor)
     if not places:
         findings.notes.append("no remote is set up, so no copy elsewhere was checked: `dvc remote add -d NAME WHERE`")
     for name, url in places.items():
-        if "://" in url:
-            with tempfile.TemporaryDirectory(prefix="lct-verify-") as folder:
-                failure = dvc.fetch(auditor.root, name, Path(folder))
-                _remote_objects(auditor, findings, name, url, Path(folder, "cache"), failure)
-        elif Path(url).is_dir():
-            _remote_objects(auditor, findings, name, url, Path(url), None)
-        else:
-            findings.notes.append(f"remote {name}: {url} cannot be reached, so it was not checked")
-
-
-def _remote_objects(
-    auditor: Auditor, findings: Findings, name: str, url: str, folder: Path, failure: str | None
-) -> None:
-    owners = _owners(auditor)
-    there = {md5: path for md5 in owners if (path := dvc.stored_object(folder, md5)).exists()}
-    for md5, path in sorted(there.items()):
-        if auditor.contents.hashes(path)[1] != md5:
-            findings.faults.append(
-                f"remote {name} ({url}): object {md5} of {owners[md5]}: expected content with that md5, found other: "
-                f"damaged or tampered with; delete it there, then `dvc push -r {name}` from a clean copy"
-            )
-    findings.objects[f"remote {name}"] = len(there)
-    if failure:
-        findings.notes.append(f"remote {name} ({url}): {failure}")
-    lacking = sorted(owners[md5] for md5 in owners.keys() - there.keys())
-    what = f"not read from remote {name}" if failure else f"not in remote {name} (`dvc push -r {name}`)"
-    findings.notes += _counted(lacking, what)
+        with tempfile.TemporaryDirectory(prefix="lct-verify-") as copy:
+            failure = dvc.fetch(auditor.root, name, Path(copy)) if "://" in url else None
+            folder = Path(copy, "cache") if "://" in url else Path(url)
+            if "://" not in url and not folder.is_dir():
+                findings.notes.append(f"remote {name}: {url} cannot be reached, so it was not checked")
+                continue
+            findings.notes += [f"remote {name} ({url}): {failure}"] if failure else []
+            lacking = f"not read from remote {name}" if failure else f"not in remote {name} (`dvc push -r {name}`)"
+            recorded = [(path, md5) for path, md5 in _objects(folder) if md5 in owners]
+            for _, md5, owner in _damaged(auditor, findings, f"remote {name}", recorded, lacking):
+                findings.faults.append(
+                    f"remote {name} ({url}): object {md5} of {owner}: expected content with that md5, found other: "
+                    f"damaged or tampered with; delete it there, then `dvc push -r {name}` from a clean copy"
+                )
 
 
 def _owners(auditor: Auditor) -> dict[str, str]:
