@@ -22,7 +22,7 @@ from lct.files.hashing import sha256_file
 from lct.files.records import outputs_below, run_path
 from lct.jobs import job
 from lct.lineage import cells
-from lct.lineage.audit import Auditor, Target, equal
+from lct.lineage.audit import Auditor, equal
 from lct.lineage.chain import MANIFEST, Record, Records
 from lct.plan.plan import Plan
 from lct.plan.selection import add_selection, overrides
@@ -41,8 +41,6 @@ class Outcome:
     path: str
     state: str  # "equal", "within", "differs"
     text: str
-    stored: dict[str, Any] | None = None  # values, for a metrics file
-    recomputed: dict[str, Any] | None = None
 
 
 def main() -> int:
@@ -52,35 +50,25 @@ def main() -> int:
     parser.add_argument("cells", nargs="+", metavar="CELL", help="ids of cells")
     arguments = parser.parse_args()
     cells_of = (Path.cwd(), overrides(arguments), arguments.cells, arguments.source)
-    return job.run(lambda: print(json.dumps([*map(dataclasses.asdict, recompute_cells(*cells_of))])))
+    return job.run(lambda: print(json.dumps([*map(dataclasses.asdict, recompute(*cells_of))])))
 
 
-def recompute_cells(root: Path, config: dict[str, Any], names: list[str], source: str) -> list[Outcome]:
-    """Recompute what cells rest on; cells that share a job share the work. Raises ValueError as `recompute` does."""
-    plan = Plan(root, config)
-    auditor, targets = cells.auditor(plan, root), cells.targets(plan)
-    outcomes: dict[str, Outcome] = {}
-    for target in {targets[name].files: targets[name] for name in names}.values():
-        outcomes |= {outcome.path: outcome for outcome in recompute(auditor, target, source)}
-    return list(outcomes.values())
-
-
-def recompute(auditor: Auditor, target: Target, source: str) -> list[Outcome]:
-    """Recompute what a cell rests on: from "samples" its metrics files, from "weights" its samples.
+def recompute(root: Path, config: dict[str, Any], names: list[str], source: str) -> list[Outcome]:
+    """Recompute what cells rest on: from "samples" their metrics files, from "weights" their samples. Cells that share
+    a job share the work.
 
     Raises ValueError when inputs are missing or not those that the stored result was made from, or the job fails."""
-    done: set[str] = set()
-    outcomes: list[Outcome] = []
-    for *_, path in target.files:
+    plan = Plan(root, config)
+    auditor, targets = cells.auditor(plan, root), cells.targets(plan)
+    jobs: dict[str, Record] = {}  # command -> an output
+    for path in dict.fromkeys(path for name in names for *_, path in targets[name].files):
         record = auditor.records.of(path)
         if source == "weights":
             record = _samples(auditor.records, record)
         command = (record.run or {}).get("command")
         require(command, record.path, "a run record with its command", "none", "`lct restore`")
-        if (key := json.dumps(command)) not in done:
-            done.add(key)
-            outcomes += _job(auditor, record, [str(word) for word in command])
-    return outcomes
+        jobs.setdefault(json.dumps(command), record)
+    return [outcome for command, record in jobs.items() for outcome in _job(auditor, record, json.loads(command))]
 
 
 def _samples(records: Records, metrics: Record) -> Record:
@@ -122,13 +110,9 @@ def _check_inputs(auditor: Auditor, record: Record, inputs: dict[str, str | None
             raise ValueError(
                 f"{record.path}: needs {path}, which is not in the workspace; `lct restore` brings it back"
             )
-        sha256_now = auditor.contents.hashes(auditor.root / path)[0]
-        if sha256_now != sha256:
-            raise ValueError(
-                f"{path}: expected sha256 {str(sha256)[:12]}, which {record.path} was made from, found "
-                f"{sha256_now[:12]}; "
-                f"{auditor.contents.remedy(path)}"
-            )
+        digest, expected = auditor.contents.hashes(auditor.root / path)[0], f"sha256 {str(sha256)[:12]}"
+        what = f"{expected}, which {record.path} was made from"
+        require(digest == sha256, path, what, digest[:12], auditor.contents.remedy(path))
 
 
 def _redirected(words: list[str], outputs: list[str], inputs: list[str], folder: str) -> list[str]:
@@ -144,14 +128,12 @@ def _redirected(words: list[str], outputs: list[str], inputs: list[str], folder:
 
 
 def _compare(auditor: Auditor, stored: Record, remade: Path) -> Outcome:
-    path = stored.path
+    path, before = stored.path, auditor.root / stored.path
     if not remade.exists():
         return Outcome(path, "differs", f"{path}: expected the job to write it again, found nothing")
     sha256 = sha256_file(remade)
     if sha256 == stored.sha256:
-        return Outcome(path, "equal", f"{path}: the same bytes, sha256 {sha256[:12]}", *_values(remade, remade))
-    why = elsewhere(stored.run or {}, read_json(run_path(remade)))
-    before = auditor.root / path
+        return Outcome(path, "equal", f"{path}: the same bytes, sha256 {sha256[:12]}")
     if not before.exists() or sha256_file(before) != stored.sha256:
         text = f"expected sha256 {str(stored.sha256)[:12]}, found {sha256[:12]}; the stored file is not here to compare"
         return Outcome(path, "differs", f"{path}: {text}")
@@ -160,13 +142,11 @@ def _compare(auditor: Auditor, stored: Record, remade: Path) -> Outcome:
         within, text = _metrics_difference(read_json(before), read_json(remade))
     elif before.suffix == ".zip":
         within, text = _image_difference(before, remade)
-    if why is None:
-        reason = "the same device kind, host and versions give the same bytes"
-        return Outcome(path, "differs", f"{path}: {text}; expected none: {reason}", *_values(before, remade))
-    state = "within" if within else "differs"
-    return Outcome(
-        path, state, f"{path}: {text}; {'allowed' if within else 'too much'}: {why}", *_values(before, remade)
-    )
+    if why := elsewhere(stored.run or {}, read_json(run_path(remade))):
+        verdict = f"{'allowed' if within else 'too much'}: {why}"
+    else:
+        within, verdict = False, "expected none: the same device kind, host and versions give the same bytes"
+    return Outcome(path, "within" if within else "differs", f"{path}: {text}; {verdict}")
 
 
 def elsewhere(stored: dict[str, Any], rerun: dict[str, Any]) -> str | None:
@@ -215,12 +195,6 @@ def _image_difference(before: Path, remade: Path) -> tuple[bool, str]:
         f"images differ by {mean:.2g} grey levels on average (tolerance {GREY:g}), {share:.2%} of the values by more "
     )
     return mean <= GREY and share <= FAR_SHARE, f"{text}than {FAR} (tolerance {FAR_SHARE:.0%})"
-
-
-def _values(before: Path, remade: Path) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    if before.suffix != ".json":
-        return None, None
-    return read_json(before).get("values"), read_json(remade).get("values")
 
 
 if __name__ == "__main__":

@@ -28,15 +28,12 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/~^@{}+-]*")
 
 def commit(root: Path, name: str) -> str:
     """The full hash of a revision; ValueError when there is no git checkout or no such revision."""
-    require(
-        _NAME.fullmatch(name), f"revision {name!r}", "a commit, branch or tag", "other characters", "git log lists them"
-    )
+    where, expected = f"revision {name!r}", "a commit, branch or tag"
+    require(_NAME.fullmatch(name), where, expected, "other characters", "git log lists them")
     if fault := checkout_fault(root):
         raise ValueError(f"{fault}; earlier revisions are in git alone")
     done = run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    require(
-        not done.returncode, f"revision {name!r}", "a commit, branch or tag", "none", "git log --oneline lists them"
-    )
+    require(not done.returncode, where, expected, "none", "git log --oneline lists them")
     return done.stdout.strip()
 
 
@@ -102,15 +99,13 @@ def compare(
     config = config | {"scale": Plan(root, config).scale_name}
     workspace = Contents(root, deep=False)
     with tempfile.TemporaryDirectory(prefix="lct-diff-") as folder:
-        before, after = (
-            State(workspace, config, old, Path(folder, "old")),
-            State(workspace, config, new, Path(folder, "new")),
-        )
+        sides = (("old", old), ("new", new))
+        before, after = (State(workspace, config, name, Path(folder, side)) for side, name in sides)
         value = _differences(before, after, config["scale"])
 
     def pictures() -> Pictures:
-        sides = ((before, "old"), (after, "new"))
-        return [tuple(row[side] and of.file(row[side]) for of, side in sides) for row in value["samples"]]
+        states = (("old", before), ("new", after))
+        return [tuple(row[side] and state.file(row[side]) for side, state in states) for row in value["samples"]]
 
     return value, pictures
 

@@ -40,11 +40,6 @@ class Job:
     due: bool  # whether Snakemake would run it
     reasons: tuple[str, ...]  # why, in plain words
 
-    @property
-    def missing(self) -> bool:
-        """Whether an output has never been made, or is gone."""
-        return not all(os.path.exists(path) for path in self.outputs)
-
 
 def upstream(jobs: Iterable[Job], paths: Iterable[str] | None = None) -> list[Job]:
     """The jobs that make the paths and whatever they need, producers first; without paths, every job."""
