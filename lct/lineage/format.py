@@ -31,15 +31,13 @@ def cell(audit: dict[str, Any], settings: bool = False) -> str:
         + (f", {spent['starts']} starts" if spent["starts"] > spent["jobs"] else "")
         + (f", {spent['gpu_seconds'] / 3600:.3g} GPU h" if spent["gpu_seconds"] else "")
     )
-    if audit["faults"]:
-        lines.append(f"  wrong ({len(audit['faults'])}):")
-        lines += [f"    {MARKS[check['state']]}  {check['text']}" for check in audit["faults"]]
-    if audit["unchecked"]:
-        lines.append(f"  could not check ({len(audit['unchecked'])}):")
-        lines += [f"    {check['text']}" for check in audit["unchecked"]]
-    if audit["changed"]:
-        lines.append(f"  changed since, and not wrong by that ({len(audit['changed'])}):")
-        lines += [f"    {line}" for line in audit["changed"]]
+    sections = {
+        "wrong": [f"{MARKS[check['state']]}  {check['text']}" for check in audit["faults"]],
+        "could not check": [check["text"] for check in audit["unchecked"]],
+        "changed since, and not wrong by that": audit["changed"],
+    }
+    for title, items in sections.items():
+        lines += [f"  {title} ({len(items)}):", *(f"    {item}" for item in items)] if items else []
     lines.append(
         f"  {audit['checked']} checks passed, {len(audit['faults'])} failed, {len(audit['unchecked'])} not possible"
     )

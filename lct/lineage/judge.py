@@ -54,7 +54,7 @@ def judge(
     Returns the entries of the outputs of each job that may be recorded; an output of each other job -> why not; and the
     first outputs of the jobs that no run has done yet."""
     may, left_out, not_made = [], {}, []
-    good: dict[str, str] = {}  # path -> sha256
+    good = {path: entry.sha256 for path, entry in recorded.items() if not (root / path).exists()}  # merely not here
     bad: set[str] = set()
     declared = {path for job in jobs for path in job.outputs}
     for job in upstream(jobs):
@@ -74,7 +74,7 @@ def judge(
             entries: Entries = {}
             for path in records:
                 entries[path] = _entry(root, path, records[path], recorded, memo)
-                _check_chain(root, entries[path], declared, good, bad, recorded)
+                _check_chain(entries[path], declared, good, bad)
         except ValueError as error:
             left_out[path] = " ".join(str(error).split())
             bad.update(job.outputs)
@@ -140,20 +140,11 @@ def _check_edits(path: str, run: dict[str, Any] | None, before: Entry | None, en
     raise ValueError(f"{run_path(path)} was edited since it was recorded ({keys}); `lct restore` brings it back")
 
 
-def _check_chain(
-    root: Path,
-    entry: Entry,
-    declared: set[str],
-    good: dict[str, str],
-    bad: set[str],
-    recorded: Mapping[str, Entry],
-) -> None:
+def _check_chain(entry: Entry, declared: set[str], good: dict[str, str], bad: set[str]) -> None:
     """Raise ValueError unless everything the output was made from is good, or recorded and merely not here."""
     for used in entry.inputs.values():
         path, sha256 = used["path"], used["sha256"]
         if path not in declared or good.get(path) == sha256:
-            continue
-        if path in recorded and recorded[path].sha256 == sha256 and not (root / path).exists():
             continue
         if path in bad:
             raise ValueError(f"made from {path}, which is left out")

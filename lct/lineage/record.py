@@ -312,16 +312,11 @@ def set_time(path: Path, seconds: float) -> None:
     try:
         os.utime(path, (seconds, seconds), follow_symlinks=False)
     except PermissionError:  # only a file's owner sets its time: make it this user's
-        _replace(path)
+        if path.is_symlink():
+            _symlink(os.readlink(path), path)
+        else:
+            copy(path, path)
         os.utime(path, (seconds, seconds), follow_symlinks=False)
-
-
-def _replace(path: Path) -> None:
-    """Put an equal file, or link, of this user in the place of another user's. Raises OSError naming the file."""
-    if path.is_symlink():
-        _symlink(os.readlink(path), path)
-    else:
-        copy(path, path)
 
 
 def _symlink(target: str, place: Path) -> None:

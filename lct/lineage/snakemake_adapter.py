@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.files.atomic import write_text
+from lct.files.atomic import read_json_or_empty, write_text
 from lct.files.formatting import format_some
 from lct.files.local_source import look_again
 from lct.files.records import RUN, SETTINGS, SETTINGS_CHANGED, disagreements, is_dropped, run_path, settings_path
@@ -331,23 +331,16 @@ class Metadata:
 
 def read_metadata(root: Path, output: str) -> Metadata | None:
     """What Snakemake knows of an output; None where it knows nothing."""
-    own = _read(root, output)
-    if own is None:
+    own = read_json_or_empty(metadata_path(root, output))
+    if not own:
         return None
-    beside = [_read(root, str(record)) for record in (settings_path(output), run_path(output))]
-    contents = [own, *(content for content in beside if content is not None)]
+    beside = (read_json_or_empty(metadata_path(root, str(of(output)))) for of in (settings_path, run_path))
+    contents = [own, *filter(None, beside)]
     return Metadata(
         job={key: own.get(key) for key in _KEPT},
         started=min(content["starttime"] for content in contents),
         ended=tuple(content["endtime"] for content in contents),
     )
-
-
-def _read(root: Path, output: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(metadata_path(root, output).read_bytes())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
 
 
 def write_metadata(root: Path, output: str, job: dict[str, Any], started: float, ended: float) -> None:
