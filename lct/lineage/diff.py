@@ -9,6 +9,7 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lct.checks import require
@@ -142,13 +143,9 @@ def _cell(name: str, old: State, new: State) -> dict[str, Any]:
         state = "same value"
     else:
         state = "changed"
-    difference = _mean(numbers[1]) - _mean(numbers[0]) if all(numbers) else None
+    difference = fmean(numbers[1]) - fmean(numbers[0]) if all(numbers) else None
     finite = difference is not None and math.isfinite(difference)
     return {"id": name, "state": state, "old": before, "new": after, "difference": difference if finite else None}
-
-
-def _mean(values: list[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _values(name: str, state: State) -> list[dict[str, Any]]:
@@ -220,12 +217,9 @@ def _protocols(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _files(old: State, new: State) -> list[dict[str, Any]]:
     """Files whose recorded hash differs, or that only one side has."""
-    files = []
-    for path in sorted(old.records.keys() | new.records.keys()):
-        a, b = (state.records[path].sha256 if path in state.records else None for state in (old, new))
-        if a != b:
-            files.append({"path": path, "old": a, "new": b})
-    return files
+    hashes = [{path: record.sha256 for path, record in state.records.items()} for state in (old, new)]
+    pairs = {path: [of.get(path) for of in hashes] for path in sorted({*hashes[0], *hashes[1]})}
+    return [{"path": path, "old": a, "new": b} for path, (a, b) in pairs.items() if a != b]
 
 
 def _samples(cells: list[dict[str, Any]], old: State, new: State) -> list[dict[str, Any]]:
