@@ -116,7 +116,7 @@ class Auditor:
         if not record.where and not (self.root / path).exists():
             missing = "missing", f"{path}: not computed and not recorded; `snakemake {path}` makes it"
             return result | {"checks": _checks("value", [missing])}
-        result["chain"] = list(chain.walk(self.records, path))
+        result["chain"] = chain.walk(self.records, path)
         content, result["read_from"], fault = self._metrics(path, record)
         if content is None:
             return result | {"checks": _checks("value", [fault])}

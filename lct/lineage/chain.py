@@ -112,17 +112,15 @@ class Records:
         return path.removesuffix(MANIFEST) + ".zip"
 
 
-def walk(records: Records, start: str) -> dict[str, Record]:
+def walk(records: Records, start: str) -> list[str]:
     """Every file behind `start`, itself first, each once, in the order of a telling."""
-    records_by_path: dict[str, Record] = {}
+    paths: dict[str, None] = {}
     waiting = [start]
     while waiting:
-        path = waiting.pop()
-        if path in records_by_path:
-            continue
-        records_by_path[path] = records.of(path)
-        waiting += [other for _, other, _ in reversed(records_by_path[path].inputs)]
-    return records_by_path
+        if (path := waiting.pop()) not in paths:
+            paths[path] = None
+            waiting += [other for _, other, _ in reversed(records.of(path).inputs)]
+    return list(paths)
 
 
 def origins(record: Record, content: Any = None) -> list[dict[str, str]]:
