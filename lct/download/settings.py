@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import Discriminator, Field
 
@@ -24,10 +24,18 @@ def check_name(name: str, where: str) -> None:
     _require(bool(safe), where, "a relative path of letters, digits and . _ - + @ without `..`", name)
 
 
+def _web_address(url: str, where: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no end of an IPv6 address
+        parts = urlsplit("")
+    _require(parts.scheme in ("http", "https") and bool(parts.hostname), where, "http(s)://host/...", url)
+    return parts
+
+
 def check_url(url: str, where: str) -> None:
     """Refuse addresses that are not http(s), and those that carry a password or token, which records would repeat."""
-    parts = urlsplit(url)
-    _require(parts.scheme in ("http", "https") and bool(parts.hostname), where, "http(s)://host/...", url)
+    parts = _web_address(url, where)
     secret = parts.username is not None or any(_SECRET.search(key) for key, _ in parse_qsl(parts.query))
     _require(not secret, where, "no password or token in the address (~/.netrc may hold it)", parts.hostname)
 
@@ -120,8 +128,8 @@ class Downloads:
     offline: bool = False  # no connection at all: files in place, or in the cache; LCT_OFFLINE=1
 
     def __post_init__(self):
-        correct = self.mirror is None or urlsplit(self.mirror).scheme in ("http", "https")
-        _require(correct, "downloads.mirror", "http(s)://...", self.mirror)
+        if self.mirror is not None:
+            _web_address(self.mirror, "downloads.mirror")
 
     def environment(self) -> dict[str, str]:
         """The same as environment variables, which is how jobs learn of it."""

@@ -4,11 +4,13 @@ The features and metrics of a whole set lie in work/ until the job ends, so that
 Other jobs measure by the same Scorer: protocols, networks with their weights, features by several processes.
 """
 
-import pickle
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
+
+import numpy as np
+import torch
 
 from lct.checks import require
 from lct.config.schema import build
@@ -63,11 +65,12 @@ class FeatureWorker:
         self.networks = {e.settings.id: load_network(e.settings, e.weights, e.weights_sha256, on) for e in extractors}
         self.opened = lru_cache(maxsize=1)(imageset.open_checked)
 
-    def __call__(self, batch: FeatureBatch) -> bytes:
-        """Spec -> features, pickled here: a tensor that another process sends as it is holds a file open."""
+    def __call__(self, batch: FeatureBatch) -> list[list[np.ndarray | None]]:
+        """Features of each spec as arrays, since a tensor from another process holds a file open."""
         manifest, span, specs, degradation = batch
         networks = {spec: self.networks[spec.extractor] for spec in specs}
-        return pickle.dumps(extract(networks, self.opened(manifest), span, self.batch, degradation))
+        extracted = extract(networks, self.opened(manifest), span, self.batch, degradation)
+        return [[None if t is None else t.numpy() for t in extracted[spec]] for spec in specs]
 
 
 class Scorer(pool.Pool):
@@ -111,8 +114,9 @@ class Scorer(pool.Pool):
         log_progress = ProgressLogger(what, count)
         spans = [range(start, min(start + self.batch, count)) for start in range(0, count, self.batch)]
         results = self.map((manifest, span, tuple(specs), degradation) for span in spans)
-        for span, pickled in zip(spans, results, strict=True):
-            yield pickle.loads(pickled)
+        for span, arrays in zip(spans, results, strict=True):
+            tensors = [Features(*(None if a is None else torch.from_numpy(a) for a in of)) for of in arrays]
+            yield dict(zip(specs, tensors, strict=True))
             log_progress(span.stop)
 
     def features(

@@ -12,8 +12,10 @@ import warnings
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
@@ -53,19 +55,9 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _of_torch_fidelity(
-    kind: type[nn.Module], settings: PretrainedExtractor, content: bytes, where: str
-) -> FeatureExtractorInceptionV3 | FeatureExtractorVGG16:
-    """A network of torch-fidelity with the weights in a PyTorch file."""
-    safe = io.BytesIO()  # torch-fidelity unpickles what it is given: it gets bytes that we wrote ourselves
-    torch.save(_state(content, where), safe)
-    safe.seek(0)
-    with torch.random.fork_rng(devices=[]):  # its constructor draws weights before it loads ours
-        try:
-            return kind(settings.id, [LAYERS[settings.architecture]], feature_extractor_weights_path=safe)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise invalid(where, "the tensors of the network", reason, "name another file") from error
+def _misfit(error: RuntimeError, where: str) -> ValueError:
+    reason = " ".join(str(error).split())[:300]
+    return invalid(where, "the tensors of the network", reason, "name another file")
 
 
 def resize_torch_fidelity(images: Tensor) -> Tensor:
@@ -90,13 +82,32 @@ class Inception(nn.Module):
     def __init__(self, settings: PretrainedExtractor, content: bytes, where: str):
         super().__init__()
         self.resize = INCEPTION_RESIZES[settings.resize]
+        safe = io.BytesIO()  # torch-fidelity unpickles what it is given: it gets bytes that we wrote ourselves
+        torch.save(_state(content, where), safe)
+        safe.seek(0)
+        with torch.random.fork_rng(devices=[]):  # its constructor draws weights before it loads ours
+            try:
+                network = FeatureExtractorInceptionV3(
+                    settings.id, [LAYERS["inception"]], feature_extractor_weights_path=safe
+                )
+            except RuntimeError as error:
+                raise _misfit(error, where) from error
         # its modules in the order of its forward pass, the last average pooling and the class scores at the end
-        *layers, self.classes = _of_torch_fidelity(FeatureExtractorInceptionV3, settings, content, where).children()
+        *layers, self.classes = network.children()
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.layers(self.resize(images)).flatten(1)
         return features, self.classes(features)
+
+
+class _Vgg16(FeatureExtractorVGG16):
+    """torch-fidelity's, around a network that is given: its own constructor holds half a gigabyte three times."""
+
+    def __init__(self, name: str, model: nn.Module):
+        FeatureExtractorBase.__init__(self, name, [LAYERS["vgg16"]])
+        self.feature_extractor_internal_dtype = torch.float32
+        self.model = model
 
 
 class Vgg16(nn.Module):
@@ -105,7 +116,14 @@ class Vgg16(nn.Module):
 
     def __init__(self, settings: PretrainedExtractor, content: bytes, where: str):
         super().__init__()
-        self.network = _of_torch_fidelity(FeatureExtractorVGG16, settings, content, where)
+        with torch.device("meta"):  # no numbers are drawn here
+            model = torchvision.models.vgg16()
+        try:
+            model.load_state_dict(_state(content, where), strict=True, assign=True)
+        except RuntimeError as error:
+            raise _misfit(error, where) from error
+        model.classifier = model.classifier[:4]  # up to the second fully connected layer
+        self.network = _Vgg16(settings.id, model)
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         (features,) = self.network(images)

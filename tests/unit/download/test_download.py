@@ -929,3 +929,11 @@ def table(show: Callable[[str], None] = print) -> None:
 
 if __name__ == "__main__":
     table()
+
+
+@pytest.mark.parametrize("address", ["http://[", "ftp://example.org/a", "https://"])
+def test_an_address_that_is_none_is_refused_in_one_line(address):
+    with pytest.raises(ValueError, match="a.bin: url: expected http"):
+        RemoteFile(path="a.bin", url=address)
+    with pytest.raises(ValueError, match="downloads.mirror: expected http"):
+        Downloads(mirror=address)
