@@ -144,7 +144,9 @@ def _status(
         facts["unlisted"] = "in no table"
     elif seed not in plan.seeds_of(run):
         facts["unlisted"] = "a seed that no table lists"
-    milestones = _needed(plan, run)
+    milestones, sampled = plan.milestones(run), plan.sampled_milestones(run)
+    if sampled:  # further ones are trained when they are asked for
+        milestones = milestones[: milestones.index(sampled[-1]) + 1]
     total = sum(plan.steps_of(run, at) for at in milestones) if plan.runs[run].is_trained else None
     ahead = [at for at in milestones if not _is_trained(plan, root, run, seed, at)]
     published = [run_path(root / path) for at in milestones for path in stage_files.trained(plan, run, seed, at)]
@@ -172,12 +174,6 @@ def _status(
         facts["eta_seconds"] = facts["steps_per_second"] = None
     silent = beat.get("silent") if state in ("hung?", "interrupted") else None
     return RunStatus(state=state, note=note, silent_seconds=silent, where=_where(beat, jobs), **facts)
-
-
-def _needed(plan: Plan, run: str) -> list[str]:
-    """Milestones of a run up to the last one that is sampled from: further ones are trained when they are asked for."""
-    every, sampled = plan.milestones(run), plan.sampled_milestones(run)
-    return every[: every.index(sampled[-1]) + 1] if sampled else every
 
 
 def _is_trained(plan: Plan, root: Path, run: str, seed: int, at: str) -> bool:

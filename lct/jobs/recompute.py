@@ -82,7 +82,9 @@ def _job(auditor: Auditor, record: Record, command: list[str]) -> list[Outcome]:
     """Run one recorded job again and compare each of its outputs."""
     name = Path(command[0]).stem
     require(name in JOBS, record.path, f"a job of {list(JOBS)}", f"{name!r}", "only these are recomputed")
-    outputs = _outputs(auditor, command)
+    paths = {*auditor.archive, *outputs_below(auditor.root, "results")}
+    records = {path: auditor.records.of(path) for path in sorted(paths) if not path.endswith(MANIFEST)}
+    outputs = {path: of for path, of in records.items() if (of.run or {}).get("command") == command}
     inputs = {path: sha256 for output in outputs.values() for _, path, sha256 in output.inputs}
     _check_inputs(auditor, record, inputs)
     with tempfile.TemporaryDirectory(prefix="lct-recompute-") as folder:
@@ -95,13 +97,6 @@ def _job(auditor: Auditor, record: Record, command: list[str]) -> list[Outcome]:
                 f"{record.path}: expected its job to run again, found exit code {done.returncode}: {lines[-1]}"
             )
         return [_compare(auditor, output, Path(folder) / path) for path, output in outputs.items()]
-
-
-def _outputs(auditor: Auditor, command: list[str]) -> dict[str, Record]:
-    """Every file that this very command wrote, as far as records say."""
-    paths = {*auditor.archive, *outputs_below(auditor.root, "results")}
-    records = {path: auditor.records.of(path) for path in sorted(paths) if not path.endswith(MANIFEST)}
-    return {path: record for path, record in records.items() if (record.run or {}).get("command") == command}
 
 
 def _check_inputs(auditor: Auditor, record: Record, inputs: dict[str, str | None]) -> None:

@@ -20,19 +20,6 @@ Pair = tuple[SubtableView, RowView, RowView]  # with a measured row of each meth
 
 
 @dataclass(frozen=True)
-class Trust:
-    """What the numbers rest on."""
-
-    newest: str  # day of the newest number
-    commits: tuple[str, ...]  # of the code that measured, newest first
-    machines: tuple[str, ...]
-    cost: str
-    files: int  # behind the numbers, each checked
-    faults: int
-    unchecked: int
-
-
-@dataclass(frozen=True)
 class Bar:
     """A measured value among those of its dataset, as shares of the largest."""
 
@@ -135,8 +122,11 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def trust(audits: dict[str, Any]) -> Trust | None:
-    """What the audits of a report's cells say of all of them together; None before the first number."""
+def trust(audits: dict[str, Any]) -> dict[str, Any] | None:
+    """What the audits of a report's cells say of all of them together; None before the first number.
+
+    Keys: newest, the day of the newest number; commits of the code that measured, newest first; machines; cost; files
+    behind the numbers, each checked; faults; unchecked."""
     links = {path: link for cell in audits["cells"] for path, link in cell["links"].items()}
     metrics = {value["metrics"] for cell in audits["cells"] for value in cell["values"]}
     runs = [link["run"] for path, link in links.items() if path in metrics and link["run"]]
@@ -146,12 +136,13 @@ def trust(audits: dict[str, Any]) -> Trust | None:
     commits = [(run.get("git") or {}).get("revision") or "" for run in runs]
     cost, states = audits["cost"], [link["state"] for link in links.values()]
     hours = f"{cost['seconds'] / 3600:.2g} h of jobs"
-    return Trust(
-        newest=str(runs[0]["finished"])[:10],
-        commits=tuple(dict.fromkeys(commit[:12] for commit in commits if commit)),
-        machines=tuple(dict.fromkeys(f"{run['host']} ({run['machine']}, {run['device']})" for run in runs)),
-        cost=f"{cost['gpu_seconds'] / 3600:.3g} GPU h" if cost["gpu_seconds"] else hours,
-        files=len(states),
-        faults=sum(state not in ("ok", "unchecked") for state in states),
-        unchecked=states.count("unchecked"),
-    )
+    machines = [f"{run['host']} ({run['machine']}, {run['device']})" for run in runs]
+    return {
+        "newest": str(runs[0]["finished"])[:10],
+        "commits": list(dict.fromkeys(commit[:12] for commit in commits if commit)),
+        "machines": list(dict.fromkeys(machines)),
+        "cost": f"{cost['gpu_seconds'] / 3600:.3g} GPU h" if cost["gpu_seconds"] else hours,
+        "files": len(states),
+        "faults": sum(state not in ("ok", "unchecked") for state in states),
+        "unchecked": states.count("unchecked"),
+    }

@@ -105,7 +105,9 @@ def schedules(data: FigureResult, tables: Tables) -> Figure:
         if entry.fid is not None:
             logged.setdefault(entry.label, []).append((entry.epoch, entry.fid))
     adaptive = next((stages for run, stages in laws.values() if _law(tables, run) == "adaptive"), ())
-    ours, labels = measured_by_step(tables), {metric.id: metric.label for metric in tables.metrics}
+    points = {run: of for (run, *_), of in rows_by_step(row for *_, row in tables.rows).items()}
+    ours = {run: of for run, of in points.items() if len(of) >= 2}  # by one sampler and EMA
+    labels = {metric.id: metric.label for metric in tables.metrics}
     has_residuals = int(bool(residuals))
     lines = min(2 * len(STYLES), max(len(laws), len(residuals) + 1, len(logged), len(ours)))
     figure, (left, *axes) = _panels(2 + has_residuals + 2 * bool(ours), 3.6 + LINE * lines, lines)
@@ -189,12 +191,6 @@ def _line(axes: Any, place: int, label: str, points: list[tuple[float, float]]) 
         style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "markerfacecolor": inside}
         style |= {"marker": MARKERS[place % len(MARKERS)], "markersize": 4}
         axes.plot(*zip(*finite, strict=True), label=_plain(label), **style)
-
-
-def measured_by_step(tables: Tables) -> dict[str, list[tuple[int, dict[str, float]]]]:
-    """Run -> (step, metric -> mean) of every run that rows measure at two steps or more by one sampler and EMA."""
-    points = {run: of for (run, *_), of in rows_by_step(row for *_, row in tables.rows).items()}
-    return {run: of for run, of in points.items() if len(of) >= 2}
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,7 @@ from lct.files.formatting import format_duration, format_size
 from lct.plan.paths import DRAWN
 from lct.report import claims, evidence, text
 from lct.report import tables as model
-from lct.report.headline import Trust, headline
+from lct.report.headline import headline
 from lct.report.images import inside
 from lct.report.pages import explore_page, row_pages
 from lct.report.tables import PAIRS, Tables, Verdict, place
@@ -35,7 +35,7 @@ def render(
     costs: dict[str, str] | None = None,
     facts: Path | None = None,
     drawn: dict[str, bytes] | None = None,
-    trust: Trust | None = None,
+    trust: dict[str, Any] | None = None,
     claimed: tuple[Tables, str] | None = None,
 ) -> dict[str, str]:
     """File name -> content of the whole report, its drawn figures apart.

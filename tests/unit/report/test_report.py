@@ -26,7 +26,7 @@ from lct.plan import files as stage_files
 from lct.plan.plan import Plan
 from lct.report import plotting, text
 from lct.report.collect import collect
-from lct.report.headline import Trust, trust
+from lct.report.headline import trust
 from lct.report.plotting import MARKERS, STYLES
 from lct.report.render import render
 from lct.report.tables import dump, dumps, loads, read
@@ -420,8 +420,11 @@ def test_the_trust_line_says_what_the_numbers_rest_on():
     cells = [{"links": links, "values": [{"metrics": "m.json"}, {"metrics": "m2.json"}]}]
     cost = {"gpu_seconds": 0.0, "seconds": 5400.0}
     line = trust({"cells": cells, "cost": cost})
-    assert line == Trust("2026-01-02", ("abcabcabcabc",), ("h (m, 2 cpus, cpu)",), "1.5 h of jobs", 3, 1, 1)
-    assert trust({"cells": cells, "cost": cost | {"gpu_seconds": 7200.0}}).cost == "2 GPU h"
+    facts = ["2026-01-02", ["abcabcabcabc"], ["h (m, 2 cpus, cpu)"], "1.5 h of jobs", 3, 1, 1]
+    assert line == dict(
+        zip(("newest", "commits", "machines", "cost", "files", "faults", "unchecked"), facts, strict=True)
+    )
+    assert trust({"cells": cells, "cost": cost | {"gpu_seconds": 7200.0}})["cost"] == "2 GPU h"
     assert trust({"cells": [], "cost": cost}) is None
     page = Page(rendered(light(), Path("nowhere"), trust=line)["index.html"]).text
     assert "Newest number 2026-01-02" in page and "3 files checked, 1 fault, 1 could not be checked" in page
