@@ -77,7 +77,7 @@ def restore_verb(arguments: argparse.Namespace) -> Result:
     metavar="PATH",
     help="take the current branch's content of these files and folders where both differ (no PATH: everywhere)",
 )
-@argument("--theirs", nargs="*", metavar="PATH", help="take the other branch's content of these")
+@argument("--theirs", nargs="*", metavar="PATH", help="the same with the other branch's content (no PATH: everywhere)")
 @argument(
     "--install",
     action="store_true",

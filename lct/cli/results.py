@@ -37,8 +37,8 @@ def table(arguments: argparse.Namespace) -> Result:
 def report(arguments: argparse.Namespace) -> Result:
     """Render the report from whatever cells exist.
 
-    Collects and renders without the graph; cells that do not exist yet appear as not run. A report of the graph
-    has records, stays as it is: this one is then written beside it."""
+    Collects and renders without the graph; cells that do not exist yet appear as not run. A report of the graph,
+    which has records, stays as it is: this one is then written beside it."""
     plan, tables = selected_plan(arguments), arguments.which
     graphs = index = plan.paths.report("index.html", tables)
     if settings_path(arguments.root / index).exists():

@@ -41,6 +41,8 @@ class Outcome:
     path: str
     state: str  # "equal", "within", "differs"
     text: str
+    stored: dict[str, Any] | None = None  # values, for a metrics file
+    recomputed: dict[str, Any] | None = None
 
 
 def main() -> int:
@@ -128,7 +130,7 @@ def _compare(auditor: Auditor, stored: Record, remade: Path) -> Outcome:
         return Outcome(path, "differs", f"{path}: expected the job to write it again, found nothing")
     sha256 = sha256_file(remade)
     if sha256 == stored.sha256:
-        return Outcome(path, "equal", f"{path}: the same bytes, sha256 {sha256[:12]}")
+        return Outcome(path, "equal", f"{path}: the same bytes, sha256 {sha256[:12]}", *_values(remade, remade))
     if not before.exists() or sha256_file(before) != stored.sha256:
         text = f"expected sha256 {str(stored.sha256)[:12]}, found {sha256[:12]}; the stored file is not here to compare"
         return Outcome(path, "differs", f"{path}: {text}")
@@ -141,7 +143,12 @@ def _compare(auditor: Auditor, stored: Record, remade: Path) -> Outcome:
         verdict = f"{'allowed' if within else 'too much'}: {why}"
     else:
         within, verdict = False, "expected none: the same device kind, host and versions give the same bytes"
-    return Outcome(path, "within" if within else "differs", f"{path}: {text}; {verdict}")
+    state = "within" if within else "differs"
+    return Outcome(path, state, f"{path}: {text}; {verdict}", *_values(before, remade))
+
+
+def _values(*metrics: Path) -> list[dict[str, Any] | None]:
+    return [read_json(path).get("values") if path.suffix == ".json" else None for path in metrics]
 
 
 def elsewhere(stored: dict[str, Any], rerun: dict[str, Any]) -> str | None:

@@ -164,13 +164,14 @@ class Auditor:
         for name, cells in self._cells.items():
             if target.id in cells:
                 values = cells[target.id]["values"]
-                printed[name] = [v.get("value") for v in values if (v.get("seed"), v.get("draw", 0)) == (seed, draw)]
+                same = [v.get("value") for v in values if (v.get("seed"), v.get("draw", 0)) == (seed, draw)]
+                printed[name] = [other for other in same if not equal(other, value)] or same
         printed |= {name: cells[target.id] for name, cells in self.shown.items() if target.id in cells}
         for name, values in printed.items():
             if any(equal(other, value) for other in values):
                 yield "ok", f"{name} shows the same value"
-            elif values:
-                text = f"expected {value!r}, as in {path}, found {', '.join(map(repr, values))}"
+            elif values or name in self.shown:
+                text = f"expected {value!r}, as in {path}, found {', '.join(map(repr, values)) or 'none'}"
                 yield "broken", f"{name}: {target.id}: {text}; `{advice.force(name)}` makes it again"
             else:
                 text = f"no value of seed {seed}, draw {draw}; `snakemake {name}` collects it anew"

@@ -159,10 +159,12 @@ def settings(root: Path) -> dict[str, dict[str, Any]]:
 
 @lru_cache(maxsize=64)
 def _read_config(files: tuple[Path, ...], _times: tuple[int, ...], _places: tuple[str | None, ...]) -> dict[str, dict]:
-    if version() is None or not files[0].exists():
+    if not files[0].exists():
         return _read_files(files)
-    from dvc.config import Config, ConfigError
-
+    try:
+        from dvc.config import Config, ConfigError
+    except ImportError:  # not installed, or an installation that lacks a package
+        return _read_files(files)
     try:
         config = Config(str(files[0].parent))
     except ConfigError as error:

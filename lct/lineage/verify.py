@@ -155,7 +155,9 @@ def _remotes(auditor: Auditor, findings: Findings) -> None:
                 continue
             findings.notes += [f"remote {name} ({url}): {failure}"] if failure else []
             lacking = f"not read from remote {name}" if failure else f"not in remote {name} (`dvc push -r {name}`)"
-            recorded = [(path, md5) for path, md5 in _objects(folder) if md5 in owners]
+            # not all that a remote holds: it may serve many projects
+            stored = ((dvc.stored_object(folder, md5), md5) for md5 in sorted(owners))
+            recorded = [(path, md5) for path, md5 in stored if path.exists()]
             for _, md5, owner in _damaged(auditor, findings, f"remote {name}", recorded, lacking):
                 findings.faults.append(
                     f"remote {name} ({url}): object {md5} of {owner}: expected content with that md5, found other: "

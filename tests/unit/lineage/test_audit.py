@@ -187,6 +187,16 @@ def edit_tables(project):
     path.write_text(path.read_text().replace(repr(value_of(project)), "7.27"))
 
 
+def add_to_tables(project):
+    def another(content):
+        cells = (cell for table in content["tables"] for part in table["subtables"] for row in part["rows"]
+                 for cell in row["cells"].values())  # fmt: skip
+        (values,) = (cell["values"] for cell in cells if cell["id"] == CELL)
+        values.append(values[0] | {"value": 7.27})
+
+    edit(project / TABLES, another)
+
+
 def value_of(project):
     return json.loads((project / METRICS).read_text())["values"]["fd"]
 
@@ -199,6 +209,11 @@ def edit_csv(project):
 def edit_page(project):
     path = project / "reports/smoke/numbers.html"
     path.write_text(path.read_text().replace(f">{value_of(project)!r}</a>", ">7.27</a>"))
+
+
+def empty_page(project):
+    path = project / "reports/smoke/numbers.html"
+    path.write_text(path.read_text().replace(f">{value_of(project)!r}</a>", "></a>"))
 
 
 def truncate_samples(project):
@@ -325,8 +340,10 @@ BROKEN = [
     (edit_metrics, "broken", f"{METRICS}: expected"),
     (edit_protocol, "broken", f"{METRICS}: expected protocol hash"),
     (edit_tables, "broken", f"{TABLES}: {CELL}: expected"),
+    (add_to_tables, "broken", f"{TABLES}: {CELL}: expected"),
     (edit_csv, "broken", f"reports/smoke/tables.csv: {CELL}: expected"),
     (edit_page, "broken", f"reports/smoke/numbers.html: {CELL}: expected"),
+    (empty_page, "broken", f"reports/smoke/numbers.html: {CELL}: expected"),
     (truncate_samples, "broken", f"{SAMPLES}.zip: expected 256 bytes, found 4"),
     (edit_manifest, "broken", f"{SAMPLES}.manifest.json: expected the 256 bytes"),
     (other_weights, "broken", f"{SAMPLES}.manifest.json: input weights = {WEIGHTS}: read with sha256"),
@@ -726,6 +743,16 @@ def test_images_agree_within_the_stated_tolerance(tmp_path, change, within):
         write_imageset(tmp_path / name, list(content))
     found, text = recompute._image_difference(tmp_path / "a.zip", tmp_path / "b.zip")
     assert found == within and ("tolerance" in text or "9 now" in text)
+
+
+@pytest.mark.parametrize("value", [10.0, 10.0005])
+def test_an_outcome_holds_the_values_of_then_and_now(tmp_path, value):
+    (tmp_path / "m.json").write_text(json.dumps({"values": {"fd": 10.0}}))
+    (tmp_path / "again.json").write_text(json.dumps({"values": {"fd": value}}))
+    (tmp_path / "again.json.run.json").write_text("{}")
+    stored = chain.Record("m.json", "workspace", sha256=digest((tmp_path / "m.json").read_bytes()))
+    outcome = recompute._compare(SimpleNamespace(root=tmp_path), stored, tmp_path / "again.json")
+    assert (outcome.stored, outcome.recomputed) == ({"fd": 10.0}, {"fd": value})
 
 
 def test_recomputing_refuses_changed_missing_and_foreign(project, lct):

@@ -1020,6 +1020,13 @@ def test_files_of_another_user_are_replaced_where_only_their_owner_may_set_times
     assert len(refusals) == 2 and due(book) == []
 
 
+def test_without_a_whole_installation_of_dvc_its_settings_are_read_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dvc.config", None)  # as where a package that it needs is missing
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[cache]\n    dir = own\n")
+    assert cache_folder(tmp_path) == tmp_path / ".dvc/own"
+
+
 def test_dvc_is_asked_where_its_cache_and_remotes_are(project, tmp_path, monkeypatch):
     assert cache_folder(project) == project / ".dvc/cache" and remotes(project) == {}
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
