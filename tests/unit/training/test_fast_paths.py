@@ -393,10 +393,10 @@ def test_the_next_batch_is_made_while_one_is_encoded(monkeypatch):
 
     made, encoding, go_on = [], threading.Event(), threading.Event()
 
-    def encode(batch):
+    def encode(image):
         encoding.set()
         assert go_on.wait(10)
-        return batch
+        return image
 
     def batches():
         for number in range(4):
@@ -406,7 +406,7 @@ def test_the_next_batch_is_made_while_one_is_encoded(monkeypatch):
                 go_on.set()
             yield [number]
 
-    monkeypatch.setattr(sample, "_encode", encode)
+    monkeypatch.setattr(sample.imageset, "encode", encode)
     assert list(chain.from_iterable(encoded(batches()))) == [0, 1, 2, 3] == made
 
 
