@@ -38,7 +38,7 @@ def open_source(
     endings = f" ending in {sorted(reading.extensions)}" if hasattr(reading, "extensions") else ""
     below = f" below {inside + '/'!r}" if (inside := getattr(reading, "inside", "").strip("/")) else ""
     given = f"none ({text})" if (text := describe(others)) else "none"
-    require(names, files.where, f"images{endings}{below}", given, "correct the dataset's source")
+    require(names, files.where, f"images{endings}{below}", given, "correct the source")
     classed = getattr(reading, "labels", "none") == "folders"
     labels = _folder_labels(files.where, names) if classed else container.labels or [None] * len(names)
     complete = replace(container, labels=labels, others=others, source=files.source | container.source)

@@ -239,7 +239,7 @@ class Checker:
             return "not there"
         with open(path, "rb") as handle:
             if is_unexpected_html(file.path, handle.read(HEAD_BYTES)):
-                return "an HTML page, perhaps a licence to accept or a login"
+                return "an HTML page, perhaps a licence to accept or a login: open the address in a browser"
         expected, size, advice = self.expected(file), path.stat().st_size, ""
         if expected is not file:
             advice = f" (recorded on first use in {self.path}; if it changed on purpose, remove its entry there)"

@@ -120,8 +120,8 @@ class EncoderInputs:
     def read(self, shard: Shard) -> ShardContent:
         """A finished shard. Raises ValueError where it is missing, damaged, or another one."""
         path = self.folder / shard.name
-        tensors, metadata = read_tensors(path), read_metadata(path)
-        with suppress(KeyError):
+        with suppress(ValueError, KeyError):
+            tensors, metadata = read_tensors(path), read_metadata(path)
             content = ShardContent(tensors["latents"], tensors["images"].numpy(), metadata["squares"])
             if content.digest(shard) == metadata["sha256"]:
                 return content

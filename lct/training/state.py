@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lct.checks import require
 from lct.files import records
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file
@@ -94,7 +93,8 @@ class StateFolder:
             try:
                 described, digest = read_json(path.with_suffix(".json")), sha256_file(path)
                 identity = described["identity"]
-                require(digest == described["sha256"], path, f"sha256 {described['sha256'][:12]}", digest[:12])
+                if digest != described["sha256"]:
+                    raise ValueError(f"expected sha256 {described['sha256'][:12]}, found {digest[:12]}")
                 tensors, metadata = read_tensors(path), read_metadata(path)
             except (ValueError, KeyError, TypeError, OSError) as error:
                 log.warning("%s: damaged (%s); trying the state before it", path, error)

@@ -129,7 +129,13 @@ FAULTS = (
         1,
         {},
     ),
-    Case("HTML page that says it is an archive", (status(200, body=b"\n " + PAGE, **ALWAYS),), "an HTML page", 1, {}),
+    Case(
+        "HTML page that says it is an archive",
+        (status(200, body=b"\n " + PAGE, **ALWAYS),),
+        "an HTML page, perhaps a licence to accept or a login: open the address in a browser",
+        1,
+        {},
+    ),
     Case(
         "compressed though asked not to",
         (Fault(headers={"Content-Encoding": "gzip"}, **ALWAYS),),

@@ -256,6 +256,16 @@ def interrupted(arguments, after: int = 2) -> list[Path]:
     return sorted(arguments.work.glob("*/shard-*.safetensors"))
 
 
+def test_a_part_that_is_lost_or_cut_before_it_is_published_is_made_by_the_same_command(tmp_path):
+    inputs, shard = encode_job.EncoderInputs(tmp_path, {}, Encoding(), tmp_path), encode_job.Shard("train", 0, 0, 4, 4)
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=r"00000\.safetensors: expected a whole shard, .* run the same command again"
+        ):
+            inputs.read(shard)
+        (tmp_path / shard.name).write_bytes(b"cut")
+
+
 @pytest.mark.parametrize("damage", ["truncated", "one bit", "another part", "no safetensors"])
 def test_a_damaged_part_is_made_again(given, undisturbed, tmp_path, damage):
     arguments = job(given, tmp_path)

@@ -77,7 +77,11 @@ def first_cut_off(folder):
         (lambda folder: (folder / "5.png").unlink(), 6, r"folder: expected 6 images, .* protocol says, found 5; make"),
         (first_of_other_size, 7, r"found 6 of 9 x 8 pixels, not of 8 x 8; make more"),
         (first_cut_off, 7, r"found 6; make more"),
-        (lambda folder: [path.unlink() for path in folder.iterdir()], 6, r"folder: expected images .*found none"),
+        (
+            lambda folder: [path.unlink() for path in folder.iterdir()],
+            6,
+            r"folder: expected images .*found none; correct the source",
+        ),
     ],
 )
 def test_a_folder_that_cannot_be_measured_ends_in_one_line(places, change, count, message):
