@@ -162,12 +162,14 @@ def _gap(part: Gap, body: Body, count: int) -> PartVerdict:
     """(start - row) - share (start - goal) > 0, in FID; undecided where goal is not ahead of start."""
     text = f"{part.row} closes at least {part.share:.0%} of the gap from {part.start} to {part.goal}"
     judged, logs = _terms(text, part, (-1.0, 1.0 - part.share, part.share), body)
-    if not logs:
+    if not judged.n:  # no values that compare
         return judged
     levels = [statistics.fmean(body.cells[row, "fid"]) for row in part.rows]
     if levels[1] <= levels[2]:
         why = f"there is no gap to close: {part.start} has {levels[1]:.4g}, {part.goal} {levels[2]:.4g}"
         return replace(judged, why=why)
+    if not logs:
+        return judged
     # the noise is relative: rows that share it keep its df
     terms = [(weight * level, 1.0, *of) for (weight, _, *of), level in zip(logs, levels, strict=True)]
     difference = contrast(terms)

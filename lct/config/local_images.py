@@ -110,8 +110,11 @@ def _recorded(root: Path, scale: str, name: str, path: str) -> dict[str, Any]:
     archive = root / f"lineage/{scale}.jsonl"
     if not content and archive.is_file():
         lines = archive.read_text(encoding="utf-8", errors="replace").split("\n")
-        with contextlib.suppress(json.JSONDecodeError):
-            entries = (json.loads(line) for line in lines if output in line)
-            content = next((e["settings"] for e in entries if e.get("path") == output and e.get("settings")), {})
+        for line in filter(lambda line: output in line, lines):
+            with contextlib.suppress(json.JSONDecodeError):  # a damaged line hides no other
+                entry = json.loads(line)
+                if entry.get("path") == output and entry.get("settings"):
+                    content = entry["settings"]
+                    break
     dataset = content.get("settings", {}).get("dataset", {})
     return dataset if dataset.get("source", {}).get("path") == path else {}

@@ -82,9 +82,11 @@ def left_out(plan: Plan, which: str) -> list[dict[str, str]]:
 
 def _scale_with(plan: Plan, table: str) -> str | None:
     """The first scale, by name, that lists a table."""
-    scales = {name: plan.config.layer("scales", name, "config/scales").values for name in plan.config.names("scales")}
-    keys = ("tables", "more_tables")
-    return next((name for name, of in scales.items() if any(table in of.get(key, ()) for key in keys)), None)
+    for name in plan.config.names("scales"):  # a damaged file behind the one that lists it does not matter
+        values = plan.config.layer("scales", name, "config/scales").values
+        if table in (*values.get("tables", ()), *values.get("more_tables", ())):
+            return name
+    return None
 
 
 def facts(run: Run, dataset: Dataset, scale_name: str) -> dict[str, Any]:

@@ -119,8 +119,10 @@ def test_an_unknown_spread_is_the_reason_and_not_a_large_number_of_seeds():
 
 def test_there_is_no_share_of_a_gap_that_is_none():
     gap = Gap(row="t.a.x", start="t.a.ilct", goal="t.a.lct", share=0.5)
-    judged = judge(claim(gap), body({"x": 6.5, "ilct": 6.65, "lct": 10.55}))
-    assert (judged.verdict, judged.seeds) == (UNDECIDED, None) and "no gap to close" in judged.deciding
+    measured = body({"x": 6.5, "ilct": 6.65, "lct": 10.55})
+    for evidence in (measured, replace(measured, prior={})):  # also where the spread between trainings is not known
+        judged = judge(claim(gap), evidence)
+        assert (judged.verdict, judged.seeds) == (UNDECIDED, None) and "no gap to close" in judged.deciding
 
 
 def test_a_trend_is_each_row_against_the_one_before():

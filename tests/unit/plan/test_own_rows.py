@@ -11,7 +11,7 @@ from lct.losses.objective import DISTANCES, ROBUST_FUNCTIONS
 from lct.losses.robust import ROBUST
 from lct.plan import files as stage_files
 from lct.plan import settings as stage_settings
-from lct.plan.listing import dry_run_lines
+from lct.plan.listing import dry_run_lines, left_out
 from lct.plan.plan import Plan
 from tests.helpers import ROOT
 
@@ -280,12 +280,20 @@ def test_a_scale_takes_no_more_images_than_a_folder_holds_also_where_the_folder_
     output = "results/smoke/images/mine/train.zip"
     record = {"settings": planned, "stage": "images"}
     (root / "lineage").mkdir()
-    (root / "lineage/smoke.jsonl").write_text(json.dumps({"path": output, "settings": record}) + "\n")
+    line, damaged = json.dumps({"path": output, "settings": record}), f'{{"path": "{output}", "sett'
+    (root / "lineage/smoke.jsonl").write_text(f"{damaged}\n{line}\n")
     assert stage_settings.images(Plan(root, {"scale": "smoke", "dataset": "mine"}), "mine") == planned, "a clone"
     (root / "lineage/smoke.jsonl").unlink()
     (root / output).parent.mkdir(parents=True)
     (root / f"{output}.settings.json").write_text(json.dumps(record))
     assert stage_settings.images(Plan(root, {"scale": "smoke", "dataset": "mine"}), "mine") == planned, "restored"
+
+
+def test_a_damaged_scale_behind_the_one_that_lists_a_table_stops_no_other(root):
+    (root / "config/scales/zz.yaml").write_text("tables: [")
+    plan = Plan(root, {"scale": "smoke"})
+    left = {table["id"]: table["command"] for table in left_out(plan, "tables")}
+    assert left["ablation-a"] == "snakemake all_tables --config scale=mini"
 
 
 def test_a_floor_that_is_not_measured_as_generated_images_are_is_a_line_of_the_plan(root):
