@@ -313,7 +313,7 @@ def test_a_killed_process_leaves_no_images_and_no_process(weights, tmp_path, vic
     process = subprocess.Popen(
         command(weights, tmp_path, 100_000, "--workers", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # two processes load torch
     while not list(tmp_path.rglob(".*.partial")) and time.monotonic() < deadline:
         time.sleep(0.05)
     workers = children(process.pid)
