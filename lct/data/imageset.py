@@ -1,20 +1,21 @@
 """The one image-set format: a zip of stored lossless WebP files 000000.webp, 000001.webp, ..., RGB uint8, of one size.
 
 Real images, reconstructions and samples are written and read here and nowhere else. Equal images give equal bytes
-(fixed names, dates and encoder settings), so a set is identified by its hash. Entries are stored, not deflated, so any
-image is read at once, from several threads too. The caller chooses the names of files and moves them to where they
-belong.
+(fixed names, dates and encoder settings), so a set is identified by its hash. Entries are stored, not deflated, so
+image i is one positioned read, safe from several threads and processes at once. The caller chooses the names of files
+and moves them to where they belong.
 
-Why a zip and not an LMDB: reading 130 kB at random from the cache takes 61 us of a core here, checksum included, 17 us
-from an LMDB, and decoding them 1400 to 2100 us, so the container is not what readers wait for (benchmarks/images.py). A
-zip has the same bytes on every machine, opens everywhere, and a cut-off one is an error, where a memory map would kill
-its reader.
+Why a zip and not an LMDB: reading 130 kB at random from the cache takes 27 us of a core here, 17 us from an LMDB, and
+decoding them 1400 to 2100 us, so the container is not what readers wait for (benchmarks/images.py). A zip has the same
+bytes on every machine, opens everywhere, and a cut-off one is an error, where a memory map would kill its reader.
 """
 
 import hashlib
 import io
 import json
 import os
+import struct
+import weakref
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -32,6 +33,7 @@ from lct.files.hashing import sha256_file
 FORMAT = 1
 ENDINGS = ("webp", "png")  # written; and written by earlier versions, or brought by users
 _DATE = (1980, 1, 1, 0, 0, 0)  # the zip format's epoch: the same images give the same bytes on any day
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # fixed part of a zip entry's local header
 
 
 @dataclass(frozen=True)
@@ -119,36 +121,47 @@ class ImageSet(AbstractContextManager):
     def __init__(self, path: Path | str):
         self.path = Path(path)
         try:
-            self._archive = zipfile.ZipFile(self.path)
+            with zipfile.ZipFile(self.path) as archive:
+                entries = archive.infolist()
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path}: expected an image set, found nothing; `{make(path)}` makes it") from error
         except zipfile.BadZipFile as error:
             raise invalid(path, "a whole image set", f"a damaged zip ({error})", make_again(path)) from error
-        self._entries = entries = self._archive.infolist()
         ending = entries[0].filename.rpartition(".")[2] if entries else ENDINGS[0]
         expected = [f"{i:06d}.{ending}" for i in range(len(entries))]
         stored = not any(entry.compress_type for entry in entries)
-        ours = ending in ENDINGS and self._archive.namelist() == expected and stored
+        ours = ending in ENDINGS and [entry.filename for entry in entries] == expected and stored
         files, advice = f"stored 000000.{ENDINGS[0]}, 000001.{ENDINGS[0]}, ...", "make it with write_imageset"
         require(ours, path, files, f"a zip of {len(entries)} other files", advice)
+        self._spans = [(entry.header_offset, entry.file_size) for entry in entries]
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+        self.close = weakref.finalize(self, os.close, self._descriptor)
         self.height, self.width = self[0].shape[:2] if entries else (0, 0)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._spans)
 
     def read(self, index: int) -> bytes:
         """The encoded bytes of one image."""
-        return self._archive.read(self._entries[index])
+        offset, size = self._spans[index]
+        header = os.pread(self._descriptor, _LOCAL_HEADER.size, offset)
+        if len(header) == _LOCAL_HEADER.size and header[:4] == b"PK\x03\x04":
+            *_, name, extra = _LOCAL_HEADER.unpack(header)
+            content = os.pread(self._descriptor, size, offset + _LOCAL_HEADER.size + name + extra)
+            if len(content) == size:
+                return content
+        raise ValueError(f"{self.path}: image {index}: expected {size} bytes, found damage; {make_again(self.path)}")
 
     def __getitem__(self, index: int) -> np.ndarray:
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.path}: image {index} of {len(self)}")
+        content = self.read(index)
         try:
-            with Image.open(io.BytesIO(self.read(index)), formats=("WEBP", "PNG")) as image:
+            with Image.open(io.BytesIO(content), formats=("WEBP", "PNG")) as image:
                 if image.mode != "RGB":
                     raise ValueError(f"mode {image.mode}")
                 return np.array(image)
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError) as error:
             raise invalid(
                 f"{self.path}: image {index}", "a whole RGB image", f"damage ({error})", make_again(self.path)
             ) from error
@@ -170,9 +183,6 @@ class ImageSet(AbstractContextManager):
         count = len(self) if limit is None else min(limit, len(self))
         for start in range(0, count, size):
             yield start, *self.batch(start, size, count)
-
-    def close(self) -> None:
-        self._archive.close()
 
     def __exit__(self, *_: object) -> None:
         self.close()

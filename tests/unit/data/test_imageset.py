@@ -2,6 +2,8 @@
 
 import io
 import json
+import multiprocessing
+import os
 import threading
 import time
 import zipfile
@@ -90,6 +92,22 @@ def test_one_set_serves_many_threads_and_travels_to_other_processes(written):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert not wrong
+
+
+def test_one_open_set_serves_forked_processes_at_once(tmp_path):
+    path, images = tmp_path / "a.zip", pictures(64, 32, 32)
+    write_imageset(path, images)
+    with ImageSet(path) as opened:
+
+        def read(first):
+            os._exit(any(not np.array_equal(opened[i % 64], images[i % 64]) for i in range(first, first + 640)))
+
+        processes = [multiprocessing.get_context("fork").Process(target=read, args=(16 * n,)) for n in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
