@@ -57,7 +57,7 @@ def saving(name: str, folder: Path) -> None:
     state.save(TrainingProgress(step=5), made.tensors(), wait=False)
     blocked, started, step = state.blocked_seconds, time.perf_counter(), 5
     longest = 0.0
-    while state.writing():
+    while state._writer.is_alive():
         longest = max(longest, seconds_per_step(made, step, 1))
         step += 1
     writing, steps = time.perf_counter() - started, step - 5
@@ -83,7 +83,7 @@ def _measure(rank: int, size: int, port: str, batch: int, count: int, results) -
         if size > 1:
             started = time.perf_counter()
             for _ in range(count):
-                made.flat.sum(world, [torch.zeros(()) for _ in range(3)])
+                made.flat.all_reduce(world, [torch.zeros(()) for _ in range(3)])
             exchanged = (time.perf_counter() - started) / count
     if rank == 0:
         results.put((taken, exchanged))
