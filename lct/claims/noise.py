@@ -6,12 +6,14 @@ with their degrees of freedom, and every quantile is Student's t: with two or th
 laws different far too often (benchmarks/verdicts.py simulates this rule).
 """
 
+import bisect
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, fdtr, ndtr, stdtrit
+import scipy  # loads `special`, which takes a third of a second, when it is first used
 
 from lct.checks import require
 
@@ -72,12 +74,14 @@ def pooled(spreads: Iterable[Spread], level: float | None = None, source: str = 
 
 def is_larger(own: Spread, others: Noise | None) -> bool:
     """Whether a run's seeds differ more than the noise of other runs allows: F test at OWN_NOISE, one-sided."""
-    return bool(others and own.df > 0 and fdtr(own.df, others.df, own.variance / others.sd**2) > 1 - OWN_NOISE)
+    if others is None or own.df == 0:
+        return False
+    return bool(scipy.special.fdtr(own.df, others.df, own.variance / others.sd**2) > 1 - OWN_NOISE)
 
 
 def quantile(df: float, confidence: float = CONFIDENCE) -> float:
     """The two-sided quantile of Student's t."""
-    return float(stdtrit(df, (1 + confidence) / 2))
+    return float(scipy.special.stdtrit(df, (1 + confidence) / 2))
 
 
 def band(noise: Noise, n: int) -> float:
@@ -123,8 +127,14 @@ def power(
     limit, shift = quantile(df, confidence), difference / (sd * math.sqrt(1 / n + others))
     # Given the estimated noise, the statistic is normal: its tails are averaged over quantiles of that noise. (SciPy's
     # noncentral t gives NaN at 1 degree of freedom.)
-    ratio = np.sqrt(chdtri(df, (np.arange(_NODES) + 0.5) / _NODES) / df)
-    return float(np.mean(ndtr(shift - limit * ratio) + ndtr(-shift - limit * ratio)))
+    beyond, ndtr = limit * _noise_ratios(df), scipy.special.ndtr
+    return float(np.mean(ndtr(shift - beyond) + ndtr(-shift - beyond)))
+
+
+@functools.cache  # takes longer than all the rest
+def _noise_ratios(df: float) -> np.ndarray:
+    """Estimated over true noise (_NODES,), each equally probable."""
+    return np.sqrt(scipy.special.chdtri(df, (np.arange(_NODES) + 0.5) / _NODES) / df)
 
 
 def visible_difference(sd: float, n: int, df: float, others: float = 1.0) -> float:
@@ -150,8 +160,11 @@ def seeds_needed(
 
     prior_df: degrees of freedom of the noise that are known before the next seed. sides: 1 where each seed gives one
     difference, whose standard deviation is sd. present: seeds on each side that did not decide it: more are needed."""
-    for n in range(present + 1, MOST_SEEDS + 1):
+
+    def suffices(n: int) -> bool:  # more seeds do so all the more
         df = prior_df + sides * (n - max(present, 1))
-        if df > 0 and power(difference, sd, n, df, (sides - 1) / n, confidence) >= POWER:
-            return n
-    return None
+        return df > 0 and power(difference, sd, n, df, (sides - 1) / n, confidence) >= POWER
+
+    numbers = range(present + 1, MOST_SEEDS + 1)
+    index = bisect.bisect_left(numbers, True, key=suffices)
+    return numbers[index] if index < len(numbers) else None

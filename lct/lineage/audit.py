@@ -62,6 +62,7 @@ class Auditor:
         self.records = chain.Records(self.root, self.archive)
         self.link = functools.cache(self._link)  # path -> the file of a chain, its records and the checks of it
         self._stale = functools.cache(self._stale)
+        self._settings, self._source = functools.cache(self._settings), functools.cache(self._source)
         self._sources_since = functools.cache(self._sources_since)
         self._has_commit = functools.cache(functools.partial(has_commit, self.root))
         self._lock_sha256 = sha256_file(lock) if (lock := environment_lock(self.root)).exists() else None
@@ -145,10 +146,8 @@ class Auditor:
                 return entry.content, "the archive", ("ok", "")
             text = f"{path}: expected values of sha256 {entry.sha256[:12]} in the archive, found {digest[:12]}"
             return None, None, ("broken", f"{text}; git checkout brings the committed ones back")
-        text = (
-            f"the number itself: not in the workspace or DVC's cache (recorded: sha256 {(record.sha256 or '?')[:12]})"
-        )
-        return None, None, ("unchecked", f"{path}: {text}")
+        text = f"not in the workspace or DVC's cache (recorded: sha256 {(record.sha256 or '?')[:12]})"
+        return None, None, ("unchecked", f"{path}: the number itself: {text}")
 
     def _protocol(self, path: str, content: dict[str, Any]) -> Finding:
         text = json.dumps(content.get("protocol"), sort_keys=True, separators=(",", ":"))

@@ -34,7 +34,7 @@ DROPPED = "dropped after it was measured"
 KEEP = "--config keep_images=true"  # else it would be dropped once more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one object for each file, so that what follows from it can be cached
 class Record:
     """What is known of a file without looking at its bytes."""
 
