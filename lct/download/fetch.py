@@ -18,7 +18,7 @@ import huggingface_hub
 
 from lct.download import hub
 from lct.download.record import FORMAT
-from lct.download.settings import HubOrigin, Origin, RemoteFile
+from lct.download.settings import HubOrigin, Origin, RemoteFile, web_address
 from lct.download.transfer import FetchError, Part, Policy, Transfer, is_unexpected_html, public
 from lct.files.atomic import link_or_copy, read_json, require_space, write_json
 from lct.files.file_type import HEAD_BYTES
@@ -41,10 +41,13 @@ class Access:
 
     @classmethod
     def from_environment(cls) -> "Access":
-        """LCT_MIRROR, LCT_CACHE, LCT_OFFLINE and HF_HUB_OFFLINE."""
-        cache, offline = os.environ.get("LCT_CACHE"), os.environ.get("LCT_OFFLINE", "")
+        """LCT_MIRROR, LCT_CACHE, LCT_OFFLINE and HF_HUB_OFFLINE. Raises ValueError where the mirror is no address."""
+        mirror, cache = os.environ.get("LCT_MIRROR") or None, os.environ.get("LCT_CACHE")
+        offline = os.environ.get("LCT_OFFLINE", "")
+        if mirror is not None:
+            web_address(mirror, "LCT_MIRROR", "correct or unset it")
         return cls(
-            mirror=os.environ.get("LCT_MIRROR") or None,
+            mirror=mirror,
             cache=Path(os.path.expanduser(cache)) if cache else None,
             offline=offline.lower() in ("1", "on", "yes", "true"),
             hub_offline=huggingface_hub.is_offline_mode(),

@@ -6,17 +6,15 @@ fails and takes another name when it starts again, so that nothing received woul
 
 import fnmatch
 import os
-from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import huggingface_hub
 import requests
 from huggingface_hub.errors import HTTPError
 
-from lct.download.settings import HubOrigin, RemoteFile
+from lct.download.settings import HubOrigin, RemoteFile, web_address
 from lct.download.transfer import FetchError, Policy, TransientError, public
 from lct.files.atomic import read_json_or_empty, write_json
 from lct.files.hashing import sha256_json
@@ -27,11 +25,11 @@ HUB = "https://huggingface.co"
 def endpoint() -> str:
     """The hub's address, or that of the mirror in HF_ENDPOINT. Raises FetchError where that is no address."""
     address = os.environ.get("HF_ENDPOINT", "").strip().rstrip("/") or HUB
-    with suppress(ValueError):
-        parts = urlsplit(address)
-        if parts.scheme in ("http", "https") and parts.hostname:
-            return address
-    raise FetchError(f"HF_ENDPOINT: expected an address such as {HUB}, found {address!r}; correct or unset it")
+    try:
+        web_address(address, "HF_ENDPOINT", "correct or unset it")
+    except ValueError as error:
+        raise FetchError(str(error)) from error
+    return address
 
 
 def authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:

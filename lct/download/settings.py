@@ -13,8 +13,8 @@ from lct.checks import require, require_once
 _SECRET = re.compile("token|secret|signature|password|credential|(^|[-_])(key|sig|auth)$", re.IGNORECASE)
 
 
-def _require(condition: bool, where: str, expected: str, value: object) -> None:
-    require(condition, where, expected, f"{value!r}", "correct it in config/")
+def _require(condition: bool, where: str, expected: str, value: object, advice: str = "correct it in config/") -> None:
+    require(condition, where, expected, f"{value!r}", advice)
 
 
 def check_name(name: str, where: str) -> None:
@@ -24,18 +24,19 @@ def check_name(name: str, where: str) -> None:
     _require(bool(safe), where, "a relative path of letters, digits and . _ - + @ without `..`", name)
 
 
-def _web_address(url: str, where: str) -> SplitResult:
+def web_address(url: str, where: str, advice: str = "correct it in config/") -> SplitResult:
+    """The parts of an http(s) address. Raises ValueError where it is none."""
     try:
         parts = urlsplit(url)
     except ValueError:  # no end of an IPv6 address
         parts = urlsplit("")
-    _require(parts.scheme in ("http", "https") and bool(parts.hostname), where, "http(s)://host/...", url)
+    _require(parts.scheme in ("http", "https") and bool(parts.hostname), where, "http(s)://host/...", url, advice)
     return parts
 
 
 def check_url(url: str, where: str) -> None:
     """Refuse addresses that are not http(s), and those that carry a password or token, which records would repeat."""
-    parts = _web_address(url, where)
+    parts = web_address(url, where)
     secret = parts.username is not None or any(_SECRET.search(key) for key, _ in parse_qsl(parts.query))
     _require(not secret, where, "no password or token in the address (~/.netrc may hold it)", parts.hostname)
 
@@ -129,7 +130,7 @@ class Downloads:
 
     def __post_init__(self):
         if self.mirror is not None:
-            _web_address(self.mirror, "downloads.mirror")
+            web_address(self.mirror, "downloads.mirror")
 
     def environment(self) -> dict[str, str]:
         """The same as environment variables, which is how jobs learn of it."""

@@ -721,10 +721,19 @@ def test_a_hub_that_cannot_be_reached_is_said(bench, monkeypatch):
 def test_an_odd_address_of_the_hub_ends_in_one_line_and_the_next_origin(bench, monkeypatch, address):
     monkeypatch.setenv("HF_ENDPOINT", address)
     monkeypatch.setattr("lct.download.hub.HUB", "http://127.0.0.1:1")  # what an empty one stands for
-    with pytest.raises(ValueError, match="HF_ENDPOINT: expected an address|no connection to") as error:
+    with pytest.raises(ValueError, match=r"HF_ENDPOINT: expected http.*correct or unset it|no connection to") as error:
         bench.run(hub())
     assert "\n" not in str(error.value)
     assert bench.run(hub(), bench.web(**GOOD))["alternative"] == 1
+
+
+@pytest.mark.parametrize("address", [" ", "mirror.example/resources", "ftp://127.0.0.1", "http://[", "https://"])
+def test_an_odd_address_of_the_mirror_names_its_variable(monkeypatch, address):
+    monkeypatch.setenv("LCT_MIRROR", address)
+    with pytest.raises(ValueError, match="LCT_MIRROR: expected http") as error:
+        Access.from_environment()
+    assert repr(address) in str(error.value)
+    assert "correct or unset it" in str(error.value)
 
 
 @pytest.mark.parametrize("token", ["", "hf_\u00e4", "hf_a hf_b", "hf_a\nhf_b", "\u2026"])
