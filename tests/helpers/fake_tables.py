@@ -115,7 +115,7 @@ def floor(subtable: str, dataset: str, name: str, model: str, values: tuple[floa
     cells = {m["id"]: cell(place, m["id"], [value], file) for m, value in zip(METRICS, values, strict=True)}
     entry = dict.fromkeys(("citation", "published", "run", "sampler", "nfe", "steps", "batch", "why"))
     entry |= {"id": name, "group": "Floors", "model": model, "dagger": False, "quoted": False, "status": "complete"}
-    return entry | {"cells": cells, "extra": {}, "samples": []}
+    return entry | {"cells": cells, "extra": {}, "samples": [], "explanation": "real images, and no model"}
 
 
 def run_entry(dataset: str, method: str, seeds: int) -> dict[str, Any]:
