@@ -177,6 +177,7 @@ def test_record_and_rm_work_as_they_are_printed(lct):
 
 
 @pytest.mark.usefixtures("warm_programs")
+@pytest.mark.slow
 def test_a_remote_is_mended_by_what_verify_prints(lct, tmp_path):
     lct("lct record --scale smoke")
     _, text = lct("lct verify --deep --scale smoke")

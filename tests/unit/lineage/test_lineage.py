@@ -645,7 +645,13 @@ record.record(pathlib.Path('.'), {{}}, 'toy')
 
 
 @pytest.mark.parametrize(
-    "what", ["dvc.commit = die", "dvc.commit = after", "registry.write = die", "record.dvc_yaml = die"]
+    "what",
+    [
+        "dvc.commit = die",
+        "registry.write = die",
+        pytest.param("dvc.commit = after", marks=pytest.mark.slow),
+        pytest.param("record.dvc_yaml = die", marks=pytest.mark.slow),
+    ],
 )
 def test_a_recording_killed_anywhere_is_undone_by_the_next(book, what):
     change(book, "train_run-0", 0.5)
@@ -741,6 +747,7 @@ def test_a_clone_is_restored_plans_nothing_and_still_sees_a_changed_setting(reco
     assert set(due(clone)) == {"train_run-0", "sample_run-0_one-0", "score_run-0_one-0", "tables", "report"}
 
 
+@pytest.mark.slow
 def test_one_cell_is_pulled_with_its_chain_only(recorded, tmp_path):
     source = copied(recorded, tmp_path / "source")
     restore.restore(source, "toy")

@@ -127,7 +127,10 @@ def test_discrete_optimum_approaches_the_ode_at_first_order(points):
 
 @pytest.mark.parametrize(
     "objective",
-    [Objective(loss="l2"), Objective(loss="cauchy", scale=RobustScale(multiple=1000.0))],
+    [
+        pytest.param(Objective(loss="l2"), marks=pytest.mark.slow),
+        Objective(loss="cauchy", scale=RobustScale(multiple=1000.0)),
+    ],
     ids=["l2", "cauchy-with-a-large-scale"],
 )
 def test_consistency_training_finds_the_optimum_of_its_grid_and_with_it_the_ode(objective):
@@ -152,6 +155,7 @@ def test_denoising_training_finds_the_posterior_mean():
     assert np.abs(learned[:, 1] - MEAN).max() / STD < 0.03
 
 
+@pytest.mark.slow
 def test_exact_transport_straightens_the_trajectories():
     objective = Objective(loss="l2", transport=Transport(kind="exact", group=64))
     model = train(objective, Curriculum(s0=10, s1=80), IndexDistribution(), steps=1000, batch=512, tail=0.5)

@@ -121,9 +121,9 @@ def close(a: Outcome, b: Outcome, rtol: float, atol: float) -> None:
     ("changes", "size"),
     [
         ({"batch": 16}, 2),
-        ({"batch": 16, "micro_batch": 3}, 2),
+        pytest.param({"batch": 16, "micro_batch": 3}, 2, marks=pytest.mark.slow),
         ({"batch": 8, "objective": dataclasses.replace(LCT, transport=Transport(kind="exact", group=4))}, 3),
-        ({"batch": 8, "objective": Objective(target_ema=0.9)}, 2),
+        pytest.param({"batch": 8, "objective": Objective(target_ema=0.9)}, 2, marks=pytest.mark.slow),
         ({"batch": 7, **DENOISING}, 2),
     ],
     ids=["lct", "micro-batches", "uneven shares across groups", "ema target", "ldm"],
@@ -336,7 +336,7 @@ def in_slurm(folder: Path, monkeypatch, **more: str) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.parametrize("why", ["wall time nearly over", "SIGUSR1"])
+@pytest.mark.parametrize("why", ["wall time nearly over", pytest.param("SIGUSR1", marks=pytest.mark.slow)])
 def test_near_its_wall_time_a_training_saves_and_is_queued_again(encoded, monkeypatch, why):
     made = settings(steps=100_000, log_every=10)
     folder = encoded / "tools"
@@ -397,7 +397,7 @@ def test_fewer_gpus_than_asked_for_are_refused_before_any_work(encoded, monkeypa
     [
         (["--nodes", "2", "train"], "--nodes 2: expected a SLURM job, found none"),
         (["--nodes", "0", "train"], "expected 1 node and cpu or more"),
-        (["--nodes", "2", "--gpus", "3", "train"], "--gpus 3: expected as many on each of 2 nodes"),
+        (["--nodes", "2", "--gpus", "3", "train"], "--gpus: expected as many on each of 2 nodes, found 3"),
         (["no-such-job"], "job: expected a module of lct.jobs, such as train, found 'no-such-job'"),
     ],
 )
