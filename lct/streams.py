@@ -15,7 +15,5 @@ def generator(seed: int, stream: str, *index: int, device: torch.device | str = 
     The values drawn are fixed for one device kind; CPU and GPU generators differ, as torch documents.
     """
     name = "/".join([str(int(seed)), stream, *(str(int(i)) for i in index)])
-    state = (
-        int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
-    )  # torch takes a signed 64-bit seed
+    state = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1  # torch takes a signed seed
     return torch.Generator(device=device).manual_seed(state)

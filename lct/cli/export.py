@@ -20,8 +20,8 @@ def _diffusers(arguments: argparse.Namespace, plan: Plan) -> Result:
     from lct.export import diffusers
 
     root, cell = arguments.root, _cell(arguments.cells[0], plan)
-    if plan.runs[cell.run].samples is not None:
-        raise ValueError(f"{cell.name}: expected a row with weights, found images made elsewhere; name another row")
+    own = plan.runs[cell.run].samples is None
+    require(own, cell.name, "a row with weights", "images made elsewhere", "name another row")
     seed, seeds = arguments.seed, plan.seeds_of(cell.run)
     require(seed in (None, *seeds), "--seed", f"one of {list(seeds)}", seed, "choose another")
     seed = seeds[0] if seed is None else seed
@@ -38,8 +38,7 @@ def _cell(name: str, plan: Plan) -> Cell:
     """The row that a name, or the start of one, means."""
     rows = {target.id.rpartition(".")[0] for target in chosen([name], targets(plan))}
     cells = [cell for cell in plan.cells if cell.name in rows]
-    if len(cells) != 1:
-        raise ValueError(f"{name}: expected one row with weights, found {len(cells)} of {sorted(rows)[:3]}; name a row")
+    require(len(cells) == 1, name, "one row with weights", f"{len(cells)} of {sorted(rows)[:3]}", "name a row")
     return cells[0]
 
 
@@ -111,8 +110,6 @@ def export(arguments: argparse.Namespace) -> Result:
 
     Refuses to overwrite a folder that it did not write."""
     plan = selected_plan(arguments)
-    expected = 1 if arguments.to == "diffusers" else 0
-    if len(arguments.cells) != expected:
-        words = "one CELL" if expected else "no CELL"
-        raise ValueError(f"--to {arguments.to}: expected {words}, found {len(arguments.cells)}; see lct export --help")
+    expected, given = ("one CELL", 1) if arguments.to == "diffusers" else ("no CELL", 0), len(arguments.cells)
+    require(given == expected[1], f"--to {arguments.to}", expected[0], given, "see lct export --help")
     return FORMS.get(arguments.to, _text)(arguments, plan)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.cli.options import Result, argument, with_unlisted
 from lct.cluster.status import overview
 from lct.config.schema import ID_PATTERN
@@ -99,8 +99,5 @@ def _folders(root: Path, plan: Plan, run: str) -> list[Path]:
     folders = [folder for folder in folders if folder.is_dir()]
     if run == "reference" or not re.match(ID_PATTERN, run) or not folders:
         here = {path.name for kind in kinds if kind.is_dir() for path in kind.iterdir()} - {"reference"}
-        raise ValueError(
-            f"expected a run with results at {plan.scale_name} scale, found none of {run!r}; "
-            f"{nearest(run, sorted(here))}"
-        )
+        raise invalid(run, f"a run with results at {plan.scale_name} scale", "none", nearest(run, sorted(here)))
     return folders

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.config.devices import Device, Measured
 from lct.config.folder import ConfigFolder
 from lct.config.schema import build, did_you_mean
@@ -203,10 +203,8 @@ def machine(root: Path, name: str | None) -> Machine:
     if card_name(name) is not None:
         return card(name)
     near = did_you_mean(name.lower(), [*config.names("devices"), *map(str.lower, _CARDS)])
-    raise ValueError(
-        f"--device: expected one of {sorted(config.names('devices'))} (config/devices/), or a GPU of {sorted(_CARDS)}, "
-        f"found {name!r}; {near or 'leave it out for this machine'}"
-    )
+    expected = f"one of {sorted(config.names('devices'))} (config/devices/), or a GPU of {sorted(_CARDS)}"
+    raise invalid("--device", expected, repr(name), near or "leave it out for this machine")
 
 
 def planned_machine(root: Path, name: str | None, needs_gpus: bool) -> Machine:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.cluster import slurm
 from lct.cluster.attempts import last_lines
 from lct.cluster.cost_model import RUN_STAGES, PlannedJob
@@ -216,10 +216,8 @@ def unrecorded(dag: Any) -> list[Any]:
         records = [settings_path(output) for output in job.output if settings_path(output).exists()]
         outputs = [str(record).removesuffix(".settings.json") for record in records]
         if reasons := disagreements(outputs, json.loads(settings)):
-            raise ValueError(
-                f"{outputs[0]}: expected an output of today's settings, found one made while no Snakemake "
-                f"watched: {reasons[0]}; {make_again(outputs[0])}"
-            )
+            text = f"one made while no Snakemake watched: {reasons[0]}"
+            raise invalid(outputs[0], "an output of today's settings", text, make_again(outputs[0]))
         jobs += [job] if records else []
     return jobs
 

@@ -96,11 +96,9 @@ def write_imageset(
             archive.writestr(entry, picture.content)
             content.update(np.ascontiguousarray(picture.pixels))
             count += 1
-    if shape is None and not allow_empty:
-        raise ValueError(f"{name or path}: expected at least one image, found none; check the source's settings")
+    require(shape or allow_empty, name or path, "at least one image", "none", "check the source's settings")
     items = [{"source": f"{i:06d}", "label": None} for i in range(count)] if items is None else list(items)
-    if len(items) != count:
-        raise ValueError(f"{name or path}: expected one item per image, found {len(items)} for {count} images")
+    require(len(items) == count, name or path, "one item per image", f"{len(items)} for {count} images")
     height, width = shape[:2] if shape else (0, 0)
     return {
         "format": FORMAT,
@@ -231,8 +229,7 @@ def write_grid(path: Path | str, images: Iterable[np.ndarray], columns: int, *, 
     """A PNG of `images` (each (H, W, 3) uint8) in rows of `columns`, each pixel drawn scale x scale, a white line of
     one pixel around every image. Equal images give equal bytes."""
     tiles = [np.repeat(np.repeat(image, scale, axis=0), scale, axis=1) for image in images]
-    if not tiles or columns < 1:
-        raise ValueError(f"{path}: expected at least one image and one column, found {len(tiles)} and {columns}")
+    require(tiles and columns >= 1, path, "at least one image and one column", f"{len(tiles)} and {columns}")
     height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)
     columns = min(columns, len(tiles))

@@ -84,8 +84,8 @@ def _local(source: FilesReading, scratch: Path | str | None) -> SourceFiles:
         raise FileNotFoundError(f"{path}: expected a folder of images, found none; correct source.path")
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected {source.kind} files, found nothing; correct source.path")
-    if source.kind == "archive" and path.is_dir():
-        raise ValueError(f"{path}: expected a zip or tar archive, found a folder; set `kind: folder`")
+    is_folder = source.kind == "archive" and path.is_dir()
+    require(not is_folder, path, "a zip or tar archive", "a folder", "set `kind: folder`")
     files, others = [path], Counter()
     if path.is_dir():
         files, others = walk(path, recursive=source.kind != "folder" or source.recursive)

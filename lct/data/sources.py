@@ -229,8 +229,7 @@ def _usable(where: str, reading: Reading, names: list[str]) -> list[int]:
     expected = "every name of `exceptions` among the images"
     require(missing is None, where, expected, f"none called {missing!r}", advice)
     usable = [i for i, name in enumerate(names) if name not in exceptions][: reading.first]
-    if reading.first is not None and len(usable) < reading.first:
-        raise ValueError(f"{where}: expected {reading.first} images (`first`), found {len(usable)}; complete it")
+    require(len(usable) >= (reading.first or 0), where, f"{reading.first} images (`first`)", len(usable), "complete it")
     return usable
 
 

@@ -59,8 +59,7 @@ def stream_tensor(
                 raise ValueError(f"{path}: expected parts (n, {shape[1:]}) {dtype}, found {part.shape} {part.dtype}")
             rows += len(part)
             file.write(part.detach().cpu().contiguous().numpy().data)
-        if rows != shape[0]:
-            raise ValueError(f"{path}: expected {shape[0]} rows in all parts together, found {rows}")
+        require(rows == shape[0], path, f"{shape[0]} rows in all parts together", rows)
 
 
 def stream_tensors(path: Path | str, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> str:

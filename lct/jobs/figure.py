@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from matplotlib.figure import Figure
 
 from lct.files.atomic import write_bytes, write_json
+from lct.files.records import JobRecord
 from lct.report.plotting import picture
 
 Latents = Annotated[Path, "latents of the training images"]
@@ -15,8 +16,11 @@ Numbers = Annotated[Path, "numbers to write (JSON)"]
 Pictures = Annotated[list[Path], "pictures to write: svg, png, pdf"]
 
 
-def publish(out: Path, pictures: list[Path], numbers: dict[str, Any], draw: Callable[[dict[str, Any]], Figure]) -> None:
-    """Write the numbers, and their picture in the format of each path."""
+def publish(
+    record: JobRecord, out: Path, pictures: list[Path], numbers: dict[str, Any], draw: Callable[[dict], Figure]
+) -> None:
+    """Write the numbers, their picture in the format of each path, and the records."""
     write_json(out, numbers)
     for path in pictures:
         write_bytes(path, picture(partial(draw, numbers), path.suffix.removeprefix(".")))
+    record.write([out, *pictures])

@@ -51,14 +51,11 @@ def figure1(
     record = JobRecord("figure", settings, inputs=inputs, seeds={"train": settings["seed"]}, device=torch_device.type)
     with finished_parts(record, work, "figure of this dataset") as states:
         if not record.has_written([out, *pictures]):
-            numbers = _numbers(record, training, torch_device, states)
-            figure.publish(out, pictures, numbers, box_plots)
-            record.write([out, *pictures])
+            figure.publish(record, out, pictures, _numbers(record, training, torch_device, states), box_plots)
     shares = {box["id"]: box["beyond_outer"] for box in read_json(out)["boxes"]}
-    return (
-        f"figure1 {out.stem}: beyond the outer fences {shares['pixels']:.2%} of pixels, {shares['x']:.2%} of "
-        f"latents; of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
-    )
+    values = f"{shares['pixels']:.2%} of pixels, {shares['x']:.2%} of latents"
+    differences = f"of temporal differences {shares['td-pixels']:.2%} and {shares['td-latents']:.2%}"
+    return f"figure1 {out.stem}: beyond the outer fences {values}; {differences}"
 
 
 def _numbers(record: JobRecord, training: Training, device: torch.device, states: Path) -> dict[str, Any]:

@@ -30,15 +30,9 @@ def figure2(
     dimension = math.prod(shape_of(latents, "latents")[1:])
     c = RobustScale().c(1, 1, dimension, NoiseGrid())
     residual = torch.linspace(0, SPAN, POINTS, dtype=torch.float64)
-    numbers = {
-        "format": 1,
-        "c": c,
-        "dimension": dimension,
-        "residual": residual.tolist(),
-        "curves": [curve(name, c, residual) for name in SHOWN],
-    }
-    figure.publish(out, pictures, numbers, losses)
-    record.write([out, *pictures])
+    numbers: dict[str, Any] = {"format": 1, "c": c, "dimension": dimension, "residual": residual.tolist()}
+    numbers["curves"] = [curve(name, c, residual) for name in SHOWN]
+    figure.publish(record, out, pictures, numbers, losses)
     return f"figure2 {out.stem}: {len(SHOWN)} losses at c = {c:.3g}"
 
 

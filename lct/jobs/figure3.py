@@ -69,14 +69,10 @@ def figure3(
         **random,
         "histograms": {"edges": edges.tolist(), "shares": shares},
     }
-    figure.publish(out, pictures, numbers, draw_couplings)
-    record.write([out, *pictures])
-    independent, largest = couplings[0], couplings[-1]
-    return (
-        f"figure3 {out.stem}: in groups of {largest['group']}, squared distance x "
-        f"{largest['distance'] / independent['distance']:.3f}, variance near a noisy sample x "
-        f"{largest['variance'] / independent['variance']:.3f}"
-    )
+    figure.publish(record, out, pictures, numbers, draw_couplings)
+    distance, variance = (couplings[-1][key] / couplings[0][key] for key in ("distance", "variance"))
+    text = f"squared distance x {distance:.3f}, variance near a noisy sample x {variance:.3f}"
+    return f"figure3 {out.stem}: in groups of {couplings[-1]['group']}, {text}"
 
 
 def random_coupling(settings: dict[str, Any], draws: torch.Generator) -> dict[str, Any]:

@@ -99,10 +99,8 @@ def _home_of_counts(train: Path) -> str:
     if len(train.parts) < 4 or train.parts[-3] != "images":
         return ""
     scale, dataset = train.parts[-4], train.parts[-2]
-    return (
-        f" in config/scales/{scale}.yaml (key `dataset`), which comes before config/datasets/{dataset}.yaml, or take "
-        "another scale"
-    )
+    first = f"config/scales/{scale}.yaml (key `dataset`), which comes before config/datasets/{dataset}.yaml"
+    return f" in {first}, or take another scale"
 
 
 class Preparation:

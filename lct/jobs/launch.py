@@ -20,6 +20,7 @@ import re
 import sys
 import time
 
+from lct.checks import require
 from lct.cluster.launch import Allocation, job_id, lease, rank_environments, run, step_command
 
 
@@ -48,11 +49,10 @@ def _launch(arguments: argparse.Namespace, words: list[str]) -> int:
     job = arguments.job
     if not re.fullmatch("[a-z][a-z0-9_]*", job) or importlib.util.find_spec(f"lct.jobs.{job}") is None:
         raise ValueError(f"job: expected a module of lct.jobs, such as train, found {job!r}; fix the name")
-    nodes = max(1, arguments.nodes)
-    if arguments.gpus % nodes:
-        raise ValueError(f"--gpus {arguments.gpus}: expected as many on each of {nodes} nodes; ask for a multiple")
+    nodes, gpus = max(1, arguments.nodes), arguments.gpus
+    require(gpus % nodes == 0, "--gpus", f"as many on each of {nodes} nodes", gpus, "ask for a multiple")
     shape = {name: getattr(arguments, name) for name in ("nodes", "processes", "cpus", "minutes")}
-    allocation = Allocation(gpus=arguments.gpus // nodes, **shape)
+    allocation = Allocation(gpus=gpus // nodes, **shape)
     if job_id(os.environ) is not None and allocation.minutes and "LCT_DEADLINE" not in os.environ:
         os.environ["LCT_DEADLINE"] = str(time.time() + 60 * allocation.minutes)
     os.environ["LCT_GPUS"] = str(allocation.gpus)

@@ -93,20 +93,16 @@ def _job(auditor: Auditor, record: Record, command: list[str]) -> list[Outcome]:
         words = _redirected(command[1:], list(outputs), list(inputs), folder)
         again = [sys.executable, "-m", f"lct.jobs.{name}", *words]
         done = subprocess.run(again, cwd=auditor.root, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            lines = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["no message"]
-            raise ValueError(
-                f"{record.path}: expected its job to run again, found exit code {done.returncode}: {lines[-1]}"
-            )
+        lines = (done.stdout.strip() or done.stderr.strip()).splitlines() or ["no message"]
+        text = f"exit code {done.returncode}: {lines[-1]}"
+        require(done.returncode == 0, record.path, "its job to run again", text, "correct what it says")
         return [_compare(auditor, output, Path(folder) / path) for path, output in outputs.items()]
 
 
 def _check_inputs(auditor: Auditor, record: Record, inputs: dict[str, str | None]) -> None:
     for path, sha256 in inputs.items():
-        if not (auditor.root / path).exists():
-            raise ValueError(
-                f"{record.path}: needs {path}, which is not in the workspace; `lct restore` brings it back"
-            )
+        is_here = (auditor.root / path).exists()
+        require(is_here, record.path, f"its input {path}", "none in the workspace", "`lct restore` brings it back")
         digest, expected = auditor.contents.hashes(auditor.root / path)[0], f"sha256 {str(sha256)[:12]}"
         what = f"{expected}, which {record.path} was made from"
         require(digest == sha256, path, what, digest[:12], auditor.contents.remedy(path))
@@ -193,10 +189,8 @@ def _image_difference(before: Path, remade: Path) -> tuple[bool, str]:
             apart = np.abs(old[i].astype(np.int16) - new[i].astype(np.int16))
             total, far, values = total + int(apart.sum()), far + int((apart > FAR).sum()), values + apart.size
     mean, share = total / values, far / values
-    text = (
-        f"images differ by {mean:.2g} grey levels on average (tolerance {GREY:g}), {share:.2%} of the values by more "
-    )
-    return mean <= GREY and share <= FAR_SHARE, f"{text}than {FAR} (tolerance {FAR_SHARE:.0%})"
+    text = f"images differ by {mean:.2g} grey levels on average (tolerance {GREY:g}), {share:.2%} of the values by"
+    return mean <= GREY and share <= FAR_SHARE, f"{text} more than {FAR} (tolerance {FAR_SHARE:.0%})"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lct.checks import invalid
 from lct.lineage import chain, dvc, registry
 from lct.lineage.audit import Auditor, Target
 from lct.plan.names import beginning_with, nearest
@@ -43,9 +44,7 @@ def chosen(names: Iterable[str], cells: Mapping[str, Target]) -> list[Target]:
     for name in names:
         matching = beginning_with(name, cells)
         if not matching:
-            raise ValueError(
-                f"cell {name!r}: expected table.sub-table.row.metric, found no such cell; {nearest(name, cells)}"
-            )
+            raise invalid(f"cell {name!r}", "table.sub-table.row.metric", "no such cell", nearest(name, cells))
         selection |= {id: cells[id] for id in matching}
     return list(selection.values())
 

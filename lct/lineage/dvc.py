@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.files.git import checkout_fault, run_git
 from lct.lineage.registry import conflict_line
 
@@ -112,7 +112,8 @@ class Lock:
 
     def params(self, stage: str) -> dict[str, Any]:
         """Params file -> the values that a stage was recorded with."""
-        return self._parsed(stage, self.blocks[stage]).get("params", {})
+        text = _PARAMS.search(self.blocks[stage])
+        return self._parsed(stage, text[0]) if text else {}
 
     def _parsed(self, stage: str, block: str) -> dict[str, Any]:
         try:
@@ -255,10 +256,8 @@ def check_place(root: Path) -> None:
         require(not folder.is_symlink(), folder, "a folder", given, f"to keep the content alone there: {keep}")
     for path in run_git(root, "check-ignore", *WRITTEN).stdout.split():
         rule = run_git(root, "check-ignore", "--verbose", path).stdout.partition("\t")[0]
-        raise ValueError(
-            f"{path}: expected a file that git keeps, found one that git ignores ({rule}); "
-            f"`echo '!{path}' >> .gitignore` takes it out"
-        )
+        advice = f"`echo '!{path}' >> .gitignore` takes it out"
+        raise invalid(path, "a file that git keeps", f"one that git ignores ({rule})", advice)
     types = settings(root).get("cache", {}).get("type", [])
     types = [kind.strip() for kind in types.split(",")] if isinstance(types, str) else list(types)
     takes_links, advice = types != ["symlink"] or _links(root), "`dvc config --local cache.type copy`"

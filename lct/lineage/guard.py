@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lct.checks import invalid
 from lct.files import records
 from lct.files.atomic import read_json_or_empty
 from lct.files.records import SETTINGS_CHANGED, settings_path
@@ -98,10 +99,8 @@ def check_links(root: Path, scale: str) -> None:
     if lost and remotes(root):
         back = "`lct restore --pull` fetches it and sets links right"
     first, target = dangling[0], os.readlink(root / dangling[0])
-    raise ValueError(
-        f"{first}: expected a link into DVC's cache, found one to nothing: {target}; the project was moved, or the "
-        f"cache lost content: {back}"
-    )
+    advice = f"the project was moved, or the cache lost content: {back}"
+    raise invalid(first, "a link into DVC's cache", f"one to nothing: {target}", advice)
 
 
 def check_plan(root: Path, plan: Plan, jobs: list[Job], command: Sequence[str] = ("snakemake",)) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lct.checks import require
+from lct.checks import invalid, require
 from lct.files.atomic import write_text
 from lct.files.hashing import canonical_json
 from lct.files.records import settings_path
@@ -72,9 +72,7 @@ def read(root: Path, scale: str) -> dict[str, Entry]:
     except FileNotFoundError:
         return {}
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected UTF-8, found damage ({error}); git checkout -- lineage/{path.name}"
-        ) from error
+        raise invalid(path, "UTF-8", f"damage ({error})", f"git checkout -- lineage/{path.name}") from error
 
 
 def parse(text: str, path: str, name: str = "") -> dict[str, Entry]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lct.checks import invalid
 from lct.files.tensors import read_metadata, read_tensors, write_tensors
 from lct.metrics.distances import FeatureStatistics, frechet, frechet_cleanfid, precision_recall, statistics
 from lct.metrics.features import Features
@@ -204,10 +205,8 @@ def evaluate(
         "confidence": None if generated.confidence is None else generated.confidence[:count].mean().item(),
     }
     if wrong := {name: value for name, value in values.items() if value is not None and not math.isfinite(value)}:
-        raise ValueError(
-            f"protocol {protocol.id}: expected finite numbers, found {wrong}; the reference is damaged: delete "
-            f"features/reference/*/{protocol.id}.safetensors below results/, then run the same command again"
-        )
+        advice = f"the reference is damaged: delete features/reference/*/{protocol.id}.safetensors below results/, then"
+        raise invalid(f"protocol {protocol.id}", "finite numbers", wrong, f"{advice} run the same command again")
     return {
         "format": 1,
         "values": values,

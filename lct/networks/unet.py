@@ -178,11 +178,9 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], where: str) -> 
     """
     expected = network.state_dict()
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or extra:
-        raise ValueError(
-            f"{where}: expected the {len(expected)} tensors of the network, found {len(missing)} missing"
-            f"{_first(missing)} and {len(extra)} unknown{_first(extra)}; use the settings it was trained with"
-        )
+    text = f"{len(missing)} missing{_first(missing)} and {len(extra)} unknown{_first(extra)}"
+    tensors_of = f"the {len(expected)} tensors of the network"
+    require(not (missing or extra), where, tensors_of, text, "use the settings it was trained with")
     for name, tensor in tensors.items():
         own, shape = tuple(expected[name].shape), tuple(tensor.shape)
         require(shape == own, f"{where}: {name}", f"shape {own}", shape, "use the settings it was trained with")

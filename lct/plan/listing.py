@@ -4,6 +4,7 @@ runs print about its runs; and the tables that a report leaves out."""
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lct.checks import invalid
 from lct.config.model import GIVEN, Dataset, Run
 from lct.config.published import TableSpec
 from lct.networks.settings import parameters
@@ -59,10 +60,8 @@ def _floors(plan: Plan) -> list[str]:
         if dataset.heldout == 0:
             lines.append(f"Floors of {name}: no image is held out, so there is no row of real images; {advice}")
         elif dataset.heldout < expected and plan.floor_missing(name, "heldout", plan.protocol) is None:
-            lines.append(
-                f"Floors of {name}: {dataset.heldout} held-out images beside {expected} generated ones, so their "
-                f"distances are larger by that alone; {advice}"
-            )
+            text = f"{dataset.heldout} held-out images beside {expected} generated ones"
+            lines.append(f"Floors of {name}: {text}, so their distances are larger by that alone; {advice}")
     return lines
 
 
@@ -188,10 +187,8 @@ def unknown_target(plan: Plan, name: str) -> str | None:
     """One line about a target that does not exist; None for a file, but of weights that its run does not keep."""
     if "/" in name:
         return _unkept_weights(plan, name)
-    return (
-        f"{name}: expected a target of scale {plan.scale_name}, found none of this name; "
-        f"{nearest(name, descriptions(plan))}; snakemake --list shows them all"
-    )
+    advice = f"{nearest(name, descriptions(plan))}; snakemake --list shows them all"
+    return str(invalid(name, f"a target of scale {plan.scale_name}", "none of this name", advice))
 
 
 def _unkept_weights(plan: Plan, path: str) -> str | None:
@@ -203,8 +200,6 @@ def _unkept_weights(plan: Plan, path: str) -> str | None:
     name, kept = folders[5].removesuffix(".safetensors"), plan.kept_weights(run)
     if name in kept:
         return None
-    steps = ", ".join(plan.milestones(run))
-    return (
-        f"{path}: expected weights that run {run} keeps, of {steps}, found {name}; {nearest(name, kept)}; "
-        "`keep_epochs` or `keep_steps` of its training keeps more"
-    )
+    expected = f"weights that run {run} keeps, of {', '.join(plan.milestones(run))}"
+    advice = f"{nearest(name, kept)}; `keep_epochs` or `keep_steps` of its training keeps more"
+    return str(invalid(path, expected, name, advice))

@@ -121,8 +121,7 @@ class Plan(Configuration):
         return by_scale.get(self.scale_layer.name_in(by_scale))
 
     def _check_sampler(self, run: Run, name: str, where: str) -> None:
-        if name not in run.samplers:
-            raise ValueError(f"{where}: sampler: expected one of {sorted(run.samplers)} (run {run.id}), found {name!r}")
+        require(name in run.samplers, f"{where}: sampler", f"one of {sorted(run.samplers)} (run {run.id})", repr(name))
         sigmas, grid = getattr(run.samplers[name], "middle_sigmas", ()), run.training and run.training.grid
         if sigmas:
             inside = grid.sigma_min < min(sigmas) and max(sigmas) < grid.sigma_max

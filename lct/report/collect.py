@@ -364,11 +364,10 @@ def protocol_line(described: dict[str, Any]) -> str:
     """A protocol in one line: what was compared with what, in which networks."""
     generated, real, recall = described["generated"], described["reference"], described["recall"]
     sides = " and ".join(f"{side['count']} {SIDES[side['name']]}" for side in real["sets"])
-    return (
-        f"{described['id']}: distance in {described['distance']['extractor']}, {generated['count']} images as "
-        f"{generated['format']} against {sides} as {real['format']}; precision and recall in {recall['extractor']}, "
-        f"{recall['generated']} against {recall['reference']} images, k = {recall['k']}, in {recall['distances']}"
-    )
+    compared = f"{generated['count']} images as {generated['format']} against {sides} as {real['format']}"
+    counts = f"{recall['generated']} against {recall['reference']} images, k = {recall['k']}, in {recall['distances']}"
+    networks = described["distance"]["extractor"], recall["extractor"]
+    return f"{described['id']}: distance in {networks[0]}, {compared}; precision and recall in {networks[1]}, {counts}"
 
 
 def _metrics_file(path: Path) -> dict[str, Any]:

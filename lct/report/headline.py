@@ -71,10 +71,8 @@ def sentence(shown: Report, both: Sequence[Pair]) -> str:
     if shown.data.watermark == REHEARSAL:
         return f"A rehearsal: {measured} of the {len(rows)} rows of {title} have run. What they took: rehearsal.html."
     if not both:
-        return (
-            f"{measured} of the {len(rows)} rows of {title} are measured; LCT and iLCT in one evaluation are not both "
-            "among them yet, so nothing is compared."
-        )
+        counted = f"{measured} of the {len(rows)} rows of {title} are measured"
+        return f"{counted}; LCT and iLCT in one evaluation are not both among them yet, so nothing is compared."
     values = [(ours.cells[0].data.shown, theirs.cells[0].data.shown) for _, ours, theirs in both]
     printed = [(ours.data.published, theirs.data.published) for _, ours, theirs in both]
     fids = [(ours.fid, theirs.fid) for ours, theirs in printed if ours and theirs and ours.fid and theirs.fid]
@@ -85,10 +83,9 @@ def sentence(shown: Report, both: Sequence[Pair]) -> str:
     if partial := sum(row.data.status == "partial" for row in rows):
         whole += f" {partial} of them lack{'s' if partial == 1 else ''} a training seed so far."
     named = [f"{number(value)} on {subtable.short}" for (value, _), (subtable, *_) in zip(values, both, strict=True)]
-    return (
-        f"In one network evaluation LCT reaches {metric.label} {_listed(named)} ({metric.better} is better), where "
-        f"iLCT reaches {_listed([number(value) for _, value in values])}: LCT is ahead on {of}{paper}.{whole}"
-    )
+    ours, theirs = f"{metric.label} {_listed(named)}", _listed([number(value) for _, value in values])
+    reached = f"LCT reaches {ours} ({metric.better} is better), where iLCT reaches {theirs}"
+    return f"In one network evaluation {reached}: LCT is ahead on {of}{paper}.{whole}"
 
 
 def seeds_sentence(shown: Report, both: Sequence[Pair], measured: Body) -> str:
@@ -102,11 +99,9 @@ def seeds_sentence(shown: Report, both: Sequence[Pair], measured: Body) -> str:
     ratios = [f"{p.estimate:.2f} on {of} (95 % interval {p.low:.2f} to {p.high:.2f})" for of, p in judged]
     verdicts = {part.verdict: [of for of, other in judged if other.verdict == part.verdict] for _, part in judged}
     outcome = " and ".join(f"{verdict} on {_listed(of)}" for verdict, of in verdicts.items())
-    return (
-        f"Over {' to '.join(map(str, (counts[0], counts[-1])[: len(counts)]))} training seeds of each method, LCT's "
-        f"{shown.data.metrics[0].label} divided by iLCT's is {_listed(ratios)}. "
-        f"The claim that LCT is ahead is {outcome}."
-    )
+    seeds = " to ".join(map(str, (counts[0], counts[-1])[: len(counts)]))
+    ratio = f"LCT's {shown.data.metrics[0].label} divided by iLCT's is {_listed(ratios)}"
+    return f"Over {seeds} training seeds of each method, {ratio}. The claim that LCT is ahead is {outcome}."
 
 
 def _measured(shown: Report, subtable: SubtableView, method: str) -> RowView | None:

@@ -282,11 +282,8 @@ def _coupling_summary(numbers: dict[str, Any]) -> Summary:
     if random := numbers.get("random"):
         shape = " x ".join(map(str, random["shape"]))
         entries.append(random | {"name": f"random latents of {shape}, groups of {random['group']}"})
-    about = (
-        f"{count(numbers['pairs'])} pairs each, of {count(numbers['images'])} training images; noise level "
-        f"{number(numbers['sigma'])} in the last column"
-    )
-    return _summary(about, _COUPLING, entries)
+    about = f"{count(numbers['pairs'])} pairs each, of {count(numbers['images'])} training images"
+    return _summary(f"{about}; noise level {number(numbers['sigma'])} in the last column", _COUPLING, entries)
 
 
 DRAWERS: dict[str, Callable[[dict[str, Any]], Figure]] = {

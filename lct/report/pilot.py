@@ -33,8 +33,7 @@ def logged_fid(plan: Plan, cell: Cell, lines: Sequence[dict[str, str]]) -> float
         for line in lines
         if all(line[key] == value for key, value in named.groupdict().items()) and line["sampling"] == f"{nfe}-step"
     }
-    if len(fids) != 1:
-        raise ValueError(f"{where}: expected a line of authors_runs.csv with {named[0]}, found {len(fids)}; correct it")
+    require(len(fids) == 1, where, f"a line of authors_runs.csv with {named[0]}", len(fids))
     return fids.pop()
 
 

@@ -94,13 +94,11 @@ class Training:
         """Refuse settings that `count` processes cannot train."""
         if count > 1:
             self.check_parts(f"{count} processes")
-        if self.batch < count:
-            raise ValueError(f"batch {self.batch}: expected one sample or more per process, found {count} processes")
+        require(self.batch >= count, f"batch {self.batch}", "one sample or more per process", f"{count} processes")
 
     def steps_per_epoch(self, num_images: int) -> int:
         """floor(n / B); raises ValueError when a batch does not fit into the data."""
-        if num_images < self.batch:
-            raise ValueError(f"batch {self.batch}: expected at most the {num_images} training images; lower it")
+        require(self.batch <= num_images, "batch", f"at most the {num_images} training images", self.batch, "lower it")
         return num_images // self.batch
 
     def schedule_steps(self, num_images: int) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lct.checks import invalid
 from lct.files import records
 from lct.files.atomic import read_json, write_json
 from lct.files.hashing import sha256_file
@@ -101,10 +102,8 @@ class StateFolder:
                 self._remove(step)
                 continue
             if identity != self.identity:
-                raise ValueError(
-                    f"{path}: expected a state of this training, found another one's: "
-                    f"{'; '.join(differences(identity, self.identity))}; remove {self.folder} to start anew"
-                )
+                text = f"another one's: {'; '.join(differences(identity, self.identity))}"
+                raise invalid(path, "a state of this training", text, f"remove {self.folder} to start anew")
             unknown = [None] * len(metadata["curve"]["step"])  # of a column that this state's version did not have
             curve = {name: metadata["curve"].get(name, unknown[:]) for name in CURVE_COLUMNS}
             return TrainingProgress(step=metadata["step"], curve=curve), tensors

@@ -72,7 +72,7 @@ def test_rm_shows_then_removes_a_run_and_refuses_what_is_recorded_or_runs(lct, t
     weights = tmp_path / "results/smoke/train/digits-lct/s0/step40-ema0.9.safetensors"
     for name, near in (("digits-lcd", "digits-lct"), ("../train", ""), ("reference", "")):
         code, text = lct("rm", name)
-        assert code == 1 and text.count("\n") == 1 and f"found none of '{name}'" in text and near in text
+        assert code == 1 and text.count("\n") == 1 and f"{name}: expected a run with results" in text and near in text
     assert lct("rm", "digits-lct") == (
         0,
         "results/smoke/train/digits-lct\nnothing was removed: lct rm digits-lct --scale smoke --yes does it\n",

@@ -762,7 +762,7 @@ def test_recomputing_refuses_changed_missing_and_foreign(project, lct):
     assert code == 1 and f"{extractor}: expected sha256" in error and "was made from" in error
     (project / extractor).unlink()
     code, _, error = lct("verify", "--recompute", CELL)
-    assert code == 1 and f"needs {extractor}, which is not in the workspace" in error
+    assert code == 1 and f"expected its input {extractor}, found none in the workspace" in error
     edit(project / f"{METRICS}.run.json", lambda run: run.update(command=["rm.py", "-rf", METRICS]))
     code, _, error = lct("verify", "--recompute", CELL)
     assert code == 1 and "expected a job of ['score', 'reference', 'sample'], found 'rm'" in error

@@ -404,7 +404,7 @@ def test_contradictory_settings_are_refused(changes, message):
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="batch 48: expected at most the 40 training images"):
+    with pytest.raises(ValueError, match="batch: expected at most the 40 training images, found 48"):
         Trainer(settings(batch=48), latents(), 0, CPU)
 
 
