@@ -116,6 +116,7 @@ def test_a_number_is_one_click_from_everything_behind_it(report):
     floor = Page((report / "cells/table1.a.heldout.html").read_text())
     assert "Settings" not in floor.text and "By training step" not in floor.text and "1.31" in floor.text
     assert "A reference row: real images, and no model." in floor.text
+    assert "training seed" in page.text and "training seed" not in floor.text  # nothing is trained for it
 
 
 def test_metrics_stand_against_the_step_where_a_run_is_measured_at_several(root):
