@@ -117,7 +117,7 @@ def train_run(
     inputs, seeds = {"latents": latents, "statistics": statistics}, {"train": seed}
     inputs |= {} if init is None else {"init": init}
     record = JobRecord("train", settings, inputs=inputs, seeds=seeds, device=torch_device.type)
-    with process_group(torch_device) as world:
+    with process_group(torch_device, ERRORS_OF_ALL_RANKS) as world:
         try:
             data = _load_latents(latents, statistics, training, torch_device, latents_in, world)
             new_trainer = partial(Trainer, training, data, seed, torch_device, world, PREFETCH[draws], initial)

@@ -97,8 +97,9 @@ ALONE = World()
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[World]:
-    """The World of this process; connects it with the other ranks when WORLD_SIZE is above 1."""
+def process_group(device: torch.device, together: tuple[type[Exception], ...] = ()) -> Iterator[World]:
+    """The World of this process; connects it with the other ranks when WORLD_SIZE is above 1. together: errors with
+    which all ranks end in the same step; after another one, the others may be gone."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
@@ -107,8 +108,12 @@ def process_group(device: torch.device) -> Iterator[World]:
     with _other_ranks(rank):
         distributed.init_process_group("nccl" if gpu else "gloo", timeout=TIMEOUT, device_id=device if gpu else None)
         control = distributed.new_group(backend="gloo", timeout=TIMEOUT)
-    yield World(rank, size, control)
-    distributed.destroy_process_group()  # after an error the others may be gone: leaving is enough
+    try:
+        yield World(rank, size, control)
+    except together:
+        distributed.destroy_process_group()  # else the end of the interpreter may abort, as its threads still run
+        raise
+    distributed.destroy_process_group()
 
 
 @contextmanager

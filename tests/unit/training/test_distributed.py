@@ -1,5 +1,6 @@
 """Several processes (gloo, on CPUs) against one: the same training up to the rounding of the summed gradient."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed
 
 from lct.cluster.attempts import UNPRODUCTIVE, StuckError, begin, cost, ended
 from lct.cluster.launch import Allocation, first_host, job_id, rank_environments, requeue, step_command
@@ -217,6 +219,25 @@ def same_outputs(folder: Path, out: str) -> bool:
     names = [*(path.name for path in (folder / "whole").glob("step*.safetensors")), "curves.json"]
     assert len(names) == 3
     return all(sha256_file(folder / "whole" / name) == sha256_file(folder / out / name) for name in names)
+
+
+@pytest.mark.parametrize(("error", "calls"), [(None, 1), (FloatingPointError, 1), (ValueError, 0)])
+def test_ranks_that_leave_together_end_their_connection(monkeypatch, error, calls):
+    """Without that, the end of the interpreter now and then aborts: its exit code would be a failure's, not 75."""
+    ended = []
+    monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(distributed, "new_group", lambda **_: None)
+    monkeypatch.setattr(distributed, "destroy_process_group", lambda: ended.append(True))
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(error) if error else contextlib.nullcontext(),
+        process_group(CPU, (FloatingPointError,)) as world,
+    ):
+        assert (world.rank, world.size) == (1, 2)
+        if error:
+            raise error
+    assert len(ended) == calls
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
