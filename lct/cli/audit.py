@@ -3,10 +3,10 @@
 import argparse
 import dataclasses
 import itertools
-import json
 from pathlib import Path
 
-from lct.cli.options import Result, argument, run_job, selected_plan
+from lct.cli.options import Result, argument, run_job
+from lct.cli.plans import selected_plan
 from lct.files.atomic import write_text
 from lct.lineage import cells, format
 from lct.lineage.diff import compare
@@ -80,7 +80,7 @@ def verify(arguments: argparse.Namespace) -> Result:
 def _recompute(arguments: argparse.Namespace, plan: Plan) -> Result:
     """Compute again and compare, in a process of its own, as every job is."""
     ids = [target.id for target in cells.chosen(arguments.recompute, cells.targets(plan))]
-    outcomes = json.loads(run_job(arguments.root, plan, "recompute", "--source", arguments.source, *ids))
+    outcomes = run_job(arguments, "recompute", "--source", arguments.source, *ids)
     wrong = sum(outcome["state"] == "differs" for outcome in outcomes)
     lines = [f"{outcome['state']:8}{outcome['text']}" for outcome in outcomes]
     lines.append(f"{len(outcomes)} outputs recomputed from {arguments.source}, {wrong} differ")

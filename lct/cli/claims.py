@@ -6,7 +6,8 @@ import math
 from lct.checks import invalid, require
 from lct.claims.judge import NOT_MEASURED, ClaimVerdict
 from lct.claims.noise import seeds_needed, visible_difference
-from lct.cli.options import Result, argument, selected_plan
+from lct.cli.options import Result, argument
+from lct.cli.plans import selected_plan
 from lct.config.claims import Claim, PublishedRows
 from lct.config.folder import ConfigFolder
 from lct.config.schema import plain

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lct.checks import require
-from lct.cli.options import Result, all_tables, argument, selected_plan
+from lct.cli.options import Result, all_tables, argument
+from lct.cli.plans import selected_plan
 from lct.export import bundle
 from lct.files.atomic import read_json, write_bytes
 from lct.lineage.cells import chosen, targets

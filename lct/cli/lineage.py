@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from lct.cli.options import Result, argument, selected, selected_plan
+from lct.cli.options import Result, argument
+from lct.cli.plans import selected, selected_plan
 from lct.lineage import guard, merge, record, registry, restore
 from lct.lineage.snakemake_adapter import plan_jobs
 from lct.plan.plan import Plan

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lct.checks import require
-from lct.cli.options import Result, all_tables, argument, selected_plan
+from lct.cli.options import Result, all_tables, argument
+from lct.cli.plans import selected_plan
 from lct.cluster import measure_options, timeline
 from lct.cluster.checks import Finding
 from lct.cluster.cost_model import CostModel

@@ -11,18 +11,16 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from lct.cli import audit, claims, export, lineage, machines, results, runs, show
-from lct.cli.options import Result, Verb, argument
+from lct.checks import did_you_mean
+from lct.cli.options import Verb
 from lct.cluster import measure_options
-from lct.config.schema import did_you_mean
 from lct.files.atomic import json_text
 from lct.files.lock import LockHeldError
-from lct.plan.names import target_names
-from lct.plan.plan import Plan
 
 _PARTS = ("config", "lineage", "results", "reports", ".dvc")  # a folder with one of them is taken as a project
 GREEN, YELLOW, RED, PLAIN = "\x1b[32m", "\x1b[33m", "\x1b[31m", "\x1b[0m"
@@ -51,55 +49,27 @@ def fault(text: str, stream: TextIO) -> str:
     return f"{RED}{text}{PLAIN}" if shows_colour(stream) else text
 
 
-@argument("shell", choices=("bash", "zsh"), help="shell to complete in")
-def completion(arguments: argparse.Namespace) -> Result:
-    """Print the script by which a shell completes `lct`.
-
-    From the parser of all verbs, with the names of scales, rows and runs that exist now."""
-    import shtab
-
-    words = _names(arguments.root)
-    for action in arguments.parser._actions:  # noqa: SLF001 argparse gives no other way to its arguments
-        for verb in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
-            for option in verb._actions:  # noqa: SLF001
-                kind = "SCALE" if option.dest == "scale" else option.metavar
-                option.choices = option.choices or words.get(kind)
-    script = shtab.complete(arguments.parser, shell=arguments.shell)
-    return 0, {"shell": arguments.shell, "script": script}, script.rstrip("\n")
-
-
-def _names(root: Path) -> dict[str, list[str]]:
-    """What may stand for a scale, cells, a run, or either; nothing outside a project."""
-    try:
-        plan = Plan(root)
-    except (ValueError, OSError):
-        return {}
-    runs, targets = [*plan.runs, *plan.unlisted()], target_names(plan.cells)
-    names = list(dict.fromkeys([*targets, *runs]))
-    return {"SCALE": plan.config.names("scales"), "CELL": names, "NAME": names, "NAMES": targets, "RUN": runs}
-
-
 VERBS = {
-    "show": Verb(show.show, "lct show digits-lct digits-ilct"),
-    "table": Verb(results.table, "lct table table1.a"),
-    "score": Verb(results.score, "lct score my-samples.npz --like table1.a.lct-1"),
-    "plan": Verb(machines.plan_verb, "lct plan --scale paper --device h100 --gpus 8 --price 2.5"),
-    "status": Verb(runs.status, "lct status --scale mini --watch"),
-    "doctor": Verb(machines.doctor, "lct doctor --profile profiles/slurm --scale paper"),
-    "measure": Verb(machines.measure, "lct measure", shared=measure_options.arguments),
-    "report": Verb(results.report, "lct report --scale mini"),
-    "claims": Verb(claims.claims, "lct claims lct-beats-ilct"),
-    "power": Verb(claims.power, "lct power --difference 5", shared=None),
-    "audit": Verb(audit.audit, "lct audit table1.a.lct-1.fd"),
-    "verify": Verb(audit.verify, "lct verify --deep"),
-    "diff": Verb(audit.diff, "lct diff HEAD~1"),
-    "record": Verb(lineage.record_verb, "lct record --commit"),
-    "restore": Verb(lineage.restore_verb, "lct restore --pull table1.a.lct-1.fd"),
-    "merge": Verb(lineage.merge_verb, "lct merge --theirs results/smoke", shared=None),
-    "why": Verb(lineage.why_verb, "lct why table1.a.lct-1.fd"),
-    "export": Verb(export.export, "lct export table1.a.lct-1 --to diffusers"),
-    "rm": Verb(runs.remove, "lct rm digits-lct --yes"),
-    "completion": Verb(completion, 'eval "$(lct completion bash)"', shared=None),
+    "show": Verb("show.show", "lct show digits-lct digits-ilct"),
+    "table": Verb("results.table", "lct table table1.a"),
+    "score": Verb("results.score", "lct score my-samples.npz --like table1.a.lct-1"),
+    "plan": Verb("machines.plan_verb", "lct plan --scale paper --device h100 --gpus 8 --price 2.5"),
+    "status": Verb("runs.status", "lct status --scale mini --watch"),
+    "doctor": Verb("machines.doctor", "lct doctor --profile profiles/slurm --scale paper"),
+    "measure": Verb("machines.measure", "lct measure", shared=measure_options.arguments),
+    "report": Verb("report.report", "lct report --scale mini"),
+    "claims": Verb("claims.claims", "lct claims lct-beats-ilct"),
+    "power": Verb("claims.power", "lct power --difference 5", shared=None),
+    "audit": Verb("audit.audit", "lct audit table1.a.lct-1.fd"),
+    "verify": Verb("audit.verify", "lct verify --deep"),
+    "diff": Verb("audit.diff", "lct diff HEAD~1"),
+    "record": Verb("lineage.record_verb", "lct record --commit"),
+    "restore": Verb("lineage.restore_verb", "lct restore --pull table1.a.lct-1.fd"),
+    "merge": Verb("lineage.merge_verb", "lct merge --theirs results/smoke", shared=None),
+    "why": Verb("lineage.why_verb", "lct why table1.a.lct-1.fd"),
+    "export": Verb("export.export", "lct export table1.a.lct-1 --to diffusers"),
+    "rm": Verb("runs.remove", "lct rm digits-lct --yes"),
+    "completion": Verb("completion.completion", 'eval "$(lct completion bash)"', shared=None),
 }
 
 
@@ -112,7 +82,8 @@ class _Parser(argparse.ArgumentParser):
         super().error(f"{message}; {hint}" if hint else message)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The parser of all verbs; of the one that `words` name alone, which spares loading the others."""
     examples = "\n".join(f"  {verb.example}" for verb in VERBS.values())
     root = _Parser(
         prog="lct",
@@ -123,7 +94,9 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--json", action="store_true", help="print JSON instead of text")
     root.add_argument("--version", action="version", version=f"lct {version('lct')}")
     verbs_parser = root.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for name, verb in VERBS.items():
+    first = next((word for word in words if not word.startswith("-")), "")
+    alone = {first: VERBS[first]} if first in VERBS and first != "completion" else VERBS
+    for name, verb in alone.items():
         sub = verbs_parser.add_parser(
             name,
             help=verb.help,
@@ -156,7 +129,7 @@ def _enter_project(arguments: argparse.Namespace) -> Path:
 
 
 def main(words: list[str] | None = None) -> int:
-    root = parser()
+    root = parser(sys.argv[1:] if words is None else words)
     arguments = root.parse_args(words)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(message)s")
     arguments.parser = root

@@ -1,21 +1,17 @@
-"""`lct table`, `lct report`, `lct score`: results in the terminal, as a report, and of images of any origin."""
+"""`lct table`, `lct score`: results in the terminal, and of images of any origin."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from lct.checks import require
-from lct.cli.options import Result, all_tables, argument, run_job, selected, selected_plan
+from lct.cli.options import Result, argument, run_job
+from lct.cli.plans import selected
 from lct.files.atomic import read_json
-from lct.files.records import settings_path
 from lct.plan.paths import METRICS
 from lct.report.collect import collect
 from lct.report.tables import dump, dumps, loads
 from lct.report.terminal import aligned, results
 from lct.report.text import number
-
-PREVIEWS = "reports/preview"  # for reports of what exists, where the graph has rendered one already
 
 
 @argument("cells", nargs="*", metavar="CELL", help="a table, sub-table, row or run (default: all results)")
@@ -32,27 +28,6 @@ def table(arguments: argparse.Namespace) -> Result:
     return 0, dump(collected)["tables"], "\n".join(lines)
 
 
-@all_tables
-@argument("--tables", type=Path, metavar="FILE", help="a tables.json to render instead of what exists")
-def report(arguments: argparse.Namespace) -> Result:
-    """Render the report from whatever cells exist.
-
-    Collects and renders without the graph; cells that do not exist yet appear as not run. A report of the graph,
-    which has records, stays as it is: this one is then written beside it."""
-    plan, tables = selected_plan(arguments), arguments.which
-    graphs = index = plan.paths.report("index.html", tables)
-    if settings_path(arguments.root / index).exists():
-        index = f"{PREVIEWS}/{index.removeprefix('reports/')}"
-    if arguments.tables:
-        where, advice = f"--tables {arguments.tables}", f"some tables alone: lct report --only {arguments.tables.name}"
-        require(arguments.tables.exists(), where, "a tables.json", "no such file", advice)
-    words = ["--preview", "--tables", str(arguments.tables.absolute())] if arguments.tables else ["--collect", tables]
-    run_job(arguments.root, plan, "report", *words, "--out", index.removesuffix("index.html"))
-    beside = f"; {graphs} is that of the last run, as its records say" if graphs != index else ""
-    command = f"snakemake {graphs} {plan.snakemake_options}"
-    return 0, {"report": index}, f"{index}\nthe graph does the same when all cells exist: {command}{beside}"
-
-
 @argument("images", type=Path, metavar="IMAGES", help="a folder, zip, tar, npz or npy of images")
 @argument("--like", required=True, metavar="CELL", help="row whose protocol and real images are taken")
 def score(arguments: argparse.Namespace) -> Result:
@@ -62,7 +37,7 @@ def score(arguments: argparse.Namespace) -> Result:
     plan, cells = selected(arguments, [arguments.like])
     cell, images = cells[0], arguments.images.absolute()
     dataset = plan.runs[cell.run].dataset
-    measured = json.loads(run_job(arguments.root, plan, "score_images", "--of", dataset, str(images)).splitlines()[-1])
+    measured = run_job(arguments, "score_images", "--of", dataset, str(images))
     first = plan.protocol.id
     lines = [["", *METRICS, "images"], _line(arguments.images.name, measured[first])]
     paths = {s.seed: arguments.root / plan.paths.metrics(*s, first) for s in reversed(cell.sets)}

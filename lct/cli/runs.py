@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lct.checks import invalid, require
-from lct.cli.options import Result, argument, with_unlisted
+from lct.cli.options import Result, argument
+from lct.cli.plans import with_unlisted
 from lct.cluster.status import overview
 from lct.config.schema import ID_PATTERN
 from lct.files.lock import is_held

@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import Any
 
-from lct.cli.options import Result, argument, selected
+from lct.cli.options import Result, argument
+from lct.cli.plans import selected
 from lct.config.folder import ConfigFolder
 from lct.config.model import Dataset, Run
 from lct.config.resolve import dataset_settings, main_settings, run_exists, run_settings, scale_settings

@@ -101,7 +101,8 @@ def last_lines(log: Path, count: int = 20) -> list[str]:
 
 def _gpu_seconds(attempt: dict[str, Any]) -> float:
     """Of an attempt that has ended, or until now."""
-    return (attempt.get("ended", time.time()) - attempt["started"]) * attempt["gpus"]
+    seconds = attempt.get("ended", time.time()) - attempt["started"]  # which is rounded, perhaps upwards
+    return max(0.0, seconds) * attempt["gpus"]
 
 
 def _last_heartbeat(folder: Path, start: dict[str, Any]) -> float:

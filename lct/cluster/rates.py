@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from lct.checks import invalid, require
+from lct.checks import did_you_mean, invalid, require
 from lct.config.devices import Device, Measured
 from lct.config.folder import ConfigFolder
-from lct.config.schema import build, did_you_mean
+from lct.config.schema import build
 from lct.files.atomic import read_json
 
 BENCH = Path("work/bench/speed.json")

@@ -292,8 +292,8 @@ class ReportSoFar:
         self.root, self._say = root, say
         self.index = plan.paths.report("so-far/index.html")
         folder = str(Path(self.index).parent)
-        self.command = [sys.executable, "-m", "lct.jobs.report", "--collect", "tables", "--scale", plan.scale_name]
-        self.command += [*option_words(plan), "--out", folder]
+        self.command = [sys.executable, "-m", "lct.jobs.report", "--scale", plan.scale_name, *option_words(plan)]
+        self.command += ["--out", folder]
         cells = plan.cells_of("tables")
         self.parts: dict[str, list[str]] = {}
         for part in sorted({cell.subtable for cell in cells}):

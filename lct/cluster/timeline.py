@@ -5,6 +5,7 @@ than the wall limit goes on in further ones, and a free GPU takes the ready job 
 """
 
 import datetime
+import functools
 import heapq
 import math
 from collections.abc import Iterable
@@ -91,6 +92,7 @@ def simulate(
     def rank(job: PlannedJob) -> tuple:
         return -PRIORITIES.get(job.stage, 9), order.get(job.owner, -1), str(job)
 
+    @functools.cache  # a job may wait for a free GPU many times
     def needs(job: PlannedJob) -> tuple[int, float]:
         cost = model.of(job)
         count = min(gpus, model.gpus(job.owner)) if job.stage == "train" and model.machine.gpu else 1

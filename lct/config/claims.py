@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field
 
-from lct.checks import require, require_once
+from lct.checks import did_you_mean, require, require_once
 from lct.config.folder import ConfigFolder, load_yaml
 from lct.config.published import PublishedRow, PublishedTable, TableSpec
-from lct.config.schema import Name, build, did_you_mean
+from lct.config.schema import Name, build
 
 BOXES = ("pixels", "reduced", "z", "x", "td-pixels", "td-latents")  # of figure 1
 Metric = Literal["fid", "recall"]

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import yaml
 
-from lct.checks import invalid, require
+from lct.checks import did_you_mean, invalid, require
 from lct.config.model import RunEntry, Scale
-from lct.config.schema import ID_PATTERN, build, did_you_mean
+from lct.config.schema import ID_PATTERN, build
 
 T = TypeVar("T")
 _SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, ten times as fast, where libyaml is

@@ -5,7 +5,6 @@ The dataclasses are the only home of keys, types and defaults; a field's trailin
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import inspect
 import io
@@ -18,6 +17,8 @@ from pydantic import ConfigDict, GetCoreSchemaHandler, StringConstraints, TypeAd
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+
+from lct.checks import did_you_mean
 
 ID_PATTERN = "^[a-z0-9_][a-z0-9_-]*$"  # what may appear in a path, a command or a rule's name
 Name = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
@@ -39,21 +40,22 @@ def check_layer(settings: type, values: dict[str, Any], where: str) -> None:
 
 
 def plain(settings: Any) -> Any:
-    """Settings as JSON-able values (dataclasses to dicts, tuples to lists)."""
-    if dataclasses.is_dataclass(settings):
-        return {f.name: plain(getattr(settings, f.name)) for f in written_fields(settings)}
+    """Settings as JSON-able values (dataclasses to dicts, tuples to lists). A field marked `optional` that keeps its
+    default is left out: a new key then changes nothing in the settings of results that do without it."""
     if isinstance(settings, dict):
         return {key: plain(value) for key, value in settings.items()}
     if isinstance(settings, list | tuple):
         return [plain(value) for value in settings]
-    return settings
+    if (fields := _fields(type(settings))) is None:
+        return settings
+    values = ((field, getattr(settings, field.name)) for field in fields)
+    return {f.name: plain(value) for f, value in values if not (f.metadata.get("optional") and value == f.default)}
 
 
-def written_fields(settings: Any) -> list[dataclasses.Field]:
-    """Fields of a settings dataclass, without those marked `optional` that keep their default: a new key then changes
-    nothing in the settings of results that do without it."""
-    fields = dataclasses.fields(settings)
-    return [f for f in fields if not (f.metadata.get("optional") and getattr(settings, f.name) == f.default)]
+@functools.cache
+def _fields(kind: type) -> tuple[dataclasses.Field, ...] | None:
+    """Fields of a dataclass; None of any other type."""
+    return dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else None
 
 
 @functools.cache
@@ -107,11 +109,6 @@ def _layer(annotation: Any) -> Any:
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
-def did_you_mean(name: object, names: list[str]) -> str:
-    """A hint with the nearest of `names`, for the end of a message; empty if none is near."""
-    return f"did you mean {near[0]!r}?" if (near := difflib.get_close_matches(str(name), names, n=1)) else ""
-
-
 def _explain(error: Any, values: Any, adapter: TypeAdapter) -> str:
     """One line about an error of pydantic: the key, what was expected there, and what was found."""
     path, entry = _locate(error["loc"], values, _json_schema(adapter))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lct.files.atomic import write_bytes, write_json
 from lct.files.records import JobRecord
-from lct.report.plotting import picture
+from lct.report import plotting
 
 Latents = Annotated[Path, "latents of the training images"]
 Numbers = Annotated[Path, "numbers to write (JSON)"]
@@ -21,6 +21,7 @@ def publish(
 ) -> None:
     """Write the numbers, their picture in the format of each path, and the records."""
     write_json(out, numbers)
-    for path in pictures:
-        write_bytes(path, picture(partial(draw, numbers), path.suffix.removeprefix(".")))
+    paths = {path.suffix.removeprefix("."): path for path in pictures}
+    for kind, content in plotting.pictures(partial(draw, numbers), paths).items():
+        write_bytes(paths[kind], content)
     record.write([out, *pictures])

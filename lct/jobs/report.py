@@ -1,10 +1,12 @@
 """report: every page, table and drawn figure from tables.json, and the page that traces every number of it.
 
-Without --tables, as `lct report` starts it, the tables are collected from whatever exists, and nothing is recorded.
+Without --tables, they are collected from whatever exists. Without --out, as `lct report` starts it, the pages are
+written beside a report of the graph, and a line of JSON says where. Nothing is recorded in either case.
 """
 
 import argparse
 import gc
+import json
 import os
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from lct.cluster.rates import card
 from lct.cluster.timeline import LONGEST, QUEUE, chart, with_pilot
 from lct.config.claims import FOLDER as CLAIMS
 from lct.files.atomic import write_bytes, write_text
-from lct.files.records import JobRecord
+from lct.files.records import JobRecord, settings_path
 from lct.jobs import job
 from lct.lineage.cells import report_audits
 from lct.plan.files import claimed_tables
@@ -29,40 +31,51 @@ from lct.report.headline import trust
 from lct.report.render import pictures, render
 from lct.report.tables import Tables, dumps, loads, read
 
+PREVIEWS = "reports/preview"  # for reports of what exists, where the graph has rendered one already
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--tables", type=Path, help="tables.json to render")
-    source.add_argument("--collect", choices=("tables", "all"), help="tables to collect first, as a preview")
+    parser.add_argument("--tables", type=Path, help="tables.json to render")
+    parser.add_argument("--which", choices=("tables", "all"), default="tables", help="tables to collect, and to write")
     add_selection(parser)
-    parser.add_argument("--preview", action="store_true", help="write no records")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--out", type=Path, help="folder to write")
     arguments = parser.parse_args()
     return job.run(lambda: report(arguments))
 
 
-def report(arguments: argparse.Namespace) -> str:
+def report(arguments: argparse.Namespace) -> str | None:
+    gc.freeze()  # modules stay; the cycles in every drawing make the collector walk what is alive again
+    gc.set_threshold(20_000)  # and less often
     root = Path.cwd()
-    if arguments.collect:
+    if arguments.tables is None:
         plan = Plan(root, overrides(arguments))
-        tables, record = loads(dumps(collect(plan, root, arguments.collect))), None  # as tables.json holds it
+        tables = loads(dumps(collect(plan, root, arguments.which)))  # as tables.json holds it
     else:
-        inputs = {"tables": arguments.tables} | {name: FOLDER / name for name in EVIDENCE}
-        inputs |= {f"claims/{path.name}": path for path in sorted(CLAIMS.glob("*.yaml"))}
         tables = read(arguments.tables)
         plan = Plan(root, {"scale": tables.scale} | overrides(arguments))
-        inputs |= {path: Path(path) for path in claimed_tables(plan)}
-        preview = arguments.preview
-        record = None if preview else JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
+    if arguments.out is None:
+        graphs = index = plan.paths.report("index.html", arguments.which)
+        if settings_path(root / index).exists():
+            index = f"{PREVIEWS}/{index.removeprefix('reports/')}"
+        write(tables, root, Path(index).parent, plan)
+        print(json.dumps([index, graphs, plan.snakemake_options]), flush=True)
+        return None
+    record = _record(arguments.tables, plan) if arguments.tables else None
     return f"report {write(tables, root, arguments.out, plan, record)}: open it in a browser"
+
+
+def _record(tables: Path, plan: Plan) -> JobRecord:
+    inputs = {"tables": tables} | {name: FOLDER / name for name in EVIDENCE}
+    inputs |= {f"claims/{path.name}": path for path in sorted(CLAIMS.glob("*.yaml"))}
+    inputs |= {path: Path(path) for path in claimed_tables(plan)}
+    return JobRecord("report", {"recipe": RECIPES["report"]}, inputs=inputs)
 
 
 def write(tables: Tables, root: Path, out: Path, plan: Plan, record: JobRecord | None = None) -> Path:
     """Everything of a report into the folder `out`, with records if `record` is given; returns its first page."""
     spent = costs(plan, root, [run for run in tables.runs if run in plan.runs])
     drawn = pictures(tables, root)
-    gc.freeze()  # modules and tables stay; the cycles in every drawing make the collector walk them again
     audits = report_audits(plan, root, [cell.id for _, _, row in tables.rows for cell in row.cells.values()])
     up = os.path.relpath(root, out)
     measured = [(read(root / path), plan.claims_paths.report("claims.html")) for path in claimed_tables(plan)]

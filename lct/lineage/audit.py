@@ -60,8 +60,10 @@ class Auditor:
         local_source.look_again()
         self.contents = Contents(self.root, self.deep, self.archive)
         self.records = chain.Records(self.root, self.archive)
+        self.checks = functools.cache(self._checks_of)  # path -> what was looked at of a file, each with its state
         self.link = functools.cache(self._link)  # path -> the file of a chain, its records and the checks of it
-        self._stale = functools.cache(self._stale)
+        self._walk = functools.cache(functools.partial(chain.walk, self.records))
+        self._metrics, self._stale = functools.cache(self._metrics), functools.cache(self._stale)
         self._settings, self._source = functools.cache(self._settings), functools.cache(self._source)
         self._sources_since = functools.cache(self._sources_since)
         self._has_commit = functools.cache(functools.partial(has_commit, self.root))
@@ -117,7 +119,7 @@ class Auditor:
         if not record.where and not (self.root / path).exists():
             missing = "missing", f"{path}: not computed and not recorded; `snakemake {path}` makes it"
             return result | {"checks": _checks("value", [missing])}
-        result["chain"] = chain.walk(self.records, path)
+        result["chain"] = self._walk(path)
         content, result["read_from"], fault = self._metrics(path, record)
         if content is None:
             return result | {"checks": _checks("value", [fault])}
@@ -130,16 +132,17 @@ class Auditor:
     def _metrics(self, path: str, record: chain.Record) -> tuple[dict[str, Any] | None, str | None, Finding]:
         """Content of a metrics file and where it is: in the workspace, DVC's cache or the archive; or why it is not."""
         entry, remedy = self.archive.get(path), self.contents.remedy(path)
-        stored = dvc.stored_object(self.contents.cache, str(entry.md5 if entry else None))
-        for place, name in ((self.root / path, "the workspace"), (stored, "DVC's cache")):
-            if place.exists():
-                try:
-                    content = read_json(place, remedy)
-                    if not isinstance(content.get("values"), dict):
-                        raise ValueError(f"{path}: expected a metrics file; {remedy}")
-                except (ValueError, AttributeError) as error:
-                    return None, None, ("broken", str(error).replace(f"{self.root}/", ""))
-                return content, name, ("ok", "")
+        file, name = self.root / path, "the workspace"
+        if entry is not None and not file.exists():
+            file, name = dvc.stored_object(self.contents.cache, str(entry.md5)), "DVC's cache"
+        if file.exists():
+            try:
+                content = read_json(file, remedy)
+                if not isinstance(content.get("values"), dict):
+                    raise ValueError(f"{path}: expected a metrics file; {remedy}")
+            except (ValueError, AttributeError) as error:
+                return None, None, ("broken", str(error).replace(f"{self.root}/", ""))
+            return content, name, ("ok", "")
         if entry is not None and entry.content is not None:
             digest = sha256_text(json_text(entry.content))
             if digest == entry.sha256:
@@ -182,16 +185,18 @@ class Auditor:
         return {name: _cells(read_json(self.root / name)) for name in self.tables}
 
     # --- the links -------------------------------------------------------------------------------------------------
-    def _link(self, path: str) -> dict[str, Any]:
-        record = self.records.of(path)
-        entry = self.archive.get(path)
-        settings = record.settings or {}
+    def _checks_of(self, path: str) -> list[dict[str, str]]:
+        record, entry = self.records.of(path), self.archive.get(path)
         checks = _checks("file", [self._file(record, entry)])
         checks += _checks("records", [("broken", text) for text in record.damage])
         looks = {"records": self._archived, "manifest": self._manifest, "input": self._inputs}
         looks |= {"settings": self._settings, "source": self._source, "git": self._git}
         checks += [check for kind, look in looks.items() if record.where for check in _checks(kind, look(record))]
-        checks += _checks("dvc", self._dvc(path, entry))
+        return checks + _checks("dvc", self._dvc(path, entry))
+
+    def _link(self, path: str) -> dict[str, Any]:
+        record, checks = self.records.of(path), self.checks(path)
+        settings = record.settings or {}
         return {
             "path": path,
             "stage": record.stage,
@@ -340,7 +345,7 @@ class Auditor:
     def outdated(self, path: str) -> list[str]:
         """Why a file, or a file that it was made from, is not what today's configuration, inputs and sources make; []
         where it is. Reads records, and hashes nothing that is large."""
-        return list(dict.fromkeys(text for name in chain.walk(self.records, path) for text in self._stale(name)))
+        return list(dict.fromkeys(text for name in self._walk(path) for text in self._stale(name)))
 
     def _stale(self, path: str) -> list[str]:
         record = self.records.of(path)
@@ -423,6 +428,8 @@ def has_commit(root: Path, revision: str) -> bool | None:
 
 def differing(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """(dotted key, old, new) of every value that differs; "absent" where one side has no such key."""
+    if old == new:
+        return []
     pairs = sorted(differences(flatten(old), flatten(new)).items())
     return [(key, *("absent" if value is MISSING else value for value in pair)) for key, pair in pairs]
 

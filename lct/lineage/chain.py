@@ -174,8 +174,12 @@ class Contents:
         self.root = root
         self.deep = deep  # hash every file, not only the small ones
         self.recorded = recorded  # paths that `lct restore` can bring back
-        self.cache = dvc.cache_folder(root)
         self._hashes: dict[tuple[int, int], tuple[str, str]] = {}
+
+    @functools.cached_property
+    def cache(self) -> Path:
+        """The folder of DVC's cache, whose settings take long to read."""
+        return dvc.cache_folder(self.root)
 
     def hashes(self, path: Path) -> tuple[str, str]:
         """(sha256, md5) of the file that `path` leads to."""

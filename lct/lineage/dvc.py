@@ -45,6 +45,7 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 _PARAMS = re.compile(r"^    params:\n(?:(?:      .*)?\n)*", re.MULTILINE)
+_SETTINGS = re.compile(r"^        settings:\n((?:(?:          .*)?\n)+)", re.MULTILINE)
 _OUTS = re.compile(r"^    outs:\n((?:    [- ].*\n?)*)", re.MULTILINE)
 _PATH = re.compile(r"^ +(?:- )?path:\s+(.+)$", re.MULTILINE)
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -76,6 +77,7 @@ class Lock:
         names = [block.partition("\n")[0].strip().removesuffix(":").strip("'\"") for block in blocks]
         self.blocks = {name: block for name, block in zip(names, blocks, strict=True) if block.startswith("  ")}
         self._files: dict[str, list[Stored]] = {}
+        self._shared: dict[str, dict[str, Any]] = {}  # text -> settings
 
     @cached_property
     def _makers(self) -> dict[str, str]:
@@ -113,7 +115,20 @@ class Lock:
     def params(self, stage: str) -> dict[str, Any]:
         """Params file -> the values that a stage was recorded with."""
         text = _PARAMS.search(self.blocks[stage])
-        return self._parsed(stage, text[0]) if text else {}
+        settings = _SETTINGS.findall(text[0]) if text else []
+        if len(settings) != 1:
+            return self._parsed(stage, text[0]) if text else {}
+        files = self._parsed(stage, _SETTINGS.sub("", text[0]))
+        try:
+            return {name: {**values, "settings": self._settings(stage, settings[0])} for name, values in files.items()}
+        except (AttributeError, TypeError) as error:
+            raise self._damage(stage, error) from error
+
+    def _settings(self, stage: str, text: str) -> dict[str, Any]:
+        """Settings of params, read once for all stages that share them."""
+        if text not in self._shared:
+            self._shared[text] = self._parsed(stage, f"settings:\n{text}")
+        return self._shared[text]
 
     def _parsed(self, stage: str, block: str) -> dict[str, Any]:
         try:

@@ -36,8 +36,7 @@ def verify(auditor: Auditor, scale: str) -> Findings:
     absent, dropped, previews = [], [], _previews(auditor)
     in_place, paths = [p for p in paths if p.startswith(previews)], [p for p in paths if not p.startswith(previews)]
     for path in paths:
-        link = auditor.link(path)
-        checks = [check for check in link["checks"] if check["kind"] in _KINDS]
+        checks = [check for check in auditor.checks(path) if check["kind"] in _KINDS]
         findings.faults += [check["text"] for check in checks if check["state"] in FAULTS]
         missing = any(c["kind"] == "file" and c["state"] == "unchecked" for c in checks)
         dropped += [path] if is_dropped(auditor.root / path) else []

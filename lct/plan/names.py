@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lct.config.schema import did_you_mean
+from lct.checks import did_you_mean
 from lct.plan.paths import METRICS
 
 

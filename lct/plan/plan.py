@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lct.checks import invalid, require
+from lct.checks import did_you_mean, invalid, require
 from lct.config.model import GIVEN, Figure, Run
 from lct.config.published import (
     PublishedRow,
@@ -20,7 +20,7 @@ from lct.config.published import (
     without_print,
 )
 from lct.config.resolve import figure_settings, run_settings
-from lct.config.schema import did_you_mean, plain
+from lct.config.schema import plain
 from lct.networks.settings import macs_and_activations, parameters
 from lct.plan.configuration import CLAIMS, Configuration
 from lct.plan.names import Cell, SampleSet, cells_named
@@ -332,8 +332,15 @@ class Plan(Configuration):
     def evaluations(self, run: str, at: str | None = None) -> list[tuple[str, str]]:
         """(weights, sampler) pairs of a run that the cells show, sorted; at: those of one milestone, which one sampling
         job makes."""
-        pairs = {(cell.weights, cell.sampler) for cell in self.cells if cell.run == run}
-        return sorted(pair for pair in pairs if at is None or milestone(pair[0]) == at)
+        return [pair for pair in self._evaluated.get(run, ()) if at is None or milestone(pair[0]) == at]
+
+    @functools.cached_property
+    def _evaluated(self) -> dict[str, list[tuple[str, str]]]:
+        """Run -> its pairs; asked for thousands of times, when all cells are there."""
+        pairs: dict[str, set[tuple[str, str]]] = {}
+        for cell in self.cells:
+            pairs.setdefault(cell.run, set()).add((cell.weights, cell.sampler))
+        return {run: sorted(of) for run, of in pairs.items()}
 
     def sampled_milestones(self, run: str) -> list[str]:
         """Milestones of a run that are sampled from."""

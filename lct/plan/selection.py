@@ -2,9 +2,10 @@
 
 import argparse
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lct.plan.plan import Plan
+if TYPE_CHECKING:
+    from lct.plan.plan import Plan  # takes a quarter of a second to load, which a verb that starts a job can spare
 
 _KEYS = ("scale", "dataset", "only", "seeds", "own_runs")  # of config/config.yaml
 
@@ -26,7 +27,7 @@ def overrides(arguments: argparse.Namespace) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def plan_of(plan: Plan, own_runs: Iterable[str] = ()) -> dict[str, Any]:
+def plan_of(plan: "Plan", own_runs: Iterable[str] = ()) -> dict[str, Any]:
     """The keys by which another process gets the same plan. own_runs: further runs that it shows."""
     values = {key: getattr(plan.main, key) for key in ("dataset", "only", "seeds")}
     given = {key: ",".join(map(str, value)) if isinstance(value, tuple) else value for key, value in values.items()}
@@ -35,8 +36,12 @@ def plan_of(plan: Plan, own_runs: Iterable[str] = ()) -> dict[str, Any]:
     return {"scale": plan.scale_name} | {key: value for key, value in given.items() if value not in (None, "")} | own
 
 
-def option_words(plan: Plan, own_runs: Iterable[str] = ()) -> list[str]:
+def option_words(plan: "Plan", own_runs: Iterable[str] = ()) -> list[str]:
     """The same as words of a command line, without the scale."""
-    options = {key: value for key, value in plan_of(plan, own_runs).items() if key != "scale"}
+    return as_words({key: value for key, value in plan_of(plan, own_runs).items() if key != "scale"})
+
+
+def as_words(options: dict[str, Any]) -> list[str]:
+    """Keys of config/config.yaml as words of a command line."""
     texts = {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in options.items()}
     return [word for key, text in texts.items() for word in (f"--{key.replace('_', '-')}", text)]

@@ -6,6 +6,8 @@ exception: lct.plan.code.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from lct.config.model import MEASURED
@@ -17,7 +19,7 @@ from lct.plan.paths import milestone
 from lct.plan.plan import Plan
 
 Settings = dict[str, Any]  # values that JSON can hold
-Planned = dict[tuple[str, str], Settings]  # (stage, owner: dataset, run or milestone) -> what its job is given
+Planned = Callable[[str, str], Settings | None]  # (stage, owner: dataset, run or milestone) -> what its job is given
 RECIPES = {
     "download": 1,
     "images": 1,
@@ -210,24 +212,37 @@ def tables(plan: Plan, which: str = "all") -> Settings:
 
 # --- of every job -----------------------------------------------------------------------------------------------------
 def planned(plan: Plan) -> Planned:
-    """The settings that the graph would give each job now. All seeds of a run share theirs."""
-    of_datasets = (images, autoencoder, encode, extractor, reference, degraded)
-    jobs = {(stage.__name__, dataset): stage(plan, dataset) for stage in of_datasets for dataset in plan.datasets}
-    for name, run in plan.runs.items():
-        if run.samples is not None:
-            jobs["take", name] = take_samples(plan, name)
-        elif run.weights is None:
-            jobs["train", name] = train(plan, name)
-        else:
-            jobs["take", name] = import_weights(plan, name)
-        for at in plan.sampled_milestones(name) if run.samples is None else []:
-            jobs["sample", f"{name}/{at}"] = sample(plan, name, at)
-        jobs["score", name] = score(plan, run.dataset)
-        jobs["distance", name] = distance(plan, run.dataset)
-        jobs["neighbours", name] = neighbours(plan, run.dataset)
-    jobs |= {("download", name): download(plan, name) for name in plan.downloads}
-    jobs |= {("figure", name): figure(plan, name) for name in plan.figures_of(*MEASURED)}
-    return jobs | {("tables", which): tables(plan, which) for which in ("tables", "all")}
+    """What the graph would give each job now, built when it is first asked for. All seeds of a run share theirs."""
+    return functools.cache(functools.partial(_of_job, plan))
+
+
+_OF_DATASETS = {stage.__name__: stage for stage in (images, autoencoder, encode, extractor, reference, degraded)}
+_OF_SCORING = {stage.__name__: stage for stage in (score, distance, neighbours)}
+
+
+def _of_job(plan: Plan, stage: str, owner: str) -> Settings | None:
+    """None where the configuration has no such job."""
+    if stage in _OF_DATASETS:
+        return _OF_DATASETS[stage](plan, owner) if owner in plan.datasets else None
+    if stage == "download":
+        return download(plan, owner) if owner in plan.downloads else None
+    if stage == "figure":
+        return figure(plan, owner) if owner in plan.figures_of(*MEASURED) else None
+    if stage == "tables":
+        return tables(plan, owner) if owner in ("tables", "all") else None
+    name, _, at = owner.partition("/")
+    run = plan.runs.get(name)
+    if run is None or bool(at) != (stage == "sample"):
+        return None
+    if stage in _OF_SCORING:
+        return _OF_SCORING[stage](plan, run.dataset)
+    if stage == "sample":
+        return sample(plan, name, at) if run.samples is None and at in plan.sampled_milestones(name) else None
+    if stage == "train":
+        return train(plan, name) if run.is_trained else None
+    if stage == "take" and not run.is_trained:
+        return take_samples(plan, name) if run.samples is not None else import_weights(plan, name)
+    return None
 
 
 def of_file(jobs: Planned, stage: str | None, path: str) -> Settings | None:
@@ -237,5 +252,5 @@ def of_file(jobs: Planned, stage: str | None, path: str) -> Settings | None:
     folders = path.split("/")
     owners = folders[1:2] if folders[0] == "resources" else folders[3:5]
     owners = [*owners, *(f"{folders[3]}/{milestone(weights)}" for weights in folders[5:6])]
-    keys = [(str(stage), owner.removesuffix(".json")) for owner in owners]
-    return next((jobs[key] for key in keys if key in jobs), None)
+    settings = (jobs(str(stage), owner.removesuffix(".json")) for owner in owners)
+    return next((values for values in settings if values is not None), None)

@@ -4,13 +4,12 @@ measured rows and lays curves over each other: its tables hold the data that its
 without the script, and works from disk."""
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from lct.report.images import curve, inside
-from lct.report.tables import by_step
+from lct.report.tables import ByStep, by_step
 from lct.report.text import QUANTITIES, count, seed_name, thinned
 from lct.report.view import Report, RowView, SubtableView, TableView, training_curves
 
@@ -29,7 +28,7 @@ def row_pages(shown: Report, root: Path, up: str) -> dict[str, dict[str, Any]]:
         if row.data.page
     ]
     draw_curves = functools.cache(training_curves)  # rows of one run share them
-    steps = functools.cache(functools.partial(_draw_by_step, shown, [row for *_, row in rows]))
+    steps = functools.cache(functools.partial(_draw_by_step, shown, by_step(row.data for *_, row in rows)))
     pages = {}
     for i, (table, subtable, row) in enumerate(rows):
         run, others = row.data.run or "", [other for other in subtable.galleries if other.data.page != row.data.page]
@@ -55,9 +54,9 @@ def row_pages(shown: Report, root: Path, up: str) -> dict[str, dict[str, Any]]:
     return pages
 
 
-def _draw_by_step(shown: Report, rows: Sequence[RowView], run: str, sampler: str, ema: str) -> tuple[str, str]:
+def _draw_by_step(shown: Report, measured: ByStep, run: str, sampler: str, ema: str) -> tuple[str, str]:
     """Metrics of a run at each step that some row measures with this sampler and EMA: an SVG, and what was measured."""
-    points = by_step(row.data for row in rows).get((run, sampler, ema), [])
+    points = measured.get((run, sampler, ema), [])
     steps = ", ".join(f"step {count(step)}" for step, _ in points)
     if not points:
         return "", "Measured at no step yet."

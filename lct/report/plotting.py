@@ -181,16 +181,23 @@ CANVASES = {  # kind of picture -> what draws it, what would name the moment or 
 }
 
 
-def picture(draw: Callable[[], Figure], kind: str) -> bytes:
-    """A drawing as svg, png or pdf; drawn once, where `savefig` draws once more to find the layout."""
-    canvas, metadata = CANVASES[kind]
+def pictures(draw: Callable[[], Figure], kinds: Iterable[str]) -> dict[str, bytes]:
+    """Kind -> a drawing as svg, png or pdf; rendered once, where `savefig` does so once more to find the layout."""
+    contents = {}
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         # a name in a script without glyphs here is drawn by the reader's own fonts
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure, buffer = draw(), io.BytesIO()
-        figure.set_dpi(200)  # of pixels inside it
-        getattr(canvas(figure), f"print_{kind}")(buffer, metadata=metadata)
-    return buffer.getvalue()
+        figure = draw()
+        for kind in kinds:
+            (canvas, metadata), buffer = CANVASES[kind], io.BytesIO()
+            figure.set_dpi(200)  # of pixels inside it
+            getattr(canvas(figure), f"print_{kind}")(buffer, metadata=metadata)
+            contents[kind] = buffer.getvalue()
+    return contents
+
+
+def picture(draw: Callable[[], Figure], kind: str) -> bytes:
+    return pictures(draw, [kind])[kind]
 
 
 _LINEAR = 4.0  # standard deviations up to which the axis is linear; logarithmic beyond

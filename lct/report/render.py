@@ -89,7 +89,8 @@ def pictures(tables: Tables, root: Path) -> dict[str, bytes]:
             draw = functools.partial(paper_figures.grids, grids)
         else:
             continue
-        contents |= {f"figures/{figure.id}.{kind}": plotting.picture(draw, kind) for kind in DRAWN}
+        drawn = plotting.pictures(draw, DRAWN)
+        contents |= {f"figures/{figure.id}.{kind}": content for kind, content in drawn.items()}
     return contents
 
 

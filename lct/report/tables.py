@@ -463,7 +463,10 @@ def place(table: Table, subtable: Subtable, row: Row) -> str:
     return f"{table.id}.{subtable.id}.{row.id}"
 
 
-def by_step(rows: Iterable[Row]) -> dict[tuple[str, str, str], list[tuple[int, dict[str, float]]]]:
+ByStep = dict[tuple[str, str, str], list[tuple[int, dict[str, float]]]]
+
+
+def by_step(rows: Iterable[Row]) -> ByStep:
     """(run, sampler, EMA) -> (step of the weights, means by metric) each, of the rows that measure trained weights."""
     points: dict[tuple[str, str, str], dict[int, dict[str, float]]] = {}
     for row in rows:

@@ -236,4 +236,4 @@ def auditor(folder: Path, deep: bool = False) -> Auditor:
             planned |= {(stage, owner.removesuffix(".json")): job["settings"] for owner in owners[:1]}
             if owners[:1] == ["reference"]:
                 planned[stage, owners[1]] = job["settings"]
-    return Auditor(folder, registry.read(folder, "toy"), read_lock(folder), planned, deep=deep)
+    return Auditor(folder, registry.read(folder, "toy"), read_lock(folder), lambda *job: planned.get(job), deep=deep)

@@ -225,7 +225,7 @@ class Project:
         write_json(self.root / path, dump(collected))
         revision = git(self.root, "rev-parse", "HEAD")
         settings = {"format": 1, "stage": "tables", "seeds": {}, "inputs": {}}
-        settings["settings"] = planned(plan)["tables", "tables"]
+        settings["settings"] = planned(plan)("tables", "tables")
         self.records(path, settings, self._run(path, "tables", revision, "0" * 64))
         contents = render(collected, self.root)
         audits = report_audits(plan, self.root, [c.id for _, _, row in collected.rows for c in row.cells.values()])

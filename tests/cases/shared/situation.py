@@ -55,7 +55,7 @@ def due(folder: Path) -> set[str]:
 
 def verified(folder: Path, scale: str = "toy") -> Findings:
     """What `lct verify` finds, but for the manifests, which hold no sizes in this project."""
-    findings = verify(Auditor(folder, registry.read(folder, scale), dvc.read_lock(folder), {}), scale)
+    findings = verify(Auditor(folder, registry.read(folder, scale), dvc.read_lock(folder), lambda *_: None), scale)
     findings.faults = [fault for fault in findings.faults if "expected a manifest with" not in fault]
     return findings
 

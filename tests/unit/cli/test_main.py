@@ -1,6 +1,6 @@
 """From where `lct` is called."""
 
-import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lct.cli.main import VERBS, main
+from lct.cli import show
+from lct.cli.main import main
 from lct.files.lock import hold
 from lct.lineage import registry
 from lct.lineage.record import RUN_LOCK
@@ -26,8 +27,8 @@ def test_lct_works_from_any_folder_of_the_project(folder, monkeypatch, capsys):
 
 def test_json_is_what_every_reader_takes(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    odd = dataclasses.replace(VERBS["show"], run=lambda arguments: (0, {"fd": [math.nan, math.inf], "ü": 1.5}, ""))
-    monkeypatch.setitem(VERBS, "show", odd)
+    odd = functools.wraps(show.show)(lambda arguments: (0, {"fd": [math.nan, math.inf], "ü": 1.5}, ""))
+    monkeypatch.setattr(show, "show", odd)
     assert main(["show", "--json"]) == 0
     text = capsys.readouterr().out
     assert json.loads(text, parse_constant=pytest.fail) == {"fd": ["NaN", "Infinity"], "ü": 1.5} and "ü" in text

@@ -171,9 +171,9 @@ def test_a_run_of_given_samples_is_scored_like_any_other_and_neither_trained_nor
     assert set(metrics) <= set(stage_files.report_metrics(plan))
     assert not any("/train/public" in path for path in stage_files.report_inputs(plan))
     configured = planned(plan)
-    assert of_file(configured, "take", stage_files.samples(plan, "public", 0)[0]) == configured["take", "public"]
-    assert configured["take", "public"]["images"] == 64 and ("train", "public") not in configured
-    assert configured["tables", "tables"]["runs"]["public"] == {
+    assert of_file(configured, "take", stage_files.samples(plan, "public", 0)[0]) == configured("take", "public")
+    assert configured("take", "public")["images"] == 64 and configured("train", "public") is None
+    assert configured("tables", "tables")["runs"]["public"] == {
         "samples": {"path": "p.npz", "nfe": 2},
         "note": "in print",
         "sources": {f"samples.{key}": "config/runs/public.yaml: public" for key in ("path", "nfe")},

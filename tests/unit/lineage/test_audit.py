@@ -469,6 +469,20 @@ def test_the_lock_is_read_as_dvc_writes_it():
     assert lock.params("one@x")["s.json"] == expected | {"scale": 1.0, "name": "1a", "largest": float("inf")}
 
 
+def test_settings_that_stages_share_are_read_as_those_of_each():
+    many = "settings:\n          batch: 4\n          note: 'a\n\n            b'\n          loss: {c: [1, 2]}\n"
+    texts = {"one": many, "two": many, "three": many.replace("4", "5"), "none": "settings: {}\n", "odd": "lr: 1\n"}
+    block = "  {}:\n    params:\n      {}.json:\n        format: 1\n        {}        stage: train\n"
+    lock = dvc.Lock("schema: '2.0'\nstages:\n" + "".join(block.format(name, name, of) for name, of in texts.items()))
+    for name, text in texts.items():
+        whole = yaml.safe_load(f"format: 1\n{text.replace('        ', '')}stage: train\n")
+        assert lock.params(name) == {f"{name}.json": whole}
+    assert lock.params("one")["one.json"]["settings"] == {"batch": 4, "note": "a\nb", "loss": {"c": [1, 2]}}
+    damaged = dvc.Lock("schema: '2.0'\nstages:\n  a:\n    params:\n      s.json:\n        settings:\n          a: 1\n")
+    with pytest.raises(ValueError, match="dvc.lock: stage a: expected DVC's record, found damage"):
+        damaged.params("a")
+
+
 def test_without_an_archive_the_live_records_do(project, lct):
     shutil.rmtree(project / "lineage")
     (project / "dvc.lock").unlink()

@@ -67,7 +67,7 @@ def test_a_row_may_have_seeds_of_its_own(root):
 
 
 def test_new_keys_of_rows_are_no_settings_of_tables_that_do_not_use_them():
-    tables = stage_settings.planned(Plan(ROOT, {"scale": "smoke"}))["tables", "tables"]["tables"]
+    tables = stage_settings.planned(Plan(ROOT, {"scale": "smoke"}))("tables", "tables")["tables"]
     assert not {"seeds", "model", "group"} & tables["table1"]["rows"]["lct-1"].keys()
 
 

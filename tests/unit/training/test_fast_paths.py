@@ -424,14 +424,22 @@ def test_a_failing_sampler_stops_the_writing(tmp_path):
 # ---- start-up, and the benchmark's own arithmetic -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["jobs.download", "jobs.tables", "jobs.report", "cli.main", "jobs.launch"])
+VERBS = "cli.main; lct.cli.main.parser()"  # which loads them all
+
+
+@pytest.mark.parametrize("module", ["jobs.download", "jobs.tables", "jobs.report", VERBS, "jobs.launch"])
 def test_jobs_without_tensors_start_without_torch(module):
     """Importing torch alone is most of a short job: 1.3 of 1.5 seconds."""
-    import subprocess
-
     program = f"import sys, lct.{module}; print(sorted({{'torch', 'diffusers', 'matplotlib'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("words", "spared"), [("report --help", "lct.plan.plan"), ("audit --help", "lct.cli.show")])
+def test_a_verb_loads_what_it_needs(words, spared):
+    program = f"import sys; from lct.cli.main import parser; parser({words.split()}); print({spared!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_rows_compare_turn_by_turn():
