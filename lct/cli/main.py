@@ -83,7 +83,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
-    """The parser of all verbs; of the one that `words` name alone, which spares loading the others."""
+    """The parser of all verbs; where `words` begin with a verb, of that one alone, which spares loading the others."""
     examples = "\n".join(f"  {verb.example}" for verb in VERBS.values())
     root = _Parser(
         prog="lct",
@@ -94,7 +94,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     root.add_argument("--json", action="store_true", help="print JSON instead of text")
     root.add_argument("--version", action="version", version=f"lct {version('lct')}")
     verbs_parser = root.add_subparsers(dest="verb", required=True, metavar="VERB")
-    first = next((word for word in words if not word.startswith("-")), "")
+    first = next((word for word in words if word != "--json"), "")
     alone = {first: VERBS[first]} if first in VERBS and first != "completion" else VERBS
     for name, verb in alone.items():
         sub = verbs_parser.add_parser(
@@ -104,8 +104,8 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON instead of text")
-        for words, options in getattr(verb.run, "arguments", ()):
-            sub.add_argument(*words, **options)
+        for flags, options in getattr(verb.run, "arguments", ()):
+            sub.add_argument(*flags, **options)
         if verb.shared is not None:
             verb.shared(sub)
     return root

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lct.plan.selection import add_selection, as_words, overrides
+from lct.plan.selection import add_selection, as_options, overrides
 
 Result = tuple[int, Any, str]  # exit code, value for --json, text for people
 Run = Callable[[argparse.Namespace], Result]  # the function of a verb
@@ -59,7 +59,8 @@ all_tables = argument(
 def run_job(arguments: argparse.Namespace, name: str, *words: str) -> Any:
     """The JSON in the last line that `python -m lct.jobs.NAME` prints, a process of its own as in the graph. ValueError
     with the line that the job ends with if it fails."""
-    command = [sys.executable, "-m", f"lct.jobs.{name}", *as_words(overrides(arguments)), *words]
+    options = [f"{option}={text}" for option, text in as_options(overrides(arguments)).items()]
+    command = [sys.executable, "-m", f"lct.jobs.{name}", *options, *words]
     done = subprocess.run(command, cwd=arguments.root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()

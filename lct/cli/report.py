@@ -13,7 +13,7 @@ def report(arguments: argparse.Namespace) -> Result:
     """Render the report from whatever cells exist.
 
     Collects and renders without the graph; cells that do not exist yet appear as not run. A report of the graph,
-    which has records, stays as it is: this one is then written beside it."""
+    which has records, stays as it is: this one is then written beside it. A file of tables says its scale itself."""
     words = ["--which", arguments.which]
     if arguments.tables:
         where, advice = f"--tables {arguments.tables}", f"some tables alone: lct report --only {arguments.tables.name}"

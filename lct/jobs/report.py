@@ -1,7 +1,8 @@
 """report: every page, table and drawn figure from tables.json, and the page that traces every number of it.
 
-Without --tables, they are collected from whatever exists. Without --out, as `lct report` starts it, the pages are
-written beside a report of the graph, and a line of JSON says where. Nothing is recorded in either case.
+Without --tables, tables are collected from whatever exists. Without --out, as `lct report` starts it, the pages go to
+the report's own place, or beside it where the graph has rendered one, and a line of JSON says where. Nothing is
+recorded in either case.
 """
 
 import argparse
@@ -10,11 +11,13 @@ import json
 import os
 from pathlib import Path
 
+from lct.checks import require
 from lct.cluster.cost_model import CostModel
 from lct.cluster.forecast import costs
 from lct.cluster.rates import card
 from lct.cluster.timeline import LONGEST, QUEUE, chart, with_pilot
 from lct.config.claims import FOLDER as CLAIMS
+from lct.config.folder import ConfigFolder
 from lct.files.atomic import write_bytes, write_text
 from lct.files.records import JobRecord, settings_path
 from lct.jobs import job
@@ -37,7 +40,7 @@ PREVIEWS = "reports/preview"  # for reports of what exists, where the graph has 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=Path, help="tables.json to render")
-    parser.add_argument("--which", choices=("tables", "all"), default="tables", help="tables to collect, and to write")
+    parser.add_argument("--which", choices=("tables", "all"), default="tables", help="tables to collect, and to place")
     add_selection(parser)
     parser.add_argument("--out", type=Path, help="folder to write")
     arguments = parser.parse_args()
@@ -52,7 +55,9 @@ def report(arguments: argparse.Namespace) -> str | None:
         plan = Plan(root, overrides(arguments))
         tables = loads(dumps(collect(plan, root, arguments.which)))  # as tables.json holds it
     else:
-        tables = read(arguments.tables)
+        tables, scales = read(arguments.tables), ConfigFolder(root).names("scales")
+        is_here, where = arguments.scale or tables.scale in scales, f"{arguments.tables}: scale"
+        require(is_here, where, f"one of {scales}", repr(tables.scale), "say --scale NAME")
         plan = Plan(root, {"scale": tables.scale} | overrides(arguments))
     if arguments.out is None:
         graphs = index = plan.paths.report("index.html", arguments.which)

@@ -2,6 +2,7 @@
 and the program, called as `python -m dvc`, never imported."""
 
 import configparser
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -45,6 +46,7 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 _PARAMS = re.compile(r"^    params:\n(?:(?:      .*)?\n)*", re.MULTILINE)
+_PARAMS_FILE = re.compile(r"^      \S", re.MULTILINE)
 _SETTINGS = re.compile(r"^        settings:\n((?:(?:          .*)?\n)+)", re.MULTILINE)
 _OUTS = re.compile(r"^    outs:\n((?:    [- ].*\n?)*)", re.MULTILINE)
 _PATH = re.compile(r"^ +(?:- )?path:\s+(.+)$", re.MULTILINE)
@@ -115,14 +117,14 @@ class Lock:
     def params(self, stage: str) -> dict[str, Any]:
         """Params file -> the values that a stage was recorded with."""
         text = _PARAMS.search(self.blocks[stage])
-        settings = _SETTINGS.findall(text[0]) if text else []
-        if len(settings) != 1:
-            return self._parsed(stage, text[0]) if text else {}
-        files = self._parsed(stage, _SETTINGS.sub("", text[0]))
-        try:
-            return {name: {**values, "settings": self._settings(stage, settings[0])} for name, values in files.items()}
-        except (AttributeError, TypeError) as error:
-            raise self._damage(stage, error) from error
+        if text is None:
+            return {}
+        settings = _SETTINGS.findall(text[0])
+        if len(settings) == len(_PARAMS_FILE.findall(text[0])) == 1:
+            with contextlib.suppress(AttributeError, TypeError, ValueError):  # what makes sense as a whole alone
+                ((name, values),) = self._parsed(stage, _SETTINGS.sub("", text[0])).items()
+                return {name: {**values, "settings": self._settings(stage, settings[0])}}
+        return self._parsed(stage, text[0])
 
     def _settings(self, stage: str, text: str) -> dict[str, Any]:
         """Settings of params, read once for all stages that share them."""

@@ -38,10 +38,11 @@ def plan_of(plan: "Plan", own_runs: Iterable[str] = ()) -> dict[str, Any]:
 
 def option_words(plan: "Plan", own_runs: Iterable[str] = ()) -> list[str]:
     """The same as words of a command line, without the scale."""
-    return as_words({key: value for key, value in plan_of(plan, own_runs).items() if key != "scale"})
+    given = as_options({key: value for key, value in plan_of(plan, own_runs).items() if key != "scale"})
+    return [word for pair in given.items() for word in pair]
 
 
-def as_words(options: dict[str, Any]) -> list[str]:
-    """Keys of config/config.yaml as words of a command line."""
-    texts = {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in options.items()}
-    return [word for key, text in texts.items() for word in (f"--{key.replace('_', '-')}", text)]
+def as_options(values: dict[str, Any]) -> dict[str, str]:
+    """Option -> its text, of keys of config/config.yaml."""
+    texts = {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in values.items()}
+    return {f"--{key.replace('_', '-')}": text for key, text in texts.items()}

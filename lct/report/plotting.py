@@ -182,7 +182,8 @@ CANVASES = {  # kind of picture -> what draws it, what would name the moment or 
 
 
 def pictures(draw: Callable[[], Figure], kinds: Iterable[str]) -> dict[str, bytes]:
-    """Kind -> a drawing as svg, png or pdf; rendered once, where `savefig` does so once more to find the layout."""
+    """Kind -> a drawing as svg, png or pdf; rendered once, where `savefig` does so once more to find the layout. With
+    fixed margins, as all drawings here have them, no kind depends on those before it."""
     contents = {}
     with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
         # a name in a script without glyphs here is drawn by the reader's own fonts

@@ -446,6 +446,13 @@ def test_the_report_renders_from_what_exists(smoke, tmp_path):
     assert "not computed yet" in page and "table1.a.ilct-1.fd" in page and "table1.a.lct-1.fd" not in page
     graphs = "reports/smoke/index.html"
     assert (folder / graphs).read_bytes() == (smoke[0] / graphs).read_bytes()
+    whole = [*command[:-2], "--tables", "results/smoke/tables/tables.json"]  # which says its scale
+    done = subprocess.run(whole, cwd=folder, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("reports/preview/smoke/index.html\n")
+    assert "table1.a.lct-1.fd" in (folder / "reports/preview/smoke/index.html").read_text()
+    (folder / "gone.json").write_text((folder / whole[-1]).read_text().replace('"scale": "smoke"', '"scale": "gone"'))
+    done = subprocess.run([*whole[:-1], "gone.json"], cwd=folder, check=False, capture_output=True, text=True)
+    assert done.returncode == 1 and "gone.json: scale: expected one of" in done.stderr and "--scale" in done.stderr
 
 
 @pytest.mark.slow

@@ -49,6 +49,10 @@ def test_the_version_and_the_nearest_verb(capsys):
     with pytest.raises(SystemExit, match="^2$"):
         main(["tabel"])
     assert "did you mean 'table'?" in capsys.readouterr().err
+    for words in (["--help"], ["--help", "report"]):
+        with pytest.raises(SystemExit, match="^0$"):
+            main(words)
+        assert "    status  " in capsys.readouterr().out, "all verbs"
 
 
 @pytest.fixture
@@ -114,6 +118,8 @@ def test_table_and_show_take_rows_runs_and_starts_of_names(lct):
         assert code == 1 and text.count("\n") == 1 and "did you mean 'table1.a'?" in text, verb
     code, text = lct("report", "--tables", "table1")
     assert code == 1 and "expected a tables.json" in text and "lct report --only table1" in text
+    code, text = lct("report", "--seeds=-1,2")
+    assert code == 1 and text.count("\n") == 1 and "seeds: expected numbers from 0 on" in text and "'-1'" in text
 
 
 def test_completion_knows_rows_runs_and_scales(lct, capsys):

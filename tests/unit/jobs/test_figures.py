@@ -31,7 +31,7 @@ from lct.plan import files as stage_files
 from lct.plan.paths import PICTURES, manifest
 from lct.plan.plan import Plan
 from lct.report.collect import collect
-from lct.report.plotting import box_plots, picture
+from lct.report.plotting import box_plots, picture, pictures
 from lct.report.render import render
 from lct.schedules import Curriculum
 from lct.training.settings import Training
@@ -342,6 +342,7 @@ def test_any_extent_can_be_drawn(made, extreme):
     numbers["boxes"][0]["drawn"] = [-extreme, extreme]
     draw = partial(box_plots, numbers)
     assert picture(draw, "svg") == picture(draw, "svg")
+    assert pictures(draw, ("svg", "png", "pdf")) == {kind: picture(draw, kind) for kind in ("svg", "png", "pdf")}
 
 
 # --- figures 2 and 3 ----------------------------------------------------------------------------------------------

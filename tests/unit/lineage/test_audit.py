@@ -478,9 +478,23 @@ def test_settings_that_stages_share_are_read_as_those_of_each():
         whole = yaml.safe_load(f"format: 1\n{text.replace('        ', '')}stage: train\n")
         assert lock.params(name) == {f"{name}.json": whole}
     assert lock.params("one")["one.json"]["settings"] == {"batch": 4, "note": "a\nb", "loss": {"c": [1, 2]}}
-    damaged = dvc.Lock("schema: '2.0'\nstages:\n  a:\n    params:\n      s.json:\n        settings:\n          a: 1\n")
+
+
+@pytest.mark.parametrize("text", [
+    "one:\n  settings:\n    a: 1\n",
+    "one:\n  settings:\n    a: 1\ntwo:\n  settings: {}\n",
+    "one:\n  settings:\n    a: 1\n  b: 2\ntwo:\n  c: 3\n",
+    "one:\n  b: &b {c: 1}\n  settings:\n    a: *b\n",
+])  # fmt: skip
+def test_unusual_params_are_read_whole(text):
+    lines = "".join(f"      {line}\n" for line in text.splitlines())
+    assert dvc.Lock(f"schema: '2.0'\nstages:\n  a:\n    params:\n{lines}").params("a") == yaml.safe_load(text)
+
+
+def test_damaged_params_name_their_stage():
+    lock = dvc.Lock("schema: '2.0'\nstages:\n  a:\n    params:\n      s:\n        settings:\n          a: [1\n")
     with pytest.raises(ValueError, match="dvc.lock: stage a: expected DVC's record, found damage"):
-        damaged.params("a")
+        lock.params("a")
 
 
 def test_without_an_archive_the_live_records_do(project, lct):
