@@ -1,5 +1,6 @@
-"""What the environment of every process of ours says before NumPy, SciPy, torch and POT load; imported for that."""
+"""What is set in every process of ours before NumPy, SciPy, torch and POT load; imported for that."""
 
+import gc
 import os
 
 # Sums are rounded differently with another number of threads. NumPy's and SciPy's are fixed here, before they load;
@@ -9,3 +10,5 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 for _backend in ("JAX", "PYTORCH", "TENSORFLOW", "CUPY"):  # POT would import each, for seconds; plans are NumPy here
     os.environ.setdefault(f"POT_BACKEND_DISABLE_{_backend}", "1")
+GARBAGE = gc.get_threshold()  # Python's own, which a job goes back to
+gc.set_threshold(100_000, 50, 50)  # what is imported stays: looking for garbage in it is a seventh of importing torch

@@ -9,6 +9,7 @@ Exit codes: 0 finished; 1 failed, one line says why; 2 wrong arguments; 75 inter
 """
 
 import argparse
+import gc
 import inspect
 import json
 import logging
@@ -22,6 +23,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lct.checks import invalid, require
+from lct.files import environment
 from lct.files.lock import LockHeldError
 from lct.files.progress import ProgressLogger
 
@@ -100,6 +102,8 @@ def run(job: Callable[[], str | None], silent: tuple[type[BaseException], ...] =
     Expected failures end in one line, not in a traceback. Those in `silent` print nothing, because another process of
     the same job prints the line.
     """
+    gc.freeze()
+    gc.set_threshold(*environment.GARBAGE)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     started = time.monotonic()
     try:

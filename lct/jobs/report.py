@@ -48,8 +48,7 @@ def main() -> int:
 
 
 def report(arguments: argparse.Namespace) -> str | None:
-    gc.freeze()  # modules stay; the cycles in every drawing make the collector walk what is alive again
-    gc.set_threshold(20_000)  # and less often
+    gc.set_threshold(20_000)  # the cycles in every drawing make the collector walk what is alive again
     root = Path.cwd()
     if arguments.tables is None:
         plan = Plan(root, overrides(arguments))

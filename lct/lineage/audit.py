@@ -65,6 +65,7 @@ class Auditor:
         self._walk = functools.cache(functools.partial(chain.walk, self.records))
         self._metrics, self._stale = functools.cache(self._metrics), functools.cache(self._stale)
         self._settings, self._source = functools.cache(self._settings), functools.cache(self._source)
+        self._cost, self._changed = functools.cache(self._cost), functools.cache(self._changed)  # of a row's four cells
         self._sources_since = functools.cache(self._sources_since)
         self._has_commit = functools.cache(functools.partial(has_commit, self.root))
         self._lock_sha256 = sha256_file(lock) if (lock := environment_lock(self.root)).exists() else None
@@ -72,9 +73,8 @@ class Auditor:
     def audit(self, target: Target) -> dict[str, Any]:
         """All that is known of one cell, as JSON: its values, the links behind them, faults, what was not checked."""
         values = [self._value(target, seed, draw, path) for seed, draw, path in target.files]
-        paths = dict.fromkeys(path for value in values for path in value["chain"])
+        paths = tuple(dict.fromkeys(path for value in values for path in value["chain"]))
         links = {path: self.link(path) for path in paths}
-        records = [self.records.of(path) for path in paths]
         checks = [check for part in (*values, *links.values()) for check in part["checks"]]
         unique = list({(check["kind"], check["text"]): check for check in checks}.values())
         return {
@@ -84,17 +84,20 @@ class Auditor:
             "state": worst([check["state"] for check in checks]),
             "values": values,
             "links": links,
-            "cost": chain.cost(records),
+            "cost": self._cost(paths),
             "faults": [check for check in unique if check["state"] in FAULTS],
             "unchecked": [check for check in unique if check["state"] == "unchecked"],
-            "changed": self._changed(records),
+            "changed": self._changed(paths),
             "checked": sum(check["state"] == "ok" for check in checks),
         }
 
-    def _changed(self, records: list[chain.Record]) -> list[str]:
+    def _cost(self, paths: tuple[str, ...]) -> dict[str, Any]:
+        return chain.cost([self.records.of(path) for path in paths])
+
+    def _changed(self, paths: tuple[str, ...]) -> list[str]:
         """What is another one here than when the files of a chain were made, and no fault by itself: versions of
         packages, and source files since the revisions. Recipes and fingerprints say which code counts."""
-        runs, here = [record.run for record in records if record.run], versions()
+        runs, here = [run for path in paths if (run := self.records.of(path).run)], versions()
         packages = {(name, old) for run in runs for name, old in (run.get("packages") or {}).items()}
         lines = [f"{name} {old} -> {here[name]}" for name, old in sorted(packages) if here.get(name, old) != old]
         revisions = {str(git["revision"]) for run in runs if (git := run.get("git")) and git.get("revision")}

@@ -3,6 +3,7 @@
 One number is written the same way in every format; full precision stays in the CSV and behind the number.
 """
 
+import functools
 import math
 import re
 import unicodedata
@@ -173,7 +174,8 @@ def _latex_character(character: str) -> str:
 
 def finalizer(escape: Callable[[Any], str]) -> Callable[[Any], str]:
     """Jinja's last step for an expression: escape it unless it is marked as already in the format."""
-    return lambda value: value if isinstance(value, Raw) else escape(value)
+    escaped = functools.cache(escape)
+    return lambda value: value if isinstance(value, Raw) else escaped(str(value))
 
 
 def thinned(length: int, most: int) -> Sequence[int]:
