@@ -3,9 +3,10 @@ import gc
 
 from snakemake.utils import min_version
 
+from lct.files import environment  # for what it sets
+
 min_version("9.0")
-gc.freeze()  # Python looks for garbage less often: nearly all objects of a plan live as long as the process
-gc.set_threshold(100_000, 50, 50)
+gc.freeze()  # nearly all objects of a plan live as long as the process
 
 
 include: "workflow/rules/common.smk"
