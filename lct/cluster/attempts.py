@@ -101,7 +101,7 @@ def last_lines(log: Path, count: int = 20) -> list[str]:
 
 def _gpu_seconds(attempt: dict[str, Any]) -> float:
     """Of an attempt that has ended, or until now."""
-    seconds = attempt.get("ended", time.time()) - attempt["started"]  # a start is rounded, perhaps upwards
+    seconds = attempt.get("ended", time.time()) - attempt["started"]  # a start is rounded, or a clock set back
     return max(0.0, seconds) * attempt["gpus"]
 
 

@@ -5,8 +5,8 @@ Real images, reconstructions and samples are written and read here and nowhere e
 image i is one positioned read, safe from several threads and processes at once. The caller chooses the names of files
 and moves them to where they belong.
 
-Why a zip and not an LMDB: reading 130 kB at random from the cache takes 42 to 59 us of a core, from an LMDB 22 to 61,
-and decoding 2100 to 2400, so the container is not what readers wait for (benchmarks/images.py). A zip has the same
+Why a zip and not an LMDB: reading 130 kB at random from the cache takes 22 us of a core here, 12 us from an LMDB, and
+decoding them 1400 us, so the container is not what readers wait for (benchmarks/images.py). A zip has the same
 bytes on every machine, opens everywhere, and a cut-off one is an error, where a memory map would kill its reader.
 """
 

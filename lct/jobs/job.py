@@ -102,7 +102,7 @@ def run(job: Callable[[], str | None], silent: tuple[type[BaseException], ...] =
     Expected failures end in one line, not in a traceback. Those in `silent` print nothing, because another process of
     the same job prints the line.
     """
-    gc.freeze()
+    gc.freeze()  # what is imported stays
     gc.set_threshold(*environment.GARBAGE)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     started = time.monotonic()
